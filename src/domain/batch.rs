@@ -1,0 +1,121 @@
+//! What one pull serves: an ordered list of per-shard ranges, chosen once from what is buffered and then frozen.
+
+use super::error::Error;
+use super::lease::Offer;
+use super::record::{RecordRef, Slice, sequence_of};
+
+/// How large a batch may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of all shards together.
+    pub max_rows: usize,
+    /// Bytes of all shards together, as [`RecordRef::size`] counts them.
+    pub max_bytes: usize,
+}
+
+/// The records of one shard in a batch.
+#[derive(Clone, Debug)]
+pub struct ShardRange {
+    /// Shard id.
+    pub shard_id: String,
+    /// The records, in order.
+    pub slices: Vec<Slice>,
+}
+
+impl ShardRange {
+    /// Number of records.
+    pub fn rows(&self) -> usize {
+        self.slices.iter().map(Slice::len).sum()
+    }
+
+    /// The records in order.
+    pub fn records(&self) -> impl Iterator<Item = RecordRef<'_>> {
+        self.slices.iter().flat_map(Slice::records)
+    }
+
+    /// The lease's side of this range.
+    pub fn offer(&self, batch: &str, shape: &str, shards: u32) -> Result<Offer, Error> {
+        let first = self.slices.iter().find_map(Slice::first);
+        let last = self.slices.iter().rev().find_map(Slice::last);
+        let (Some(first), Some(last)) = (first, last) else {
+            return Err(Error::Internal(format!("batch {batch} has an empty range for shard {}", self.shard_id)));
+        };
+        Ok(Offer {
+            batch: batch.into(),
+            shape: shape.into(),
+            shards,
+            first: sequence_of(first)?,
+            through: sequence_of(last)?,
+            through_sub: last.sub_sequence,
+            rows: self.rows() as u64,
+        })
+    }
+}
+
+/// A frozen batch. Its bytes are a function of this value and the response format alone.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// 16 hexadecimal digits, the column `_batch`.
+    pub id: String,
+    /// Stream name, the column `_stream`.
+    pub stream: String,
+    /// Ranges, ordered by shard id; none is empty.
+    pub ranges: Vec<ShardRange>,
+}
+
+impl Batch {
+    /// Number of records.
+    pub fn rows(&self) -> usize {
+        self.ranges.iter().map(ShardRange::rows).sum()
+    }
+
+    /// Payload, key and sequence number bytes.
+    pub fn bytes(&self) -> usize {
+        self.ranges.iter().flat_map(|r| &r.slices).map(Slice::size).sum()
+    }
+}
+
+/// Takes from each shard's buffered records what fits, evenly at first, then whoever has more fills up.
+///
+/// Returns how many records to take from each shard, in the order given. At least one record is taken when there is one, however
+/// large, or a record over `max_bytes` would block its shard for ever.
+pub fn choose(buffered: &[Vec<Slice>], limits: Limits) -> Vec<usize> {
+    let mut taken = vec![0; buffered.len()];
+    let waiting = buffered.iter().filter(|s| !s.is_empty()).count();
+    let (mut rows, mut bytes) = (limits.max_rows, limits.max_bytes);
+    let even = Limits { max_rows: rows / waiting.max(1), max_bytes: bytes / waiting.max(1) };
+    for (shard, slices) in buffered.iter().enumerate() {
+        let (n, size) = fitting(slices, 0, even.max_rows, even.max_bytes);
+        taken[shard] = n;
+        rows -= n;
+        bytes -= size;
+    }
+    for (shard, slices) in buffered.iter().enumerate() {
+        let (n, size) = fitting(slices, taken[shard], rows, bytes);
+        taken[shard] += n;
+        rows -= n;
+        bytes -= size;
+    }
+    if taken.iter().all(|n| *n == 0)
+        && let Some(first) = buffered.iter().position(|s| s.iter().any(|s| !s.is_empty()))
+    {
+        taken[first] = 1;
+    }
+    taken
+}
+
+/// How many records after the first `skip` stay within `rows` and `bytes`, and their size.
+fn fitting(slices: &[Slice], skip: usize, rows: usize, bytes: usize) -> (usize, usize) {
+    let (mut skip, mut count, mut size) = (skip, 0, 0);
+    for slice in slices {
+        let (_, rest) = slice.split_at(skip.min(slice.len()));
+        skip = skip.saturating_sub(slice.len());
+        let n = rest.fitting(rows - count, bytes - size);
+        count += n;
+        size += rest.split_at(n).0.size();
+        if n < rest.len() {
+            break;
+        }
+    }
+    (count, size)
+}

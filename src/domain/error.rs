@@ -1,0 +1,55 @@
+//! The one error type that reaches a person. `http::error` turns it into a status; the message is shown by ClickHouse as it stands.
+
+use thiserror::Error;
+
+/// What went wrong, said for the person who will read it in a ClickHouse exception, a log line or a status row.
+///
+/// Every variant carries one sentence that names the thing (stream, shard, view, parameter), what is wrong and what to do.
+/// None may carry a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The request is wrong and will stay wrong: ClickHouse must not repeat it.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The stream, shard, view or path does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The bearer token is missing or wrong.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// A `Range` that no frozen batch can answer.
+    #[error("{0}")]
+    RangeNotSatisfiable(String),
+    /// A position has left the stream's retention: records are gone, and only `seek` goes on.
+    #[error("{0}")]
+    Gap(String),
+    /// Another worker holds the lease now. This one stops and serves nothing.
+    #[error("{0}")]
+    Fenced(String),
+    /// AWS refused the credentials, the region or the permission.
+    #[error("{0}")]
+    AccessDenied(String),
+    /// Something needed is not there now and may come back: Kinesis, ClickHouse, Keeper.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A rule of this program was broken. Never expected; the message says where.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// The stable word for programs, as it stands in the JSON body and in metric labels.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::BadRequest(_) => "bad_request",
+            Error::NotFound(_) => "not_found",
+            Error::Unauthorized(_) => "unauthorized",
+            Error::RangeNotSatisfiable(_) => "range_not_satisfiable",
+            Error::Gap(_) => "gap",
+            Error::Fenced(_) => "fenced",
+            Error::AccessDenied(_) => "access_denied",
+            Error::Unavailable(_) => "unavailable",
+            Error::Internal(_) => "internal",
+        }
+    }
+}

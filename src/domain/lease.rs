@@ -1,0 +1,202 @@
+//! The state machine of one shard of one pipe: who may read it, how far it is committed, and what has been offered.
+//!
+//! Every transition is a pure function from a lease to the next one, or a refusal. A `StateStore` makes the step durable
+//! with a compare-and-set on the row's version, for all leases of a batch or for none. The invariants that hold here:
+//!
+//! * **offer-is-frozen**: an offered range is never replaced by another one; it ends in `commit`, `discard` or stays.
+//! * **commit-equals-offer**: a commit moves the checkpoint to exactly the end of the offered range.
+//! * **stale-epoch-is-fenced**: a holder whose owner or epoch is not the row's changes nothing.
+//! * **checkpoint-moves-forward**: only `seek` may move a checkpoint back.
+
+use super::error::Error;
+use super::sequence::{Checkpoint, SequenceNumber};
+
+/// The right to act on a lease: who, and since which takeover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Worker id.
+    pub owner: String,
+    /// The epoch that the take gave; grows with every change of hands.
+    pub epoch: u64,
+}
+
+/// The part of a batch that comes from one shard, as it was frozen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The batch, shared by all leases it spans. 16 hexadecimal digits.
+    pub batch: String,
+    /// What else fixes the bytes: the response format. Another shape may not serve this batch.
+    pub shape: String,
+    /// How many leases the batch spans, so that a settler knows whether it holds all of them.
+    pub shards: u32,
+    /// First record, inclusive; reading it again starts here.
+    pub first: SequenceNumber,
+    /// Last record, inclusive: the checkpoint after the commit.
+    pub through: SequenceNumber,
+    /// Last sub-record of `through`.
+    pub through_sub: u32,
+    /// Rows in the range; a reread that finds another number is a gap.
+    pub rows: u64,
+}
+
+/// One row of `kinesis.leases`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Name of the pipe.
+    pub pipe: String,
+    /// Name of the stream.
+    pub stream: String,
+    /// Shard id.
+    pub shard_id: String,
+    /// The shards this one was split or merged from; they are committed to their end first.
+    pub parents: Vec<String>,
+    /// Worker that holds the lease; empty when nobody does.
+    pub owner: String,
+    /// Fencing number.
+    pub epoch: u64,
+    /// The committed position.
+    pub checkpoint: Checkpoint,
+    /// What has been offered and not settled.
+    pub offer: Option<Offer>,
+    /// Rows committed so far.
+    pub committed_rows: u64,
+    /// Unix ms of the last commit; 0 for none.
+    pub last_commit_ms: i64,
+    /// Unix ms at which nothing was left to read behind the checkpoint; 0 for never. Tells an idle shard from a gap.
+    pub caught_up_ms: i64,
+    /// Unix ms of the last change.
+    pub updated_ms: i64,
+}
+
+impl Lease {
+    /// A lease that nobody holds yet.
+    pub fn new(
+        pipe: &str,
+        stream: &str,
+        shard_id: &str,
+        parents: Vec<String>,
+        start: Checkpoint,
+        now_ms: i64,
+    ) -> Lease {
+        Lease {
+            pipe: pipe.into(),
+            stream: stream.into(),
+            shard_id: shard_id.into(),
+            parents,
+            owner: String::new(),
+            epoch: 0,
+            checkpoint: start,
+            offer: None,
+            committed_rows: 0,
+            last_commit_ms: 0,
+            caught_up_ms: 0,
+            updated_ms: now_ms,
+        }
+    }
+
+    /// The key of the row: `<pipe>/<shard id>`. Pipe names hold no slash.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.pipe, self.shard_id)
+    }
+
+    /// Whether all records of the shard are committed.
+    pub fn finished(&self) -> bool {
+        self.checkpoint == Checkpoint::ShardEnd
+    }
+
+    /// Hands the lease to `owner`; the new epoch fences whoever had it. Whether that is right (nobody holds it, the holder is dead,
+    /// it is our own from before a restart) is the caller's decision.
+    pub fn take(&self, owner: &str, now_ms: i64) -> Lease {
+        Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }
+    }
+
+    /// Gives the lease back. An open offer stays for the next owner to settle.
+    pub fn release(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        Ok(Lease { owner: String::new(), updated_ms: now_ms, ..self.clone() })
+    }
+
+    /// Freezes a range. Refused while another one is open, and when it would not go forward.
+    pub fn offer(&self, holder: &Holder, offer: Offer, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        if let Some(open) = &self.offer {
+            return Err(self.broken(&format!("batch {} is offered while {} is open", offer.batch, open.batch)));
+        }
+        let after = Checkpoint::After(offer.through.clone(), offer.through_sub);
+        if !self.checkpoint.precedes(&after) || offer.first > offer.through {
+            return Err(
+                self.broken(&format!("a range {}..{} does not follow {}", offer.first, offer.through, self.checkpoint))
+            );
+        }
+        Ok(Lease { offer: Some(offer), updated_ms: now_ms, ..self.clone() })
+    }
+
+    /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `caught_up` says that nothing was left to read.
+    pub fn commit(&self, holder: &Holder, batch: &str, caught_up: bool, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        let offer = match &self.offer {
+            Some(offer) if offer.batch == batch => offer,
+            Some(other) => {
+                return Err(self.broken(&format!("batch {batch} is committed while {} is open", other.batch)));
+            }
+            None => return Err(self.broken(&format!("batch {batch} is committed and was never offered"))),
+        };
+        Ok(Lease {
+            checkpoint: Checkpoint::After(offer.through.clone(), offer.through_sub),
+            committed_rows: self.committed_rows + offer.rows,
+            last_commit_ms: now_ms,
+            caught_up_ms: if caught_up { now_ms } else { self.caught_up_ms },
+            updated_ms: now_ms,
+            offer: None,
+            ..self.clone()
+        })
+    }
+
+    /// Notes that the shard is closed and everything before its end is committed. Refused while a range is open.
+    pub fn finish(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        match &self.offer {
+            Some(open) => Err(self.broken(&format!("the shard is finished while batch {} is open", open.batch))),
+            None => Ok(Lease { checkpoint: Checkpoint::ShardEnd, updated_ms: now_ms, ..self.clone() }),
+        }
+    }
+
+    /// Notes that there was nothing behind the checkpoint at `now_ms`.
+    pub fn caught_up(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        Ok(Lease { caught_up_ms: now_ms, updated_ms: now_ms, ..self.clone() })
+    }
+
+    /// Moves the checkpoint where a person wants it and forgets the open offer. The epoch grows, so that a batch that is on its way
+    /// can no longer be committed.
+    pub fn seek(&self, to: Checkpoint, now_ms: i64) -> Lease {
+        Lease {
+            checkpoint: to,
+            offer: None,
+            epoch: self.epoch + 1,
+            caught_up_ms: 0,
+            updated_ms: now_ms,
+            ..self.clone()
+        }
+    }
+
+    /// Forgets the open offer and keeps the checkpoint: its records will be part of a later batch.
+    pub fn discard(&self, now_ms: i64) -> Lease {
+        Lease { offer: None, epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }
+    }
+
+    fn held_by(&self, holder: &Holder) -> Result<(), Error> {
+        if self.owner == holder.owner && self.epoch == holder.epoch {
+            return Ok(());
+        }
+        let now = if self.owner.is_empty() { "nobody" } else { &self.owner };
+        Err(Error::Fenced(format!(
+            "shard {} of pipe '{}' is held by {now} (epoch {}), no longer by {} (epoch {})",
+            self.shard_id, self.pipe, self.epoch, holder.owner, holder.epoch
+        )))
+    }
+
+    fn broken(&self, what: &str) -> Error {
+        Error::Internal(format!("pipe '{}', shard {}: {what}", self.pipe, self.shard_id))
+    }
+}

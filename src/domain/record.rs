@@ -1,0 +1,205 @@
+//! Records as they are held in memory: in columns, so that a million small records cost a few allocations and an exact number of bytes.
+
+use std::sync::Arc;
+
+use super::sequence::SequenceNumber;
+
+/// One record, borrowed from where it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// Partition key; empty when Kinesis chose the shard by itself.
+    pub key: &'a str,
+    /// Approximate arrival, Unix ms.
+    pub timestamp_ms: i64,
+    /// Decimal digits.
+    pub sequence_number: &'a str,
+    /// Number within a KPL aggregate, from 0; 0 for a plain record.
+    pub sub_sequence: u32,
+    /// The payload as it was put.
+    pub payload: &'a [u8],
+}
+
+impl RecordRef<'_> {
+    /// Bytes that count against `max_bytes`: the variable-length columns.
+    pub fn size(&self) -> usize {
+        self.key.len() + self.sequence_number.len() + self.payload.len()
+    }
+}
+
+/// Consecutive records of one shard, in columns. Grows by `push`, then is shared and only read.
+#[derive(Debug, Default, Clone)]
+pub struct Chunk {
+    text: Vec<u8>,
+    payload: Vec<u8>,
+    rows: Vec<Row>,
+}
+
+/// Where one record's parts end, and its fixed-width columns.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    key_end: u32,
+    sequence_end: u32,
+    payload_end: u32,
+    sub_sequence: u32,
+    timestamp_ms: i64,
+}
+
+impl Chunk {
+    /// An empty chunk with room for `rows` records of `payload_bytes` in all.
+    pub fn with_capacity(rows: usize, payload_bytes: usize) -> Chunk {
+        Chunk {
+            // 56 digits of sequence number and a short key are usual.
+            text: Vec::with_capacity(rows * 72),
+            payload: Vec::with_capacity(payload_bytes),
+            rows: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Appends a record. False, and nothing is appended, when the chunk would pass 4 GiB: start another one.
+    #[must_use]
+    pub fn push(&mut self, record: RecordRef<'_>) -> bool {
+        let sequence_end = self.text.len() + record.key.len() + record.sequence_number.len();
+        let payload_end = self.payload.len() + record.payload.len();
+        let (Ok(sequence_end), Ok(payload_end)) = (u32::try_from(sequence_end), u32::try_from(payload_end)) else {
+            return false;
+        };
+        self.text.extend_from_slice(record.key.as_bytes());
+        let key_end = self.text.len() as u32;
+        self.text.extend_from_slice(record.sequence_number.as_bytes());
+        self.payload.extend_from_slice(record.payload);
+        self.rows.push(Row {
+            key_end,
+            sequence_end,
+            payload_end,
+            sub_sequence: record.sub_sequence,
+            timestamp_ms: record.timestamp_ms,
+        });
+        true
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes of memory that the chunk holds.
+    pub fn memory(&self) -> usize {
+        self.text.capacity() + self.payload.capacity() + self.rows.capacity() * std::mem::size_of::<Row>()
+    }
+
+    /// Gives back memory that was reserved and not used.
+    pub fn shrink(&mut self) {
+        self.text.shrink_to_fit();
+        self.payload.shrink_to_fit();
+        self.rows.shrink_to_fit();
+    }
+
+    /// The record at `index`, which must be below `len()`.
+    pub fn get(&self, index: usize) -> RecordRef<'_> {
+        let row = self.rows[index];
+        let (text_start, payload_start) = match index.checked_sub(1).map(|i| self.rows[i]) {
+            Some(before) => (before.sequence_end as usize, before.payload_end as usize),
+            None => (0, 0),
+        };
+        let (key_end, sequence_end) = (row.key_end as usize, row.sequence_end as usize);
+        RecordRef {
+            // Both were pushed as whole strings, so the cuts are on character boundaries.
+            key: std::str::from_utf8(&self.text[text_start..key_end]).unwrap_or_default(),
+            sequence_number: std::str::from_utf8(&self.text[key_end..sequence_end]).unwrap_or_default(),
+            timestamp_ms: row.timestamp_ms,
+            sub_sequence: row.sub_sequence,
+            payload: &self.payload[payload_start..row.payload_end as usize],
+        }
+    }
+
+    /// Sum of [`RecordRef::size`] over the records in `start..end`.
+    fn size_between(&self, start: usize, end: usize) -> usize {
+        let upto = |n: usize| match n.checked_sub(1).map(|i| self.rows[i]) {
+            Some(row) => row.sequence_end as usize + row.payload_end as usize,
+            None => 0,
+        };
+        upto(end) - upto(start)
+    }
+}
+
+/// A run of records inside a shared chunk.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    chunk: Arc<Chunk>,
+    start: usize,
+    end: usize,
+}
+
+impl Slice {
+    /// All of a chunk.
+    pub fn whole(chunk: Arc<Chunk>) -> Slice {
+        let end = chunk.len();
+        Slice { chunk, start: 0, end }
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Sum of [`RecordRef::size`] over its records.
+    pub fn size(&self) -> usize {
+        self.chunk.size_between(self.start, self.end)
+    }
+
+    /// The records in order.
+    pub fn records(&self) -> impl Iterator<Item = RecordRef<'_>> {
+        (self.start..self.end).map(|i| self.chunk.get(i))
+    }
+
+    /// The first record, if any.
+    pub fn first(&self) -> Option<RecordRef<'_>> {
+        (!self.is_empty()).then(|| self.chunk.get(self.start))
+    }
+
+    /// The last record, if any.
+    pub fn last(&self) -> Option<RecordRef<'_>> {
+        (!self.is_empty()).then(|| self.chunk.get(self.end - 1))
+    }
+
+    /// The most records from the front that stay within `rows` and `bytes`.
+    pub fn fitting(&self, rows: usize, bytes: usize) -> usize {
+        let (mut low, mut high) = (0, self.len().min(rows));
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            match self.chunk.size_between(self.start, self.start + middle) <= bytes {
+                true => low = middle,
+                false => high = middle - 1,
+            }
+        }
+        low
+    }
+
+    /// Cuts into the first `count` records and the rest.
+    pub fn split_at(&self, count: usize) -> (Slice, Slice) {
+        let middle = (self.start + count).min(self.end);
+        let front = Slice { end: middle, ..self.clone() };
+        let back = Slice { start: middle, ..self.clone() };
+        (front, back)
+    }
+}
+
+/// The sequence number of a record, as a type. Kinesis gives digits only; anything else is a broken reply.
+pub fn sequence_of(record: RecordRef<'_>) -> Result<SequenceNumber, super::error::Error> {
+    SequenceNumber::parse(record.sequence_number).ok_or_else(|| {
+        super::error::Error::Unavailable(format!(
+            "Kinesis gave the sequence number '{}', which is no decimal number",
+            record.sequence_number.chars().take(64).collect::<String>()
+        ))
+    })
+}

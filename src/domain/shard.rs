@@ -1,0 +1,43 @@
+//! Shards of a stream and the order in which they may be read.
+
+use std::collections::HashMap;
+
+use super::lease::Lease;
+
+/// A shard as ListShards describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Shard id.
+    pub id: String,
+    /// The shard it was split from, or the first of the two it was merged from; empty for none.
+    pub parent: String,
+    /// The second shard it was merged from; empty for none.
+    pub adjacent_parent: String,
+    /// First hash key, decimal.
+    pub starting_hash_key: String,
+    /// Last hash key, decimal.
+    pub ending_hash_key: String,
+    /// First sequence number the shard may hold.
+    pub starting_sequence_number: String,
+    /// Last one, once the shard is closed; empty while open.
+    pub ending_sequence_number: String,
+}
+
+impl Shard {
+    /// The shards it came from.
+    pub fn parents(&self) -> Vec<String> {
+        [&self.parent, &self.adjacent_parent].into_iter().filter(|p| !p.is_empty()).cloned().collect()
+    }
+
+    /// Whether it still takes records.
+    pub fn open(&self) -> bool {
+        self.ending_sequence_number.is_empty()
+    }
+}
+
+/// Whether a shard may be read: every parent that the pipe knows is committed to its end (**parents-before-children**).
+///
+/// A parent without a lease has left the retention, or lies before the pipe's start: it holds nothing to wait for.
+pub fn readable(lease: &Lease, all: &HashMap<String, &Lease>) -> bool {
+    lease.parents.iter().all(|parent| all.get(parent).is_none_or(|p| p.finished()))
+}

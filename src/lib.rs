@@ -1,0 +1,7 @@
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+//! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
+
+pub mod domain;
+pub mod limits;
+pub mod ports;

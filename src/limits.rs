@@ -1,0 +1,114 @@
+//! Every limit of the program, with its source. Nothing else in the crate may hold a bound of its own.
+
+use std::time::Duration;
+
+/// Longest sequence number accepted. Kinesis documents 56 digits today and "128 bits or more"; 128 digits is far beyond both.
+pub const MAX_SEQUENCE_NUMBER_DIGITS: usize = 128;
+
+/// Default of `max_rows`, from the interface contract. Under ClickHouse's `min_insert_block_size_rows` (1,048,449), so a batch is one block.
+pub const DEFAULT_MAX_ROWS: usize = 500_000;
+/// Largest `max_rows`: one row under `min_insert_block_size_rows`; more would split a batch into several blocks.
+pub const MAX_MAX_ROWS: usize = 1_048_448;
+/// Default of `max_bytes`, from the interface contract.
+pub const DEFAULT_MAX_BYTES: usize = 64 << 20;
+/// Largest `max_bytes`: half of ClickHouse's `min_insert_block_size_bytes` (256 MiB), since flattened rows may be larger than the payload.
+pub const MAX_MAX_BYTES: usize = 128 << 20;
+/// Default of `linger_ms`, from the interface contract.
+pub const DEFAULT_LINGER: Duration = Duration::from_millis(1_000);
+/// Default of `wait_ms`, from the interface contract.
+pub const DEFAULT_WAIT: Duration = Duration::from_millis(10_000);
+/// Largest `linger_ms` and `wait_ms`: together they stay under ClickHouse's `http_receive_timeout` of 30 s.
+pub const MAX_WAIT: Duration = Duration::from_millis(12_000);
+/// Most shards in one batch: all its lease rows are written in one Keeper request, which may have 1 MB.
+pub const MAX_SHARDS_PER_BATCH: usize = 1_000;
+
+/// Rows in one Arrow record batch. With 56 digits of sequence number the widest small column stays under 0.5 MiB.
+pub const ARROW_BATCH_ROWS: usize = 8_192;
+/// Bytes of payload in one Arrow record batch. ClickHouse's reader seeks (reconnects) over unused column buffers of about 4 MiB
+/// (`remote_read_min_bytes_for_seek`); 1 MiB stays well below. A single larger record stands alone.
+pub const ARROW_BATCH_BYTES: usize = 1 << 20;
+/// Rows in one Parquet row group; with the byte bound below it bounds the writer's memory.
+pub const PARQUET_GROUP_ROWS: usize = 65_536;
+/// Bytes of payload in one Parquet row group.
+pub const PARQUET_GROUP_BYTES: usize = 16 << 20;
+
+/// GetRecords: calls a second and shard (AWS: 5, shared by all polling consumers of the stream).
+pub const GET_RECORDS_PER_SECOND: u32 = 5;
+/// GetRecords: most records a call (AWS).
+pub const GET_RECORDS_MAX_RECORDS: usize = 10_000;
+/// GetRecords: most payload bytes a call (AWS).
+pub const GET_RECORDS_MAX_BYTES: usize = 10 << 20;
+/// Payload bytes that one call aims at: what AWS lets a shard give in a second, and small enough to decode in a small memory budget.
+pub const GET_RECORDS_TARGET_BYTES: usize = 2 << 20;
+/// Shortest `poll_ms`: below it the client's own work dominates.
+pub const MIN_POLL: Duration = Duration::from_millis(5);
+/// Longest `poll_ms`.
+pub const MAX_POLL: Duration = Duration::from_millis(10_000);
+/// ListShards: calls between looks for new shards.
+pub const SHARD_REFRESH: Duration = Duration::from_secs(30);
+/// ListShards: shards a page (AWS: 1,000; 10,000 at most).
+pub const LIST_SHARDS_PAGE: i32 = 1_000;
+/// Most shards of one stream that are listed (AWS's own limits are 20,000 for the largest regions).
+pub const MAX_SHARDS_PER_STREAM: usize = 20_000;
+/// Most streams that `streams` lists.
+pub const MAX_STREAMS: usize = 10_000;
+/// Retries with jitter: first and longest pause of a reader.
+pub const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// See [`RETRY_FIRST`].
+pub const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// Time for one Kinesis call, all SDK retries included.
+pub const KINESIS_CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for one attempt of a Kinesis call.
+pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Arrival timestamps are approximate and may be out of order: time ranges are read this much wider and then filtered.
+pub const TIMESTAMP_SLACK_MS: i64 = 5_000;
+/// How often the lease row of an idle shard is refreshed with the time at which nothing was left to read. Far below the shortest retention (24 h).
+pub const CAUGHT_UP_REFRESH_MS: i64 = 3_600_000;
+/// Shards that one `records` request reads at the same time.
+pub const RECORDS_SHARDS_AT_ONCE: usize = 4;
+/// Largest `n` of `slice=i/n`.
+pub const MAX_SLICES: u32 = 1_024;
+/// Default and largest `limit` of `sample`.
+pub const DEFAULT_SAMPLE: usize = 10;
+/// See [`DEFAULT_SAMPLE`].
+pub const MAX_SAMPLE: usize = 10_000;
+
+/// Smallest `--memory`: one GetRecords answer of 10 MiB and its decoded form must fit.
+pub const MIN_MEMORY: usize = 32 << 20;
+
+/// After this time without a pull a pipe's readers stop and its buffers are dropped.
+pub const PIPE_IDLE_BUFFERS: Duration = Duration::from_secs(60);
+/// After this time without a pull a pipe gives its leases back.
+pub const PIPE_IDLE_LEASES: Duration = Duration::from_secs(300);
+/// How long a new pull waits for the answer about the previous batch before that batch is served again.
+pub const SETTLE_GRACE: Duration = Duration::from_millis(2_000);
+/// Most pipes that one bridge runs.
+pub const MAX_PIPES: usize = 1_000;
+/// Pulls of one pipe that may queue behind the one being served.
+pub const MAX_QUEUED_PULLS: usize = 16;
+
+/// HTTP: most connections at a time.
+pub const MAX_CONNECTIONS: usize = 1_024;
+/// HTTP: bytes of the request line and the headers together.
+pub const MAX_HEADER_BYTES: usize = 64 << 10;
+/// HTTP: number of headers.
+pub const MAX_HEADERS: usize = 64;
+/// HTTP: bytes of a request body (`seek`, `ack`).
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+/// HTTP: time for a client to send its headers.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP: time for a client to send its body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP: time in which a client must take the next piece of an answer, or the connection is closed.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
+/// HTTP: pieces of a body that wait for the socket.
+pub const BODY_QUEUE: usize = 4;
+/// Longest pipe, stream and worker name (Kinesis: 128 characters for a stream).
+pub const MAX_NAME: usize = 128;
+
+/// ClickHouse: time for a statement on the state tables.
+pub const CLICKHOUSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Lease rows in one statement, so that a Keeper request stays under 1 MB.
+pub const LEASE_ROWS_PER_STATEMENT: usize = 1_000;
+/// SIGTERM: time in which everything ends, from the interface contract.
+pub const SHUTDOWN: Duration = Duration::from_secs(10);

@@ -1,0 +1,205 @@
+//! The traits between decisions and the world. Adapters under `kinesis`, `state` and `clickhouse` implement them; tests script them.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+
+use crate::domain::error::Error;
+use crate::domain::lease::Lease;
+use crate::domain::record::Chunk;
+use crate::domain::sequence::{Checkpoint, SequenceNumber};
+use crate::domain::shard::Shard;
+
+/// Where a shard iterator starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IteratorStart {
+    /// The oldest record.
+    TrimHorizon,
+    /// Only records put from now on.
+    Latest,
+    /// The first record that arrived at or after this time, Unix ms.
+    AtTimestamp(i64),
+    /// This record and what follows.
+    At(SequenceNumber),
+    /// What follows this record.
+    After(SequenceNumber),
+}
+
+/// One answer of GetRecords.
+#[derive(Debug)]
+pub struct Page {
+    /// The records, in order.
+    pub records: Chunk,
+    /// The next iterator; none at the end of a closed shard.
+    pub next: Option<String>,
+    /// How far the answer is behind the tip, ms.
+    pub millis_behind_latest: i64,
+    /// The shards that this one was split or merged into; only at its end, and not from every implementation.
+    pub children: Vec<Shard>,
+}
+
+/// A stream as DescribeStreamSummary tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Name.
+    pub name: String,
+    /// Amazon resource name.
+    pub arn: String,
+    /// `ACTIVE`, `CREATING`, …
+    pub status: String,
+    /// `PROVISIONED` or `ON_DEMAND`.
+    pub mode: String,
+    /// Number of open shards.
+    pub open_shards: i32,
+    /// Retention, hours.
+    pub retention_hours: i32,
+}
+
+/// What a failed Kinesis call means to its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KinesisError {
+    /// The iterator is older than five minutes: get a new one for the same position.
+    IteratorExpired,
+    /// The shard's calls or bytes a second are used up: wait and repeat.
+    Throttled(String),
+    /// Anything else, already said for a person.
+    Other(Error),
+}
+
+impl From<KinesisError> for Error {
+    fn from(error: KinesisError) -> Error {
+        match error {
+            KinesisError::IteratorExpired => Error::Unavailable("the shard iterator expired".into()),
+            KinesisError::Throttled(message) => Error::Unavailable(message),
+            KinesisError::Other(error) => error,
+        }
+    }
+}
+
+/// The part of the Kinesis API that reading needs.
+#[async_trait]
+pub trait KinesisApi: Send + Sync {
+    /// All streams of the account and region.
+    async fn streams(&self) -> Result<Vec<Stream>, Error>;
+    /// One stream; `NotFound` names it and the region.
+    async fn stream(&self, stream: &str) -> Result<Stream, Error>;
+    /// All shards that have not left the retention, open and closed.
+    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error>;
+    /// An iterator, good for five minutes. `Gap` when the position is refused because it is too old.
+    async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError>;
+    /// The next records, `limit` at most.
+    async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError>;
+}
+
+/// A value with the version of its row, which a compare-and-set expects to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The version that was read; the next write makes it one larger.
+    pub version: i32,
+    /// The value.
+    pub value: T,
+}
+
+/// Why a state store did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateError {
+    /// A row was not at the expected version, did exist (create) or did not (update). Nothing was written. Read again and decide.
+    Conflict(String),
+    /// The store cannot be reached or its answer was lost: the write may have happened. Read back.
+    Unavailable(String),
+    /// The store is not usable as it is configured; the sentence says what to change.
+    Misconfigured(String),
+}
+
+impl From<StateError> for Error {
+    fn from(error: StateError) -> Error {
+        match error {
+            StateError::Conflict(m) | StateError::Unavailable(m) | StateError::Misconfigured(m) => {
+                Error::Unavailable(m)
+            }
+        }
+    }
+}
+
+/// A row of `kinesis.workers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Worker id.
+    pub worker_id: String,
+    /// Random for each start of the process; two processes with one id are told apart by it.
+    pub incarnation: String,
+    /// Where its HTTP interface listens.
+    pub address: String,
+    /// Version of the program.
+    pub version: String,
+    /// Counter; a worker whose counter stands still for the lease duration, on the observer's clock, is dead.
+    pub heartbeat: u64,
+}
+
+/// Where leases and workers live. Every write is a compare-and-set over all rows it names, or none.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// The leases of one pipe, or of all, ordered by key.
+    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError>;
+    /// Adds leases; `Conflict` when one of them exists.
+    async fn create(&self, leases: &[Lease]) -> Result<(), StateError>;
+    /// Replaces leases whose rows are still at the given versions; `Conflict` when one is not.
+    async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError>;
+    /// All workers that ever wrote a heartbeat.
+    async fn workers(&self) -> Result<Vec<Worker>, StateError>;
+    /// Writes one's own row.
+    async fn heartbeat(&self, worker: &Worker) -> Result<(), StateError>;
+}
+
+/// `system.view_refreshes` for one view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewState {
+    /// Whether a refresh is running now.
+    pub running: bool,
+    /// `Scheduled`, `Running`, `Disabled`, …
+    pub status: String,
+    /// The exception of the last attempt; empty when it succeeded.
+    pub exception: String,
+    /// How many attempts have failed in a row.
+    pub retry: u64,
+}
+
+/// How a refresh ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefreshOutcome {
+    /// Its rows are in the target.
+    Succeeded,
+    /// It failed, was cancelled, or its view is gone. Rows may be in the target all the same.
+    Failed(String),
+    /// The answer was lost.
+    Unknown(String),
+}
+
+/// What the pull protocol asks ClickHouse about refreshable views.
+#[async_trait]
+pub trait Views: Send + Sync {
+    /// The view's state; none when there is no refreshable view of that name.
+    async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
+    /// Waits for the end of the running refresh.
+    async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;
+}
+
+/// Time and chance.
+pub trait Clock: Send + Sync {
+    /// Unix ms, for what people read and for Kinesis positions. Never for expiry.
+    fn now_ms(&self) -> i64;
+    /// Monotonic, for expiry.
+    fn monotonic(&self) -> Instant;
+    /// A new name for a batch: 16 hexadecimal digits.
+    fn batch_id(&self) -> String;
+}
+
+/// Turns a checkpoint into where reading starts.
+pub fn iterator_after(checkpoint: &Checkpoint) -> Option<IteratorStart> {
+    match checkpoint {
+        Checkpoint::TrimHorizon => Some(IteratorStart::TrimHorizon),
+        Checkpoint::AtTimestamp(ms) => Some(IteratorStart::AtTimestamp(*ms)),
+        Checkpoint::After(sequence, _) => Some(IteratorStart::After(sequence.clone())),
+        Checkpoint::ShardEnd => None,
+    }
+}
