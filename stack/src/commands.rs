@@ -3,6 +3,7 @@
 pub mod clickhouse_host;
 pub mod demo;
 pub mod kinesis_server;
+pub mod load;
 pub mod supervise;
 pub mod up;
 

@@ -16,7 +16,7 @@ const RECORDS_PER_CALL: u64 = 500;
 const CALLS_IN_FLIGHT: usize = 6;
 /// A record that was refused this often will not be taken any more.
 const MAX_TRIES: u32 = 50;
-const CREATE_DEADLINE: Duration = Duration::from_secs(30);
+const ACTIVE_DEADLINE: Duration = Duration::from_secs(30);
 
 const STATUSES: [&str; 4] = ["created", "paid", "shipped", "delivered"];
 const NOTES: [&str; 4] = [
@@ -73,14 +73,28 @@ pub fn orders(from: u64, count: u64) -> impl Iterator<Item = String> {
 
 /// Creates a stream and waits until it is ACTIVE.
 pub async fn create_stream(client: &Client, name: &str, shards: i32) -> Result<()> {
-    let failed = |error: &dyn std::fmt::Display| format!("cannot create the stream {name}: {error}");
     client
         .create_stream()
         .stream_name(name)
         .shard_count(shards)
         .send()
         .await
-        .map_err(|error| failed(&explain(&error)))?;
+        .map_err(|error| format!("cannot create the stream {name}: {}", explain(&error)))?;
+    wait_active(client, name).await
+}
+
+/// Creates a stream unless it is there, and waits until it is ACTIVE.
+pub async fn ensure_stream(client: &Client, name: &str, shards: i32) -> Result<()> {
+    let request = client.describe_stream_summary().stream_name(name);
+    match request.send().await {
+        Ok(_) => wait_active(client, name).await,
+        Err(error) if error.code() == Some("ResourceNotFoundException") => create_stream(client, name, shards).await,
+        Err(error) => Err(format!("cannot describe the stream {name}: {}", explain(&error))),
+    }
+}
+
+/// Waits until a stream is ACTIVE, as after its creation or a reshard.
+pub async fn wait_active(client: &Client, name: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         let summary = client
@@ -88,13 +102,14 @@ pub async fn create_stream(client: &Client, name: &str, shards: i32) -> Result<(
             .stream_name(name)
             .send()
             .await
-            .map_err(|error| failed(&explain(&error)))?;
+            .map_err(|error| format!("cannot describe the stream {name}: {}", explain(&error)))?;
         let status = summary.stream_description_summary().map(|summary| summary.stream_status());
         if status == Some(&StreamStatus::Active) {
             return Ok(());
         }
-        if started.elapsed() > CREATE_DEADLINE {
-            return Err(failed(&format!("still {status:?} after {} s", CREATE_DEADLINE.as_secs())));
+        if started.elapsed() > ACTIVE_DEADLINE {
+            let seconds = ACTIVE_DEADLINE.as_secs();
+            return Err(format!("the stream {name} is not ACTIVE after {seconds} s but {status:?}"));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -28,6 +28,8 @@ enum Command {
     },
     /// Bring records from a Kinesis stream into a ClickHouse table and check that none is lost or doubled.
     Demo(commands::demo::DemoArgs),
+    /// Put orders into a stream.
+    Load(commands::load::LoadArgs),
     /// Serve a local Kinesis.
     Kinesis {
         /// The TCP port; 0 takes a free one and says which.
