@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         Command::Kinesis { port, address, options } => commands::runtime().and_then(|runtime| {
             runtime.block_on(commands::kinesis_server::run(SocketAddr::new(address, port), options))
         }),
+        Command::Load(args) => commands::runtime().and_then(|runtime| runtime.block_on(commands::load::run(args))),
         Command::ClickhouseHost { library, args } => commands::clickhouse_host::run(&library, args),
         Command::Supervise { command } => commands::supervise::run(&command),
     };
