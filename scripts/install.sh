@@ -7,7 +7,6 @@ readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
 readonly ENGINE_VERSION='26.7.3-stable.1'
 readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=='
 readonly ZOOKEEPER_VERSION='3.8.0-*'
-readonly JAVA_VERSION='2:1.17-*'
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,13 +31,15 @@ apt_install() {
         apt_updated=1
     fi
     echo "install: Debian packages $*, for $purpose"
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null ||
+        fail "apt-get could not install $* (the pinned versions are those of Debian 12): install $purpose by hand"
 }
 
 install_zookeeper() {
     # The library package alone: it has the server's class, and brings neither a user nor a service.
     local packages=()
-    have java || packages+=("default-jre-headless=$JAVA_VERSION")
+    # Any Java from 8 on runs it, so an installed one is taken as it is.
+    have java || packages+=(default-jre-headless)
     [[ -e /usr/share/java/zookeeper.jar ]] || packages+=("libzookeeper-java=$ZOOKEEPER_VERSION")
     [[ -e /usr/share/java/slf4j-simple.jar ]] || packages+=(libslf4j-java)
     if ((${#packages[@]})); then
@@ -87,7 +88,11 @@ install_clickhouse() {
 
 have cargo || fail 'cargo is missing: install Rust 1.94.1 or later with rustup'
 # The TLS library of the AWS SDK is C code.
-have cc && have cmake || apt_install 'building the AWS SDK' gcc libc6-dev cmake make
-have openssl || apt_install 'checking digests' openssl
+if ! have cc || ! have cmake; then
+    apt_install 'building the AWS SDK' gcc libc6-dev cmake make
+fi
+if ! have openssl; then
+    apt_install 'checking digests' openssl
+fi
 install_zookeeper
 install_clickhouse

@@ -37,7 +37,8 @@ impl Bridge {
             Some((_, address)) => (*address).to_owned(),
             None => format!("127.0.0.1:{}", free_port()?),
         };
-        let mut launch = Launch::new(binary, arguments(&listen, flags), dir.path().join("bridge.log"));
+        let mut launch =
+            Launch::new(binary, arguments(&listen, flags), dir.path().join("bridge.log")).in_folder(dir.path());
         launch.environment = environment.to_vec();
         // Plain text, or the address could not be found between the colours.
         launch.environment.push(("NO_COLOR".to_owned(), "1".to_owned()));

@@ -37,7 +37,7 @@ impl ClickHouse {
         let native_port = free_port()?;
         let ports = config::Ports { http: http_port, native: native_port, zookeeper: zookeeper_port };
         let config = config::write(dir, &ports, options)?;
-        let mut launch = find_engine()?.launch(&config, dir)?;
+        let mut launch = find_engine()?.launch(&config, dir)?.in_folder(dir);
         launch.environment = config::environment();
         let clickhouse = ClickHouse {
             service: Service::start("ClickHouse", launch)?,

@@ -100,7 +100,7 @@ impl Kinesis {
         let port = free_port()?;
         let mut args = vec!["kinesis".to_owned(), format!("--port={port}")];
         args.extend(options.flags());
-        let launch = Launch::new(stack_binary()?, args, dir.path().join("kinesis.log"));
+        let launch = Launch::new(stack_binary()?, args, dir.path().join("kinesis.log")).in_folder(dir.path());
         let kinesis = Kinesis { service: Service::start("Kinesis", launch)?, port, _dir: dir };
         kinesis.wait_ready()?;
         Ok(kinesis)

@@ -52,6 +52,9 @@ enum Command {
     },
     /// Run a command and kill it when standard input ends.
     Supervise {
+        /// A folder to remove when standard input ends without a word.
+        #[arg(long)]
+        folder: Option<PathBuf>,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
         }),
         Command::Load(args) => commands::runtime().and_then(|runtime| runtime.block_on(commands::load::run(args))),
         Command::ClickhouseHost { library, args } => commands::clickhouse_host::run(&library, args),
-        Command::Supervise { command } => commands::supervise::run(&command),
+        Command::Supervise { folder, command } => commands::supervise::run(folder.as_deref(), &command),
     };
     match outcome {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),

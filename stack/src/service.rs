@@ -3,11 +3,11 @@
 //! A child must not outlive the process that started it, however that one ends. `PR_SET_PDEATHSIG` would fire when the
 //! *thread* that started the child ends, which in a test runner is at once. So every child runs under a thin
 //! supervisor (`stack supervise`), whose standard input is a pipe from here: when the pipe closes, which the kernel does even
-//! after SIGKILL, the supervisor kills the child.
+//! after SIGKILL, the supervisor kills the child and removes its temporary folder.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -37,6 +37,8 @@ pub struct Launch {
     pub without: Vec<OsString>,
     /// The file that gets its standard output and error; appended to over restarts.
     pub log: PathBuf,
+    /// A folder of its own, removed when the process that started it ends without ending it.
+    folder: Option<PathBuf>,
 }
 
 impl Launch {
@@ -52,7 +54,15 @@ impl Launch {
             environment: Vec::new(),
             without: Vec::new(),
             log: log.into(),
+            folder: None,
         }
+    }
+
+    /// Names the folder that belongs to this process alone. When a test run is killed, nobody else can remove it; one
+    /// outside the system's temporary folder is kept all the same.
+    pub fn in_folder(mut self, folder: &Path) -> Launch {
+        self.folder = folder.starts_with(std::env::temp_dir()).then(|| folder.to_path_buf());
+        self
     }
 }
 
@@ -272,8 +282,11 @@ fn spawn(name: &str, launch: &Launch) -> Result<Running> {
         .map_err(|error| format!("cannot open {}, the log of {name}: {error}", launch.log.display()))?;
     let log_start = log.metadata().map_err(failed)?.len();
     let mut command = Command::new(stack_binary()?);
+    command.arg("supervise");
+    if let Some(folder) = &launch.folder {
+        command.arg("--folder").arg(folder);
+    }
     command
-        .arg("supervise")
         .arg("--")
         .arg(&launch.program)
         .args(&launch.args)
@@ -312,6 +325,8 @@ fn signal_running(running: &mut Running, signal: Signal) {
 
 fn end(mut running: Running) {
     signal_running(&mut running, Signal::KILL);
+    // A word of farewell: this is an orderly end, so the folder stays.
+    let _ = running.lifeline.write_all(b"end\n");
     drop(running.lifeline);
     let _ = running.supervisor.wait();
 }

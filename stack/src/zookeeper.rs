@@ -42,6 +42,8 @@ impl ZooKeeper {
         let args = [
             "-Xmx256m",
             "-XX:TieredStopAtLevel=1",
+            // Otherwise every run leaves a file in the temporary folder.
+            "-XX:-UsePerfData",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             // Every create waits for its fsync otherwise: safe against power loss, slow for tests.
             "-Dzookeeper.forceSync=no",
@@ -52,7 +54,7 @@ impl ZooKeeper {
         .map(Into::into)
         .into_iter()
         .chain([config.into_os_string()]);
-        let launch = Launch::new("java", args, dir.join("zookeeper.log"));
+        let launch = Launch::new("java", args, dir.join("zookeeper.log")).in_folder(dir);
         let zookeeper = ZooKeeper { service: Service::start("ZooKeeper", launch)?, port };
         zookeeper.wait_ready()?;
         Ok(zookeeper)

@@ -172,7 +172,7 @@ fn wait_for(
         if !bridge.is_running() || started.elapsed() > DEADLINE {
             let refreshes = stack
                 .clickhouse
-                .query("SELECT view, status, retry, exception FROM system.view_refreshes FORMAT Vertical")
+                .query("SELECT view, status, retry, splitByString(', Stack trace', exception)[1] AS error FROM system.view_refreshes FORMAT Vertical")
                 .unwrap_or_else(|error| error);
             return Err(format!(
                 "{what} did not come within {} s.\nsystem.view_refreshes:\n{refreshes}\nrows so far: {}{}",

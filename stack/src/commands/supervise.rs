@@ -1,15 +1,19 @@
-//! `stack supervise`: runs one command and kills it when standard input ends. [`stack::Service`] tells why.
+//! `stack supervise`: runs one command and kills it when standard input ends. [`stack::service`] tells why.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs the command with its output on this process's standard error, says `pid N` on standard output, and ends with the
-/// command's exit code, or 128 + N when signal N ended it.
-pub fn run(command: &[std::ffi::OsString]) -> Result<i32, String> {
+/// command's exit code, or 128 + N when signal N ended it. When standard input ends without a word, whoever started this
+/// process is dead: then the command is killed and `folder` removed.
+pub fn run(folder: Option<&Path>, command: &[std::ffi::OsString]) -> Result<i32, String> {
     let Some((program, args)) = command.split_first() else {
         return Err("supervise needs a command after `--`".to_owned());
     };
@@ -28,15 +32,25 @@ pub fn run(command: &[std::ffi::OsString]) -> Result<i32, String> {
     };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     say(&format!("pid {}", child.id()));
+    let abandoned = Arc::new(AtomicBool::new(false));
+    let lifeline = Arc::clone(&abandoned);
     std::thread::spawn(move || {
-        let mut buffer = [0; 64];
-        while matches!(std::io::stdin().read(&mut buffer), Ok(read) if read > 0) {}
+        let mut word = [0; 16];
+        let said = std::io::stdin().read(&mut word).unwrap_or(0);
+        lifeline.store(said == 0, Ordering::Release);
         // This process ends as soon as it has reaped the child, so the id cannot have become another's.
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::KILL);
         }
     });
     let status = child.wait().map_err(|error| format!("cannot wait for {shown}: {error}"))?;
+    if let Some(folder) = folder.filter(|_| abandoned.load(Ordering::Acquire)) {
+        let _ = std::fs::remove_dir_all(folder);
+        // The last of several processes in one temporary folder removes that too: only an empty folder can be.
+        if let Some(parent) = folder.parent().filter(|parent| *parent != std::env::temp_dir()) {
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 

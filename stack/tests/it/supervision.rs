@@ -66,6 +66,8 @@ fn children_end_when_their_parent_is_killed() {
     parent.kill().expect("SIGKILL");
     parent.wait().expect("its end");
     wait_for(|| mine().is_empty());
+    let left = || std::fs::read_dir(dir.path()).expect("the folder").count();
+    wait_for(|| left() == 0);
 }
 
 #[test]
