@@ -149,6 +149,8 @@ impl Service {
         let Some(mut running) = state.running.take() else {
             return Err(format!("{} is not running", self.name));
         };
+        // Its log can be read while it ends.
+        drop(state);
         signal_running(&mut running, Signal::TERM);
         let started = Instant::now();
         while started.elapsed() < STOP_DEADLINE {
@@ -161,7 +163,6 @@ impl Service {
             }
         }
         end(running);
-        drop(state);
         Err(format!(
             "{} did not end within {} s of SIGTERM and was killed.{}",
             self.name,

@@ -1,5 +1,6 @@
 //! `stack kinesis`: serves the Kinesis API of the `ferrokinesis` crate.
 
+use std::future::IntoFuture;
 use std::net::SocketAddr;
 
 use axum::extract::DefaultBodyLimit;
@@ -40,8 +41,13 @@ pub async fn run(listen: SocketAddr, options: KinesisOptions) -> Result<i32, Str
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });
-    axum::serve(listener, app.layer(DefaultBodyLimit::max(BODY_LIMIT)))
-        .await
-        .map_err(|error| format!("the server on {bound} failed: {error}"))?;
+    let serving = axum::serve(listener, app.layer(DefaultBodyLimit::max(BODY_LIMIT)));
+    tokio::select! {
+        ended = serving.into_future() => {
+            ended.map_err(|error| format!("the server on {bound} failed: {error}"))?;
+        }
+        // As the first process of a container it would otherwise ignore the signal.
+        signalled = super::termination() => signalled?,
+    }
     Ok(0)
 }

@@ -3,17 +3,12 @@
 use std::path::Path;
 
 use stack::LocalStack;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Brings everything up and stays until Ctrl-C or SIGTERM; then everything ends and its folder is removed.
 pub fn run(bridge: Option<&Path>) -> Result<i32, String> {
-    // From here on a signal no longer ends this process at once, so that it can tidy up.
     let runtime = super::runtime()?;
-    let mut ended = {
-        let _inside = runtime.enter();
-        let wait = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-        [wait(SignalKind::interrupt())?, wait(SignalKind::terminate())?]
-    };
+    // Already listened for while everything starts, so that an early Ctrl-C ends in an orderly way as well.
+    let ended = runtime.spawn(super::termination());
     println!("Starting ZooKeeper, ClickHouse and Kinesis …");
     let stack = LocalStack::start()?;
     let bridge = bridge.map(|binary| stack.start_bridge(binary, &[])).transpose()?;
@@ -30,13 +25,7 @@ pub fn run(bridge: Option<&Path>) -> Result<i32, String> {
         println!("export {key}={value}");
     }
     println!("\nCtrl-C ends all of it and removes its files.");
-    let [interrupt, terminate] = &mut ended;
-    runtime.block_on(async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    });
+    runtime.block_on(ended).map_err(|error| format!("cannot wait for signals: {error}"))??;
     println!("Ending …");
     if let Some(bridge) = &bridge
         && bridge.is_running()

@@ -1,5 +1,6 @@
 //! Tests of the local stack itself, against the real components.
 
+mod bridge;
 mod clickhouse;
 mod kinesis;
 mod supervision;
