@@ -3,5 +3,8 @@
 //! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
 
 pub mod domain;
+pub mod kinesis;
 pub mod limits;
+pub mod metrics;
+pub mod pipe;
 pub mod ports;

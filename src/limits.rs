@@ -34,6 +34,12 @@ pub const PARQUET_GROUP_BYTES: usize = 16 << 20;
 
 /// GetRecords: calls a second and shard (AWS: 5, shared by all polling consumers of the stream).
 pub const GET_RECORDS_PER_SECOND: u32 = 5;
+/// GetRecords: payload bytes a second and shard (AWS: 2 MiB).
+pub const GET_RECORDS_BYTES_PER_SECOND: usize = 2 << 20;
+/// Empty answers in a row after which the time between calls doubles.
+pub const IDLE_POLLS: u32 = 25;
+/// Longest time between calls on a quiet shard.
+pub const MAX_IDLE_POLL: Duration = Duration::from_secs(1);
 /// GetRecords: most records a call (AWS).
 pub const GET_RECORDS_MAX_RECORDS: usize = 10_000;
 /// GetRecords: most payload bytes a call (AWS).
@@ -82,6 +88,10 @@ pub const PIPE_IDLE_BUFFERS: Duration = Duration::from_secs(60);
 pub const PIPE_IDLE_LEASES: Duration = Duration::from_secs(300);
 /// How long a new pull waits for the answer about the previous batch before that batch is served again.
 pub const SETTLE_GRACE: Duration = Duration::from_millis(2_000);
+/// WAIT VIEW statements of one pipe that may be under way.
+pub const MAX_OUTSTANDING_WAITS: usize = 8;
+/// How often a commit is tried again when people change the rows under it.
+pub const COMMIT_RETRIES: usize = 5;
 /// Most pipes that one bridge runs.
 pub const MAX_PIPES: usize = 1_000;
 /// Pulls of one pipe that may queue behind the one being served.
