@@ -3,5 +3,6 @@
 //! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
 
 pub mod domain;
+pub mod encode;
 pub mod limits;
 pub mod ports;
