@@ -3,6 +3,7 @@
 //! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
 
 pub mod domain;
+pub mod encode;
 pub mod kinesis;
 pub mod limits;
 pub mod metrics;
