@@ -9,3 +9,4 @@ pub mod limits;
 pub mod metrics;
 pub mod pipe;
 pub mod ports;
+pub mod read;

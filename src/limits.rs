@@ -62,6 +62,10 @@ pub const MAX_STREAMS: usize = 10_000;
 pub const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// See [`RETRY_FIRST`].
 pub const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// How long a bounded read waits for a Kinesis that is away, before its query fails. Under ClickHouse's `http_receive_timeout` of 30 s.
+pub const CURSOR_PATIENCE: Duration = Duration::from_secs(15);
+/// How far `sample` looks back, in steps, until it has enough records; then to the oldest record. ms.
+pub const SAMPLE_LOOK_BACK_MS: [i64; 3] = [10_000, 600_000, 3_600_000];
 /// Time for one Kinesis call, all SDK retries included.
 pub const KINESIS_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for one attempt of a Kinesis call.

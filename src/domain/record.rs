@@ -136,6 +136,21 @@ impl Chunk {
         }
     }
 
+    /// The last record, if any.
+    pub fn last(&self) -> Option<RecordRef<'_>> {
+        self.len().checked_sub(1).map(|i| self.get(i))
+    }
+
+    /// The records in order.
+    pub fn records(&self) -> impl Iterator<Item = RecordRef<'_>> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+
+    /// Bytes of all payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
     /// Sum of [`RecordRef::size`] over the records in `start..end`.
     fn size_between(&self, start: usize, end: usize) -> usize {
         let upto = |n: usize| match n.checked_sub(1).map(|i| self.rows[i]) {

@@ -1,8 +1,7 @@
-//! A pipe at work: `reader` fills a `buffer` a shard under one `budget`, `work` makes batches of them durable through `leases`, `actor` serves and
+//! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through `leases`, `actor` serves and
 //! settles them, `recover` reads a dead process's batch again, `registry` finds the actor of a pipe, `members` tells living workers from dead ones.
 
 mod actor;
-pub mod budget;
 mod buffer;
 mod leases;
 pub mod members;
@@ -15,5 +14,4 @@ pub mod status;
 mod work;
 
 pub use pull::{Confirm, PullOptions, Served};
-pub use reader::records_limit;
 pub use registry::{Deps, Pipes};

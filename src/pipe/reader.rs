@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::budget::Budget;
 use super::buffer::ShardBuffer;
 use crate::domain::error::Error;
-use crate::domain::record::{Chunk, Slice, sequence_of};
+use crate::domain::record::{Chunk, Slice};
 use crate::domain::sequence::{Checkpoint, SequenceNumber};
 use crate::limits::{
-    GET_RECORDS_BYTES_PER_SECOND, GET_RECORDS_MAX_RECORDS, GET_RECORDS_PER_SECOND, GET_RECORDS_TARGET_BYTES,
-    IDLE_POLLS, MAX_IDLE_POLL, RETRY_FIRST, RETRY_LONGEST,
+    GET_RECORDS_BYTES_PER_SECOND, GET_RECORDS_PER_SECOND, IDLE_POLLS, MAX_IDLE_POLL, RETRY_FIRST, RETRY_LONGEST,
 };
 use crate::ports::{Clock, IteratorStart, KinesisApi, KinesisError, Page, iterator_after};
+use crate::read::budget::Budget;
+use crate::read::cursor::{Cursor, back_off};
 
 /// A number that the pipe may change while its readers run.
 #[derive(Clone, Default)]
@@ -56,187 +56,119 @@ pub struct Source {
 /// Reads from after `checkpoint` until the shard ends or the task is aborted; what it finds goes into `buffer`. `caught_up_ms` is the
 /// lease's: the last time at which nothing was left to read behind the checkpoint.
 pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, checkpoint: Checkpoint, caught_up_ms: i64) {
-    let mut reader = Reader { source, buffer, iterator: None, average: 0, pace: Pace::new() };
-    let start = match reader.verified_start(&checkpoint, caught_up_ms).await {
-        Ok(start) => start,
-        Err(gap) => {
-            warn!(shard = reader.buffer.shard_id, "{gap}");
-            reader.buffer.note(|p| p.error = Some(gap));
-            return;
-        }
+    let at = match &checkpoint {
+        // The record of the checkpoint itself is looked at first: see `verify`.
+        Checkpoint::After(sequence, _) => Some(IteratorStart::At(sequence.clone())),
+        other => iterator_after(other),
     };
-    reader.run(start).await;
+    let Some(at) = at else { return };
+    let cursor = Cursor::new(source.kinesis.clone(), &source.stream, &buffer.shard_id, at);
+    let mut reader = Reader { source, buffer, cursor, pace: Pace::new() };
+    if let Err(stopped) = reader.run(&checkpoint, caught_up_ms).await {
+        warn!(stream = reader.source.stream, shard = reader.buffer.shard_id, "{stopped}");
+        reader.buffer.note(|p| p.error = Some(stopped));
+    }
 }
 
 struct Reader {
     source: Source,
     buffer: Arc<ShardBuffer>,
-    iterator: Option<String>,
-    /// Bytes a record, from the last answer that had any; 0 before.
-    average: usize,
+    cursor: Cursor,
     pace: Pace,
 }
 
 impl Reader {
-    /// The loop. Ends at the shard's end.
-    async fn run(&mut self, mut position: Option<IteratorStart>) {
-        while let Some(from) = position.clone() {
+    /// The loop. Ends at the shard's end, or with a gap.
+    async fn run(&mut self, checkpoint: &Checkpoint, caught_up_ms: i64) -> Result<(), Error> {
+        let mut unverified = match checkpoint {
+            Checkpoint::After(sequence, _) => Some(sequence),
+            _ => None,
+        };
+        loop {
             self.buffer.room(self.source.shard_cap.get() as usize).await;
-            let page = self.page(&from).await;
-            if let Some(last) = page.records.len().checked_sub(1).map(|i| page.records.get(i)) {
-                match sequence_of(last) {
-                    Ok(sequence) => position = Some(IteratorStart::After(sequence)),
-                    Err(broken) => {
-                        self.buffer.note(|p| p.error = Some(broken));
-                        return;
-                    }
+            let mut page = self.page(unverified.is_some()).await?;
+            if let Some(sequence) = unverified {
+                let tip = page.millis_behind_latest == 0 || page.next.is_none();
+                // Kinesis may answer nothing although there is more ahead.
+                if !page.records.is_empty() || tip {
+                    page.records = self.verify(page.records, sequence, caught_up_ms)?;
+                    unverified = None;
                 }
             }
             let ended = page.next.is_none();
-            self.deliver(page);
+            if !page.records.is_empty() {
+                self.buffer.push(Slice::whole(Arc::new(page.records)));
+            }
+            self.buffer.note(|p| {
+                p.millis_behind_latest = Some(page.millis_behind_latest);
+                p.ended = ended;
+                p.children = page.children;
+                p.error = None;
+            });
             if ended {
                 info!(stream = self.source.stream, shard = self.buffer.shard_id, "shard read to its end");
-                position = None;
+                return Ok(());
             }
         }
     }
 
-    fn deliver(&mut self, page: Page) {
-        let (behind, ended, children) = (page.millis_behind_latest, page.next.is_none(), page.children);
-        self.iterator = page.next;
-        if !page.records.is_empty() {
-            self.buffer.push(Slice::whole(Arc::new(page.records)));
-        }
-        self.buffer.note(|p| {
-            p.millis_behind_latest = Some(behind);
-            p.ended = ended;
-            p.children = children;
-            p.error = None;
-        });
-    }
-
-    /// Where to read from after `checkpoint`, having made sure that nothing between the two has been lost.
+    /// Makes sure that nothing after the checkpoint has been lost, and drops its record, which is committed (**gap-is-an-error**).
     ///
-    /// The record of the checkpoint is looked at again: if it is still there, so is everything after it. If it is gone, records after it may be
-    /// gone too, unless less than the retention has passed since nothing was left to read.
-    async fn verified_start(
-        &mut self,
-        checkpoint: &Checkpoint,
-        caught_up_ms: i64,
-    ) -> Result<Option<IteratorStart>, Error> {
-        let Checkpoint::After(sequence, _) = checkpoint else { return Ok(iterator_after(checkpoint)) };
-        let at = IteratorStart::At(sequence.clone());
-        loop {
-            let mut page = self.try_page(&at).await?;
-            let first = (!page.records.is_empty()).then(|| page.records.get(0).sequence_number.to_string());
-            let (empty, tip) = (first.is_none(), page.millis_behind_latest == 0 || page.next.is_none());
-            if empty && !tip {
-                // Kinesis may answer nothing although there is more ahead.
-                self.iterator = page.next;
-                continue;
-            }
-            if first.as_deref() == Some(sequence.as_str()) {
-                page.records = held(page.records.without_first(), &self.source.budget);
-            } else if self.source.clock.now_ms() - caught_up_ms >= self.source.retention_ms {
-                return Err(self.gap(sequence, first));
-            }
-            let last = page.records.len().checked_sub(1).map(|i| sequence_of(page.records.get(i))).transpose()?;
-            let ended = page.next.is_none();
-            self.deliver(page);
-            return Ok((!ended).then(|| IteratorStart::After(last.unwrap_or_else(|| sequence.clone()))));
+    /// If the checkpoint's record is still there, so is everything after it. If it is gone, records after it may be gone too, unless less
+    /// than the retention has passed since nothing was left to read.
+    fn verify(&self, records: Chunk, sequence: &SequenceNumber, caught_up_ms: i64) -> Result<Chunk, Error> {
+        let first = (!records.is_empty()).then(|| records.get(0).sequence_number.to_string());
+        if first.as_deref() == Some(sequence.as_str()) {
+            let mut rest = records.without_first();
+            rest.hold(self.source.budget.hold(rest.memory()));
+            return Ok(rest);
         }
-    }
-
-    fn gap(&self, position: &SequenceNumber, oldest: Option<String>) -> Error {
-        let oldest = oldest.map_or("the shard holds no record now".into(), |o| format!("the oldest record is {o}"));
-        Error::Gap(format!(
-            "stream '{}', shard {}: position {position} is older than the stream's retention of {} h and {oldest}, so records may be lost; \
-             POST a position to /v1/pipes/{{pipe}}/seek to go on from there",
+        if self.source.clock.now_ms() - caught_up_ms < self.source.retention_ms {
+            return Ok(records);
+        }
+        let oldest = first.map_or("the shard holds no record now".into(), |o| format!("the oldest record is {o}"));
+        Err(Error::Gap(format!(
+            "stream '{}', shard {}: position {sequence} is older than the stream's retention of {} h and {oldest}, so records may be \
+             lost; POST a position to /v1/pipes/<pipe>/seek to go on from there",
             self.source.stream,
             self.buffer.shard_id,
             self.source.retention_ms / 3_600_000
-        ))
+        )))
     }
 
-    /// The next page, whatever it takes.
-    async fn page(&mut self, from: &IteratorStart) -> Page {
-        loop {
-            match self.try_page(from).await {
-                Ok(page) => return page,
-                Err(error) => {
-                    // Every error but a gap may pass: the stream comes back, the policy is mended.
-                    warn!(stream = self.source.stream, shard = self.buffer.shard_id, "{error}; trying again");
-                    self.buffer.note(|p| p.error = Some(error));
-                    sleep(RETRY_LONGEST).await;
-                }
-            }
-        }
-    }
-
-    /// The next page. Throttling, expired iterators and unreachable servers are waited out; what a person must know of is returned.
-    async fn try_page(&mut self, from: &IteratorStart) -> Result<Page, Error> {
+    /// The next page, whatever it takes: every error but a gap may pass, when the stream comes back or the policy is mended.
+    async fn page(&mut self, verifying: bool) -> Result<Page, Error> {
         let mut pause = RETRY_FIRST;
         loop {
-            match self.call(from).await {
+            let error = match self.call().await {
                 Ok(page) => return Ok(page),
-                Err(KinesisError::IteratorExpired) => self.iterator = None,
-                Err(KinesisError::Other(Error::BadRequest(refused))) if matches!(from, IteratorStart::At(_)) => {
+                Err(KinesisError::IteratorExpired) => continue,
+                Err(KinesisError::Other(Error::BadRequest(refused))) if verifying => {
                     // The sequence number is not one of this stream's: trimmed away, or the stream was created anew.
-                    return Err(Error::Gap(format!("{refused}; POST a position to /v1/pipes/{{pipe}}/seek to go on")));
+                    return Err(Error::Gap(format!("{refused}; POST a position to /v1/pipes/<pipe>/seek to go on")));
                 }
-                Err(KinesisError::Throttled(message)) | Err(KinesisError::Other(Error::Unavailable(message))) => {
-                    self.buffer.note(|p| p.error = Some(Error::Unavailable(message)));
-                    // Full jitter, so that shards and consumers do not come back in step.
-                    sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                    pause = (pause * 2).min(RETRY_LONGEST);
-                }
-                Err(KinesisError::Other(error)) => return Err(error),
+                Err(KinesisError::Throttled(message)) => Error::Unavailable(message),
+                Err(KinesisError::Other(error)) => error,
+            };
+            if pause == RETRY_LONGEST {
+                warn!(stream = self.source.stream, shard = self.buffer.shard_id, "{error}; trying again");
             }
+            self.buffer.note(|p| p.error = Some(error));
+            pause = back_off(pause).await;
         }
     }
 
-    async fn call(&mut self, from: &IteratorStart) -> Result<Page, KinesisError> {
-        let Source { kinesis, budget, stream, poll, .. } = &self.source;
-        self.pace.wait(Duration::from_millis(poll.get())).await;
-        let limit = records_limit(self.average);
-        // The reply and its decoded form exist together for a moment.
-        let expected = 2 * limit * self.average.max(FIRST_GUESS);
-        let mut reservation = budget.reserve(expected.min(budget.limit() / 2)).await;
-        let iterator = match self.iterator.clone() {
-            Some(iterator) => iterator,
-            None => kinesis.iterator(stream, &self.buffer.shard_id, from).await?,
-        };
-        let answered = kinesis.records(stream, &self.buffer.shard_id, &iterator, limit).await;
-        // An iterator that met an error is not used again: a fresh one for the same position cannot be wrong.
-        self.iterator = None;
-        let mut page = answered?;
-        let (rows, bytes) = (page.records.len(), page.records.memory());
-        if rows > 0 {
-            self.average = (bytes / rows).max(1);
-        }
-        self.pace.note(rows, bytes);
+    async fn call(&mut self) -> Result<Page, KinesisError> {
+        self.pace.wait(Duration::from_millis(self.source.poll.get())).await;
+        let limit = self.cursor.limit();
+        let budget = &self.source.budget;
+        let mut reservation = budget.reserve(self.cursor.expected_memory(limit).min(budget.limit() / 2)).await;
+        let mut page = self.cursor.page(limit).await?;
+        let bytes = page.records.memory();
+        self.pace.note(page.records.len(), bytes);
         reservation.resize(bytes);
         page.records.hold(reservation);
         Ok(page)
-    }
-}
-
-/// Bytes a record assumed before the first answer.
-const FIRST_GUESS: usize = 1_024;
-
-/// A copy of a chunk must stand in the budget as the original did.
-fn held(mut chunk: Chunk, budget: &Budget) -> Chunk {
-    chunk.shrink();
-    chunk.hold(budget.hold(chunk.memory()));
-    chunk
-}
-
-/// How many records to ask for, so that the answer is about [`GET_RECORDS_TARGET_BYTES`]; `average` bytes a record have been seen, 0: none yet.
-pub fn records_limit(average: usize) -> usize {
-    match average {
-        // A first look: enough to learn the size, little enough to be safe with large records.
-        0 => 1_000,
-        _ => (GET_RECORDS_TARGET_BYTES / average).clamp(1, GET_RECORDS_MAX_RECORDS),
     }
 }
 

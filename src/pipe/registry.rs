@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actor::Actor;
-use super::budget::Budget;
 use super::members::Members;
 use super::pull::{Command, PullOptions, Served};
 use super::reader::{Knob, Source};
@@ -19,6 +18,7 @@ use crate::domain::sequence::Checkpoint;
 use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, KinesisApi, StateError, StateStore, Versioned, Views};
+use crate::read::budget::Budget;
 
 /// What pipes need of the world. Cheap to clone.
 #[derive(Clone)]
