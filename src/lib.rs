@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 //! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
 
+pub mod clickhouse;
 pub mod domain;
 pub mod encode;
 pub mod kinesis;
@@ -9,4 +10,10 @@ pub mod limits;
 pub mod metrics;
 pub mod pipe;
 pub mod ports;
+pub mod sql;
+pub mod state;
+
+// The contract suite of the state stores is compiled here and as part of the integration tests, under one name.
+#[cfg(test)]
+extern crate self as bridge;
 pub mod read;

@@ -122,6 +122,14 @@ pub const MAX_NAME: usize = 128;
 
 /// ClickHouse: time for a statement on the state tables.
 pub const CLICKHOUSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// ClickHouse: time to open a connection.
+pub const CLICKHOUSE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// ClickHouse: how long an idle connection is kept; servers before 23.x close theirs after 3 s (`keep_alive_timeout`).
+pub const CLICKHOUSE_POOL_IDLE: Duration = Duration::from_millis(2_500);
+/// ClickHouse: characters of an exception that are kept; the rest is mostly the statement.
+pub const CLICKHOUSE_ERROR_CHARS: usize = 500;
+/// Bytes of all rows and paths in one Keeper request, which may have 1,048,575 (`jute.maxbuffer`).
+pub const KEEPER_REQUEST_BYTES: usize = 900_000;
 /// Lease rows in one statement, so that a Keeper request stays under 1 MB.
 pub const LEASE_ROWS_PER_STATEMENT: usize = 1_000;
 /// SIGTERM: time in which everything ends, from the interface contract.

@@ -1,0 +1,43 @@
+-- State of the bridge: who reads which shard, and how far. Rows are for everybody to read; to move a pipe, prefer
+-- POST /v1/pipes/{pipe}/seek, or UPDATE sequence_number and sub_sequence_number here: the bridge notices.
+-- Needs <keeper_map_path_prefix> and a Keeper in the server's configuration.
+
+CREATE DATABASE IF NOT EXISTS {database};
+
+-- A row for each shard of each pipe.
+CREATE TABLE IF NOT EXISTS {database}.leases
+(
+    key String COMMENT '<pipe>/<shard_id>',
+    pipe String,
+    stream String,
+    shard_id String,
+    parents Array(String) COMMENT 'shards that this one was split or merged from; they are committed to their end first',
+    owner String COMMENT 'worker_id; empty: nobody',
+    epoch UInt64 COMMENT 'grows with every change of hands and fences the worker before',
+    sequence_number String COMMENT 'the committed position: a sequence number, TRIM_HORIZON, AT_TIMESTAMP:<unix ms> or SHARD_END',
+    sub_sequence_number UInt32 COMMENT 'the committed record inside an aggregated one',
+    offered_batch String COMMENT 'served and not yet confirmed; empty: nothing. The columns offered_* fix its bytes',
+    offered_shape String,
+    offered_shards UInt32 COMMENT 'leases that the batch spans',
+    offered_first String COMMENT 'first record, inclusive',
+    offered_through String COMMENT 'last record, inclusive: the position after the commit',
+    offered_through_sub UInt32,
+    offered_rows UInt64,
+    committed_rows UInt64,
+    last_commit_time DateTime64(3, 'UTC') COMMENT '1970-01-01: never',
+    caught_up_at DateTime64(3, 'UTC') COMMENT 'nothing was left to read at this time; 1970-01-01: never',
+    updated_at DateTime64(3, 'UTC')
+)
+ENGINE = KeeperMap({leases_path}) PRIMARY KEY key;
+
+-- A row for each bridge. A worker whose heartbeat stands still is dead, and its leases are taken by others.
+CREATE TABLE IF NOT EXISTS {database}.workers
+(
+    worker_id String,
+    incarnation String COMMENT 'random at each start',
+    address String COMMENT 'where its HTTP interface listens',
+    version String,
+    heartbeat UInt64,
+    updated_at DateTime64(3, 'UTC')
+)
+ENGINE = KeeperMap({workers_path}) PRIMARY KEY worker_id;

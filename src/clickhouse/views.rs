@@ -1,0 +1,51 @@
+//! Refreshable views: their state, and how a refresh ended.
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::client::ClickHouse;
+use super::error::Kind;
+use crate::domain::error::Error;
+use crate::ports::{RefreshOutcome, ViewState, Views};
+use crate::sql::quote::{literal, qualified};
+
+#[derive(Deserialize)]
+struct Row {
+    status: String,
+    exception: String,
+    retry: u64,
+}
+
+#[async_trait]
+impl Views for ClickHouse {
+    async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
+        // The cast keeps `retry` a JSON number: 64-bit integers are quoted under some profiles.
+        let sql = format!(
+            "SELECT status, exception, toUInt32(least(retry, 4294967295)) AS retry FROM system.view_refreshes \
+             WHERE database = {} AND view = {}",
+            literal(database),
+            literal(view)
+        );
+        let rows: Vec<Row> = self.rows(&sql).await.map_err(|e| Error::Unavailable(self.explain(&e)))?;
+        Ok(rows.into_iter().next().map(|row| ViewState {
+            running: row.status == "Running",
+            status: row.status,
+            exception: row.exception,
+            retry: row.retry,
+        }))
+    }
+
+    async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {
+        let sql = format!("SYSTEM WAIT VIEW {}", qualified(database, view));
+        match self.execute_patiently(&sql).await {
+            Ok(()) => RefreshOutcome::Succeeded,
+            // Credentials and rights say nothing about the refresh, and a server that is shutting down says less.
+            Err(error) => match error.kind() {
+                Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden => {
+                    RefreshOutcome::Unknown(self.explain(&error))
+                }
+                _ => RefreshOutcome::Failed(error.message),
+            },
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The shipped SQL: the files under `sql/setup`, with names and values quoted into their placeholders.
+
+pub mod quote;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use quote::{identifier, literal};
+
+const STATE: &str = include_str!("../../sql/setup/01_state.sql");
+const COLLECTION: &str = include_str!("../../sql/setup/02_collection.sql");
+const VIEWS: &str = include_str!("../../sql/setup/03_views.sql");
+
+/// Kept as they are in a Keeper path; everything else but letters and digits is percent-encoded.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+
+/// What `sql setup` is asked for.
+#[derive(Clone, Copy)]
+pub struct SetupParams<'a> {
+    /// The database of state tables and views.
+    pub database: &'a str,
+    /// Where ClickHouse reaches the bridge, such as `http://localhost:9020`.
+    pub bridge_url: &'a str,
+    /// The bearer token, when the bridge wants one. It becomes part of the text.
+    pub token: Option<&'a str>,
+}
+
+/// Everything that `sql setup` prints: database, state tables, named collection and views, for `clickhouse-client`.
+pub fn setup(params: &SetupParams<'_>) -> String {
+    let files = [STATE, COLLECTION, VIEWS];
+    let values = values(params);
+    files.into_iter().flat_map(statements).map(|statement| render(statement, &values) + ";\n\n").collect()
+}
+
+/// The statements that create database and state tables.
+pub fn state(database: &str) -> Vec<String> {
+    let values = values(&SetupParams { database, bridge_url: "", token: None });
+    statements(STATE).map(|statement| render(statement, &values)).collect()
+}
+
+fn values(params: &SetupParams<'_>) -> [(&'static str, String); 5] {
+    // The database is part of the path, so two bridges on one Keeper do not share rows unless they share the name.
+    let path = |table: &str| literal(&format!("/{}/{table}", utf8_percent_encode(params.database, PATH)));
+    let token = params.token.map_or_else(String::new, |token| {
+        let value = literal(&format!("Bearer {token}"));
+        format!(",\n    headers.header.name = 'Authorization',\n    headers.header.value = {value}")
+    });
+    [
+        ("{database}", identifier(params.database)),
+        ("{leases_path}", path("leases")),
+        ("{workers_path}", path("workers")),
+        ("{bridge}", literal(params.bridge_url.trim_end_matches('/'))),
+        ("{token}", token),
+    ]
+}
+
+/// The statements of a file, each with the comments before it. Split before rendering: a value may hold anything.
+fn statements(file: &str) -> impl Iterator<Item = &str> {
+    file.split_inclusive(";\n").map(|statement| statement.trim().trim_end_matches(';')).filter(|s| !s.is_empty())
+}
+
+/// Puts the values in, in one pass, so that a value that looks like a placeholder stays a value.
+fn render(template: &str, values: &[(&str, String)]) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (placeholder, value) = values
+            .iter()
+            .find(|(placeholder, _)| rest.starts_with(placeholder))
+            .map_or(("{", "{"), |(placeholder, value)| (*placeholder, value.as_str()));
+        out.push_str(value);
+        rest = &rest[placeholder.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_looks_like_a_placeholder_stays_a_value() {
+        let values = [("{database}", "`{token}`".to_owned()), ("{token}", "secret".to_owned())];
+        assert_eq!(render("a {database} {b:String} {token", &values), "a `{token}` {b:String} {token");
+    }
+
+    #[test]
+    fn every_placeholder_is_filled() {
+        let params = SetupParams { database: "kinesis", bridge_url: "http://localhost:9020/", token: Some("it's") };
+        let sql = setup(&params);
+        for placeholder in ["{database}", "{leases_path}", "{workers_path}", "{bridge}", "{token}"] {
+            assert!(!sql.contains(placeholder), "{placeholder}");
+        }
+        assert!(sql.contains("headers.header.value = 'Bearer it\\'s'"), "{sql}");
+        assert!(sql.contains("url = 'http://localhost:9020',"), "{sql}");
+        assert!(sql.contains("KeeperMap('/kinesis/leases')"), "{sql}");
+    }
+
+    #[test]
+    fn without_a_token_there_is_no_header() {
+        let sql = setup(&SetupParams { database: "kinesis", bridge_url: "http://localhost:9020", token: None });
+        assert!(!sql.contains("Authorization"), "{sql}");
+    }
+
+    #[test]
+    fn no_value_lands_in_a_comment() {
+        // A line break in a name would end the comment.
+        for line in [STATE, COLLECTION, VIEWS].into_iter().flat_map(str::lines).filter(|line| line.contains("--")) {
+            assert!(!line.contains("{database}") && !line.contains("{bridge}") && !line.contains("{token}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_a_statement_whatever_the_name() {
+        let odd = state("a;\n`b`/../c");
+        assert_eq!(odd.len(), state("kinesis").len());
+        assert!(odd[1].contains("'/a%3B%0A%60b%60%2F%2E%2E%2Fc/leases'"), "{}", odd[1]);
+    }
+}

@@ -1,0 +1,265 @@
+//! A lease as the columns of `kinesis.leases`, in both directions. The file store writes the same columns.
+
+use chrono::{DateTime, NaiveDateTime};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::lease::{Lease, Offer};
+use crate::domain::sequence::{Checkpoint, SequenceNumber};
+
+/// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are Unix ms here and `DateTime64(3, 'UTC')` in the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRow {
+    pub key: String,
+    pub pipe: String,
+    pub stream: String,
+    pub shard_id: String,
+    pub parents: Vec<String>,
+    pub owner: String,
+    pub epoch: u64,
+    pub sequence_number: String,
+    pub sub_sequence_number: u32,
+    pub offered_batch: String,
+    pub offered_shape: String,
+    pub offered_shards: u32,
+    pub offered_first: String,
+    pub offered_through: String,
+    pub offered_through_sub: u32,
+    pub offered_rows: u64,
+    pub committed_rows: u64,
+    #[serde(with = "time")]
+    pub last_commit_time: i64,
+    #[serde(with = "time")]
+    pub caught_up_at: i64,
+    #[serde(with = "time")]
+    pub updated_at: i64,
+}
+
+/// The columns of [`LeaseRow`], in the order of the table.
+pub const LEASE_COLUMNS: &str = "key, pipe, stream, shard_id, parents, owner, epoch, sequence_number, sub_sequence_number, offered_batch, \
+     offered_shape, offered_shards, offered_first, offered_through, offered_through_sub, offered_rows, committed_rows, \
+     last_commit_time, caught_up_at, updated_at";
+
+/// The column of a row that a person has to correct, and what is allowed there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadColumn {
+    /// Name of the column.
+    pub column: &'static str,
+    /// What is wrong and what is allowed.
+    pub problem: String,
+}
+
+impl From<&Lease> for LeaseRow {
+    fn from(lease: &Lease) -> LeaseRow {
+        let offer = lease.offer.as_ref();
+        let text = |get: fn(&Offer) -> &str| offer.map_or_else(String::new, |o| get(o).to_owned());
+        LeaseRow {
+            key: lease.key(),
+            pipe: lease.pipe.clone(),
+            stream: lease.stream.clone(),
+            shard_id: lease.shard_id.clone(),
+            parents: lease.parents.clone(),
+            owner: lease.owner.clone(),
+            epoch: lease.epoch,
+            sequence_number: lease.checkpoint.sequence_text(),
+            sub_sequence_number: lease.checkpoint.sub_sequence(),
+            offered_batch: text(|o| &o.batch),
+            offered_shape: text(|o| &o.shape),
+            offered_shards: offer.map_or(0, |o| o.shards),
+            offered_first: text(|o| o.first.as_str()),
+            offered_through: text(|o| o.through.as_str()),
+            offered_through_sub: offer.map_or(0, |o| o.through_sub),
+            offered_rows: offer.map_or(0, |o| o.rows),
+            committed_rows: lease.committed_rows,
+            last_commit_time: time::in_range(lease.last_commit_ms),
+            caught_up_at: time::in_range(lease.caught_up_ms),
+            updated_at: time::in_range(lease.updated_ms),
+        }
+    }
+}
+
+impl LeaseRow {
+    /// Reads the row back. People edit these rows, so nothing is taken on trust.
+    pub fn into_lease(self) -> Result<Lease, BadColumn> {
+        let checkpoint = Checkpoint::from_columns(&self.sequence_number, self.sub_sequence_number)
+            .map_err(|problem| BadColumn { column: "sequence_number", problem })?;
+        for (column, value) in [("pipe", &self.pipe), ("stream", &self.stream), ("shard_id", &self.shard_id)] {
+            if value.is_empty() {
+                return Err(BadColumn { column, problem: "it is empty: write the name".into() });
+            }
+        }
+        let offer = self.offer()?;
+        let lease = Lease {
+            pipe: self.pipe,
+            stream: self.stream,
+            shard_id: self.shard_id,
+            parents: self.parents,
+            owner: self.owner,
+            epoch: self.epoch,
+            checkpoint,
+            offer,
+            committed_rows: self.committed_rows,
+            last_commit_ms: self.last_commit_time,
+            caught_up_ms: self.caught_up_at,
+            updated_ms: self.updated_at,
+        };
+        if lease.key() != self.key {
+            let problem = format!("it must be <pipe>/<shard_id>, here '{}'", lease.key());
+            return Err(BadColumn { column: "key", problem });
+        }
+        Ok(lease)
+    }
+
+    fn offer(&self) -> Result<Option<Offer>, BadColumn> {
+        if self.offered_batch.is_empty() {
+            return Ok(None);
+        }
+        let number = |column, text: &str| {
+            SequenceNumber::parse(text).ok_or_else(|| BadColumn {
+                column,
+                problem: format!(
+                    "'{text}' is no sequence number: write one, or set offered_batch = '' to forget the batch"
+                ),
+            })
+        };
+        Ok(Some(Offer {
+            batch: self.offered_batch.clone(),
+            shape: self.offered_shape.clone(),
+            shards: self.offered_shards,
+            first: number("offered_first", &self.offered_first)?,
+            through: number("offered_through", &self.offered_through)?,
+            through_sub: self.offered_through_sub,
+            rows: self.offered_rows,
+        }))
+    }
+}
+
+/// Times as ClickHouse writes and reads them: `2026-11-21 10:00:00.000`, UTC.
+mod time {
+    use super::{DateTime, NaiveDateTime};
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const FORMAT: &str = "%Y-%m-%d %H:%M:%S%.3f";
+    /// 2299-12-31 23:59:59.999, the last time that DateTime64 holds.
+    const LAST: i64 = 10_413_791_999_999;
+
+    /// The nearest time that the column holds.
+    pub fn in_range(ms: i64) -> i64 {
+        ms.clamp(0, LAST)
+    }
+
+    pub fn serialize<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        let time = DateTime::from_timestamp_millis(in_range(*ms)).unwrap_or_default();
+        serializer.collect_str(&time.format(FORMAT))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = NaiveDateTime::parse_from_str(&text, FORMAT).map_err(D::Error::custom)?;
+        Ok(time.and_utc().timestamp_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sequence() -> impl Strategy<Value = SequenceNumber> {
+        "[0-9]{1,56}".prop_map(|s| SequenceNumber::parse(&s).expect("digits"))
+    }
+
+    fn checkpoint() -> impl Strategy<Value = Checkpoint> {
+        prop_oneof![
+            Just(Checkpoint::TrimHorizon),
+            Just(Checkpoint::ShardEnd),
+            any::<i64>().prop_map(Checkpoint::AtTimestamp),
+            (sequence(), any::<u32>()).prop_map(|(s, sub)| Checkpoint::After(s, sub)),
+        ]
+    }
+
+    fn offer() -> impl Strategy<Value = Offer> {
+        (".{1,16}", ".{0,16}", any::<u32>(), sequence(), sequence(), any::<u32>(), any::<u64>()).prop_map(
+            |(batch, shape, shards, first, through, through_sub, rows)| Offer {
+                batch,
+                shape,
+                shards,
+                first,
+                through,
+                through_sub,
+                rows,
+            },
+        )
+    }
+
+    fn lease() -> impl Strategy<Value = Lease> {
+        let times = [0..=10_413_791_999_999i64, 0..=10_413_791_999_999, 0..=10_413_791_999_999];
+        let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), ".{0,20}");
+        (names, any::<u64>(), checkpoint(), prop::option::of(offer()), any::<u64>(), times).prop_map(
+            |((pipe, stream, shard_id, parents, owner), epoch, checkpoint, offer, committed_rows, times)| Lease {
+                pipe,
+                stream,
+                shard_id,
+                parents,
+                owner,
+                epoch,
+                checkpoint,
+                offer,
+                committed_rows,
+                last_commit_ms: times[0],
+                caught_up_ms: times[1],
+                updated_ms: times[2],
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_lease_survives_the_way_through_its_row_and_json(lease in lease()) {
+            let json = serde_json::to_string(&LeaseRow::from(&lease)).expect("JSON");
+            let row: LeaseRow = serde_json::from_str(&json).expect("JSON");
+            prop_assert_eq!(row.into_lease(), Ok(lease));
+        }
+
+        #[test]
+        fn any_row_gives_a_lease_or_names_a_column(
+            key in ".*", pipe in ".*", stream in ".*", shard_id in ".*", sequence in ".*", batch in ".*", first in ".*", through in ".*",
+        ) {
+            let lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0);
+            let row = LeaseRow {
+                key, pipe, stream, shard_id, sequence_number: sequence, offered_batch: batch, offered_first: first, offered_through: through,
+                ..LeaseRow::from(&lease)
+            };
+            if let Err(bad) = row.into_lease() {
+                prop_assert!(LEASE_COLUMNS.split(", ").any(|c| c == bad.column));
+                prop_assert!(!bad.problem.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        let lease = Lease::new("orders", "s", "shard-0", vec![], Checkpoint::TrimHorizon, 0);
+        let good = LeaseRow::from(&lease);
+        let bad = |change: fn(&mut LeaseRow)| {
+            let mut row = good.clone();
+            change(&mut row);
+            row.into_lease().expect_err("nonsense is refused")
+        };
+        let position = bad(|r| r.sequence_number = "newest".into());
+        assert_eq!(position.column, "sequence_number");
+        assert!(position.problem.contains("TRIM_HORIZON"), "{}", position.problem);
+        assert_eq!(bad(|r| r.stream = String::new()).column, "stream");
+        assert_eq!(bad(|r| r.pipe = "other".into()).column, "key");
+        assert_eq!(bad(|r| r.offered_batch = "b".into()).column, "offered_first");
+    }
+
+    #[test]
+    fn times_outside_the_column_become_the_nearest_one() {
+        let mut lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, i64::MAX);
+        lease.caught_up_ms = -1;
+        let row = LeaseRow::from(&lease);
+        assert_eq!((row.caught_up_at, row.updated_at), (0, 10_413_791_999_999));
+        assert!(serde_json::to_string(&row).expect("JSON").contains("2299-12-31 23:59:59.999"));
+    }
+}

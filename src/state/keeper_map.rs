@@ -1,0 +1,250 @@
+//! KeeperMap tables in ClickHouse, shared by all bridges of a cluster.
+//!
+//! A write is one statement, and one statement is one Keeper transaction over all rows it touches. The server's own retries are
+//! switched off, so "Node exists" and "Bad version" always mean that somebody else was first. Any other error leaves the outcome
+//! open, and the rows themselves are asked: an error is not a defeat.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::columns::{LEASE_COLUMNS, LeaseRow};
+use super::statement;
+use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
+use crate::domain::lease::Lease;
+use crate::ports::{StateError, StateStore, Versioned, Worker};
+use crate::sql;
+use crate::sql::quote::{literal, qualified};
+
+/// The tables `leases` and `workers` of one database.
+#[derive(Clone, Debug)]
+pub struct KeeperMapStore {
+    clickhouse: ClickHouse,
+    database: String,
+    leases: String,
+    workers: String,
+}
+
+#[derive(Deserialize)]
+struct StoredRow {
+    _version: i32,
+    #[serde(flatten)]
+    row: LeaseRow,
+}
+
+/// What is certain about a row that could not be read as a lease.
+#[derive(Deserialize)]
+struct Named {
+    key: String,
+    pipe: String,
+}
+
+#[derive(Deserialize)]
+struct WorkerRow {
+    worker_id: String,
+    incarnation: String,
+    address: String,
+    version: String,
+    heartbeat: u64,
+}
+
+impl KeeperMapStore {
+    /// Nothing is sent before the first call.
+    pub fn new(clickhouse: ClickHouse, database: &str) -> KeeperMapStore {
+        let (leases, workers) = (qualified(database, "leases"), qualified(database, "workers"));
+        KeeperMapStore { clickhouse, database: database.into(), leases, workers }
+    }
+
+    /// Creates database and tables when they are not there. When they are, the right to create is not needed.
+    pub async fn setup(&self) -> Result<(), StateError> {
+        match self.probe().await {
+            Err(error) if error.kind() == Kind::Schema => {}
+            // A user without any right on the tables is told that they are missing, or that he may not read them.
+            Err(error) if error.kind() != Kind::Forbidden => return Err(self.error(&error)),
+            Err(_) => {}
+            Ok(()) => return Ok(()),
+        }
+        for create in sql::state(&self.database) {
+            self.clickhouse.execute(&create).await.map_err(|error| self.error(&error))?;
+        }
+        self.probe().await.map_err(|error| self.error(&error))
+    }
+
+    /// Whether the tables are there, with all columns, and Keeper answers.
+    async fn probe(&self) -> Result<(), ClickHouseError> {
+        let leases = format!("SELECT {LEASE_COLUMNS}, _version FROM {} WHERE key = ''", self.leases);
+        self.clickhouse.json_lines(&leases).await?;
+        let workers = format!(
+            "SELECT worker_id, incarnation, address, version, heartbeat, updated_at FROM {} WHERE worker_id = ''",
+            self.workers
+        );
+        self.clickhouse.json_lines(&workers).await.map(drop)
+    }
+
+    async fn select(&self, condition: &str) -> Result<Vec<String>, ClickHouseError> {
+        // The settings fix what a user's profile may have changed.
+        let sql = format!(
+            "SELECT {LEASE_COLUMNS}, _version FROM {} WHERE {condition} ORDER BY key \
+             SETTINGS output_format_json_quote_64bit_integers = 0, date_time_output_format = 'simple'",
+            self.leases
+        );
+        self.clickhouse.json_lines(&sql).await
+    }
+
+    /// The rows of these keys as they are now, by key.
+    async fn read_back(&self, keys: &[LeaseRow]) -> Result<HashMap<String, StoredRow>, ClickHouseError> {
+        let lines = self.select(&format!("key IN ({})", statement::keys(keys))).await?;
+        // A row that cannot be read is not one that was just written.
+        let rows = lines.iter().filter_map(|line| serde_json::from_str::<StoredRow>(line).ok());
+        Ok(rows.map(|stored| (stored.row.key.clone(), stored)).collect())
+    }
+
+    /// Decides, from the rows themselves, how a write ended whose rows should now be `written`, each at its version.
+    async fn settle(
+        &self,
+        result: Result<(), ClickHouseError>,
+        written: &[LeaseRow],
+        versions: &[i32],
+    ) -> Result<(), StateError> {
+        let now = match (self.read_back(written).await, &result) {
+            (Ok(now), _) => now,
+            (Err(error), Ok(())) => return Err(StateError::Unavailable(self.clickhouse.explain(&error))),
+            (Err(_), Err(error)) => return Err(self.error(error)),
+        };
+        let mut other = None;
+        let mut done = 0;
+        for (row, version) in written.iter().zip(versions) {
+            match now.get(&row.key) {
+                Some(stored) if stored._version == *version && stored.row == *row => done += 1,
+                // After an OK the row was matched; whoever came after that has his own version.
+                Some(stored) if result.is_ok() && stored._version >= *version => done += 1,
+                Some(stored) if stored._version == *version - 1 => {}
+                Some(stored) => other = Some(format!("the lease '{}' is at version {}", row.key, stored._version)),
+                None if *version > 0 => other = Some(format!("the lease '{}' is gone", row.key)),
+                None => {}
+            }
+        }
+        match (result, other) {
+            _ if done == written.len() => Ok(()),
+            (_, Some(other)) => Err(StateError::Conflict(format!("{other}: somebody else changed it"))),
+            (Err(error), None) => Err(self.error(&error)),
+            (Ok(()), None) => Err(StateError::Unavailable(format!("a write to {} had no effect", self.leases))),
+        }
+    }
+
+    fn error(&self, error: &ClickHouseError) -> StateError {
+        let sentence = self.clickhouse.explain(error);
+        match error.kind() {
+            Kind::Conflict => StateError::Conflict(sentence),
+            Kind::Transport | Kind::Busy | Kind::Other => StateError::Unavailable(sentence),
+            Kind::Credentials | Kind::Forbidden | Kind::NoKeeperMap | Kind::DatabaseEngine | Kind::Schema => {
+                StateError::Misconfigured(sentence)
+            }
+        }
+    }
+
+    /// One line of the answer as a lease, or what a person has to correct.
+    fn lease(&self, line: &str) -> Result<Versioned<Lease>, (Option<Named>, String)> {
+        let named = || serde_json::from_str::<Named>(line).ok();
+        let stored: StoredRow = serde_json::from_str(line)
+            .map_err(|e| (named(), format!("a row of {} is not understood: {e}", self.leases)))?;
+        let key = stored.row.key.clone();
+        let lease = stored.row.into_lease().map_err(|bad| {
+            let problem = format!(
+                "column {} of the row with key = {} in {}: {}; correct it with ALTER TABLE … UPDATE, or delete the row",
+                bad.column,
+                literal(&key),
+                self.leases,
+                bad.problem
+            );
+            (named(), problem)
+        })?;
+        Ok(Versioned { version: stored._version, value: lease })
+    }
+}
+
+#[async_trait]
+impl StateStore for KeeperMapStore {
+    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
+        // By key, which nobody can edit: a shard whose column `pipe` was changed by hand must not just vanish.
+        let condition = pipe.map_or("1".into(), |pipe| format!("startsWith(key, {})", literal(&format!("{pipe}/"))));
+        let lines = self.select(&condition).await.map_err(|error| self.error(&error))?;
+        let mut leases = Vec::with_capacity(lines.len());
+        for line in &lines {
+            match self.lease(line) {
+                Ok(lease) => leases.push(lease),
+                Err((_, problem)) if pipe.is_some() => return Err(StateError::Misconfigured(problem)),
+                // One bad row stops its own pipe, not all of them.
+                Err((named, problem)) => {
+                    let (key, pipe) = named.map(|n| (n.key, n.pipe)).unwrap_or_default();
+                    tracing::warn!(key, pipe, "a lease is left out: {problem}");
+                }
+            }
+        }
+        Ok(leases)
+    }
+
+    async fn create(&self, leases: &[Lease]) -> Result<(), StateError> {
+        super::check(leases.iter())?;
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<LeaseRow> = leases.iter().map(LeaseRow::from).collect();
+        let insert = statement::insert(&self.leases, &rows).map_err(StateError::Misconfigured)?;
+        match self.clickhouse.execute(&insert).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == Kind::Conflict => {
+                Err(StateError::Conflict(format!("one of the leases exists already: {}", error.message)))
+            }
+            error => self.settle(error, &rows, &vec![0; rows.len()]).await,
+        }
+    }
+
+    async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        super::check(leases.iter().map(|row| &row.value))?;
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<LeaseRow> = leases.iter().map(|row| LeaseRow::from(&row.value)).collect();
+        let expected: Vec<i32> = leases.iter().map(|row| row.version).collect();
+        let update = statement::update(&self.leases, &rows, &expected).map_err(StateError::Misconfigured)?;
+        let size = update.len().to_string();
+        // Longer statements need the setting before they are parsed; a profile may forbid it, so only these get it.
+        let settings: &[_] =
+            if update.len() > statement::PARSED_BY_DEFAULT { &[("max_query_size", size.as_str())] } else { &[] };
+        match self.clickhouse.execute_with(&update, settings).await {
+            Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(
+                "a lease of pipe '{}' was changed or deleted by somebody else: {}",
+                rows[0].pipe, error.message
+            ))),
+            // A statement whose rows are gone succeeds and writes nothing.
+            result => {
+                let versions: Vec<i32> = expected.iter().map(|version| version + 1).collect();
+                self.settle(result, &rows, &versions).await
+            }
+        }
+    }
+
+    async fn workers(&self) -> Result<Vec<Worker>, StateError> {
+        let sql = format!(
+            "SELECT worker_id, incarnation, address, version, heartbeat FROM {} ORDER BY worker_id \
+             SETTINGS output_format_json_quote_64bit_integers = 0",
+            self.workers
+        );
+        let rows: Vec<WorkerRow> = self.clickhouse.rows(&sql).await.map_err(|error| self.error(&error))?;
+        let workers = rows.into_iter().map(|row| Worker {
+            worker_id: row.worker_id,
+            incarnation: row.incarnation,
+            address: row.address,
+            version: row.version,
+            heartbeat: row.heartbeat,
+        });
+        Ok(workers.collect())
+    }
+
+    async fn heartbeat(&self, worker: &Worker) -> Result<(), StateError> {
+        let upsert = statement::heartbeat(&self.workers, worker);
+        self.clickhouse.execute(&upsert).await.map_err(|error| self.error(&error))
+    }
+}

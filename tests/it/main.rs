@@ -1,0 +1,4 @@
+//! Tests on real components: ClickHouse and ZooKeeper.
+
+mod state;
+mod state_contract;
