@@ -4,5 +4,6 @@
 
 pub mod domain;
 pub mod encode;
+pub mod http;
 pub mod limits;
 pub mod ports;

@@ -1,0 +1,3 @@
+//! The HTTP interface: what ClickHouse and people ask for.
+
+pub mod request;
