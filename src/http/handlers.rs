@@ -1,15 +1,15 @@
 //! What each request does. Parsing is in `request`, the protocol is in `pipe`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::body::{Answer, Sender};
-use super::request::{Confirm, NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_seek};
+use super::request::{NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_seek};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
+use crate::domain::record::Chunk;
 use crate::domain::sequence::Checkpoint;
 use crate::encode::{Columns, Encoder, Format, PipeRow, Row, WorkerRow, encode_batch, encode_rows, encoded_len};
 use crate::limits::{BODY_QUEUE, WRITE_TIMEOUT};
@@ -93,12 +93,8 @@ impl App {
     }
 
     async fn next(self: &Arc<Self>, request: NextRequest, incoming: Incoming) -> Result<Reply, Error> {
-        let confirm = match request.confirm {
-            Confirm::View { database, view } => crate::pipe::Confirm::View(database, view),
-            Confirm::Explicit => crate::pipe::Confirm::Ack,
-        };
         let options = PullOptions {
-            confirm,
+            confirm: request.confirm,
             shape: request.format.name().into(),
             limits: request.limits,
             linger: request.linger,
@@ -195,8 +191,6 @@ impl App {
             self.pipes.deps().store.leases(None).await?.into_iter().map(|row| row.value).collect();
         leases.sort_by_key(Lease::key);
         let here = self.pipes.snapshots();
-        let elsewhere: HashMap<&str, Snapshot> = HashMap::new();
-        let _ = elsewhere;
         Ok(leases.iter().map(|lease| self.pipe_row(lease, here.get(&lease.pipe))).collect())
     }
 
@@ -277,11 +271,7 @@ fn rows<R: Row>(rows: &[R], format: Format) -> Result<Reply, Error> {
 }
 
 /// Few records, encoded at once.
-fn encoded(
-    format: Format,
-    columns: &Columns,
-    chunks: &[(usize, crate::domain::record::Chunk)],
-) -> Result<Reply, Error> {
+fn encoded(format: Format, columns: &Columns, chunks: &[(usize, Chunk)]) -> Result<Reply, Error> {
     let mut encoder = Encoder::new(format, columns)?;
     for (shard, chunk) in chunks {
         for record in chunk.records() {
@@ -327,7 +317,7 @@ async fn send_batch(served: Served, format: Format, part: Option<Part>, sender: 
 /// Sends what a bounded read finds, `left` records at most.
 async fn send_found(
     mut encoder: Encoder,
-    first: Option<(usize, crate::domain::record::Chunk)>,
+    first: Option<(usize, Chunk)>,
     receiver: &mut mpsc::Receiver<crate::read::records::Found>,
     left: &mut usize,
     sender: &Sender,

@@ -21,17 +21,16 @@ use super::body::Answer;
 use super::error;
 use super::handlers::{App, Incoming, Reply};
 use super::request::{Request, parse};
+use crate::config::Secret;
 use crate::domain::error::Error;
-use crate::limits::{
-    BODY_TIMEOUT, HEADER_TIMEOUT, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS,
-};
+use crate::limits::{BODY_TIMEOUT, HEADER_TIMEOUT, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS};
 
 /// What the server needs to answer.
 pub struct Server {
     /// The handlers.
     pub app: Arc<App>,
     /// The bearer token that every request but the probes must carry.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
 }
 
 impl Server {
@@ -45,7 +44,7 @@ impl Server {
             let Ok(permit) = permits.clone().acquire_owned().await else { break };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
             };
             while connections.try_join_next().is_some() {}
             let stream = match accepted {
@@ -88,7 +87,7 @@ impl Server {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = cut.notified() => return warn!("a client that took nothing for too long was cut off"),
-            _ = stop.wait_for(|stop| *stop) => {
+            () = stopped(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -158,13 +157,13 @@ impl Server {
     fn allowed(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(|v| v.strip_prefix(b"Bearer "));
-        given.is_some_and(|given| same(given, token.as_bytes()))
+        given.is_some_and(|given| token.matches(given))
     }
 }
 
-/// Compares without telling by its duration where the first difference is.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
+/// Ends when `stop` turns true, or its owner is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// `Range: bytes=N-` or `bytes=N-M`. Another unit is ignored, as HTTP demands; several ranges are refused.
