@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 //! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
 
+pub mod config;
 pub mod domain;
 pub mod encode;
 pub mod http;
