@@ -4,8 +4,13 @@
 
 pub mod clickhouse;
 pub mod domain;
+pub mod encode;
+pub mod kinesis;
 pub mod limits;
+pub mod metrics;
+pub mod pipe;
 pub mod ports;
+pub mod read;
 pub mod sql;
 pub mod state;
 

@@ -34,6 +34,12 @@ pub const PARQUET_GROUP_BYTES: usize = 16 << 20;
 
 /// GetRecords: calls a second and shard (AWS: 5, shared by all polling consumers of the stream).
 pub const GET_RECORDS_PER_SECOND: u32 = 5;
+/// GetRecords: payload bytes a second and shard (AWS: 2 MiB).
+pub const GET_RECORDS_BYTES_PER_SECOND: usize = 2 << 20;
+/// Empty answers in a row after which the time between calls doubles.
+pub const IDLE_POLLS: u32 = 25;
+/// Longest time between calls on a quiet shard.
+pub const MAX_IDLE_POLL: Duration = Duration::from_secs(1);
 /// GetRecords: most records a call (AWS).
 pub const GET_RECORDS_MAX_RECORDS: usize = 10_000;
 /// GetRecords: most payload bytes a call (AWS).
@@ -56,6 +62,10 @@ pub const MAX_STREAMS: usize = 10_000;
 pub const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// See [`RETRY_FIRST`].
 pub const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// How long a bounded read waits for a Kinesis that is away, before its query fails. Under ClickHouse's `http_receive_timeout` of 30 s.
+pub const CURSOR_PATIENCE: Duration = Duration::from_secs(15);
+/// How far `sample` looks back, in steps, until it has enough records; then to the oldest record. ms.
+pub const SAMPLE_LOOK_BACK_MS: [i64; 3] = [10_000, 600_000, 3_600_000];
 /// Time for one Kinesis call, all SDK retries included.
 pub const KINESIS_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for one attempt of a Kinesis call.
@@ -82,6 +92,10 @@ pub const PIPE_IDLE_BUFFERS: Duration = Duration::from_secs(60);
 pub const PIPE_IDLE_LEASES: Duration = Duration::from_secs(300);
 /// How long a new pull waits for the answer about the previous batch before that batch is served again.
 pub const SETTLE_GRACE: Duration = Duration::from_millis(2_000);
+/// WAIT VIEW statements of one pipe that may be under way.
+pub const MAX_OUTSTANDING_WAITS: usize = 8;
+/// How often a commit is tried again when people change the rows under it.
+pub const COMMIT_RETRIES: usize = 5;
 /// Most pipes that one bridge runs.
 pub const MAX_PIPES: usize = 1_000;
 /// Pulls of one pipe that may queue behind the one being served.

@@ -167,22 +167,14 @@ impl Lease {
         Ok(Lease { caught_up_ms: now_ms, updated_ms: now_ms, ..self.clone() })
     }
 
-    /// Moves the checkpoint where a person wants it and forgets the open offer. The epoch grows, so that a batch that is on its way
-    /// can no longer be committed.
+    /// Moves the checkpoint where a person wants it and forgets the open offer: a batch that is on its way finds no offer to commit.
     pub fn seek(&self, to: Checkpoint, now_ms: i64) -> Lease {
-        Lease {
-            checkpoint: to,
-            offer: None,
-            epoch: self.epoch + 1,
-            caught_up_ms: 0,
-            updated_ms: now_ms,
-            ..self.clone()
-        }
+        Lease { checkpoint: to, offer: None, caught_up_ms: 0, updated_ms: now_ms, ..self.clone() }
     }
 
     /// Forgets the open offer and keeps the checkpoint: its records will be part of a later batch.
     pub fn discard(&self, now_ms: i64) -> Lease {
-        Lease { offer: None, epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }
+        Lease { offer: None, updated_ms: now_ms, ..self.clone() }
     }
 
     fn held_by(&self, holder: &Holder) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! Records as they are held in memory: in columns, so that a million small records cost a few allocations and an exact number of bytes.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use super::sequence::SequenceNumber;
@@ -27,11 +29,12 @@ impl RecordRef<'_> {
 }
 
 /// Consecutive records of one shard, in columns. Grows by `push`, then is shared and only read.
-#[derive(Debug, Default, Clone)]
+#[derive(Default)]
 pub struct Chunk {
     text: Vec<u8>,
     payload: Vec<u8>,
     rows: Vec<Row>,
+    held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// Where one record's parts end, and its fixed-width columns.
@@ -52,6 +55,7 @@ impl Chunk {
             text: Vec::with_capacity(rows * 72),
             payload: Vec::with_capacity(payload_bytes),
             rows: Vec::with_capacity(rows),
+            held: None,
         }
     }
 
@@ -92,6 +96,21 @@ impl Chunk {
         self.text.capacity() + self.payload.capacity() + self.rows.capacity() * std::mem::size_of::<Row>()
     }
 
+    /// Keeps `guard` for as long as the chunk lives: the reader's hold on the memory budget.
+    pub fn hold(&mut self, guard: impl Any + Send + Sync) {
+        self.held = Some(Box::new(guard));
+    }
+
+    /// Drops the first record: a reader that starts *at* its checkpoint has that record already.
+    pub fn without_first(self) -> Chunk {
+        let mut rest = Chunk::with_capacity(self.len(), self.payload.len());
+        for index in 1..self.len() {
+            // It fitted before, so it fits without its first record.
+            let _ = rest.push(self.get(index));
+        }
+        rest
+    }
+
     /// Gives back memory that was reserved and not used.
     pub fn shrink(&mut self) {
         self.text.shrink_to_fit();
@@ -117,6 +136,21 @@ impl Chunk {
         }
     }
 
+    /// The last record, if any.
+    pub fn last(&self) -> Option<RecordRef<'_>> {
+        self.len().checked_sub(1).map(|i| self.get(i))
+    }
+
+    /// The records in order.
+    pub fn records(&self) -> impl Iterator<Item = RecordRef<'_>> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+
+    /// Bytes of all payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
     /// Sum of [`RecordRef::size`] over the records in `start..end`.
     fn size_between(&self, start: usize, end: usize) -> usize {
         let upto = |n: usize| match n.checked_sub(1).map(|i| self.rows[i]) {
@@ -124,6 +158,12 @@ impl Chunk {
             None => 0,
         };
         upto(end) - upto(start)
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} records, {} bytes)", self.len(), self.memory())
     }
 }
 

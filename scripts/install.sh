@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine and Apache ZooKeeper.
+# Does nothing, quickly, when everything is there.
+set -euo pipefail
+
+readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
+readonly ENGINE_VERSION='26.7.3-stable.1'
+readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=='
+readonly ZOOKEEPER_VERSION='3.8.0-*'
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() {
+    echo "install: $*" >&2
+    exit 1
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+apt_updated=
+apt_install() {
+    local purpose=$1
+    shift
+    have apt-get || fail "$purpose needs the Debian packages $*, and this machine has no apt-get: install them by hand"
+    [[ $(id -u) == 0 ]] || fail "$purpose needs the Debian packages $*: run 'sudo apt-get install --no-install-recommends $*', then try again"
+    if [[ -z $apt_updated ]]; then
+        echo 'install: updating the list of Debian packages'
+        apt-get update -qq
+        apt_updated=1
+    fi
+    echo "install: Debian packages $*, for $purpose"
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null ||
+        fail "apt-get could not install $* (the pinned versions are those of Debian 12): install $purpose by hand"
+}
+
+install_zookeeper() {
+    # The library package alone: it has the server's class, and brings neither a user nor a service.
+    local packages=()
+    # Any Java from 8 on runs it, so an installed one is taken as it is.
+    have java || packages+=(default-jre-headless)
+    [[ -e /usr/share/java/zookeeper.jar ]] || packages+=("libzookeeper-java=$ZOOKEEPER_VERSION")
+    [[ -e /usr/share/java/slf4j-simple.jar ]] || packages+=(libslf4j-java)
+    if ((${#packages[@]})); then
+        apt_install 'Apache ZooKeeper' "${packages[@]}"
+    fi
+    echo "install: ZooKeeper is $(readlink -f /usr/share/java/zookeeper.jar)"
+}
+
+install_clickhouse() {
+    if [[ -n ${CLICKHOUSE_BINARY:-} ]]; then
+        [[ -x $CLICKHOUSE_BINARY ]] || fail "CLICKHOUSE_BINARY is $CLICKHOUSE_BINARY, which is no program: correct it or unset it"
+        echo "install: ClickHouse is $CLICKHOUSE_BINARY"
+        return
+    fi
+    if have clickhouse; then
+        echo "install: ClickHouse is $(command -v clickhouse)"
+        return
+    fi
+    local folder=.stack/chdb-$ENGINE_VERSION
+    local library=$folder/libchdb.so
+    if [[ ! -e $library ]]; then
+        [[ $(uname -sm) == 'Linux x86_64' ]] ||
+            fail "the ClickHouse engine library is for Linux on x86_64 only: install ClickHouse, so that 'clickhouse' is on PATH"
+        have npm || apt_install 'the ClickHouse engine library' npm
+        echo "install: the ClickHouse engine $ENGINE_VERSION (npm package $ENGINE_PACKAGE, 180 MB) into $folder"
+        mkdir -p "$folder"
+        # Whatever interrupts this, an incomplete library is never taken for a complete one: it gets its name last.
+        local download
+        download=$(mktemp -d "$folder/download.XXXXXX")
+        # shellcheck disable=SC2064 # expanded now: the variable is local
+        trap "rm -rf '$PWD/$download'" EXIT
+        (cd "$download" && npm pack --silent "$ENGINE_PACKAGE@$ENGINE_VERSION" >/dev/null)
+        local archive
+        archive=$(echo "$download"/*.tgz)
+        local digest
+        digest=$(openssl dgst -sha512 -binary "$archive" | base64 -w0)
+        [[ $digest == "$ENGINE_SHA512" ]] ||
+            fail "the downloaded engine has the SHA-512 digest $digest instead of $ENGINE_SHA512: it is not the pinned release, do not use it"
+        tar -xzf "$archive" -C "$download" package/libchdb.so
+        mv "$download/package/libchdb.so" "$library"
+        rm -rf "$download"
+        trap - EXIT
+    fi
+    echo "install: ClickHouse is the engine library $library"
+}
+
+have cargo || fail 'cargo is missing: install Rust 1.94.1 or later with rustup'
+# The TLS library of the AWS SDK is C code.
+if ! have cc || ! have cmake; then
+    apt_install 'building the AWS SDK' gcc libc6-dev cmake make
+fi
+if ! have openssl; then
+    apt_install 'checking digests' openssl
+fi
+install_zookeeper
+install_clickhouse

@@ -1,0 +1,69 @@
+//! Bounded reads: which shards a slice reads, and which records lie in a range.
+
+use super::record::RecordRef;
+use super::sequence::{SequenceNumber, compare_digits};
+use crate::limits::TIMESTAMP_SLACK_MS;
+
+/// One end of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The oldest record, or the newest at the time of the request.
+    Open,
+    /// An arrival time, Unix ms: inclusive as a beginning, exclusive as an end.
+    Time(i64),
+    /// A record of one shard, inclusive.
+    Sequence(SequenceNumber),
+}
+
+/// One of `count` parts that together are the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceOf {
+    /// From 0, below `count`.
+    pub index: u32,
+    /// At least 1.
+    pub count: u32,
+}
+
+impl SliceOf {
+    /// Whether this part reads the shard. It depends on the shard's id alone, so the parts of parallel requests fit together even when
+    /// the stream is resharded between them.
+    pub fn reads(self, shard_id: &str) -> bool {
+        let digits = shard_id.rsplit('-').next().unwrap_or_default();
+        let number = digits.parse::<u64>().unwrap_or_else(|_| shard_id.bytes().map(u64::from).sum());
+        number % u64::from(self.count.max(1)) == u64::from(self.index)
+    }
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Not in the range; records after it may be.
+    Outside,
+    /// In the range.
+    Inside,
+    /// Beyond the range, and so is everything after it.
+    Past,
+}
+
+/// Where `record` lies between `from` and `to`. `began_ms` is the time of the request: an open end reads up to there.
+pub fn place(record: RecordRef<'_>, from: &Bound, to: &Bound, began_ms: i64) -> Place {
+    let early = match from {
+        Bound::Open => false,
+        Bound::Time(ms) => record.timestamp_ms < *ms,
+        Bound::Sequence(first) => compare_digits(record.sequence_number, first.as_str()).is_lt(),
+    };
+    // Arrival times are approximate: only well beyond the end is it certain that nothing earlier follows.
+    let (late, past) = match to {
+        Bound::Open => (false, record.timestamp_ms > began_ms + TIMESTAMP_SLACK_MS),
+        Bound::Time(ms) => (record.timestamp_ms >= *ms, record.timestamp_ms > ms + TIMESTAMP_SLACK_MS),
+        Bound::Sequence(last) => {
+            let beyond = compare_digits(record.sequence_number, last.as_str()).is_gt();
+            (beyond, beyond)
+        }
+    };
+    match (past, early || late) {
+        (true, _) => Place::Past,
+        (false, true) => Place::Outside,
+        (false, false) => Place::Inside,
+    }
+}

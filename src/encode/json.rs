@@ -1,0 +1,137 @@
+//! The format `JSONEachRow`: a JSON object a line, with the names of the columns.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use chrono::DateTime;
+
+use super::Columns;
+use crate::domain::error::Error;
+use crate::domain::record::RecordRef;
+
+/// How a timestamp is written down to the second; ClickHouse reads it as `DateTime64` in UTC.
+const SECONDS: &str = "%Y-%m-%d %H:%M:%S";
+/// A piece is handed out once it has this many bytes.
+const PIECE: usize = 512 << 10;
+
+/// Writes rows. The newline of a row is written before the next one, so that the last one is left for the tail.
+pub(super) struct Json {
+    out: Vec<u8>,
+    rows: bool,
+    /// `","_stream":"…","_shard_id":"…","_sequence_number":"` for each shard.
+    shards: Vec<Vec<u8>>,
+    /// What stands behind the payload.
+    end: Vec<u8>,
+    /// The second that was written last and its text: neighbours mostly share it.
+    second: i64,
+    second_text: String,
+}
+
+impl Json {
+    pub(super) fn new(columns: &Columns) -> Json {
+        let shard = |id: &String| {
+            let mut text = b"\",\"_stream\":\"".to_vec();
+            escape(columns.stream.as_bytes(), &mut text);
+            text.extend_from_slice(b"\",\"_shard_id\":\"");
+            escape(id.as_bytes(), &mut text);
+            text.extend_from_slice(b"\",\"_sequence_number\":\"");
+            text
+        };
+        let mut end = b"\"".to_vec();
+        if let Some(batch) = &columns.batch {
+            end.extend_from_slice(b",\"_batch\":\"");
+            escape(batch.as_bytes(), &mut end);
+            end.push(b'"');
+        }
+        end.push(b'}');
+        Json {
+            out: Vec::new(),
+            rows: false,
+            shards: columns.shards.iter().map(shard).collect(),
+            end,
+            second: 0,
+            second_text: second_text(0),
+        }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        record: RecordRef<'_>,
+        shard: usize,
+        ready: &mut VecDeque<Bytes>,
+    ) -> Result<(), Error> {
+        let Some(shard) = self.shards.get(shard) else {
+            return Err(Error::Internal(format!("a record names shard {shard} of {}", self.shards.len())));
+        };
+        let second = record.timestamp_ms.div_euclid(1_000);
+        if second != self.second {
+            (self.second, self.second_text) = (second, second_text(second));
+        }
+        if self.rows {
+            self.out.push(b'\n');
+        }
+        self.rows = true;
+        let out = &mut self.out;
+        out.extend_from_slice(b"{\"_key\":\"");
+        escape(record.key.as_bytes(), out);
+        out.extend_from_slice(b"\",\"_timestamp\":\"");
+        out.extend_from_slice(self.second_text.as_bytes());
+        let ms = record.timestamp_ms.rem_euclid(1_000) as u16;
+        out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms)]);
+        out.extend_from_slice(shard);
+        escape(record.sequence_number.as_bytes(), out);
+        out.extend_from_slice(b"\",\"_sub_sequence_number\":");
+        out.extend_from_slice(record.sub_sequence.to_string().as_bytes());
+        out.extend_from_slice(b",\"_raw_message\":\"");
+        escape(record.payload, out);
+        out.extend_from_slice(&self.end);
+        if self.out.len() >= PIECE {
+            let next = Vec::with_capacity(PIECE + PIECE / 8);
+            ready.push_back(std::mem::replace(&mut self.out, next).into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self, ready: &mut VecDeque<Bytes>) -> Bytes {
+        if !self.out.is_empty() {
+            ready.push_back(self.out.into());
+        }
+        if self.rows { Bytes::from_static(b"\n") } else { Bytes::new() }
+    }
+}
+
+fn digit(n: u16) -> u8 {
+    b'0' + (n % 10) as u8
+}
+
+/// A second beyond the calendar, which Kinesis does not give, becomes the epoch.
+fn second_text(second: i64) -> String {
+    DateTime::from_timestamp(second, 0).unwrap_or_default().format(SECONDS).to_string()
+}
+
+/// Writes the inside of a JSON string. Bytes that are no UTF-8 pass as they are: a payload may be anything, and ClickHouse reads them back.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    let mut from = 0;
+    for (i, byte) in text.iter().enumerate() {
+        let short = match byte {
+            b'"' => b'"',
+            b'\\' => b'\\',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0..0x20 => 0,
+            _ => continue,
+        };
+        out.extend_from_slice(&text[from..i]);
+        from = i + 1;
+        match short {
+            0 => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
+    }
+    out.extend_from_slice(&text[from..]);
+}

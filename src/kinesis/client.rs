@@ -1,0 +1,235 @@
+//! The adapter from `KinesisApi` to aws-sdk-kinesis.
+
+use async_trait::async_trait;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, ShardIteratorType};
+use aws_smithy_types::DateTime;
+use prometheus::IntCounterVec;
+
+use super::error::{Subject, classify};
+use crate::domain::error::Error;
+use crate::domain::record::{Chunk, RecordRef};
+use crate::domain::shard::Shard;
+use crate::limits::{
+    KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT, LIST_SHARDS_PAGE, MAX_SHARDS_PER_STREAM, MAX_STREAMS,
+};
+use crate::ports::{IteratorStart, KinesisApi, KinesisError, Page, Stream};
+
+/// Kinesis in one account and region.
+pub struct AwsKinesis {
+    /// For calls that the SDK may repeat by itself.
+    control: Client,
+    /// For GetRecords: a reader paces and repeats by itself, so that throttling is seen and counted.
+    data: Client,
+    region: String,
+    errors: IntCounterVec,
+}
+
+impl AwsKinesis {
+    /// Takes region, credentials, roles and endpoint from the SDK's own chain. `errors` counts failed calls by `call` and `kind`.
+    pub async fn from_environment(errors: IntCounterVec) -> AwsKinesis {
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(KINESIS_CALL_TIMEOUT)
+            .operation_attempt_timeout(KINESIS_ATTEMPT_TIMEOUT)
+            .build();
+        let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
+        AwsKinesis {
+            control: Client::new(&sdk),
+            data: client_without_retries(&sdk),
+            region: sdk.region().map_or("(none)", |r| r.as_ref()).to_string(),
+            errors,
+        }
+    }
+
+    /// The region, for messages.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    fn subject<'a>(&'a self, call: &'static str, stream: &'a str, shard: &'a str) -> Subject<'a> {
+        Subject { call, region: &self.region, stream, shard }
+    }
+
+    fn count(&self, call: &str, error: KinesisError) -> KinesisError {
+        let kind = match &error {
+            KinesisError::IteratorExpired => "iterator_expired",
+            KinesisError::Throttled(_) => "throttled",
+            KinesisError::Other(error) => error.code(),
+        };
+        self.errors.with_label_values(&[call, kind]).inc();
+        error
+    }
+}
+
+fn client_without_retries(sdk: &SdkConfig) -> Client {
+    let config = aws_sdk_kinesis::config::Builder::from(sdk).retry_config(RetryConfig::disabled()).build();
+    Client::from_conf(config)
+}
+
+/// Shorthand for `classify` + `count` on every call.
+macro_rules! checked {
+    ($self:ident, $call:literal, $stream:expr, $shard:expr, $sent:expr) => {
+        match $sent.await {
+            Ok(output) => Ok(output),
+            Err(error) => Err($self.count($call, classify(&$self.subject($call, $stream, $shard), error))),
+        }
+    };
+}
+
+#[async_trait]
+impl KinesisApi for AwsKinesis {
+    async fn streams(&self) -> Result<Vec<Stream>, Error> {
+        let mut names = Vec::new();
+        let mut token = None;
+        loop {
+            let page = checked!(self, "ListStreams", "", "", self.control.list_streams().set_next_token(token).send())?;
+            names.extend(page.stream_names);
+            token = page.next_token;
+            if names.len() >= MAX_STREAMS || token.is_none() || !page.has_more_streams {
+                break;
+            }
+        }
+        let mut streams = Vec::with_capacity(names.len());
+        for name in names.iter().take(MAX_STREAMS) {
+            match self.stream(name).await {
+                Ok(stream) => streams.push(stream),
+                // Deleted between the two calls.
+                Err(Error::NotFound(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(streams)
+    }
+
+    async fn stream(&self, stream: &str) -> Result<Stream, Error> {
+        let sent = self.control.describe_stream_summary().stream_name(stream).send();
+        let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
+        let Some(summary) = output.stream_description_summary else {
+            return Err(Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' answered nothing")));
+        };
+        Ok(Stream {
+            name: summary.stream_name,
+            arn: summary.stream_arn,
+            status: summary.stream_status.as_str().to_string(),
+            mode: summary
+                .stream_mode_details
+                .map_or_else(|| "PROVISIONED".into(), |m| m.stream_mode.as_str().to_string()),
+            open_shards: summary.open_shard_count,
+            retention_hours: summary.retention_period_hours,
+        })
+    }
+
+    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error> {
+        let mut shards: Vec<Shard> = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            // A request with a token must not name the stream.
+            let call = match &token {
+                Some(token) => self.control.list_shards().next_token(token),
+                None => self.control.list_shards().stream_name(stream),
+            };
+            let page = checked!(self, "ListShards", stream, "", call.max_results(LIST_SHARDS_PAGE).send())?;
+            shards.extend(page.shards.unwrap_or_default().into_iter().map(shard));
+            token = page.next_token;
+            if token.is_none() {
+                break;
+            }
+            if shards.len() >= MAX_SHARDS_PER_STREAM {
+                return Err(Error::Unavailable(format!(
+                    "stream '{stream}' has more than {MAX_SHARDS_PER_STREAM} shards, which is more than this bridge handles"
+                )));
+            }
+        }
+        shards.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(shards)
+    }
+
+    async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
+        let call = self.control.get_shard_iterator().stream_name(stream).shard_id(shard_id);
+        let call = match start {
+            IteratorStart::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            IteratorStart::Latest => call.shard_iterator_type(ShardIteratorType::Latest),
+            IteratorStart::AtTimestamp(ms) => {
+                call.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(*ms))
+            }
+            IteratorStart::At(sequence) => call
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(sequence.as_str()),
+            IteratorStart::After(sequence) => call
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(sequence.as_str()),
+        };
+        let output = checked!(self, "GetShardIterator", stream, shard_id, call.send())?;
+        output.shard_iterator.ok_or_else(|| {
+            KinesisError::Other(Error::Unavailable(format!(
+                "GetShardIterator of shard {shard_id}, stream '{stream}', answered nothing"
+            )))
+        })
+    }
+
+    async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
+        let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
+        let output = checked!(self, "GetRecords", stream, shard_id, call.send())?;
+        let rows = output.records.len();
+        let mut records = Chunk::with_capacity(rows, output.records.iter().map(|r| r.data.as_ref().len()).sum());
+        // By value: each record's own allocations are freed as soon as it stands in the chunk.
+        for record in output.records {
+            let pushed = records.push(RecordRef {
+                key: record.partition_key.as_deref().unwrap_or_default(),
+                timestamp_ms: record.approximate_arrival_timestamp.and_then(|t| t.to_millis().ok()).unwrap_or(0),
+                sequence_number: &record.sequence_number,
+                sub_sequence: 0,
+                payload: record.data.as_ref(),
+            });
+            if !pushed {
+                return Err(KinesisError::Other(Error::Unavailable(format!(
+                    "GetRecords of shard {shard_id}, stream '{stream}', answered more than 4 GiB"
+                ))));
+            }
+        }
+        records.shrink();
+        Ok(Page {
+            records,
+            next: output.next_shard_iterator,
+            millis_behind_latest: output.millis_behind_latest.unwrap_or(0),
+            children: output.child_shards.unwrap_or_default().into_iter().map(child).collect(),
+        })
+    }
+}
+
+fn hash_keys(range: Option<HashKeyRange>) -> (String, String) {
+    range.map_or_else(Default::default, |r| (r.starting_hash_key, r.ending_hash_key))
+}
+
+fn shard(shard: aws_sdk_kinesis::types::Shard) -> Shard {
+    let (starting_hash_key, ending_hash_key) = hash_keys(shard.hash_key_range);
+    let (starting, ending) = shard
+        .sequence_number_range
+        .map_or_else(Default::default, |r| (r.starting_sequence_number, r.ending_sequence_number.unwrap_or_default()));
+    Shard {
+        id: shard.shard_id,
+        parent: shard.parent_shard_id.unwrap_or_default(),
+        adjacent_parent: shard.adjacent_parent_shard_id.unwrap_or_default(),
+        starting_hash_key,
+        ending_hash_key,
+        starting_sequence_number: starting,
+        ending_sequence_number: ending,
+    }
+}
+
+fn child(child: ChildShard) -> Shard {
+    let (starting_hash_key, ending_hash_key) = hash_keys(child.hash_key_range);
+    let mut parents = child.parent_shards.into_iter();
+    Shard {
+        id: child.shard_id,
+        parent: parents.next().unwrap_or_default(),
+        adjacent_parent: parents.next().unwrap_or_default(),
+        starting_hash_key,
+        ending_hash_key,
+        starting_sequence_number: String::new(),
+        ending_sequence_number: String::new(),
+    }
+}

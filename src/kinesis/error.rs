@@ -1,0 +1,105 @@
+//! From an SDK error to what it means: one sentence for a person, or a signal for the reader.
+
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+use crate::domain::error::Error;
+use crate::ports::KinesisError;
+
+/// What a call was about, for the sentence.
+pub struct Subject<'a> {
+    /// API name, as AWS spells it.
+    pub call: &'static str,
+    /// Region of the client.
+    pub region: &'a str,
+    /// Stream name; empty when the call is about none.
+    pub stream: &'a str,
+    /// Shard id; empty when the call is about none.
+    pub shard: &'a str,
+}
+
+impl Subject<'_> {
+    fn thing(&self) -> String {
+        match (self.stream, self.shard) {
+            ("", _) => format!("region {}", self.region),
+            (stream, "") => format!("stream '{stream}' in region {}", self.region),
+            (stream, shard) => format!("shard {shard} of stream '{stream}' in region {}", self.region),
+        }
+    }
+}
+
+/// Sorts a failed call. The SDK's own text is passed on only where it says more than we can, and never holds credentials.
+pub fn classify<E, R>(subject: &Subject<'_>, error: SdkError<E, R>) -> KinesisError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    let (call, thing) = (subject.call, subject.thing());
+    let SdkError::ServiceError(service) = &error else {
+        return KinesisError::Other(not_reached(call, &thing, &error));
+    };
+    let (code, message) = (service.err().code().unwrap_or("unknown"), service.err().message().unwrap_or(""));
+    KinesisError::Other(match code {
+        "ExpiredIteratorException" => return KinesisError::IteratorExpired,
+        "ProvisionedThroughputExceededException"
+        | "LimitExceededException"
+        | "ThrottlingException"
+        | "KMSThrottlingException" => {
+            return KinesisError::Throttled(format!(
+                "{call} on {thing} is throttled ({code}): other consumers share its 5 calls and 2 MiB a second"
+            ));
+        }
+        "ResourceNotFoundException" => Error::NotFound(format!(
+            "{thing} does not exist: check the name, the region (AWS_REGION) and the account ({call}: {message})"
+        )),
+        "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "InvalidClientTokenId"
+        | "IncompleteSignature"
+        | "MissingAuthenticationTokenException" => Error::AccessDenied(format!(
+            "AWS does not accept the credentials for {thing} ({code}): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs"
+        )),
+        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => Error::AccessDenied(format!(
+            "the AWS credentials for {thing} have expired ({code}): renew them, or use a role that renews itself"
+        )),
+        "AccessDeniedException" | "KMSAccessDeniedException" => Error::AccessDenied(format!(
+            "AWS does not allow {call} on {thing} ({code}): the policy must allow kinesis:{call} ({message})"
+        )),
+        "InvalidArgumentException" | "ValidationException" => {
+            Error::BadRequest(format!("Kinesis refuses {call} on {thing}: {message}"))
+        }
+        _ => Error::Unavailable(format!("{call} on {thing} failed with {code}: {message}")),
+    })
+}
+
+fn not_reached<E, R>(call: &str, thing: &str, error: &SdkError<E, R>) -> Error
+where
+    E: std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    // The chain of causes holds what matters: refused, no such host, no credentials, no region.
+    let causes = format!("{}", DisplayErrorContext(error));
+    let lower = causes.to_lowercase();
+    if lower.contains("credential") || lower.contains("identity") {
+        return Error::AccessDenied(format!(
+            "there are no AWS credentials for {thing}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or run with a role"
+        ));
+    }
+    if lower.contains("missing a region") || lower.contains("region must be set") {
+        return Error::AccessDenied(format!("no AWS region is configured for {call}: set AWS_REGION"));
+    }
+    let why = match error {
+        SdkError::TimeoutError(_) => "it timed out".to_string(),
+        _ => innermost(error),
+    };
+    Error::Unavailable(format!("{call} on {thing} did not reach Kinesis: {why}"))
+}
+
+/// The last cause in the chain, which is the one that names the fault.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

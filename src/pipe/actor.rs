@@ -1,0 +1,439 @@
+//! One pipe: the only task that changes its leases, its readers and its open batch.
+//!
+//! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) → served, as often as needed → confirmed by the
+//! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{error, info, warn};
+
+use super::pull::{Command, Confirm, PullOptions, Served};
+use super::registry::Deps;
+use super::status::Status;
+use super::work::{Open, Work};
+use crate::domain::batch::Limits;
+use crate::domain::error::Error;
+use crate::domain::sequence::Checkpoint;
+use crate::limits::{
+    MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE, SHUTDOWN,
+};
+use crate::ports::RefreshOutcome;
+
+/// An answer of `SYSTEM WAIT VIEW`.
+struct Confirmation {
+    batch: String,
+    delivered: Arc<AtomicBool>,
+    outcome: RefreshOutcome,
+}
+
+/// What wakes the actor.
+enum Event {
+    Command(Command),
+    Confirmed(Confirmation),
+    Time,
+    Stop,
+}
+
+/// How often an actor without work looks whether it is needed.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// The task's state.
+pub struct Actor {
+    deps: Deps,
+    pipe: String,
+    stream: String,
+    status: Status,
+    commands: mpsc::Receiver<Command>,
+    backlog: VecDeque<Command>,
+    confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
+    stop: watch::Receiver<bool>,
+    work: Option<Work>,
+    last_committed: String,
+    last_pull: Instant,
+}
+
+impl Actor {
+    /// An actor that has done nothing yet.
+    pub fn new(
+        deps: Deps,
+        pipe: String,
+        stream: String,
+        status: Status,
+        commands: mpsc::Receiver<Command>,
+        stop: watch::Receiver<bool>,
+    ) -> Actor {
+        Actor {
+            deps,
+            pipe,
+            stream,
+            status,
+            commands,
+            backlog: VecDeque::new(),
+            confirmations: mpsc::channel(MAX_OUTSTANDING_WAITS),
+            stop,
+            work: None,
+            last_committed: String::new(),
+            last_pull: Instant::now(),
+        }
+    }
+
+    /// Runs until the pipe is idle for long, is fenced, cannot start, or the process stops.
+    pub async fn run(mut self) {
+        while !*self.stop.borrow() {
+            let event = match self.backlog.pop_front() {
+                Some(command) => Event::Command(command),
+                None => self.event(Instant::now() + IDLE_TICK).await,
+            };
+            let command = match event {
+                Event::Command(command) => command,
+                Event::Confirmed(confirmation) => {
+                    self.settle(confirmation).await;
+                    continue;
+                }
+                Event::Time if self.idle() => break,
+                Event::Time => continue,
+                Event::Stop => break,
+            };
+            if let Err(fatal) = self.handle(command).await {
+                self.note_error(&fatal);
+                match fatal {
+                    Error::Fenced(_) => break,
+                    _ if self.work.is_none() => break,
+                    _ => {}
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    /// What happens next, `until` at the latest.
+    async fn event(&mut self, until: Instant) -> Event {
+        tokio::select! {
+            command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
+            Some(confirmation) = self.confirmations.1.recv() => Event::Confirmed(confirmation),
+            _ = sleep_until(until) => Event::Time,
+            _ = self.stop.changed() => Event::Stop,
+        }
+    }
+
+    /// Carries out one command. The error has been answered; it is returned so that `run` can end what cannot go on.
+    async fn handle(&mut self, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Pull(options, mut reply) => {
+                let answer = match reply.is_closed() {
+                    true => return Ok(()),
+                    false => self.pull(&options, &mut reply).await,
+                };
+                self.last_pull = Instant::now();
+                let result = answer.as_ref().map(|_| ()).map_err(Clone::clone);
+                // The client may be gone by now; its batch stays open and is served to the next pull.
+                let _ = reply.send(answer);
+                result
+            }
+            Command::Ack(batch, reply) => {
+                let answer = self.ack(&batch).await;
+                let _ = reply.send(answer.clone());
+                answer
+            }
+            Command::Reload => self.reload().await,
+        }
+    }
+
+    async fn pull(
+        &mut self,
+        options: &PullOptions,
+        reply: &mut oneshot::Sender<Result<Served, Error>>,
+    ) -> Result<Served, Error> {
+        if let Confirm::View(database, view) = &options.confirm {
+            let failed = self.deps.check_view(&self.pipe, database, view).await?;
+            // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
+            self.await_settlement(if failed { Duration::ZERO } else { SETTLE_GRACE }).await;
+        }
+        self.start(&options.start).await?;
+        self.finish_commit().await?;
+        let work = self.work()?;
+        work.source.poll.set(options.poll.as_millis() as u64);
+        work.wake();
+        work.recover().await?;
+        if work.open.is_none() {
+            if options.resume {
+                return Err(Error::RangeNotSatisfiable(format!(
+                    "pipe '{}' has no open batch that a Range could continue: run the query again",
+                    self.pipe
+                )));
+            }
+            // A batch may fill half of the memory, so that the next one can be read while it is being inserted.
+            let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
+            let limits = Limits { max_bytes, ..options.limits };
+            if !self.wait_for_records(options, limits, reply).await? {
+                return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default() });
+            }
+            self.work()?.freeze(limits, &options.shape);
+        }
+        self.serve(options).await
+    }
+
+    async fn start(&mut self, start: &Checkpoint) -> Result<(), Error> {
+        if self.work.is_none() {
+            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start).await?);
+            self.publish();
+        }
+        Ok(())
+    }
+
+    /// Waits for a first record, then lets the batch fill. False: none came in time, or the client went away.
+    async fn wait_for_records(
+        &mut self,
+        options: &PullOptions,
+        limits: Limits,
+        reply: &mut oneshot::Sender<Result<Served, Error>>,
+    ) -> Result<bool, Error> {
+        let deadline = Instant::now() + options.wait;
+        loop {
+            self.work()?.tend().await?;
+            self.publish();
+            let work = self.work()?;
+            let until = match work.shards.since() {
+                Some(since) if work.shards.full(limits, &work.source) || since + options.linger <= Instant::now() => {
+                    return Ok(true);
+                }
+                Some(since) => since + options.linger,
+                None if Instant::now() >= deadline => return self.nothing(),
+                None => deadline,
+            };
+            let arrived = work.shards.arrived();
+            let event = tokio::select! {
+                _ = arrived.notified() => continue,
+                _ = reply.closed() => return Ok(false),
+                event = self.event(until) => event,
+            };
+            match event {
+                Event::Time => {}
+                Event::Confirmed(confirmation) => self.settle(confirmation).await,
+                Event::Stop => {
+                    return Err(Error::Unavailable(format!(
+                        "the bridge is stopping; pipe '{}' goes on elsewhere",
+                        self.pipe
+                    )));
+                }
+                // Pulls take their turn; what else is asked need not wait for a record.
+                Event::Command(pull @ Command::Pull(..)) if self.backlog.len() < MAX_QUEUED_PULLS => {
+                    self.backlog.push_back(pull)
+                }
+                Event::Command(Command::Pull(_, other)) => {
+                    let busy =
+                        format!("pipe '{}' has {MAX_QUEUED_PULLS} pulls waiting: use one view a pipe", self.pipe);
+                    let _ = other.send(Err(Error::Unavailable(busy)));
+                }
+                Event::Command(Command::Ack(batch, other)) => {
+                    let _ = other.send(self.ack(&batch).await);
+                }
+                Event::Command(Command::Reload) => self.reload().await?,
+            }
+        }
+    }
+
+    /// No record came: an empty answer, unless every shard says the same bad thing, which the user must see.
+    fn nothing(&mut self) -> Result<bool, Error> {
+        let work = self.work()?;
+        let mut errors = work.shards.buffers().map(|b| b.progress().error);
+        match errors.next().flatten() {
+            Some(error) if errors.all(|e| e.is_some()) => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it out.
+    async fn serve(&mut self, options: &PullOptions) -> Result<Served, Error> {
+        let delivered = Arc::new(AtomicBool::new(false));
+        let pipe = self.pipe.clone();
+        let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
+        if open.shape != options.shape {
+            return Err(Error::BadRequest(format!(
+                "batch {} of pipe '{pipe}' was offered as {} and its fate is open, so it cannot be served as {}: go back to format={} until it is \
+                 committed, or POST to /v1/pipes/{pipe}/ack or /seek",
+                open.batch.id, open.shape, options.shape, open.shape
+            )));
+        }
+        let (batch, again) = (open.batch.clone(), open.offered);
+        // Issued before the offer is written, so that it is registered long before the refresh can end.
+        let wait = match &options.confirm {
+            Confirm::View(database, view) if open.waits < MAX_OUTSTANDING_WAITS => {
+                open.waits += 1;
+                Some(self.spawn_wait(&batch.id, delivered.clone(), database.clone(), view.clone()))
+            }
+            _ => None,
+        };
+        if let Err(failed) = self.work()?.offer().await {
+            if let Some(wait) = wait {
+                wait.abort();
+                if let Some(open) = self.work()?.open.as_mut() {
+                    open.waits -= 1;
+                }
+            }
+            return Err(failed);
+        }
+        self.deps.metrics.batch(&self.pipe, if again { "replayed" } else { "served" });
+        self.publish();
+        Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered })
+    }
+
+    fn spawn_wait(&self, batch: &str, delivered: Arc<AtomicBool>, database: String, view: String) -> AbortHandle {
+        let (views, answers, batch) = (self.deps.views.clone(), self.confirmations.0.clone(), batch.to_string());
+        let task = tokio::spawn(async move {
+            let outcome = views.wait(&database, &view).await;
+            let _ = answers.send(Confirmation { batch, delivered, outcome }).await;
+        });
+        task.abort_handle()
+    }
+
+    /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh has ended, so the answer is near; while in
+    /// doubt the batch is simply served again.
+    async fn await_settlement(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        while self.open().is_some_and(|open| open.waits > 0 && !open.confirmed) {
+            match timeout_at(deadline, self.confirmations.1.recv()).await {
+                Ok(Some(confirmation)) => self.settle(confirmation).await,
+                _ => return,
+            }
+        }
+    }
+
+    /// Takes note of how a refresh ended.
+    async fn settle(&mut self, confirmation: Confirmation) {
+        let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
+        if open.batch.id != confirmation.batch {
+            return;
+        }
+        open.waits = open.waits.saturating_sub(1);
+        let id = open.batch.id.clone();
+        match confirmation.outcome {
+            RefreshOutcome::Succeeded if confirmation.delivered.load(Ordering::Acquire) => {
+                open.confirmed = true;
+                if let Err(later) = self.finish_commit().await {
+                    self.note_error(&later);
+                }
+            }
+            RefreshOutcome::Succeeded => self.failed(
+                "unread",
+                format!("batch {id}: the refresh succeeded without reading the batch to its end (a LIMIT in the view?); it is served again"),
+            ),
+            RefreshOutcome::Failed(why) => self.failed("failed", format!("batch {id}: {why}")),
+            RefreshOutcome::Unknown(why) => self.failed("unknown", format!("batch {id}: its refresh's end is not known: {why}")),
+        }
+    }
+
+    fn failed(&mut self, outcome: &str, message: String) {
+        warn!(pipe = self.pipe, "{message}");
+        self.deps.metrics.batch(&self.pipe, outcome);
+        self.status.publish(|s| {
+            s.failed_attempts += 1;
+            s.last_error = message;
+        });
+    }
+
+    /// The reader says that `batch` is in ClickHouse.
+    async fn ack(&mut self, batch: &str) -> Result<(), Error> {
+        if batch == self.last_committed {
+            return Ok(());
+        }
+        self.start(&Checkpoint::TrimHorizon).await?;
+        self.work()?.recover().await?;
+        match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
+            Some(open) => open.confirmed = true,
+            None => {
+                return Err(Error::NotFound(format!(
+                    "batch '{batch}' is not the open batch of pipe '{}': it was acknowledged before, or never served",
+                    self.pipe
+                )));
+            }
+        }
+        self.finish_commit().await
+    }
+
+    /// Commits the open batch if it is confirmed. Until that is done nothing else is served.
+    async fn finish_commit(&mut self) -> Result<(), Error> {
+        let Some(work) = self.work.as_mut().filter(|w| w.open.as_ref().is_some_and(|o| o.confirmed)) else {
+            return Ok(());
+        };
+        let batch = work.commit().await?;
+        self.deps.metrics.committed(&self.pipe, batch.rows() as u64, batch.bytes() as u64);
+        self.last_committed = batch.id.clone();
+        self.status.publish(|s| {
+            s.failed_attempts = 0;
+            s.last_error.clear();
+        });
+        self.publish();
+        Ok(())
+    }
+
+    async fn reload(&mut self) -> Result<(), Error> {
+        if let Some(work) = self.work.as_mut() {
+            work.reload().await?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// What to do when nobody pulls: after a while drop the buffers, later give the leases back. True: the end.
+    fn idle(&mut self) -> bool {
+        let idle = self.last_pull.elapsed();
+        if idle > PIPE_IDLE_LEASES {
+            info!(pipe = self.pipe, "nobody pulls; the leases are given back");
+            return true;
+        }
+        if idle > PIPE_IDLE_BUFFERS
+            && let Some(work) = self.work.as_mut()
+        {
+            if work.shards.buffers().next().is_some() {
+                info!(pipe = self.pipe, "nobody pulls; reading stops and the buffers are dropped");
+            }
+            work.rest();
+            self.publish();
+        }
+        false
+    }
+
+    /// The end: settle what can be settled in time, stop reading, give the leases back.
+    async fn end(mut self) {
+        self.await_settlement(SHUTDOWN / 2).await;
+        if let Err(error) = self.finish_commit().await {
+            self.note_error(&error);
+        }
+        if let Some(work) = self.work.as_mut() {
+            if let Err(error) = work.release().await {
+                warn!(pipe = self.pipe, "the leases could not be given back and will expire: {error}");
+            }
+            self.publish();
+        }
+    }
+
+    fn work(&mut self) -> Result<&mut Work, Error> {
+        self.work.as_mut().ok_or_else(|| not_started(&self.pipe))
+    }
+
+    fn open(&self) -> Option<&Open> {
+        self.work.as_ref()?.open.as_ref()
+    }
+
+    fn note_error(&self, error: &Error) {
+        error!(pipe = self.pipe, code = error.code(), "{error}");
+        self.status.publish(|s| s.last_error = error.to_string());
+    }
+
+    fn publish(&self) {
+        if let Some(work) = &self.work {
+            work.publish(&self.status);
+        }
+    }
+}
+
+fn not_started(pipe: &str) -> Error {
+    Error::Internal(format!("pipe '{pipe}' is used before it has started"))
+}

@@ -1,0 +1,126 @@
+//! What has been read of one shard and not yet been put into a batch.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::domain::error::Error;
+use crate::domain::record::Slice;
+use crate::domain::shard::Shard;
+
+/// A bounded queue between one reader and the pipe, and what the reader last knew.
+pub struct ShardBuffer {
+    /// Shard id.
+    pub shard_id: String,
+    state: Mutex<State>,
+    /// Tells the pipe that something changed. Shared by all shards of the pipe.
+    arrived: Arc<Notify>,
+    /// Tells the reader that there is room.
+    drained: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    slices: VecDeque<(Instant, Slice)>,
+    bytes: usize,
+    progress: Progress,
+}
+
+/// What a reader knows about its shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How far the last answer was behind the tip, ms; none before the first answer.
+    pub millis_behind_latest: Option<i64>,
+    /// The shard is closed and read to its end.
+    pub ended: bool,
+    /// Shards that the end named.
+    pub children: Vec<Shard>,
+    /// What went wrong last; cleared by the next good answer. A `Gap` stays until the shard is read from another position.
+    pub error: Option<Error>,
+}
+
+impl ShardBuffer {
+    /// An empty buffer.
+    pub fn new(shard_id: &str, arrived: Arc<Notify>) -> ShardBuffer {
+        ShardBuffer { shard_id: shard_id.into(), state: Mutex::default(), arrived, drained: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; and if it did, the data would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what was read.
+    pub fn push(&self, slice: Slice) {
+        let mut state = self.state();
+        state.bytes += slice.size();
+        state.slices.push_back((Instant::now(), slice));
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Notes what the reader knows now.
+    pub fn note(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.state().progress);
+        self.arrived.notify_one();
+    }
+
+    /// What the reader knows.
+    pub fn progress(&self) -> Progress {
+        self.state().progress.clone()
+    }
+
+    /// Waits until less than `cap` bytes are buffered.
+    pub async fn room(&self, cap: usize) {
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            drained.as_mut().enable();
+            if self.bytes() < cap {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Bytes buffered, as [`Slice::size`] counts.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
+    /// Records buffered.
+    pub fn rows(&self) -> usize {
+        self.state().slices.iter().map(|(_, slice)| slice.len()).sum()
+    }
+
+    /// When the oldest buffered record arrived here.
+    pub fn since(&self) -> Option<Instant> {
+        self.state().slices.front().map(|(since, _)| *since)
+    }
+
+    /// What is buffered now, to choose from. Cheap: slices share their records.
+    pub fn peek(&self) -> Vec<Slice> {
+        self.state().slices.iter().map(|(_, slice)| slice.clone()).collect()
+    }
+
+    /// Takes the first `count` records out.
+    pub fn take(&self, count: usize) -> Vec<Slice> {
+        let mut state = self.state();
+        let (mut taken, mut left) = (Vec::new(), count);
+        while left > 0
+            && let Some((since, slice)) = state.slices.pop_front()
+        {
+            let (front, back) = slice.split_at(left);
+            left -= front.len();
+            state.bytes -= front.size();
+            if !back.is_empty() {
+                state.slices.push_front((since, back));
+            }
+            taken.push(front);
+        }
+        drop(state);
+        self.drained.notify_waiters();
+        taken
+    }
+}

@@ -1,0 +1,17 @@
+//! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through `leases`, `actor` serves and
+//! settles them, `recover` reads a dead process's batch again, `registry` finds the actor of a pipe, `members` tells living workers from dead ones.
+
+mod actor;
+mod buffer;
+mod leases;
+pub mod members;
+mod pull;
+mod reader;
+mod recover;
+mod registry;
+mod shards;
+pub mod status;
+mod work;
+
+pub use pull::{Confirm, PullOptions, Served};
+pub use registry::{Deps, Pipes};

@@ -1,0 +1,68 @@
+//! What a pull asks for and what it gets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::domain::batch::{Batch, Limits};
+use crate::domain::error::Error;
+use crate::domain::sequence::Checkpoint;
+
+/// Who says that a batch is in ClickHouse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// The refresh of this view (database, name) that pulls.
+    View(String, String),
+    /// The reader, with `POST …/ack`.
+    Ack,
+}
+
+/// What a pull asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullOptions {
+    /// Who confirms.
+    pub confirm: Confirm,
+    /// The response format; part of the batch's identity.
+    pub shape: String,
+    /// How large a new batch may be.
+    pub limits: Limits,
+    /// How long a new batch may fill once it has a record.
+    pub linger: Duration,
+    /// How long to wait for a first record.
+    pub wait: Duration,
+    /// Time between GetRecords calls of a shard.
+    pub poll: Duration,
+    /// Where the shards of a pipe without checkpoints begin; the caller has made a time of `latest`.
+    pub start: Checkpoint,
+    /// The rest of a body whose connection broke: only the open batch can answer.
+    pub resume: bool,
+}
+
+/// The answer to a pull.
+pub struct Served {
+    /// The batch; none when no record came in time.
+    pub batch: Option<Arc<Batch>>,
+    /// Stream name, for the columns of an empty answer.
+    pub stream: String,
+    /// Set when the last byte is handed to the connection.
+    pub(super) delivered: Arc<AtomicBool>,
+}
+
+impl Served {
+    /// To be called when the last byte is handed to the connection: only a batch that was sent whole can be committed.
+    pub fn delivered(&self) {
+        self.delivered.store(true, Ordering::Release);
+    }
+}
+
+/// What the actor is asked.
+pub enum Command {
+    /// The next batch.
+    Pull(PullOptions, oneshot::Sender<Result<Served, Error>>),
+    /// A batch is in ClickHouse, says its reader.
+    Ack(String, oneshot::Sender<Result<(), Error>>),
+    /// Lease rows were changed on purpose: look at them again.
+    Reload,
+}

@@ -1,0 +1,248 @@
+//! Finds the actor of a pipe, or starts it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::actor::Actor;
+use super::members::Members;
+use super::pull::{Command, PullOptions, Served};
+use super::reader::{Knob, Source};
+use super::status::{Snapshot, Status};
+use super::work::another_stream;
+use crate::domain::error::Error;
+use crate::domain::lease::Lease;
+use crate::domain::sequence::Checkpoint;
+use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
+use crate::metrics::Metrics;
+use crate::ports::{Clock, KinesisApi, StateError, StateStore, Versioned, Views};
+use crate::read::budget::Budget;
+
+/// What pipes need of the world. Cheap to clone.
+#[derive(Clone)]
+pub struct Deps {
+    /// Kinesis.
+    pub kinesis: Arc<dyn KinesisApi>,
+    /// Leases and workers.
+    pub store: Arc<dyn StateStore>,
+    /// Refreshable views.
+    pub views: Arc<dyn Views>,
+    /// Time and names.
+    pub clock: Arc<dyn Clock>,
+    /// Memory for all buffers.
+    pub budget: Budget,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Living and dead workers.
+    pub members: Members,
+    /// This worker.
+    pub worker_id: String,
+}
+
+impl Deps {
+    /// What readers of `stream` share.
+    pub fn source(&self, stream: &str, retention_ms: i64) -> Source {
+        let poll = Knob::default();
+        poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
+        Source {
+            kinesis: self.kinesis.clone(),
+            clock: self.clock.clone(),
+            budget: self.budget.clone(),
+            stream: stream.into(),
+            poll,
+            retention_ms,
+            shard_cap: Knob::default(),
+        }
+    }
+
+    /// Makes sure that a pull comes from a running refresh of its view, whose end can be waited for (**only-a-refresh-confirms**). True when the
+    /// view's last attempt failed.
+    pub async fn check_view(&self, pipe: &str, database: &str, view: &str) -> Result<bool, Error> {
+        match self.views.view(database, view).await? {
+            Some(state) if state.running => Ok(state.retry > 0),
+            Some(state) => Err(Error::BadRequest(format!(
+                "view '{database}.{view}' is not refreshing now (status {}), so this pull of pipe '{pipe}' does not come from it: name the view that \
+                 pulls in view=, and read by hand from /v1/streams/…/records or with ack=explicit",
+                state.status
+            ))),
+            None => Err(Error::NotFound(format!(
+                "there is no refreshable view '{database}.{view}': view= must name the refreshable materialized view that pulls pipe '{pipe}' (when \
+                 this comes from its CREATE, give url() the structure as its third argument)"
+            ))),
+        }
+    }
+}
+
+/// All pipes of this process.
+pub struct Pipes {
+    deps: Deps,
+    running: Mutex<HashMap<String, Running>>,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+}
+
+struct Running {
+    stream: String,
+    commands: mpsc::Sender<Command>,
+    status: Status,
+}
+
+impl Pipes {
+    /// No pipe yet.
+    pub fn new(deps: Deps) -> Pipes {
+        let (stop, _) = watch::channel(false);
+        Pipes { deps, running: Mutex::default(), tasks: tokio::sync::Mutex::default(), stop }
+    }
+
+    /// What the pipes need of the world.
+    pub fn deps(&self) -> &Deps {
+        &self.deps
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next batch of `pipe`.
+    pub async fn pull(&self, pipe: &str, stream: &str, options: PullOptions) -> Result<Served, Error> {
+        let commands = self.find_or_start(pipe, stream).await?;
+        let (reply, answer) = oneshot::channel();
+        commands.try_send(Command::Pull(options, reply)).map_err(|_| {
+            Error::Unavailable(format!("pipe '{pipe}' has {MAX_QUEUED_PULLS} pulls waiting already, or is just ending"))
+        })?;
+        answer.await.unwrap_or_else(|_| Err(ended(pipe)))
+    }
+
+    /// Commits a batch that its reader has stored.
+    pub async fn ack(&self, pipe: &str, batch: &str) -> Result<(), Error> {
+        let stream = match self.running().get(pipe) {
+            Some(running) => Some(running.stream.clone()),
+            None => None,
+        };
+        let stream = match stream {
+            Some(stream) => stream,
+            None => self.rows(pipe).await?.remove(0).value.stream,
+        };
+        let commands = self.find_or_start(pipe, &stream).await?;
+        let (reply, answer) = oneshot::channel();
+        commands.send(Command::Ack(batch.into(), reply)).await.map_err(|_| ended(pipe))?;
+        answer.await.unwrap_or_else(|_| Err(ended(pipe)))
+    }
+
+    /// Moves checkpoints; an empty shard id means all shards. An open batch is given up for all its shards: those that are not moved are read
+    /// again from their checkpoints, so its rows may come twice.
+    pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
+        for _ in 0..COMMIT_RETRIES {
+            let rows = self.rows(pipe).await?;
+            let changes = sought(pipe, &rows, moves, self.deps.clock.now_ms())?;
+            let mut written = Ok(());
+            for part in changes.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
+                written = written.and(self.deps.store.update(part).await);
+            }
+            match written {
+                Ok(()) => {
+                    let commands = self.running().get(pipe).map(|r| r.commands.clone());
+                    if let Some(commands) = commands {
+                        // A pipe that has just ended reads the rows at its next start.
+                        let _ = commands.send(Command::Reload).await;
+                    }
+                    return Ok(());
+                }
+                Err(StateError::Conflict(_)) => continue,
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Err(Error::Unavailable(format!(
+            "the leases of pipe '{pipe}' keep changing: stop its view (SYSTEM STOP VIEW) and seek again"
+        )))
+    }
+
+    async fn rows(&self, pipe: &str) -> Result<Vec<Versioned<Lease>>, Error> {
+        let rows = self.deps.store.leases(Some(pipe)).await?;
+        match rows.is_empty() {
+            true => {
+                Err(Error::NotFound(format!("there is no pipe '{pipe}': it begins with the first pull of its view")))
+            }
+            false => Ok(rows),
+        }
+    }
+
+    async fn find_or_start(&self, pipe: &str, stream: &str) -> Result<mpsc::Sender<Command>, Error> {
+        if *self.stop.borrow() {
+            return Err(Error::Unavailable("the bridge is stopping".into()));
+        }
+        let mut tasks = self.tasks.lock().await;
+        while tasks.try_join_next().is_some() {}
+        let mut running = self.running();
+        running.retain(|_, r| !r.commands.is_closed());
+        if let Some(found) = running.get(pipe) {
+            return match found.stream == stream {
+                true => Ok(found.commands.clone()),
+                false => Err(another_stream(pipe, stream, &found.stream)),
+            };
+        }
+        if running.len() >= MAX_PIPES {
+            return Err(Error::Unavailable(format!(
+                "this bridge runs {MAX_PIPES} pipes already; start another bridge"
+            )));
+        }
+        let (commands, receiver) = mpsc::channel(MAX_QUEUED_PULLS);
+        let status = Status::default();
+        let stop = self.stop.subscribe();
+        let actor = Actor::new(self.deps.clone(), pipe.into(), stream.into(), status.clone(), receiver, stop);
+        tasks.spawn(actor.run());
+        running.insert(pipe.into(), Running { stream: stream.into(), commands: commands.clone(), status });
+        Ok(commands)
+    }
+
+    /// The state of the pipes that run here, by name.
+    pub fn snapshots(&self) -> HashMap<String, Snapshot> {
+        let running = self.running();
+        running.iter().filter(|(_, r)| !r.commands.is_closed()).map(|(n, r)| (n.clone(), r.status.get())).collect()
+    }
+
+    /// Ends all pipes: settles what can be settled, gives the leases back.
+    pub async fn stop(&self) {
+        let _ = self.stop.send(true);
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// The lease rows that `seek` changes.
+fn sought(
+    pipe: &str,
+    rows: &[Versioned<Lease>],
+    moves: &[(String, Checkpoint)],
+    now_ms: i64,
+) -> Result<Vec<Versioned<Lease>>, Error> {
+    if let Some((unknown, _)) =
+        moves.iter().find(|(id, _)| !id.is_empty() && rows.iter().all(|r| r.value.shard_id != *id))
+    {
+        return Err(Error::NotFound(format!("pipe '{pipe}' has no shard '{unknown}'")));
+    }
+    let target = |lease: &Lease| {
+        moves.iter().rev().find(|(id, _)| id.is_empty() || *id == lease.shard_id).map(|(_, to)| to.clone())
+    };
+    let given_up: Vec<&str> = rows
+        .iter()
+        .filter(|r| target(&r.value).is_some())
+        .filter_map(|r| r.value.offer.as_ref().map(|o| o.batch.as_str()))
+        .collect();
+    let changed = rows.iter().filter_map(|row| {
+        let in_batch = row.value.offer.as_ref().is_some_and(|o| given_up.contains(&o.batch.as_str()));
+        let value = match target(&row.value) {
+            Some(to) => row.value.seek(to, now_ms),
+            None if in_batch => row.value.discard(now_ms),
+            None => return None,
+        };
+        Some(Versioned { version: row.version, value })
+    });
+    Ok(changed.collect())
+}
+
+fn ended(pipe: &str) -> Error {
+    Error::Unavailable(format!("pipe '{pipe}' has just ended here and starts anew with the next pull"))
+}

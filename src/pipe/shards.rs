@@ -1,0 +1,129 @@
+//! The shards of one pipe that this process reads: one reader and one buffer each, started and stopped as the leases say.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::buffer::ShardBuffer;
+use super::leases::Leases;
+use super::reader::{Source, read_shard};
+use crate::domain::batch::{Limits, ShardRange, choose};
+use crate::domain::lease::Lease;
+use crate::domain::sequence::Checkpoint;
+use crate::domain::shard::readable;
+use crate::limits::MAX_SHARDS_PER_BATCH;
+
+/// A shard being read.
+struct Running {
+    buffer: Arc<ShardBuffer>,
+    reader: AbortHandle,
+    /// The lease's checkpoint as this process knows it; another one in the row means that a person moved it.
+    checkpoint: Checkpoint,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// All shards being read.
+pub struct Shards {
+    running: BTreeMap<String, Running>,
+    arrived: Arc<Notify>,
+}
+
+impl Shards {
+    /// None yet.
+    pub fn new() -> Shards {
+        Shards { running: BTreeMap::new(), arrived: Arc::new(Notify::new()) }
+    }
+
+    /// Told whenever a reader found or noted something.
+    pub fn arrived(&self) -> Arc<Notify> {
+        self.arrived.clone()
+    }
+
+    /// Stops readers whose lease is gone, finished or was moved, and starts those that may read now (**parents-before-children**).
+    pub fn follow(&mut self, leases: &Leases, source: &Source) {
+        self.running.retain(|id, running| {
+            leases.get(id).is_some_and(|l| leases.holds(l) && !l.finished() && l.checkpoint == running.checkpoint)
+        });
+        let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
+        for lease in leases.held() {
+            if lease.finished() || self.running.contains_key(&lease.shard_id) || !readable(lease, &all) {
+                continue;
+            }
+            // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
+            let from = match &lease.offer {
+                Some(offer) => Checkpoint::After(offer.through.clone(), offer.through_sub),
+                None => lease.checkpoint.clone(),
+            };
+            let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
+            let task = tokio::spawn(read_shard(source.clone(), buffer.clone(), from, lease.caught_up_ms));
+            let running = Running { buffer, reader: task.abort_handle(), checkpoint: lease.checkpoint.clone() };
+            self.running.insert(lease.shard_id.clone(), running);
+        }
+    }
+
+    /// Stops all readers and drops what they buffered.
+    pub fn clear(&mut self) {
+        self.running.clear();
+    }
+
+    /// Notes a checkpoint that this process moved itself.
+    pub fn committed(&mut self, shard_id: &str, checkpoint: &Checkpoint) {
+        if let Some(running) = self.running.get_mut(shard_id) {
+            running.checkpoint = checkpoint.clone();
+        }
+    }
+
+    /// The buffers, ordered by shard id.
+    pub fn buffers(&self) -> impl Iterator<Item = &Arc<ShardBuffer>> {
+        self.running.values().map(|r| &r.buffer)
+    }
+
+    /// One shard's buffer.
+    pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
+        self.running.get(shard_id).map(|r| &r.buffer)
+    }
+
+    /// When the oldest buffered record arrived; none when nothing is buffered.
+    pub fn since(&self) -> Option<Instant> {
+        self.buffers().filter_map(|b| b.since()).min()
+    }
+
+    /// Whether waiting longer would not make the batch larger.
+    pub fn full(&self, limits: Limits, source: &Source) -> bool {
+        let (mut rows, mut bytes, mut capped) = (0, 0, 0);
+        for buffer in self.buffers() {
+            rows += buffer.rows();
+            bytes += buffer.bytes();
+            capped += usize::from(buffer.bytes() >= source.shard_cap.get() as usize || buffer.progress().ended);
+        }
+        rows >= limits.max_rows
+            || bytes >= limits.max_bytes
+            || capped == self.running.len()
+            || source.budget.used() > source.budget.limit() / 4 * 3
+    }
+
+    /// Takes the next batch's records out of the buffers, ordered by shard id.
+    pub fn freeze(&self, limits: Limits) -> Vec<ShardRange> {
+        let buffers: Vec<&Arc<ShardBuffer>> =
+            self.buffers().filter(|b| b.since().is_some()).take(MAX_SHARDS_PER_BATCH).collect();
+        let counts = choose(&buffers.iter().map(|b| b.peek()).collect::<Vec<_>>(), limits);
+        let chosen = buffers.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        chosen
+            .map(|(buffer, count)| ShardRange { shard_id: buffer.shard_id.clone(), slices: buffer.take(count) })
+            .collect()
+    }
+
+    /// Shards that are closed, read to their end, and wholly taken into batches.
+    pub fn drained(&self) -> Vec<String> {
+        let ended = self.buffers().filter(|b| b.since().is_none() && b.progress().ended);
+        ended.map(|b| b.shard_id.clone()).collect()
+    }
+}

@@ -1,0 +1,318 @@
+//! A started pipe: its leases, its readers and its open batch, and the steps that change them durably.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::leases::{Leases, Written};
+use super::reader::Source;
+use super::recover::read_again;
+use super::registry::Deps;
+use super::shards::Shards;
+use super::status::Status;
+use crate::domain::batch::{Batch, Limits, ShardRange};
+use crate::domain::error::Error;
+use crate::domain::lease::Lease;
+use crate::domain::sequence::Checkpoint;
+use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES, SHARD_REFRESH};
+
+/// The batch whose fate is open. There is at most one (**one-open-batch**).
+pub struct Open {
+    /// The batch, never changed.
+    pub batch: Arc<Batch>,
+    /// The response format it was first asked in.
+    pub shape: String,
+    /// The checkpoints before it; a row with another one was moved by a person.
+    before: Vec<(String, Checkpoint)>,
+    /// Its lease rows hold the offer.
+    pub offered: bool,
+    /// It is in ClickHouse; only the commit is missing.
+    pub confirmed: bool,
+    /// Answers of WAIT VIEW still to come.
+    pub waits: usize,
+}
+
+/// What exists once the leases have been taken.
+pub struct Work {
+    deps: Deps,
+    pipe: String,
+    stream: String,
+    leases: Leases,
+    /// Readers and buffers.
+    pub shards: Shards,
+    /// What readers share.
+    pub source: Source,
+    /// The open batch.
+    pub open: Option<Open>,
+    refreshed: Instant,
+}
+
+impl Work {
+    /// Takes leases and starts readers. `start` is where a pipe without any lease begins.
+    pub async fn start(deps: &Deps, pipe: &str, stream: &str, start: &Checkpoint) -> Result<Work, Error> {
+        let described = deps.kinesis.stream(stream).await?;
+        let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id).await?;
+        if let Some(other) = leases.all().find(|l| l.stream != stream) {
+            return Err(another_stream(pipe, stream, &other.stream));
+        }
+        let mut work = Work {
+            deps: deps.clone(),
+            pipe: pipe.into(),
+            stream: stream.into(),
+            leases,
+            shards: Shards::new(),
+            source: deps.source(stream, i64::from(described.retention_hours) * 3_600_000),
+            open: None,
+            refreshed: Instant::now(),
+        };
+        work.refresh_shards(start).await?;
+        Ok(work)
+    }
+
+    /// Adds leases for shards that have none, takes what is free, and lets readers follow. `start` counts for a pipe without any lease;
+    /// shards found later are children and begin at their oldest record (**children-from-trim-horizon**).
+    async fn refresh_shards(&mut self, start: &Checkpoint) -> Result<(), Error> {
+        let shards = self.deps.kinesis.shards(&self.stream).await?;
+        let from = match self.leases.all().next() {
+            None => start,
+            Some(_) => &Checkpoint::TrimHorizon,
+        };
+        let now = self.deps.clock.now_ms();
+        let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
+        let missing = shards.iter().filter(|s| self.leases.get(&s.id).is_none());
+        let new: Vec<Lease> = missing
+            .map(|shard| {
+                // A parent that is no longer listed has left the retention: nothing to wait for.
+                let parents = shard.parents().into_iter().filter(|p| listed.contains(p.as_str())).collect();
+                Lease::new(&self.pipe, &self.stream, &shard.id, parents, from.clone(), now)
+            })
+            .collect();
+        if !new.is_empty() {
+            self.leases.create(new).await?;
+        }
+        let members = self.deps.members.clone();
+        self.leases.take(|lease| lease.owner.is_empty() || members.is_dead(&lease.owner)).await?;
+        self.follow();
+        self.refreshed = Instant::now();
+        Ok(())
+    }
+
+    fn follow(&mut self) {
+        self.shards.follow(&self.leases, &self.source);
+        let readers = self.shards.buffers().count().max(1);
+        self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
+    }
+
+    /// Reads an offered batch again that an earlier process, or an earlier self, left open (**recovery-as-a-unit**).
+    pub async fn recover(&mut self) -> Result<(), Error> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        let Some(offer) = self.leases.held().find_map(|l| l.offer.clone()) else { return Ok(()) };
+        let of_batch = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == offer.batch);
+        let leases: Vec<Lease> = self.leases.held().filter(of_batch).cloned().collect();
+        if leases.len() < offer.shards as usize {
+            if self.leases.all().filter(of_batch).count() > leases.len() {
+                return Err(Error::Unavailable(format!(
+                    "batch {} of pipe '{}' spans shards that another worker still holds; trying again",
+                    offer.batch, self.pipe
+                )));
+            }
+            // Only an edit by hand leaves a part of an offer behind. Its records are read again from the checkpoints.
+            warn!(
+                pipe = self.pipe,
+                batch = offer.batch,
+                "an offered batch was taken apart by hand; what is left of it is discarded"
+            );
+            let now = self.deps.clock.now_ms();
+            self.leases.write(leases.iter().map(|l| l.discard(now)).collect()).await?;
+            self.restart_readers();
+            return Ok(());
+        }
+        info!(
+            pipe = self.pipe,
+            batch = offer.batch,
+            shards = leases.len(),
+            "an open batch was found; reading it again"
+        );
+        let reads =
+            leases.iter().filter_map(|lease| Some((lease, lease.offer.as_ref()?))).map(async |(lease, offer)| {
+                let slices = read_again(&self.source, &lease.shard_id, offer).await?;
+                Ok::<_, Error>(ShardRange { shard_id: lease.shard_id.clone(), slices })
+            });
+        let ranges = try_join_all(reads).await?;
+        let batch = Arc::new(Batch { id: offer.batch.clone(), stream: self.stream.clone(), ranges });
+        let before = leases.iter().map(|l| (l.shard_id.clone(), l.checkpoint.clone())).collect();
+        self.open = Some(Open { batch, shape: offer.shape, before, offered: true, confirmed: false, waits: 0 });
+        self.deps.metrics.batch(&self.pipe, "recovered");
+        Ok(())
+    }
+
+    /// Chores between batches: shards that ended, new shards, the mark of idle ones.
+    pub async fn tend(&mut self) -> Result<(), Error> {
+        let now = self.deps.clock.now_ms();
+        let drained = self.shards.drained();
+        let mut changes = Vec::new();
+        for buffer in self.shards.buffers().filter(|b| b.since().is_none()) {
+            let Some(lease) = self.leases.get(&buffer.shard_id).filter(|l| l.offer.is_none()) else { continue };
+            let holder = self.leases.holder(&lease.shard_id);
+            let stale =
+                now - lease.caught_up_ms > CAUGHT_UP_REFRESH_MS && matches!(lease.checkpoint, Checkpoint::After(..));
+            if drained.contains(&lease.shard_id) {
+                changes.push(lease.finish(&holder, now)?);
+            } else if stale && buffer.progress().millis_behind_latest == Some(0) {
+                changes.push(lease.caught_up(&holder, now)?);
+            }
+        }
+        let ended = changes.iter().any(Lease::finished);
+        if !changes.is_empty() {
+            match self.leases.write(changes).await? {
+                Written::Yes => self.follow(),
+                Written::Changed => self.restart_readers(),
+            }
+        }
+        if ended || self.refreshed.elapsed() > SHARD_REFRESH {
+            self.refresh_shards(&Checkpoint::TrimHorizon).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides what the next batch is. Nothing can change it afterwards.
+    pub fn freeze(&mut self, limits: Limits, shape: &str) {
+        let ranges = self.shards.freeze(limits);
+        let checkpoint =
+            |r: &ShardRange| self.leases.get(&r.shard_id).map(|l| (l.shard_id.clone(), l.checkpoint.clone()));
+        let before = ranges.iter().filter_map(checkpoint).collect();
+        let batch = Arc::new(Batch { id: self.deps.clock.batch_id(), stream: self.stream.clone(), ranges });
+        self.open = Some(Open { batch, shape: shape.into(), before, offered: false, confirmed: false, waits: 0 });
+    }
+
+    /// Writes the offer into all lease rows of the open batch, unless they hold it.
+    pub async fn offer(&mut self) -> Result<(), Error> {
+        let now = self.deps.clock.now_ms();
+        // After an answer that got lost the rows may hold the offer already.
+        self.leases.reload_if_in_doubt().await?;
+        let Some(open) = self.open.as_mut().filter(|o| !o.offered) else { return Ok(()) };
+        let shards = open.batch.ranges.len() as u32;
+        let mut changes = Vec::with_capacity(open.batch.ranges.len());
+        for range in &open.batch.ranges {
+            let Some(lease) = self.leases.get(&range.shard_id) else { continue };
+            if lease.offer.as_ref().is_none_or(|o| o.batch != open.batch.id) {
+                let offer = range.offer(&open.batch.id, &open.shape, shards)?;
+                changes.push(lease.offer(&self.leases.holder(&range.shard_id), offer, now)?);
+            }
+        }
+        let moved = open.before.iter().any(|(id, before)| self.leases.get(id).is_none_or(|l| l.checkpoint != *before));
+        if moved || self.leases.write(changes).await? == Written::Changed {
+            // Not a byte of it was served: forget it and read on from where the rows say.
+            self.open = None;
+            self.restart_readers();
+            return Err(Error::Unavailable(format!(
+                "the positions of pipe '{}' were changed; reading goes on from there",
+                self.pipe
+            )));
+        }
+        open.offered = true;
+        Ok(())
+    }
+
+    /// Moves the checkpoints of all shards of the confirmed batch in one write (**commit-equals-offer**), and closes it. A shard that a person
+    /// moved in the meantime keeps that position.
+    pub async fn commit(&mut self) -> Result<Arc<Batch>, Error> {
+        for _ in 0..COMMIT_RETRIES {
+            self.leases.reload_if_in_doubt().await?;
+            let now = self.deps.clock.now_ms();
+            let Some(open) = &self.open else { break };
+            let (mut changes, mut moved) = (Vec::with_capacity(open.before.len()), false);
+            for (id, before) in &open.before {
+                let ours = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == open.batch.id);
+                match self.leases.get(id).filter(ours) {
+                    Some(lease) if lease.checkpoint == *before => {
+                        changes.push(lease.commit(&self.leases.holder(id), &open.batch.id, self.at_tip(id), now)?);
+                    }
+                    Some(lease) => {
+                        moved = true;
+                        changes.push(lease.discard(now));
+                    }
+                    None => moved = true,
+                }
+            }
+            let positions: Vec<(String, Checkpoint)> =
+                changes.iter().map(|l| (l.shard_id.clone(), l.checkpoint.clone())).collect();
+            if self.leases.write(changes).await? == Written::Changed {
+                continue;
+            }
+            let Some(open) = self.open.take() else { break };
+            for (id, checkpoint) in &positions {
+                self.shards.committed(id, checkpoint);
+            }
+            if moved {
+                self.shards.clear();
+            }
+            self.follow();
+            return Ok(open.batch);
+        }
+        Err(Error::Unavailable(format!("the lease rows of pipe '{}' keep changing; trying again", self.pipe)))
+    }
+
+    fn at_tip(&self, shard_id: &str) -> bool {
+        let buffer = self.shards.buffer(shard_id);
+        buffer.is_some_and(|b| b.since().is_none() && b.progress().millis_behind_latest == Some(0))
+    }
+
+    /// Looks at the rows again after they were changed on purpose. What is open in them is recovered by the next pull.
+    pub async fn reload(&mut self) -> Result<(), Error> {
+        self.leases.reload().await?;
+        self.open = None;
+        self.restart_readers();
+        Ok(())
+    }
+
+    fn restart_readers(&mut self) {
+        self.shards.clear();
+        self.follow();
+    }
+
+    /// Stops reading and forgets what is in memory only: buffers, and an open batch that nobody is waiting for (an offered one can be read again).
+    pub fn rest(&mut self) {
+        self.shards.clear();
+        self.open.take_if(|open| open.waits == 0 && !open.confirmed);
+    }
+
+    /// Lets readers run again after a rest.
+    pub fn wake(&mut self) {
+        if self.shards.buffers().next().is_none() {
+            self.follow();
+        }
+    }
+
+    /// Gives all leases back. Open offers stay in them.
+    pub async fn release(&mut self) -> Result<(), Error> {
+        self.shards.clear();
+        self.leases.reload_if_in_doubt().await?;
+        let now = self.deps.clock.now_ms();
+        let mut released = Vec::new();
+        for lease in self.leases.held() {
+            released.push(lease.release(&self.leases.holder(&lease.shard_id), now)?);
+        }
+        self.leases.write(released).await.map(|_| ())
+    }
+
+    /// Shows the pipe's state to `/v1/pipes` and `/metrics`.
+    pub fn publish(&self, status: &Status) {
+        status.publish(|s| {
+            s.leases = self.leases.all().cloned().collect();
+            s.buffers = self.shards.buffers().cloned().collect();
+        });
+    }
+}
+
+/// The error for a pipe name that is used with two streams.
+pub fn another_stream(pipe: &str, wanted: &str, has: &str) -> Error {
+    Error::BadRequest(format!(
+        "pipe '{pipe}' reads stream '{has}', not '{wanted}': a pipe belongs to one stream, so use another pipe name"
+    ))
+}

@@ -1,0 +1,103 @@
+//! A place in one shard, and the pages that follow it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::domain::error::Error;
+use crate::domain::record::sequence_of;
+use crate::limits::{CURSOR_PATIENCE, GET_RECORDS_MAX_RECORDS, GET_RECORDS_TARGET_BYTES, RETRY_FIRST, RETRY_LONGEST};
+use crate::ports::{IteratorStart, KinesisApi, KinesisError, Page};
+
+/// Goes through a shard: keeps iterator and position, so that an expired or failed iterator loses nothing.
+pub struct Cursor {
+    kinesis: Arc<dyn KinesisApi>,
+    stream: String,
+    shard_id: String,
+    position: IteratorStart,
+    iterator: Option<String>,
+    /// Bytes a record, from the last answer that had any; 0 before.
+    average: usize,
+}
+
+impl Cursor {
+    /// A cursor before the records that `position` names.
+    pub fn new(kinesis: Arc<dyn KinesisApi>, stream: &str, shard_id: &str, position: IteratorStart) -> Cursor {
+        Cursor { kinesis, stream: stream.into(), shard_id: shard_id.into(), position, iterator: None, average: 0 }
+    }
+
+    /// Records to ask for, so that the answer is about [`GET_RECORDS_TARGET_BYTES`].
+    pub fn limit(&self) -> usize {
+        match self.average {
+            // A first look: enough to learn the size, little enough to be safe with large records.
+            0 => 1_000,
+            average => (GET_RECORDS_TARGET_BYTES / average).clamp(1, GET_RECORDS_MAX_RECORDS),
+        }
+    }
+
+    /// Bytes of memory that asking for `limit` records needs for a moment: the reply and its decoded form.
+    pub fn expected_memory(&self, limit: usize) -> usize {
+        const FIRST_GUESS: usize = 1_024;
+        2 * limit * if self.average == 0 { FIRST_GUESS } else { self.average }
+    }
+
+    /// One call of GetRecords (and of GetShardIterator before it, if there is no iterator). After an error the next call goes on from
+    /// the same position.
+    pub async fn page(&mut self, limit: usize) -> Result<Page, KinesisError> {
+        // An iterator that meets an error is not used again: a fresh one for the same position cannot be wrong.
+        let iterator = match self.iterator.take() {
+            Some(iterator) => iterator,
+            None => self.kinesis.iterator(&self.stream, &self.shard_id, &self.position).await?,
+        };
+        let page = self.kinesis.records(&self.stream, &self.shard_id, &iterator, limit).await?;
+        if let Some(last) = page.records.last() {
+            self.position = IteratorStart::After(sequence_of(last).map_err(KinesisError::Other)?);
+            self.average = (page.records.memory() / page.records.len()).max(1);
+        }
+        self.iterator = page.next.clone();
+        Ok(page)
+    }
+
+    /// Like [`Cursor::page`], but waits out throttling, expired iterators and a Kinesis that is away for less than [`CURSOR_PATIENCE`].
+    pub async fn patient_page(&mut self, limit: usize, pace: &mut Pace) -> Result<Page, Error> {
+        let (began, mut pause) = (Instant::now(), RETRY_FIRST);
+        loop {
+            pace.wait().await;
+            match self.page(limit).await {
+                Ok(page) => return Ok(page),
+                Err(KinesisError::IteratorExpired) => {}
+                Err(KinesisError::Throttled(_)) => pause = back_off(pause).await,
+                Err(KinesisError::Other(Error::Unavailable(_))) if began.elapsed() < CURSOR_PATIENCE => {
+                    pause = back_off(pause).await;
+                }
+                Err(KinesisError::Other(other)) => return Err(other),
+            }
+        }
+    }
+}
+
+/// Sleeps for about `pause` and gives the next one. With jitter, so that shards and consumers do not come back in step.
+pub async fn back_off(pause: Duration) -> Duration {
+    sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    (pause * 2).min(RETRY_LONGEST)
+}
+
+/// Keeps at least `poll` between two calls.
+pub struct Pace {
+    next: Instant,
+    poll: Duration,
+}
+
+impl Pace {
+    /// The first call may come at once.
+    pub fn new(poll: Duration) -> Pace {
+        Pace { next: Instant::now(), poll }
+    }
+
+    /// Waits for the next call's time.
+    pub async fn wait(&mut self) {
+        sleep_until(self.next).await;
+        self.next = Instant::now() + self.poll;
+    }
+}

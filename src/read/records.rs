@@ -1,0 +1,180 @@
+//! `records` and `sample`: bounded reads without state. Reading them twice gives the same, and nobody's checkpoint moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::budget::Budget;
+use super::cursor::{Cursor, Pace};
+use crate::domain::error::Error;
+use crate::domain::range::{Bound, Place, SliceOf, place};
+use crate::domain::record::Chunk;
+use crate::limits::{GET_RECORDS_PER_SECOND, RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK_MS};
+use crate::ports::{Clock, IteratorStart, KinesisApi};
+
+/// What is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Stream name.
+    pub stream: String,
+    /// Beginning.
+    pub from: Bound,
+    /// End.
+    pub to: Bound,
+    /// Only this shard.
+    pub shard: Option<String>,
+    /// Only this part of the shards.
+    pub slice: Option<SliceOf>,
+}
+
+/// What reading needs of the world. Cheap to clone.
+#[derive(Clone)]
+pub struct Reading {
+    /// Kinesis.
+    pub kinesis: Arc<dyn KinesisApi>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Memory.
+    pub budget: Budget,
+}
+
+/// Records of one shard, by its index in the list of shards.
+pub type Found = Result<(usize, Chunk), Error>;
+
+impl Reading {
+    /// The shards that `range` reads, by id.
+    pub async fn shards(&self, range: &Range) -> Result<Vec<String>, Error> {
+        let all = self.kinesis.shards(&range.stream).await?;
+        if let Some(wanted) = &range.shard
+            && !all.iter().any(|s| s.id == *wanted)
+        {
+            return Err(Error::NotFound(format!(
+                "stream '{}' has no shard '{wanted}': /v1/streams/{}/shards lists them",
+                range.stream, range.stream
+            )));
+        }
+        let wanted =
+            |id: &String| range.shard.as_ref().is_none_or(|s| s == id) && range.slice.is_none_or(|s| s.reads(id));
+        Ok(all.into_iter().map(|s| s.id).filter(wanted).collect())
+    }
+
+    /// Reads `range` into `found`, a few shards at a time, until its end, an error, or nobody listens any more.
+    pub async fn run(self, range: Range, shards: Vec<String>, found: mpsc::Sender<Found>) {
+        let began_ms = self.clock.now_ms();
+        let (this, range) = (Arc::new(self), Arc::new(range));
+        let permits = Arc::new(Semaphore::new(RECORDS_SHARDS_AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for (index, shard_id) in shards.into_iter().enumerate() {
+            let (this, range, permits, found) = (this.clone(), range.clone(), permits.clone(), found.clone());
+            tasks.spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                if let Err(error) = this.shard(&range, index, &shard_id, began_ms, &found).await {
+                    let _ = found.send(Err(error)).await;
+                }
+            });
+        }
+        tokio::select! {
+            () = async { while tasks.join_next().await.is_some() {} } => {}
+            // Dropping the set ends its tasks.
+            () = found.closed() => {}
+        }
+    }
+
+    async fn shard(
+        &self,
+        range: &Range,
+        index: usize,
+        shard_id: &str,
+        began_ms: i64,
+        found: &mpsc::Sender<Found>,
+    ) -> Result<(), Error> {
+        let start = match &range.from {
+            Bound::Open => IteratorStart::TrimHorizon,
+            Bound::Time(ms) => IteratorStart::AtTimestamp((ms - TIMESTAMP_SLACK_MS).max(0)),
+            Bound::Sequence(first) => IteratorStart::At(first.clone()),
+        };
+        let mut cursor = Cursor::new(self.kinesis.clone(), &range.stream, shard_id, start);
+        let mut pace = Pace::new(Duration::from_secs(1) / GET_RECORDS_PER_SECOND);
+        loop {
+            let limit = cursor.limit();
+            let wanted = cursor.expected_memory(limit).min(self.budget.limit() / 4);
+            let mut reservation = self.budget.reserve(wanted).await;
+            let page = cursor.patient_page(limit, &mut pace).await?;
+            let mut inside = Chunk::with_capacity(page.records.len(), page.records.payload_bytes());
+            let mut past = false;
+            for record in page.records.records() {
+                match place(record, &range.from, &range.to, began_ms) {
+                    Place::Outside => {}
+                    // A page is 10 MiB at most, far from a chunk's end.
+                    Place::Inside => drop(inside.push(record)),
+                    Place::Past => {
+                        past = true;
+                        break;
+                    }
+                }
+            }
+            drop(page.records);
+            reservation.resize(inside.memory());
+            inside.hold(reservation);
+            if !inside.is_empty() && found.send(Ok((index, inside))).await.is_err() {
+                return Ok(());
+            }
+            if past || page.next.is_none() || page.millis_behind_latest == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The newest records of a stream, `limit` at most, oldest first; with their shard ids.
+    pub async fn sample(&self, stream: &str, limit: usize) -> Result<(Vec<String>, Vec<(usize, Chunk)>), Error> {
+        let mut look_back = SAMPLE_LOOK_BACK_MS.iter();
+        loop {
+            let from = look_back.next().map_or(Bound::Open, |ms| Bound::Time(self.clock.now_ms() - ms));
+            let last_try = from == Bound::Open;
+            let range = Range { stream: stream.into(), from, to: Bound::Open, shard: None, slice: None };
+            let shards = self.shards(&range).await?;
+            let (sender, mut receiver) = mpsc::channel(RECORDS_SHARDS_AT_ONCE);
+            let read = tokio::spawn(self.clone().run(range, shards.clone(), sender));
+            let mut newest = Newest::new(limit);
+            while let Some(found) = receiver.recv().await {
+                let (shard, chunk) = found?;
+                newest.add(shard, &chunk);
+            }
+            drop(read);
+            if newest.rows.len() >= limit || last_try {
+                return Ok((shards, newest.into_chunks()));
+            }
+        }
+    }
+}
+
+/// Keeps the newest records by arrival time.
+struct Newest {
+    limit: usize,
+    /// Arrival, shard, record.
+    rows: Vec<(i64, usize, Chunk)>,
+}
+
+impl Newest {
+    fn new(limit: usize) -> Newest {
+        Newest { limit, rows: Vec::new() }
+    }
+
+    fn add(&mut self, shard: usize, chunk: &Chunk) {
+        let skip = chunk.len().saturating_sub(self.limit);
+        for record in chunk.records().skip(skip) {
+            let mut one = Chunk::with_capacity(1, record.payload.len());
+            if one.push(record) {
+                self.rows.push((record.timestamp_ms, shard, one));
+            }
+        }
+        self.rows.sort_by_key(|(at, _, _)| *at);
+        self.rows.drain(..self.rows.len().saturating_sub(self.limit));
+    }
+
+    fn into_chunks(self) -> Vec<(usize, Chunk)> {
+        self.rows.into_iter().map(|(_, shard, one)| (shard, one)).collect()
+    }
+}

@@ -1,0 +1,224 @@
+//! A real ClickHouse: the user's own binary, or the engine library hosted by `stack clickhouse-host`.
+
+mod config;
+
+use std::ffi::OsString;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use config::{ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+
+use crate::service::{Launch, Service, stack_binary};
+use crate::{Result, checkout, free_port};
+
+/// The release of the engine library that `scripts/install.sh` installs.
+const LIBRARY: &str = ".stack/chdb-26.7.3-stable.1/libchdb.so";
+/// Loading a library of 540 MB from a cold disk takes its time.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+/// Longer than any query of a test; shorter than a test runner's patience.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(300);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A ClickHouse server with its own data folder.
+#[derive(Debug)]
+pub struct ClickHouse {
+    service: Service,
+    http_port: u16,
+    native_port: u16,
+    agent: ureq::Agent,
+}
+
+impl ClickHouse {
+    /// Starts a server with its configuration, data and log in `dir` and waits until it answers queries.
+    /// `zookeeper_port` is the coordination service on 127.0.0.1 for KeeperMap; without one there is no KeeperMap.
+    pub fn start(dir: &Path, zookeeper_port: Option<u16>, options: &ClickHouseOptions) -> Result<ClickHouse> {
+        let http_port = free_port()?;
+        let native_port = free_port()?;
+        let ports = config::Ports { http: http_port, native: native_port, zookeeper: zookeeper_port };
+        let config = config::write(dir, &ports, options)?;
+        let mut launch = find_engine()?.launch(&config, dir)?.in_folder(dir);
+        launch.environment = config::environment();
+        let clickhouse = ClickHouse {
+            service: Service::start("ClickHouse", launch)?,
+            http_port,
+            native_port,
+            agent: agent(QUERY_TIMEOUT),
+        };
+        clickhouse.wait_ready()?;
+        Ok(clickhouse)
+    }
+
+    /// The HTTP interface, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// The port of the native protocol on 127.0.0.1.
+    pub fn native_port(&self) -> u16 {
+        self.native_port
+    }
+
+    /// Runs one statement as `default`. Gives the answer as text (TabSeparated unless the statement says otherwise),
+    /// or ClickHouse's exception.
+    pub fn query(&self, sql: &str) -> Result<String> {
+        self.query_as("default", "", sql)
+    }
+
+    /// Runs one statement as another user.
+    pub fn query_as(&self, user: &str, password: &str, sql: &str) -> Result<String> {
+        post(&self.agent, &self.url(), user, password, sql)
+    }
+
+    /// Runs statements separated by `;` at the end of a line, one after the other, up to the first that fails.
+    pub fn run_script(&self, script: &str) -> Result<()> {
+        for statement in statements(script) {
+            self.query(&statement).map_err(|error| format!("{error}\nin the statement:\n{statement}"))?;
+        }
+        Ok(())
+    }
+
+    /// Kills the server if it runs and starts it again on the same ports and data.
+    pub fn restart(&self) -> Result<()> {
+        self.service.kill();
+        self.start_again()
+    }
+
+    /// Starts the server again after [`Service::kill`] or [`Service::stop`], on the same ports and data.
+    pub fn start_again(&self) -> Result<()> {
+        self.service.start_again()?;
+        self.wait_ready()
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        let agent = agent(PROBE_TIMEOUT);
+        self.service.wait_until("an answer to `SELECT 1`", START_DEADLINE, || {
+            post(&agent, &self.url(), "default", "", "SELECT 1").is_ok()
+        })
+    }
+}
+
+impl Deref for ClickHouse {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
+
+/// Splits a script into its statements: each ends with a `;` at the end of a line. Comments stay with what follows them.
+fn statements(script: &str) -> Vec<String> {
+    let mut statements = vec![String::new()];
+    for line in script.lines() {
+        let line = line.trim_end();
+        let (text, ends) = match line.strip_suffix(';') {
+            Some(text) if !line.trim_start().starts_with("--") => (text, true),
+            _ => (line, false),
+        };
+        if let Some(current) = statements.last_mut() {
+            current.push_str(text);
+            current.push('\n');
+        }
+        if ends {
+            statements.push(String::new());
+        }
+    }
+    let says_something = |line: &str| !line.trim().is_empty() && !line.trim().starts_with("--");
+    statements.retain(|statement| statement.lines().any(says_something));
+    statements
+}
+
+fn agent(timeout: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        // The engine is on this machine, whatever proxy the environment names.
+        .proxy(None)
+        .build()
+        .into()
+}
+
+fn post(agent: &ureq::Agent, url: &str, user: &str, password: &str, sql: &str) -> Result<String> {
+    let unreachable = |error: ureq::Error| format!("cannot ask ClickHouse at {url}: {error}");
+    let mut response = agent
+        .post(url)
+        // The whole answer is made first: a late exception then comes as a status, not in the middle of the rows.
+        .query("wait_end_of_query", "1")
+        .header("X-ClickHouse-User", user)
+        .header("X-ClickHouse-Key", password)
+        .send(sql)
+        .map_err(unreachable)?;
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(u64::MAX).read_to_string().map_err(unreachable)?;
+    if status.is_success() { Ok(text) } else { Err(text.trim().to_owned()) }
+}
+
+enum Engine {
+    /// A `clickhouse` program with a server in it.
+    Binary(PathBuf),
+    /// The engine as a shared library.
+    Library(PathBuf),
+}
+
+/// Prefers what the user has: CLICKHOUSE_BINARY, then `clickhouse` on PATH, then the library that `scripts/install.sh` brings.
+fn find_engine() -> Result<Engine> {
+    if let Some(binary) = std::env::var_os("CLICKHOUSE_BINARY").filter(|value| !value.is_empty()) {
+        return Ok(Engine::Binary(binary.into()));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path =
+        std::env::split_paths(&path).map(|folder| folder.join("clickhouse")).find(|candidate| candidate.is_file());
+    if let Some(binary) = on_path {
+        return Ok(Engine::Binary(binary));
+    }
+    let library = checkout().join(LIBRARY);
+    if library.is_file() {
+        return Ok(Engine::Library(library));
+    }
+    Err(format!(
+        "no ClickHouse: CLICKHOUSE_BINARY is not set, `clickhouse` is not on PATH and {} is missing: run scripts/install.sh",
+        library.display()
+    ))
+}
+
+impl Engine {
+    fn launch(self, config: &Path, dir: &Path) -> Result<Launch> {
+        let log = dir.join("clickhouse.log");
+        match self {
+            Engine::Binary(binary) => {
+                let mut config_file = OsString::from("--config-file=");
+                config_file.push(config);
+                Ok(Launch::new(binary, ["server".into(), config_file], log))
+            }
+            Engine::Library(library) => {
+                // clickhouse-local serves its ports for as long as its query runs: this one runs for years.
+                let query = "SYSTEM START LISTEN QUERIES ALL; SELECT sum(sleepEachRow(1)) FROM numbers(100000000) \
+                             SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0";
+                let args: [OsString; 10] = [
+                    "clickhouse-host".into(),
+                    "--library".into(),
+                    library.into(),
+                    "--".into(),
+                    "--config-file".into(),
+                    config.into(),
+                    "--path".into(),
+                    dir.join("data").into(),
+                    "--query".into(),
+                    query.into(),
+                ];
+                Ok(Launch::new(stack_binary()?, args, log))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::statements;
+
+    #[test]
+    fn a_script_is_split_at_semicolons_that_end_a_line() {
+        let script = "-- first;\nSELECT ';'\n  AS a;\n\nSELECT 2;\n-- the end\n";
+        assert_eq!(statements(script), ["-- first;\nSELECT ';'\n  AS a\n", "\nSELECT 2\n"]);
+    }
+}

@@ -1,0 +1,141 @@
+//! The engine's configuration: a rendered main file beside the very files that the containers use.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+
+/// A user with every right of `default` and [`TEST_PASSWORD`].
+pub const PASSWORD_USER: &str = "bridge_password";
+/// A user who may read the database `default` and nothing else; its password is [`TEST_PASSWORD`].
+pub const WEAK_USER: &str = "weak";
+/// The password of every user that has one.
+pub const TEST_PASSWORD: &str = "correct horse battery";
+
+const KEEPER_MAP: &str = include_str!("../../../docker/clickhouse/config.d/keeper-map.xml");
+const QUERY_LOG: &str = include_str!("../../../docker/clickhouse/config.d/query-log.xml");
+const BRIDGE_USER: &str = include_str!("../../../docker/clickhouse/users.d/bridge.xml");
+const DEFAULT_USER: &str = include_str!("../../../docker/clickhouse/users.d/default.xml");
+
+/// How an engine under test differs from the usual one.
+#[derive(Clone, Debug)]
+pub struct ClickHouseOptions {
+    /// Whether `keeper_map_path_prefix` is configured; KeeperMap tables need it.
+    pub keeper_map: bool,
+    /// Users besides `default`, `bridge`, [`PASSWORD_USER`] and [`WEAK_USER`].
+    pub users: Vec<User>,
+}
+
+impl Default for ClickHouseOptions {
+    fn default() -> ClickHouseOptions {
+        ClickHouseOptions { keeper_map: true, users: Vec::new() }
+    }
+}
+
+/// A user to configure.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The password, empty for none.
+    pub password: String,
+    /// Statements such as `GRANT SELECT ON default.*`; none means every right.
+    pub grants: Vec<String>,
+}
+
+/// The ports of one engine, all on 127.0.0.1.
+pub(super) struct Ports {
+    pub http: u16,
+    pub native: u16,
+    pub zookeeper: Option<u16>,
+}
+
+/// The environment that the shared files read.
+pub(super) fn environment() -> Vec<(String, String)> {
+    vec![("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD".to_owned(), TEST_PASSWORD.to_owned())]
+}
+
+/// Writes everything into `dir` and gives the path of the main file.
+pub(super) fn write(dir: &Path, ports: &Ports, options: &ClickHouseOptions) -> Result<PathBuf> {
+    let main = dir.join("config.xml");
+    let mut files = vec![
+        (main.clone(), render_main(dir, ports)),
+        (dir.join("users.xml"), include_str!("users.xml").to_owned()),
+        (dir.join("config.d/query-log.xml"), QUERY_LOG.to_owned()),
+        (dir.join("users.d/bridge.xml"), BRIDGE_USER.to_owned()),
+        (dir.join("users.d/default.xml"), DEFAULT_USER.to_owned()),
+        (dir.join("users.d/tests.xml"), render_users(&options.users)),
+    ];
+    if options.keeper_map {
+        files.push((dir.join("config.d/keeper-map.xml"), KEEPER_MAP.to_owned()));
+    }
+    for folder in ["config.d", "users.d", "data"] {
+        let folder = dir.join(folder);
+        fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    }
+    for (path, text) in files {
+        fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(main)
+}
+
+fn render_main(dir: &Path, ports: &Ports) -> String {
+    let zookeeper = ports.zookeeper.map_or_else(String::new, |port| {
+        format!(
+            "<zookeeper><node><host>127.0.0.1</host><port>{port}</port></node>\
+             <session_timeout_ms>10000</session_timeout_ms></zookeeper>"
+        )
+    });
+    let dir = escape(&dir.display().to_string());
+    let (http, native) = (ports.http, ports.native);
+    format!(
+        "<clickhouse>
+    <logger><level>warning</level><console>1</console></logger>
+    <listen_host>127.0.0.1</listen_host>
+    <http_port>{http}</http_port>
+    <tcp_port>{native}</tcp_port>
+    <path>{dir}/data/</path>
+    <tmp_path>{dir}/data/tmp/</tmp_path>
+    <user_files_path>{dir}/data/user_files/</user_files_path>
+    <format_schema_path>{dir}/data/format_schemas/</format_schema_path>
+    <users_config>{dir}/users.xml</users_config>
+    {zookeeper}
+</clickhouse>
+"
+    )
+}
+
+fn render_users(extra: &[User]) -> String {
+    let known = [
+        User { name: PASSWORD_USER.to_owned(), password: TEST_PASSWORD.to_owned(), grants: Vec::new() },
+        User {
+            name: WEAK_USER.to_owned(),
+            password: TEST_PASSWORD.to_owned(),
+            grants: vec!["GRANT SELECT ON default.*".to_owned()],
+        },
+    ];
+    let mut xml = "<clickhouse><users>\n".to_owned();
+    for user in known.iter().chain(extra) {
+        let rights = if user.grants.is_empty() {
+            "<access_management>1</access_management><named_collection_control>1</named_collection_control>".to_owned()
+        } else {
+            let queries: String = user.grants.iter().map(|grant| format!("<query>{}</query>", escape(grant))).collect();
+            format!("<grants>{queries}</grants>")
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            xml,
+            "<{name}><password>{password}</password><networks><ip>::/0</ip></networks><profile>default</profile>\
+             <quota>default</quota>{rights}</{name}>",
+            name = user.name,
+            password = escape(&user.password),
+        );
+    }
+    xml.push_str("</users></clickhouse>\n");
+    xml
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

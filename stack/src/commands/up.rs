@@ -1,0 +1,36 @@
+//! `stack up`: a stack to play with.
+
+use std::path::Path;
+
+use stack::LocalStack;
+
+/// Brings everything up and stays until Ctrl-C or SIGTERM; then everything ends and its folder is removed.
+pub fn run(bridge: Option<&Path>) -> Result<i32, String> {
+    let runtime = super::runtime()?;
+    // Already listened for while everything starts, so that an early Ctrl-C ends in an orderly way as well.
+    let ended = runtime.spawn(super::termination());
+    println!("Starting ZooKeeper, ClickHouse and Kinesis …");
+    let stack = LocalStack::start()?;
+    let bridge = bridge.map(|binary| stack.start_bridge(binary, &[])).transpose()?;
+    println!("  ClickHouse  {}", stack.clickhouse.url());
+    println!("  native      127.0.0.1:{}", stack.clickhouse.native_port());
+    println!("  Kinesis     {}", stack.kinesis.endpoint());
+    println!("  ZooKeeper   127.0.0.1:{}", stack.zookeeper.port());
+    if let Some(bridge) = &bridge {
+        println!("  bridge      {}", bridge.url());
+    }
+    println!("  files       {}", stack.dir.path().display());
+    println!("\nFor another terminal:");
+    for (key, value) in stack.bridge_environment() {
+        println!("export {key}={value}");
+    }
+    println!("\nCtrl-C ends all of it and removes its files.");
+    runtime.block_on(ended).map_err(|error| format!("cannot wait for signals: {error}"))??;
+    println!("Ending …");
+    if let Some(bridge) = &bridge
+        && bridge.is_running()
+    {
+        bridge.stop()?;
+    }
+    Ok(0)
+}

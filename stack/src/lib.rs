@@ -1,0 +1,40 @@
+//! The local stack: the real components that the integration tests, the demo and the benchmarks run on.
+//!
+//! | component | what it really is |
+//! |---|---|
+//! | [`ClickHouse`] | a ClickHouse server, or the same engine hosted from its library |
+//! | [`ZooKeeper`] | Apache ZooKeeper, which keeps the KeeperMap tables |
+//! | [`Kinesis`] | the Kinesis server of the `ferrokinesis` crate, in a process of its own |
+//! | [`Bridge`] | the product's own binary |
+//!
+//! Each is a child process on 127.0.0.1 with a free port. It ends when its value is dropped, and also when the process
+//! that started it is killed (see [`Service`]). All calls block; they may be made from a tokio test, since nothing
+//! they wait for runs on the caller's runtime.
+//!
+//! Errors are sentences for the person who runs the tests; those about a component end with the last lines of its log.
+
+mod bridge;
+mod clickhouse;
+mod kinesis;
+pub mod load;
+mod local;
+mod ports;
+pub mod service;
+mod zookeeper;
+
+pub use bridge::Bridge;
+pub use clickhouse::{ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use kinesis::{Kinesis, KinesisOptions, REGION, aws_environment, kinesis_client};
+pub use local::LocalStack;
+pub use ports::free_port;
+pub use service::{Launch, Service};
+pub use zookeeper::ZooKeeper;
+
+/// What every fallible call of this crate gives; the error is a sentence for a person.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// The checkout this crate was built in.
+pub fn checkout() -> std::path::PathBuf {
+    let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}

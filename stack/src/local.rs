@@ -1,0 +1,51 @@
+//! All components together.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::{Bridge, ClickHouse, ClickHouseOptions, Kinesis, KinesisOptions, Result, ZooKeeper, aws_environment};
+
+/// ZooKeeper, ClickHouse and Kinesis in a temporary folder, which is removed with them. Fields are dropped in this order.
+#[derive(Debug)]
+pub struct LocalStack {
+    /// The engine, whose KeeperMap tables are in `zookeeper`.
+    pub clickhouse: ClickHouse,
+    /// The Kinesis server.
+    pub kinesis: Kinesis,
+    /// The coordination service.
+    pub zookeeper: ZooKeeper,
+    /// Everything the components write.
+    pub dir: TempDir,
+}
+
+impl LocalStack {
+    /// Starts all with their usual options.
+    pub fn start() -> Result<LocalStack> {
+        LocalStack::start_with(&KinesisOptions::default(), &ClickHouseOptions::default())
+    }
+
+    /// Starts all.
+    pub fn start_with(kinesis: &KinesisOptions, clickhouse: &ClickHouseOptions) -> Result<LocalStack> {
+        let dir = tempfile::Builder::new()
+            .prefix("stack-")
+            .tempdir()
+            .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
+        let kinesis = Kinesis::start(kinesis)?;
+        let zookeeper = ZooKeeper::start(&dir.path().join("zookeeper"))?;
+        let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"), Some(zookeeper.port()), clickhouse)?;
+        Ok(LocalStack { clickhouse, kinesis, zookeeper, dir })
+    }
+
+    /// The environment of a bridge: where AWS and ClickHouse are.
+    pub fn bridge_environment(&self) -> Vec<(String, String)> {
+        let mut environment = aws_environment(&self.kinesis.endpoint());
+        environment.push(("KINESIS_BRIDGE_CLICKHOUSE_URL".to_owned(), self.clickhouse.url()));
+        environment
+    }
+
+    /// Starts a bridge on this stack.
+    pub fn start_bridge(&self, binary: &Path, flags: &[(&str, &str)]) -> Result<Bridge> {
+        Bridge::start(binary, flags, &self.bridge_environment())
+    }
+}

@@ -1,0 +1,82 @@
+//! `stack`: brings up the local stack, and hosts the parts of it that are libraries.
+
+mod commands;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use stack::KinesisOptions;
+
+/// The local stack of clickhouse-kinesis-bridge: ClickHouse, ZooKeeper and Kinesis on this machine.
+#[derive(Parser)]
+#[command(name = "stack", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring everything up on free ports, print the addresses, and stay until Ctrl-C or SIGTERM.
+    Up {
+        /// Also start this clickhouse-kinesis-bridge.
+        #[arg(long)]
+        bridge: Option<PathBuf>,
+    },
+    /// Bring records from a Kinesis stream into a ClickHouse table and check that none is lost or doubled.
+    Demo(commands::demo::DemoArgs),
+    /// Put orders into a stream.
+    Load(commands::load::LoadArgs),
+    /// Serve a local Kinesis.
+    Kinesis {
+        /// The TCP port; 0 takes a free one and says which.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+        /// The address to listen on; a container needs 0.0.0.0.
+        #[arg(long, default_value = "127.0.0.1")]
+        address: IpAddr,
+        #[command(flatten)]
+        options: KinesisOptions,
+    },
+    /// Run the ClickHouse engine from its shared library, with the arguments of `clickhouse local`.
+    ClickhouseHost {
+        /// The engine library.
+        #[arg(long)]
+        library: PathBuf,
+        /// Its arguments.
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Run a command and kill it when standard input ends.
+    Supervise {
+        /// A folder to remove when standard input ends without a word.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Up { bridge } => commands::up::run(bridge.as_deref()),
+        Command::Demo(args) => commands::demo::run(&args),
+        Command::Kinesis { port, address, options } => commands::runtime().and_then(|runtime| {
+            runtime.block_on(commands::kinesis_server::run(SocketAddr::new(address, port), options))
+        }),
+        Command::Load(args) => commands::runtime().and_then(|runtime| runtime.block_on(commands::load::run(args))),
+        Command::ClickhouseHost { library, args } => commands::clickhouse_host::run(&library, args),
+        Command::Supervise { folder, command } => commands::supervise::run(folder.as_deref(), &command),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("stack: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
