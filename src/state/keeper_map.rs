@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::columns::{LEASE_COLUMNS, LeaseRow};
 use super::statement;
+use super::verdict::{Verdict, verdict};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
 use crate::domain::lease::Lease;
 use crate::ports::{StateError, StateStore, Versioned, Worker};
@@ -59,16 +60,17 @@ impl KeeperMapStore {
     /// Creates database and tables when they are not there. When they are, the right to create is not needed.
     pub async fn setup(&self) -> Result<(), StateError> {
         match self.probe().await {
-            Err(error) if error.kind() == Kind::Schema => {}
-            // A user without any right on the tables is told that they are missing, or that he may not read them.
-            Err(error) if error.kind() != Kind::Forbidden => return Err(self.error(&error)),
-            Err(_) => {}
             Ok(()) => return Ok(()),
+            // A user without any right on the tables is told one or the other.
+            Err(error) if matches!(error.kind(), Kind::Schema | Kind::Forbidden) => {}
+            Err(error) => return Err(self.error(&error)),
         }
+        let mut refused = None;
         for create in sql::state(&self.database) {
-            self.clickhouse.execute(&create).await.map_err(|error| self.error(&error))?;
+            // One that is refused may be for something that is there: the database.
+            refused = refused.or(self.clickhouse.execute(&create).await.err());
         }
-        self.probe().await.map_err(|error| self.error(&error))
+        self.probe().await.map_err(|error| self.error(&refused.unwrap_or(error)))
     }
 
     /// Whether the tables are there, with all columns, and Keeper answers.
@@ -92,44 +94,37 @@ impl KeeperMapStore {
         self.clickhouse.json_lines(&sql).await
     }
 
-    /// The rows of these keys as they are now, by key.
-    async fn read_back(&self, keys: &[LeaseRow]) -> Result<HashMap<String, StoredRow>, ClickHouseError> {
-        let lines = self.select(&format!("key IN ({})", statement::keys(keys))).await?;
+    /// The rows of these keys as they are now, by key, with their versions.
+    async fn read_back(
+        &self,
+        written: &[(LeaseRow, i32)],
+    ) -> Result<HashMap<String, (LeaseRow, i32)>, ClickHouseError> {
+        let keys = statement::keys(written.iter().map(|(row, _)| row));
+        let lines = self.select(&format!("key IN ({keys})")).await?;
         // A row that cannot be read is not one that was just written.
         let rows = lines.iter().filter_map(|line| serde_json::from_str::<StoredRow>(line).ok());
-        Ok(rows.map(|stored| (stored.row.key.clone(), stored)).collect())
+        Ok(rows.map(|stored| (stored.row.key.clone(), (stored.row, stored._version))).collect())
     }
 
-    /// Decides, from the rows themselves, how a write ended whose rows should now be `written`, each at its version.
+    /// Asks the rows themselves how a write ended. `written` should be there now, each at its version.
     async fn settle(
         &self,
         result: Result<(), ClickHouseError>,
-        written: &[LeaseRow],
-        versions: &[i32],
+        written: Vec<(LeaseRow, i32)>,
     ) -> Result<(), StateError> {
-        let now = match (self.read_back(written).await, &result) {
-            (Ok(now), _) => now,
-            (Err(error), Ok(())) => return Err(StateError::Unavailable(self.clickhouse.explain(&error))),
+        let verdict = match (self.read_back(&written).await, &result) {
+            (Ok(now), _) => verdict(result.is_ok(), &written, &now),
+            (Err(error), Ok(())) => Verdict::Unclear(self.clickhouse.explain(&error)),
             (Err(_), Err(error)) => return Err(self.error(error)),
         };
-        let mut other = None;
-        let mut done = 0;
-        for (row, version) in written.iter().zip(versions) {
-            match now.get(&row.key) {
-                Some(stored) if stored._version == *version && stored.row == *row => done += 1,
-                // After an OK the row was matched; whoever came after that has his own version.
-                Some(stored) if result.is_ok() && stored._version >= *version => done += 1,
-                Some(stored) if stored._version == *version - 1 => {}
-                Some(stored) => other = Some(format!("the lease '{}' is at version {}", row.key, stored._version)),
-                None if *version > 0 => other = Some(format!("the lease '{}' is gone", row.key)),
-                None => {}
+        match (verdict, result) {
+            (Verdict::Written, _) => Ok(()),
+            (Verdict::Lost(why), _) => Err(StateError::Conflict(why)),
+            (Verdict::Unclear(why), _) => Err(StateError::Unavailable(why)),
+            (Verdict::Untouched, Err(error)) => Err(self.error(&error)),
+            (Verdict::Untouched, Ok(())) => {
+                Err(StateError::Unavailable(format!("a write to {} cannot be seen there yet", self.leases)))
             }
-        }
-        match (result, other) {
-            _ if done == written.len() => Ok(()),
-            (_, Some(other)) => Err(StateError::Conflict(format!("{other}: somebody else changed it"))),
-            (Err(error), None) => Err(self.error(&error)),
-            (Ok(()), None) => Err(StateError::Unavailable(format!("a write to {} had no effect", self.leases))),
         }
     }
 
@@ -197,7 +192,7 @@ impl StateStore for KeeperMapStore {
             Err(error) if error.kind() == Kind::Conflict => {
                 Err(StateError::Conflict(format!("one of the leases exists already: {}", error.message)))
             }
-            error => self.settle(error, &rows, &vec![0; rows.len()]).await,
+            error => self.settle(error, rows.into_iter().map(|row| (row, 0)).collect()).await,
         }
     }
 
@@ -218,10 +213,10 @@ impl StateStore for KeeperMapStore {
                 "a lease of pipe '{}' was changed or deleted by somebody else: {}",
                 rows[0].pipe, error.message
             ))),
-            // A statement whose rows are gone succeeds and writes nothing.
+            // A statement that matches no row, because somebody deleted it, is acknowledged as well.
             result => {
-                let versions: Vec<i32> = expected.iter().map(|version| version + 1).collect();
-                self.settle(result, &rows, &versions).await
+                let versions = expected.into_iter().map(|version| version.saturating_add(1));
+                self.settle(result, rows.into_iter().zip(versions).collect()).await
             }
         }
     }

@@ -13,6 +13,7 @@ mod keeper_map;
 mod memory;
 mod rows;
 mod statement;
+mod verdict;
 
 pub use file::FileStore;
 pub use keeper_map::KeeperMapStore;

@@ -12,8 +12,8 @@ pub const PARSED_BY_DEFAULT: usize = 250_000;
 const ONE_TRANSACTION: &str = "keeper_map_strict_mode = 1, keeper_max_retries = 0, insert_keeper_max_retries = 0";
 
 /// The keys as a list of literals.
-pub fn keys(rows: &[LeaseRow]) -> String {
-    list(rows.iter().map(|row| literal(&row.key)))
+pub fn keys<'a>(rows: impl IntoIterator<Item = &'a LeaseRow>) -> String {
+    list(rows.into_iter().map(|row| literal(&row.key)))
 }
 
 /// Creates all rows or none.
