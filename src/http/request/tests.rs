@@ -2,6 +2,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::sequence::SequenceNumber;
 
 const STEM: &str = "stream=orders&view=default.orders_pipe";
 
