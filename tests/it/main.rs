@@ -1,4 +1,8 @@
 //! Tests on real components: ClickHouse and ZooKeeper.
 
+mod proxy;
+mod real;
+mod sql;
 mod state;
 mod state_contract;
+mod views;

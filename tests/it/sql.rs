@@ -1,0 +1,1 @@
+//! The shipped SQL on a real ClickHouse.
