@@ -1,5 +1,6 @@
 //! Tests on real components: ClickHouse and ZooKeeper.
 
+mod peer;
 mod proxy;
 mod real;
 mod sql;
