@@ -273,6 +273,27 @@ async fn existing_tables_need_no_right_to_create() {
 }
 
 #[tokio::test]
+async fn the_account_of_the_containers_has_all_rights_it_needs() {
+    let client = ClickHouse::new(&real().clickhouse.url(), "bridge", stack::TEST_PASSWORD);
+    let store = store(client, "kinesis").await;
+    store.create(&[lease("orders", "shard-0"), lease("orders", "shard-1")]).await.expect("new rows");
+    let mut rows = store.leases(None).await.expect("leases");
+    for row in &mut rows {
+        row.value = row.value.take("a", 0);
+    }
+    store.update(&rows).await.expect("the versions are right");
+    let worker = bridge::ports::Worker {
+        worker_id: "a".into(),
+        incarnation: "1".into(),
+        address: "127.0.0.1:9020".into(),
+        version: "0.1.0".into(),
+        heartbeat: 1,
+    };
+    store.heartbeat(&worker).await.expect("a heartbeat");
+    assert_eq!(store.workers().await, Ok(vec![worker]));
+}
+
+#[tokio::test]
 async fn tables_of_another_version_are_named() {
     let db = database();
     real().ask(&format!("CREATE DATABASE {db}"));
