@@ -2,15 +2,19 @@
 #![warn(missing_docs)]
 //! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
 
+pub mod check;
 pub mod clickhouse;
+pub mod config;
 pub mod domain;
 pub mod encode;
+pub mod http;
 pub mod kinesis;
 pub mod limits;
 pub mod metrics;
 pub mod pipe;
 pub mod ports;
 pub mod read;
+pub mod serve;
 pub mod sql;
 pub mod state;
 

@@ -83,6 +83,10 @@ pub const DEFAULT_SAMPLE: usize = 10;
 /// See [`DEFAULT_SAMPLE`].
 pub const MAX_SAMPLE: usize = 10_000;
 
+/// Shortest `--lease-duration`: several heartbeats of a few milliseconds each must fit into it.
+pub const MIN_LEASE_DURATION: Duration = Duration::from_millis(100);
+/// Longest `--lease-duration`: for so long nobody reads the shards of a worker that died.
+pub const MAX_LEASE_DURATION: Duration = Duration::from_secs(3_600);
 /// Smallest `--memory`: one GetRecords answer of 10 MiB and its decoded form must fit.
 pub const MIN_MEMORY: usize = 32 << 20;
 

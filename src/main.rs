@@ -1,1 +1,80 @@
-fn main() {}
+#![forbid(unsafe_code)]
+//! The command line: the only place where the process ends.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use bridge::check::check;
+use bridge::config::{Cli, Command, Config, Flags, LogFormat, SqlCommand};
+use bridge::serve::serve;
+use bridge::sql::{SetupParams, setup};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(flags) => resolve(flags).and_then(|config| {
+            log(&config)?;
+            run(serve(config))?
+        }),
+        Command::Check { stream, flags } => resolve(flags).and_then(|config| {
+            let findings = run(check(&config, stream.as_deref()))??;
+            let bad = findings.iter().filter(|f| f.result.is_err()).count();
+            for finding in &findings {
+                match &finding.result {
+                    Ok(fine) => print(&format!("ok    {}: {fine}\n", finding.what))?,
+                    Err(wrong) => print(&format!("FAIL  {}: {wrong}\n", finding.what))?,
+                }
+            }
+            if bad == 0 { Ok(()) } else { Err(format!("{bad} of {} findings are bad", findings.len())) }
+        }),
+        Command::Sql { command: SqlCommand::Setup(flags) } => resolve(flags).and_then(|config| {
+            let bridge_url = bridge_url(&config);
+            let token = config.token.as_ref().map(|t| t.expose());
+            print(&setup(&SetupParams { database: &config.clickhouse.database, bridge_url: &bridge_url, token }))
+        }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            for line in message.lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn resolve(flags: Flags) -> Result<Config, String> {
+    flags.resolve().map_err(|problems| problems.join("\n"))
+}
+
+fn run<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.map_err(|e| format!("the runtime cannot start: {e}"))?.block_on(work))
+}
+
+/// Logs go to stderr. Without colours where nobody looks, or where NO_COLOR asks for that.
+fn log(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log_filter).map_err(|e| format!("--log-level: {e}"))?;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    match config.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// Where ClickHouse on the same host reaches the bridge.
+fn bridge_url(config: &Config) -> String {
+    match config.listen.ip() {
+        ip if ip.is_unspecified() || ip.is_loopback() => format!("http://localhost:{}", config.listen.port()),
+        _ => format!("http://{}", config.listen),
+    }
+}
+
+/// A closed pipe (`| head`) is a person's choice and no panic.
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("the output cannot be written: {e}"))
+}

@@ -120,3 +120,82 @@ impl fmt::Display for Checkpoint {
         f.write_str(&self.sequence_text())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number(text: &str) -> SequenceNumber {
+        SequenceNumber::parse(text).unwrap()
+    }
+
+    /// Compares as integers of any length in another way: with leading zeros up to a common width, text orders as numbers do.
+    fn as_integers(left: &str, right: &str) -> Ordering {
+        format!("{left:0>128}").cmp(&format!("{right:0>128}"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn short_numbers_order_as_integers(left: u128, right: u128, shift in 0..120u32) {
+            let (left, right) = (left >> shift, right >> shift);
+            prop_assert_eq!(number(&left.to_string()).cmp(&number(&right.to_string())), left.cmp(&right));
+        }
+
+        #[test]
+        fn long_numbers_order_as_integers(left in "[0-9]{1,128}", right in "[0-9]{1,128}", common in "[0-9]{0,40}") {
+            for (left, right) in [(left.clone(), right.clone()), (common.clone() + &left, common + &right)] {
+                if let (Some(l), Some(r)) = (SequenceNumber::parse(&left), SequenceNumber::parse(&right)) {
+                    prop_assert_eq!(l.cmp(&r), as_integers(&left, &right).then(left.len().cmp(&right.len())));
+                    prop_assert_eq!(l.cmp(&r), r.cmp(&l).reverse());
+                    prop_assert_eq!(l == r, l.cmp(&r) == Ordering::Equal);
+                }
+            }
+        }
+
+        #[test]
+        fn more_digits_are_more(digits in "[1-9][0-9]{0,126}", last in "[0-9]") {
+            prop_assert!(number(&digits) < number(&(digits.clone() + &last)));
+        }
+
+        #[test]
+        fn text_is_kept_and_nothing_else_is_read(text in "[0-9]{1,128}", other in ".{0,20}") {
+            prop_assert_eq!(number(&text).to_string(), text);
+            prop_assert_eq!(SequenceNumber::parse(&other).is_some(), !other.is_empty() && other.bytes().all(|b| b.is_ascii_digit()));
+        }
+
+        #[test]
+        fn checkpoints_are_read_back(digits in "[0-9]{1,128}", sub: u32, ms: i64) {
+            let after = Checkpoint::After(number(&digits), sub);
+            for checkpoint in [after, Checkpoint::TrimHorizon, Checkpoint::ShardEnd, Checkpoint::AtTimestamp(ms)] {
+                let read = Checkpoint::from_columns(&checkpoint.sequence_text(), checkpoint.sub_sequence());
+                prop_assert_eq!(read, Ok(checkpoint));
+            }
+        }
+
+        #[test]
+        fn checkpoints_only_move_forward(
+            left in ("[0-9]{1,3}", 0..3u32),
+            right in ("[0-9]{1,3}", 0..3u32),
+        ) {
+            let after = |(digits, sub): &(String, u32)| Checkpoint::After(number(digits), *sub);
+            let (l, r) = (after(&left), after(&right));
+            prop_assert_eq!(usize::from(l.precedes(&r)) + usize::from(r.precedes(&l)) + usize::from(l == r), 1);
+            prop_assert!(Checkpoint::TrimHorizon.precedes(&l) && l.precedes(&Checkpoint::ShardEnd));
+            prop_assert!(!Checkpoint::ShardEnd.precedes(&l) && !l.precedes(&Checkpoint::TrimHorizon));
+        }
+    }
+
+    #[test]
+    fn too_long_is_no_number() {
+        let longest = "9".repeat(MAX_SEQUENCE_NUMBER_DIGITS);
+        assert!(SequenceNumber::parse(&longest).is_some());
+        assert_eq!(SequenceNumber::parse(&(longest + "9")), None);
+        for text in ["", "-1", "+1", "1 ", "٣"] {
+            assert_eq!(SequenceNumber::parse(text), None, "{text}");
+        }
+    }
+}

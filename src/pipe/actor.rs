@@ -150,7 +150,7 @@ impl Actor {
         options: &PullOptions,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<Served, Error> {
-        if let Confirm::View(database, view) = &options.confirm {
+        if let Confirm::View { database, view } = &options.confirm {
             let failed = self.deps.check_view(&self.pipe, database, view).await?;
             // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
             self.await_settlement(if failed { Duration::ZERO } else { SETTLE_GRACE }).await;
@@ -264,7 +264,7 @@ impl Actor {
         let (batch, again) = (open.batch.clone(), open.offered);
         // Issued before the offer is written, so that it is registered long before the refresh can end.
         let wait = match &options.confirm {
-            Confirm::View(database, view) if open.waits < MAX_OUTSTANDING_WAITS => {
+            Confirm::View { database, view } if open.waits < MAX_OUTSTANDING_WAITS => {
                 open.waits += 1;
                 Some(self.spawn_wait(&batch.id, delivered.clone(), database.clone(), view.clone()))
             }

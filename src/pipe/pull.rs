@@ -13,10 +13,15 @@ use crate::domain::sequence::Checkpoint;
 /// Who says that a batch is in ClickHouse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirm {
-    /// The refresh of this view (database, name) that pulls.
-    View(String, String),
+    /// The refresh of the view that pulls.
+    View {
+        /// Its database.
+        database: String,
+        /// Its name.
+        view: String,
+    },
     /// The reader, with `POST …/ack`.
-    Ack,
+    Explicit,
 }
 
 /// What a pull asks for.

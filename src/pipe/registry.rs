@@ -46,6 +46,9 @@ impl Deps {
     pub fn source(&self, stream: &str, retention_ms: i64) -> Source {
         let poll = Knob::default();
         poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
+        // Until the number of readers is known. Never 0: a reader that finds no room waits for somebody to take from its empty buffer.
+        let shard_cap = Knob::default();
+        shard_cap.set(self.budget.limit() as u64 / 4);
         Source {
             kinesis: self.kinesis.clone(),
             clock: self.clock.clone(),
@@ -53,7 +56,7 @@ impl Deps {
             stream: stream.into(),
             poll,
             retention_ms,
-            shard_cap: Knob::default(),
+            shard_cap,
         }
     }
 
@@ -117,11 +120,8 @@ impl Pipes {
 
     /// Commits a batch that its reader has stored.
     pub async fn ack(&self, pipe: &str, batch: &str) -> Result<(), Error> {
-        let stream = match self.running().get(pipe) {
-            Some(running) => Some(running.stream.clone()),
-            None => None,
-        };
-        let stream = match stream {
+        let running = self.running().get(pipe).map(|r| r.stream.clone());
+        let stream = match running {
             Some(stream) => stream,
             None => self.rows(pipe).await?.remove(0).value.stream,
         };

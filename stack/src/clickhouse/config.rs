@@ -92,6 +92,7 @@ fn render_main(dir: &Path, ports: &Ports) -> String {
     format!(
         "<clickhouse>
     <logger><level>warning</level><console>1</console></logger>
+    <background_schedule_pool_size>64</background_schedule_pool_size>
     <listen_host>127.0.0.1</listen_host>
     <http_port>{http}</http_port>
     <tcp_port>{native}</tcp_port>

@@ -1,0 +1,347 @@
+//! What each request does. Parsing is in `request`, the protocol is in `pipe`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+
+use super::body::{Answer, Sender};
+use super::request::{NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_seek};
+use crate::domain::error::Error;
+use crate::domain::lease::Lease;
+use crate::domain::record::Chunk;
+use crate::domain::sequence::Checkpoint;
+use crate::encode::{Columns, Encoder, Format, PipeRow, Row, WorkerRow, encode_batch, encode_rows, encoded_len};
+use crate::limits::{BODY_QUEUE, WRITE_TIMEOUT};
+use crate::metrics::Metrics;
+use crate::pipe::status::{ShardState, Snapshot};
+use crate::pipe::{Pipes, PullOptions, Served};
+use crate::read::records::{Range, Reading};
+
+/// What handlers work with.
+pub struct App {
+    /// All pipes.
+    pub pipes: Pipes,
+    /// Bounded reads.
+    pub reading: Reading,
+    /// Figures.
+    pub metrics: Metrics,
+}
+
+/// An answer before it is put into HTTP.
+pub struct Reply {
+    /// The body.
+    pub body: Answer,
+    /// Its type.
+    pub content_type: &'static str,
+    /// `Content-Range`, when the body is a part.
+    pub part: Option<Part>,
+}
+
+/// A part of a body: `bytes first-last/total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// First byte.
+    pub first: u64,
+    /// Last byte.
+    pub last: u64,
+    /// Bytes of the whole.
+    pub total: u64,
+}
+
+impl Reply {
+    fn whole(body: impl Into<Bytes>, content_type: &'static str) -> Reply {
+        Reply { body: Answer::Whole(Some(body.into())), content_type, part: None }
+    }
+}
+
+/// What a request brings besides its path and query.
+pub struct Incoming {
+    /// The body of a POST.
+    pub body: Bytes,
+    /// First and, if given, last byte of the header `Range`.
+    pub range: Option<(u64, Option<u64>)>,
+    /// Ends the connection.
+    pub cut: Arc<Notify>,
+}
+
+impl App {
+    /// Carries out a request that is not `HEAD`.
+    pub async fn answer(self: &Arc<Self>, request: Request, incoming: Incoming) -> Result<Reply, Error> {
+        if incoming.range.is_some() && !matches!(request, Request::Next(_)) {
+            return Err(Error::RangeNotSatisfiable(
+                "the connection broke in the middle of an answer that cannot be continued: run the query again".into(),
+            ));
+        }
+        match request {
+            Request::Streams { format } => rows(&self.reading.kinesis.streams().await?, format),
+            Request::Shards { stream, format } => rows(&self.reading.kinesis.shards(&stream).await?, format),
+            Request::Sample { stream, limit, format } => self.sample(&stream, limit, format).await,
+            Request::Records(request) => self.records(request, incoming.cut).await,
+            Request::Next(request) => self.next(request, incoming).await,
+            Request::Pipes { format } => rows(&self.pipe_rows().await?, format),
+            Request::Workers { format } => rows(&self.worker_rows().await?, format),
+            Request::Seek { pipe } => self.seek(&pipe, &incoming.body).await,
+            Request::Ack { pipe } => self.ack(&pipe, &incoming.body).await,
+            Request::Metrics => self.metrics_text(),
+            Request::Healthz => Ok(Reply::whole("ok\n", TEXT)),
+            Request::Readyz => {
+                self.pipes.deps().store.workers().await?;
+                Ok(Reply::whole("ready\n", TEXT))
+            }
+        }
+    }
+
+    async fn next(self: &Arc<Self>, request: NextRequest, incoming: Incoming) -> Result<Reply, Error> {
+        let options = PullOptions {
+            confirm: request.confirm,
+            shape: request.format.name().into(),
+            limits: request.limits,
+            linger: request.linger,
+            wait: request.wait,
+            poll: request.poll,
+            start: self.checkpoint(&request.start),
+            resume: incoming.range.is_some_and(|(first, _)| first > 0),
+        };
+        let served = self.pipes.pull(&request.pipe, &request.stream, options).await?;
+        let format = request.format;
+        let Some(batch) = &served.batch else {
+            let columns = Columns { batch: Some(String::new()), stream: served.stream, shards: Vec::new() };
+            return encoded(format, &columns, &[]);
+        };
+        let part = match incoming.range {
+            None | Some((0, None)) => None,
+            Some((first, last)) => {
+                let (batch, pipe) = (batch.clone(), request.pipe);
+                let total = tokio::task::spawn_blocking(move || encoded_len(&batch, format)).await;
+                let total = total.map_err(|e| Error::Internal(format!("encoding a batch failed: {e}")))??;
+                let last = last.unwrap_or(u64::MAX).min(total.saturating_sub(1));
+                if first > last {
+                    return Err(Error::RangeNotSatisfiable(format!(
+                        "the open batch of pipe '{pipe}' has {total} bytes, so it cannot be continued at byte {first}"
+                    )));
+                }
+                Some(Part { first, last, total })
+            }
+        };
+        let (sender, body) = Sender::new(incoming.cut, WRITE_TIMEOUT);
+        tokio::spawn(send_batch(served, format, part, sender));
+        Ok(Reply { body, content_type: format.content_type(), part })
+    }
+
+    async fn records(self: &Arc<Self>, request: RecordsRequest, cut: Arc<Notify>) -> Result<Reply, Error> {
+        let RecordsRequest { stream, from, to, shard, slice, limit, format } = request;
+        let range = Range { stream: stream.clone(), from, to, shard, slice };
+        let shards = self.reading.shards(&range).await?;
+        let columns = Columns { batch: None, stream, shards: shards.clone() };
+        let encoder = Encoder::new(format, &columns)?;
+        let (found, mut receiver) = mpsc::channel(BODY_QUEUE);
+        tokio::spawn(self.reading.clone().run(range, shards, found));
+        // An error before the first record still has a status of its own.
+        let first = receiver.recv().await.transpose()?;
+        let (sender, body) = Sender::new(cut, WRITE_TIMEOUT);
+        tokio::spawn(async move {
+            let mut left = limit.unwrap_or(usize::MAX);
+            if let Err(error) = send_found(encoder, first, &mut receiver, &mut left, &sender).await {
+                tracing::warn!(code = error.code(), "a bounded read ended early: {error}");
+                sender.fail().await;
+            }
+        });
+        Ok(Reply { body, content_type: format.content_type(), part: None })
+    }
+
+    async fn sample(&self, stream: &str, limit: usize, format: Format) -> Result<Reply, Error> {
+        let (shards, chunks) = self.reading.sample(stream, limit).await?;
+        encoded(format, &Columns { batch: None, stream: stream.into(), shards }, &chunks)
+    }
+
+    async fn seek(&self, pipe: &str, body: &[u8]) -> Result<Reply, Error> {
+        let moves: Vec<(String, Checkpoint)> = parse_seek(body)?
+            .into_iter()
+            .map(|row| {
+                let to = match row.position {
+                    Position::Start(start) => self.checkpoint(&start),
+                    Position::Sequence(sequence) => Checkpoint::After(sequence, 0),
+                };
+                (row.shard_id.unwrap_or_default(), to)
+            })
+            .collect();
+        self.pipes.seek(pipe, &moves).await?;
+        Ok(Reply::whole("", TEXT))
+    }
+
+    async fn ack(&self, pipe: &str, body: &[u8]) -> Result<Reply, Error> {
+        for batch in parse_ack(body)? {
+            self.pipes.ack(pipe, &batch).await?;
+        }
+        Ok(Reply::whole("", TEXT))
+    }
+
+    /// `latest` becomes the time of the request, so that it means the same after a restart.
+    fn checkpoint(&self, start: &Start) -> Checkpoint {
+        match start {
+            Start::TrimHorizon => Checkpoint::TrimHorizon,
+            Start::Latest => Checkpoint::AtTimestamp(self.reading.clock.now_ms()),
+            Start::Time(ms) => Checkpoint::AtTimestamp(*ms),
+        }
+    }
+
+    async fn pipe_rows(&self) -> Result<Vec<PipeRow>, Error> {
+        let mut leases: Vec<Lease> =
+            self.pipes.deps().store.leases(None).await?.into_iter().map(|row| row.value).collect();
+        leases.sort_by_key(Lease::key);
+        let here = self.pipes.snapshots();
+        Ok(leases.iter().map(|lease| self.pipe_row(lease, here.get(&lease.pipe))).collect())
+    }
+
+    fn pipe_row(&self, lease: &Lease, snapshot: Option<&Snapshot>) -> PipeRow {
+        let deps = self.pipes.deps();
+        let mine = lease.owner == deps.worker_id;
+        let progress = snapshot.and_then(|s| s.buffer(&lease.shard_id)).map(|b| b.progress());
+        let state = match snapshot {
+            Some(snapshot) if mine => snapshot.state(lease),
+            _ if lease.finished() => ShardState::Finished,
+            _ if lease.owner.is_empty() || mine || deps.members.is_dead(&lease.owner) => ShardState::Unowned,
+            _ => ShardState::Reading,
+        };
+        let shard_error = progress.as_ref().and_then(|p| p.error.as_ref()).map(|e| e.to_string());
+        let pipe_error = snapshot.map(|s| s.last_error.clone()).filter(|e| !e.is_empty());
+        PipeRow {
+            pipe: lease.pipe.clone(),
+            stream: lease.stream.clone(),
+            shard_id: lease.shard_id.clone(),
+            owner: lease.owner.clone(),
+            epoch: lease.epoch,
+            state: state.name().into(),
+            sequence_number: lease.checkpoint.sequence_text(),
+            sub_sequence_number: lease.checkpoint.sub_sequence(),
+            millis_behind_latest: progress.and_then(|p| p.millis_behind_latest),
+            offered_rows: lease.offer.as_ref().map_or(0, |o| o.rows),
+            committed_rows: lease.committed_rows,
+            failed_attempts: snapshot.map_or(0, |s| s.failed_attempts.into()),
+            last_error: shard_error.or(pipe_error).unwrap_or_default(),
+            last_commit_time: (lease.last_commit_ms > 0).then_some(lease.last_commit_ms),
+        }
+    }
+
+    async fn worker_rows(&self) -> Result<Vec<WorkerRow>, Error> {
+        let deps = self.pipes.deps();
+        let leases = deps.store.leases(None).await?;
+        let mut workers = deps.store.workers().await?;
+        workers.sort_by(|a, b| a.worker_id.cmp(&b.worker_id));
+        Ok(workers
+            .into_iter()
+            .map(|worker| WorkerRow {
+                leases: leases.iter().filter(|l| l.value.owner == worker.worker_id).count() as u64,
+                alive: !deps.members.is_dead(&worker.worker_id),
+                worker_id: worker.worker_id,
+                address: worker.address,
+                version: worker.version,
+            })
+            .collect())
+    }
+
+    fn metrics_text(&self) -> Result<Reply, Error> {
+        let (metrics, deps) = (&self.metrics, self.pipes.deps());
+        metrics.memory_used.set(deps.budget.used() as i64);
+        metrics.memory_limit.set(deps.budget.limit() as i64);
+        metrics.lag.reset();
+        metrics.buffered_rows.reset();
+        metrics.leases.reset();
+        for (pipe, snapshot) in self.pipes.snapshots() {
+            let held = snapshot.leases.iter().filter(|l| l.owner == deps.worker_id).count();
+            metrics.leases.with_label_values(&[pipe.as_str()]).set(held as f64);
+            for buffer in &snapshot.buffers {
+                let labels = [pipe.as_str(), buffer.shard_id.as_str()];
+                metrics.buffered_rows.with_label_values(&labels).set(buffer.rows() as f64);
+                if let Some(behind) = buffer.progress().millis_behind_latest {
+                    metrics.lag.with_label_values(&labels).set(behind as f64 / 1_000.0);
+                }
+            }
+        }
+        let text = metrics.render().map_err(|e| Error::Internal(format!("the metrics cannot be written: {e}")))?;
+        Ok(Reply::whole(text, "text/plain; version=0.0.4; charset=utf-8"))
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn rows<R: Row>(rows: &[R], format: Format) -> Result<Reply, Error> {
+    Ok(Reply::whole(encode_rows(rows, format)?, format.content_type()))
+}
+
+/// Few records, encoded at once.
+fn encoded(format: Format, columns: &Columns, chunks: &[(usize, Chunk)]) -> Result<Reply, Error> {
+    let mut encoder = Encoder::new(format, columns)?;
+    for (shard, chunk) in chunks {
+        for record in chunk.records() {
+            encoder.push(record, *shard)?;
+        }
+    }
+    let mut whole = Vec::new();
+    while let Some(piece) = encoder.take() {
+        whole.extend_from_slice(&piece);
+    }
+    let (rest, tail) = encoder.finish()?;
+    rest.iter().chain([&tail]).for_each(|piece| whole.extend_from_slice(piece));
+    Ok(Reply::whole(whole, format.content_type()))
+}
+
+/// Sends a batch, or a part of it. The refresh cannot end before the last piece: WAIT VIEW has been issued by then (**held-back-end**).
+async fn send_batch(served: Served, format: Format, part: Option<Part>, sender: Sender) {
+    let Some(batch) = served.batch.clone() else { return };
+    let pieces = match encode_batch(batch, format) {
+        Ok(pieces) => pieces,
+        Err(error) => {
+            tracing::error!("{error}");
+            return sender.fail().await;
+        }
+    };
+    let (mut skip, mut left) = part.map_or((0, u64::MAX), |p| (p.first, p.last - p.first + 1));
+    let mut pieces = pieces.peekable();
+    while let Some(piece) = pieces.next() {
+        let Ok(piece) = piece else { return sender.fail().await };
+        let start = skip.min(piece.len() as u64);
+        let end = (start + left).min(piece.len() as u64);
+        (skip, left) = (skip - start, left - (end - start));
+        if pieces.peek().is_none() && end == piece.len() as u64 {
+            // Before the bytes leave: the refresh may end the moment they arrive.
+            served.delivered();
+        }
+        if !sender.send(piece.slice(start as usize..end as usize)).await || left == 0 {
+            return;
+        }
+    }
+}
+
+/// Sends what a bounded read finds, `left` records at most.
+async fn send_found(
+    mut encoder: Encoder,
+    first: Option<(usize, Chunk)>,
+    receiver: &mut mpsc::Receiver<crate::read::records::Found>,
+    left: &mut usize,
+    sender: &Sender,
+) -> Result<(), Error> {
+    let mut next = first;
+    while let Some((shard, chunk)) = next {
+        for record in chunk.records().take(*left) {
+            encoder.push(record, shard)?;
+            while let Some(piece) = encoder.take() {
+                if !sender.send(piece).await {
+                    return Ok(());
+                }
+            }
+        }
+        *left -= chunk.len().min(*left);
+        drop(chunk);
+        next = if *left == 0 { None } else { receiver.recv().await.transpose()? };
+    }
+    receiver.close();
+    let (rest, tail) = encoder.finish()?;
+    for piece in rest.into_iter().chain([tail]) {
+        if !sender.send(piece).await {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! Requests as values: path, query and body to an enum, or one sentence about what is wrong. Pure.
+
+mod body;
+mod position;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::domain::batch::Limits;
+use crate::domain::error::Error;
+use crate::domain::range::{Bound, SliceOf};
+use crate::encode::Format;
+use crate::limits;
+use crate::pipe::Confirm;
+
+pub use body::{SeekRow, parse_ack, parse_seek};
+use position::bound;
+pub use position::{Position, Start};
+use query::{Query, name, nearest, quoted};
+
+/// Everything that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `GET /v1/streams`
+    Streams {
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `GET /v1/streams/{stream}/shards`
+    Shards {
+        /// Stream name.
+        stream: String,
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `GET /v1/streams/{stream}/sample`
+    Sample {
+        /// Stream name.
+        stream: String,
+        /// Most records.
+        limit: usize,
+        /// Format of the records; not Parquet.
+        format: Format,
+    },
+    /// `GET /v1/streams/{stream}/records`
+    Records(RecordsRequest),
+    /// `GET /v1/pipes/{pipe}/next`
+    Next(NextRequest),
+    /// `GET /v1/pipes`
+    Pipes {
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `GET /v1/workers`
+    Workers {
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `POST /v1/pipes/{pipe}/seek`; the body is read by [`parse_seek`].
+    Seek {
+        /// Name of the pipe.
+        pipe: String,
+    },
+    /// `POST /v1/pipes/{pipe}/ack`; the body is read by [`parse_ack`].
+    Ack {
+        /// Name of the pipe.
+        pipe: String,
+    },
+    /// `GET /metrics`
+    Metrics,
+    /// `GET /healthz`
+    Healthz,
+    /// `GET /readyz`
+    Readyz,
+}
+
+/// A bounded read without state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordsRequest {
+    /// Stream name.
+    pub stream: String,
+    /// Where to begin; open means the oldest record.
+    pub from: Bound,
+    /// Where to end, never before `from`; open means now.
+    pub to: Bound,
+    /// Only this shard. There is one where a bound is a sequence number.
+    pub shard: Option<String>,
+    /// Only this part of the work.
+    pub slice: Option<SliceOf>,
+    /// Most records.
+    pub limit: Option<usize>,
+    /// Format of the records.
+    pub format: Format,
+}
+
+/// A pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextRequest {
+    /// Name of the pipe.
+    pub pipe: String,
+    /// Stream name.
+    pub stream: String,
+    /// Who says that a batch has arrived.
+    pub confirm: Confirm,
+    /// Where a pipe without a checkpoint begins.
+    pub start: Start,
+    /// How large the batch may get.
+    pub limits: Limits,
+    /// How long a batch may fill once it has a record.
+    pub linger: Duration,
+    /// How long to wait for a first record.
+    pub wait: Duration,
+    /// Time between two GetRecords calls on a shard.
+    pub poll: Duration,
+    /// Format of the records; not Parquet.
+    pub format: Format,
+}
+
+/// A path, who may call it how, and what it becomes.
+struct Endpoint {
+    /// With at most one part in braces.
+    path: &'static str,
+    post: bool,
+    parameters: &'static [&'static str],
+    build: fn(String, &Query<'_>) -> Result<Request, Error>,
+}
+
+impl Endpoint {
+    const fn get(
+        path: &'static str,
+        parameters: &'static [&'static str],
+        build: fn(String, &Query<'_>) -> Result<Request, Error>,
+    ) -> Endpoint {
+        Endpoint { path, post: false, parameters, build }
+    }
+}
+
+const ENDPOINTS: [Endpoint; 12] = [
+    Endpoint::get("/v1/streams", &["format"], |_, q| Ok(Request::Streams { format: q.rows_format()? })),
+    Endpoint::get("/v1/streams/{stream}/shards", &["format"], |stream, q| {
+        Ok(Request::Shards { stream, format: q.rows_format()? })
+    }),
+    Endpoint::get("/v1/streams/{stream}/sample", &["limit", "format"], |stream, q| {
+        let limit = q.number("limit", 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
+        Ok(Request::Sample { stream, limit, format: q.records_format(false)? })
+    }),
+    Endpoint::get("/v1/streams/{stream}/records", &["from", "to", "shard", "slice", "limit", "format"], |stream, q| {
+        records(stream, q).map(Request::Records)
+    }),
+    Endpoint::get(
+        "/v1/pipes/{pipe}/next",
+        &[
+            "stream",
+            "view",
+            "ack",
+            "start",
+            "mode",
+            "max_rows",
+            "max_bytes",
+            "linger_ms",
+            "wait_ms",
+            "poll_ms",
+            "format",
+        ],
+        |pipe, q| next(pipe, q).map(Request::Next),
+    ),
+    Endpoint::get("/v1/pipes", &["format"], |_, q| Ok(Request::Pipes { format: q.rows_format()? })),
+    Endpoint::get("/v1/workers", &["format"], |_, q| Ok(Request::Workers { format: q.rows_format()? })),
+    Endpoint {
+        path: "/v1/pipes/{pipe}/seek",
+        post: true,
+        parameters: &[],
+        build: |pipe, _| Ok(Request::Seek { pipe }),
+    },
+    Endpoint { path: "/v1/pipes/{pipe}/ack", post: true, parameters: &[], build: |pipe, _| Ok(Request::Ack { pipe }) },
+    Endpoint::get("/metrics", &[], |_, _| Ok(Request::Metrics)),
+    Endpoint::get("/healthz", &[], |_, _| Ok(Request::Healthz)),
+    Endpoint::get("/readyz", &[], |_, _| Ok(Request::Readyz)),
+];
+
+/// Reads a request line. `HEAD` is accepted where `GET` is and gives the same value; what it means is the caller's matter.
+///
+/// A parameter with an empty value counts as not given, so that SQL can put URLs together from parts.
+pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, Error> {
+    let Some((endpoint, captured)) = ENDPOINTS.iter().find_map(|e| Some((e, matching(e.path, path)?))) else {
+        let known = nearest(path, ENDPOINTS.iter().map(|e| (filled(e.path, path), e.path)));
+        return Err(Error::NotFound(format!("there is no path {}; the nearest is {known}", quoted(path))));
+    };
+    let allowed = if endpoint.post { method == "POST" } else { matches!(method, "GET" | "HEAD") };
+    if !allowed {
+        let right = if endpoint.post { "POST" } else { "GET" };
+        return Err(Error::BadRequest(format!("{} takes {right}, not {}", endpoint.path, quoted(method))));
+    }
+    let captured = match captured {
+        Some((what, text)) => {
+            let text = percent_decode_str(text).decode_utf8_lossy();
+            name(what, &text)?
+        }
+        None => String::new(),
+    };
+    let query = Query::parse(endpoint.path, endpoint.parameters, query.unwrap_or_default())?;
+    (endpoint.build)(captured, &query)
+}
+
+/// Whether `path` has the form of `template`: none when not, else what stands for the part in braces, with its name.
+fn matching<'p>(template: &'static str, path: &'p str) -> Option<Option<(&'static str, &'p str)>> {
+    let (mut parts, mut captured) = (path.split('/'), None);
+    for expected in template.split('/') {
+        let part = parts.next()?;
+        match expected.strip_prefix('{').and_then(|e| e.strip_suffix('}')) {
+            Some(what) => captured = Some((what, part)),
+            None if expected == part => {}
+            None => return None,
+        }
+    }
+    parts.next().is_none().then_some(captured)
+}
+
+/// The template with the parts of `path` in place of those in braces, to compare the two.
+fn filled(template: &str, path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').collect();
+    let fill = |(i, part)| if str::starts_with(part, '{') { parts.get(i).copied().unwrap_or(part) } else { part };
+    template.split('/').enumerate().map(fill).collect::<Vec<_>>().join("/")
+}
+
+fn records(stream: String, query: &Query<'_>) -> Result<RecordsRequest, Error> {
+    let shard = query.get("shard").map(|text| name("shard", text)).transpose()?;
+    let bound = |parameter| match query.get(parameter) {
+        Some(text) => bound(parameter, text, shard.is_some()),
+        None => Ok(Bound::Open),
+    };
+    let (from, to) = (bound("from")?, bound("to")?);
+    let reversed = match (&from, &to) {
+        (Bound::Time(from), Bound::Time(to)) => from > to,
+        (Bound::Sequence(from), Bound::Sequence(to)) => from > to,
+        _ => false,
+    };
+    if reversed {
+        return Err(Error::BadRequest("from lies after to; exchange them, or leave to empty to read until now".into()));
+    }
+    Ok(RecordsRequest {
+        stream,
+        from,
+        to,
+        shard,
+        slice: query.get("slice").map(slice).transpose()?,
+        limit: query.number("limit", 1..=usize::MAX)?,
+        format: query.records_format(true)?,
+    })
+}
+
+fn slice(text: &str) -> Result<SliceOf, Error> {
+    text.split_once('/')
+        .and_then(|(index, count)| Some(SliceOf { index: index.parse().ok()?, count: count.parse().ok()? }))
+        .filter(|s| s.index < s.count && s.count <= limits::MAX_SLICES)
+        .ok_or_else(|| {
+            let most = limits::MAX_SLICES;
+            Error::BadRequest(format!(
+                "slice={} is refused: write i/n with i from 0 to n-1 and n from 1 to {most}, as in slice=0/8",
+                quoted(text)
+            ))
+        })
+}
+
+fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
+    let Some(stream) = query.get("stream") else {
+        return Err(Error::BadRequest("stream is required: the name of the Kinesis stream that the pipe reads".into()));
+    };
+    let confirm = match (query.get("view"), query.get("ack")) {
+        (Some(view), None) => view_name(view)?,
+        (None, Some("explicit")) => Confirm::Explicit,
+        (None, Some(other)) => {
+            return Err(Error::BadRequest(format!("ack={} is refused: the one value is ack=explicit", quoted(other))));
+        }
+        (None, None) => {
+            return Err(Error::BadRequest(
+                "one of view and ack is required: view=<database>.<view> names the refreshable view that pulls, \
+                 ack=explicit is for readers that call ack"
+                    .into(),
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Error::BadRequest(
+                "view and ack are both given; a batch is confirmed by the view or by ack=explicit, so leave one out"
+                    .into(),
+            ));
+        }
+    };
+    match query.get("mode") {
+        None | Some("polling") => {}
+        Some("efo") => {
+            return Err(Error::BadRequest("mode=efo is not available yet in this version; use mode=polling".into()));
+        }
+        Some(other) => {
+            return Err(Error::BadRequest(format!("mode={} is refused: it must be polling or efo", quoted(other))));
+        }
+    }
+    let per_call = Duration::from_secs(1) / limits::GET_RECORDS_PER_SECOND;
+    Ok(NextRequest {
+        pipe,
+        stream: name("stream", stream)?,
+        confirm,
+        start: query.get("start").map(Start::parse).transpose()?.unwrap_or(Start::TrimHorizon),
+        limits: Limits {
+            max_rows: query.number("max_rows", 1..=limits::MAX_MAX_ROWS)?.unwrap_or(limits::DEFAULT_MAX_ROWS),
+            max_bytes: query.number("max_bytes", 1..=limits::MAX_MAX_BYTES)?.unwrap_or(limits::DEFAULT_MAX_BYTES),
+        },
+        linger: query.millis("linger_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_LINGER),
+        wait: query.millis("wait_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
+        poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(per_call),
+        format: query.records_format(false)?,
+    })
+}
+
+/// Reads `db.view`; each part may stand in backquotes, within which `\` and a second backquote escape.
+fn view_name(text: &str) -> Result<Confirm, Error> {
+    let refuse = |why: &str| Err(Error::BadRequest(format!("view={} is refused: {why}", quoted(text))));
+    let mut parts = vec![String::new()];
+    let (mut rest, mut inside) = (text.chars().peekable(), false);
+    while let Some(c) = rest.next() {
+        let Some(part) = parts.last_mut() else { break };
+        match c {
+            '`' if inside && rest.peek() == Some(&'`') => part.extend(rest.next()),
+            '`' => inside = !inside,
+            '\\' if inside => part.extend(rest.next()),
+            '.' if !inside => parts.push(String::new()),
+            c => part.push(c),
+        }
+    }
+    if inside || parts.iter().any(|p| p.is_empty() || p.contains(char::is_control)) {
+        return refuse("write <database>.<view>, each part in backquotes where it is no plain name");
+    }
+    match <[String; 2]>::try_from(parts) {
+        Ok([database, view]) => Ok(Confirm::View { database, view }),
+        Err(parts) if parts.len() == 1 => refuse("qualify it with its database, as in view=default.orders_pipe"),
+        Err(_) => refuse("it has more than a database and a name; a name with a dot must stand in backquotes"),
+    }
+}

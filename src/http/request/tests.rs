@@ -1,0 +1,389 @@
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::sequence::SequenceNumber;
+
+const STEM: &str = "stream=orders&view=default.orders_pipe";
+
+fn get(path: &str, query: &str) -> Result<Request, Error> {
+    parse("GET", path, Some(query))
+}
+
+fn next_of(query: &str) -> NextRequest {
+    match get("/v1/pipes/orders/next", query) {
+        Ok(Request::Next(next)) => next,
+        other => panic!("{query}: {other:?}"),
+    }
+}
+
+fn records_of(query: &str) -> RecordsRequest {
+    match get("/v1/streams/orders/records", query) {
+        Ok(Request::Records(records)) => records,
+        other => panic!("{query}: {other:?}"),
+    }
+}
+
+/// The message of a refusal.
+#[track_caller]
+fn refused(path: &str, query: &str) -> String {
+    match get(path, query) {
+        Err(Error::BadRequest(message)) => message,
+        other => panic!("{path}?{query}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_pull_has_the_defaults_of_the_contract() {
+    let next = next_of(STEM);
+    let view = Confirm::View { database: "default".into(), view: "orders_pipe".into() };
+    let ms = Duration::from_millis;
+    assert_eq!(
+        next,
+        NextRequest {
+            pipe: "orders".into(),
+            stream: "orders".into(),
+            confirm: view,
+            start: Start::TrimHorizon,
+            limits: Limits { max_rows: 500_000, max_bytes: 67_108_864 },
+            linger: ms(1_000),
+            wait: ms(10_000),
+            poll: ms(200),
+            format: Format::ArrowStream,
+        }
+    );
+    assert_eq!(next_of(&format!("{STEM}&start=&max_rows=&mode=")), next, "empty counts as not given");
+    assert_eq!(next_of(&format!("&{STEM}&mode=polling&")), next);
+    assert_eq!(parse("HEAD", "/v1/pipes/orders/next", Some(STEM)), Ok(Request::Next(next)));
+}
+
+#[test]
+fn a_pull_takes_its_parameters() {
+    let all = "stream=a&ack=explicit&start=latest&max_rows=1&max_bytes=2&linger_ms=0&wait_ms=12000&poll_ms=5&format=JSONEachRow";
+    let next = next_of(all);
+    assert_eq!((next.confirm, next.start), (Confirm::Explicit, Start::Latest));
+    assert_eq!(next.limits, Limits { max_rows: 1, max_bytes: 2 });
+    assert_eq!((next.linger, next.wait, next.poll), (Duration::ZERO, limits::MAX_WAIT, limits::MIN_POLL));
+    assert_eq!(next.format, Format::JsonEachRow);
+}
+
+#[test]
+fn views_may_be_quoted() {
+    let view = |text: &str| {
+        let query = format!("stream=a&view={}", utf8_percent_encode(text, NON_ALPHANUMERIC));
+        match next_of(&query).confirm {
+            Confirm::View { database, view } => (database, view),
+            Confirm::Explicit => panic!("{text}"),
+        }
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(view("a.b"), pair("a", "b"));
+    assert_eq!(view("`a.x`.`b`"), pair("a.x", "b"));
+    assert_eq!(view("`a``x`.b"), pair("a`x", "b"));
+    assert_eq!(view(r"`a\`x`.`b\\`"), pair("a`x", r"b\"));
+    assert_eq!(view("daß.`ein Ort`"), pair("daß", "ein Ort"));
+}
+
+#[test]
+fn times_and_positions_are_read() {
+    let ms = 1_795_255_200_000;
+    for text in [
+        "2026-11-21T10:00:00.000Z",
+        "2026-11-21T10:00:00Z",
+        "2026-11-21%2010:00:00",
+        "2026-11-21+10:00:00.000",
+        "1795255200000",
+        "2026-11-21T11:00:00%2B01:00",
+    ] {
+        assert_eq!(records_of(&format!("from={text}")).from, Bound::Time(ms), "{text}");
+        assert_eq!(next_of(&format!("{STEM}&start={text}")).start, Start::Time(ms), "{text}");
+    }
+    assert_eq!(records_of("to=2026-11-21+10:00:00.123").to, Bound::Time(ms + 123));
+    assert_eq!(records_of("from=&to=").from, Bound::Open);
+    let digits = "49590338271490256608559692538361571095921575989136588898";
+    let sequence = SequenceNumber::parse(digits).map(Bound::Sequence);
+    assert_eq!(Some(records_of(&format!("shard=shardId-1&from={digits}")).from), sequence);
+    let read = records_of("slice=7/8&limit=5&format=Parquet&shard=shardId-000000000001");
+    assert_eq!(read.slice, Some(SliceOf { index: 7, count: 8 }));
+    assert_eq!((read.limit, read.format), (Some(5), Format::Parquet));
+    assert_eq!(read.shard.as_deref(), Some("shardId-000000000001"));
+}
+
+#[test]
+fn every_refusal_says_what_is_allowed() {
+    let next = "/v1/pipes/orders/next";
+    let records = "/v1/streams/orders/records";
+    let cases = [
+        (next, "view=a.b".to_owned(), "stream is required"),
+        (next, "stream=a".into(), "one of view and ack is required"),
+        (next, format!("{STEM}&ack=explicit"), "view and ack are both given"),
+        (next, "stream=a&ack=yes".into(), "ack='yes' is refused: the one value is ack=explicit"),
+        (next, "stream=a&view=b".into(), "qualify it with its database, as in view=default.orders_pipe"),
+        (next, "stream=a&view=a.b.c".into(), "more than a database and a name"),
+        (next, "stream=a&view=`a.b".into(), "in backquotes"),
+        (next, "stream=a&view=.b".into(), "write <database>.<view>"),
+        (next, "stream=a%2Fb&view=a.b".into(), "the stream 'a/b' is no valid name"),
+        (next, format!("{STEM}&mode=efo"), "mode=efo is not available yet in this version"),
+        (next, format!("{STEM}&mode=fast"), "must be polling or efo"),
+        (next, format!("{STEM}&start=5678901234567890123"), "start='5678901234567890123' is refused"),
+        (next, format!("{STEM}&start=soon"), "must be trim_horizon, latest or a time"),
+        (next, format!("{STEM}&max_rows=0"), "max_rows='0' is refused: it must be a whole number from 1 to 1048448"),
+        (next, format!("{STEM}&max_bytes=1e6"), "a whole number from 1 to 134217728"),
+        (next, format!("{STEM}&wait_ms=30000"), "a whole number from 0 to 12000"),
+        (next, format!("{STEM}&linger_ms=-1"), "a whole number from 0 to 12000"),
+        (next, format!("{STEM}&poll_ms=1"), "a whole number from 5 to 10000"),
+        (next, format!("{STEM}&format=Parquet"), "format=Parquet is for /v1/streams/{stream}/records only"),
+        (next, format!("{STEM}&format=CSV"), "it must be ArrowStream or JSONEachRow"),
+        (
+            next,
+            format!("{STEM}&max_row=1"),
+            "'max_row' is no parameter of /v1/pipes/{pipe}/next; the nearest is max_rows",
+        ),
+        (next, format!("{STEM}&stream=a"), "stream is given twice"),
+        (next, "%FF=1".into(), "is no UTF-8"),
+        (records, "format=CSV".into(), "it must be ArrowStream, JSONEachRow or Parquet"),
+        (records, "from=49590338271490256".into(), "add shard="),
+        (records, "to=latest".into(), "it must be a time as 2026-11-21T10:00:00.000Z"),
+        (records, "from=2026-11-21+10:00:01&to=2026-11-21+10:00:00".into(), "from lies after to"),
+        (records, "shard=s&from=49590338271490257&to=49590338271490256".into(), "from lies after to"),
+        (records, "slice=8/8".into(), "write i/n with i from 0 to n-1"),
+        (records, "slice=0/1025".into(), "n from 1 to 1024"),
+        (records, "slice=1".into(), "as in slice=0/8"),
+        (records, "shard=".into(), ""),
+        (records, "shard=a+b".into(), "the shard 'a b' is no valid name"),
+        (records, "limit=0".into(), "limit='0' is refused"),
+        ("/v1/streams/orders/sample", "limit=10001".into(), "from 1 to 10000"),
+        ("/v1/streams/o%20rders/sample", String::new(), "the stream 'o rders' is no valid name"),
+        ("/v1/pipes//next", STEM.into(), "the pipe '' is no valid name"),
+        ("/v1/workers", "format=Parquet".into(), "/v1/workers gives ArrowStream or JSONEachRow"),
+        ("/healthz", "verbose=1".into(), "'verbose' is no parameter of /healthz, which takes none"),
+    ];
+    for (path, query, expected) in cases {
+        if expected.is_empty() {
+            assert!(get(path, &query).is_ok());
+            continue;
+        }
+        let message = refused(path, &query);
+        assert!(message.contains(expected), "{path}?{query}: {message}");
+        assert!(message.len() < 400 && !message.ends_with('.'), "{message}");
+    }
+}
+
+#[test]
+fn paths_and_methods_are_told_apart() {
+    let unknown = |path: &str| match get(path, "") {
+        Err(Error::NotFound(message)) => message,
+        other => panic!("{path}: {other:?}"),
+    };
+    assert!(unknown("/v1/stream").ends_with("the nearest is /v1/streams"));
+    assert!(unknown("/v1/pipes/orders/nxt").ends_with("the nearest is /v1/pipes/{pipe}/next"));
+    assert!(unknown("/v1/streams/orders/record").ends_with("the nearest is /v1/streams/{stream}/records"));
+    assert!(unknown("").starts_with("there is no path ''"));
+    assert!(unknown("/v1/streams/").ends_with("/v1/streams"));
+    for (method, path, right) in [
+        ("POST", "/v1/pipes/orders/next", "takes GET"),
+        ("GET", "/v1/pipes/orders/seek", "takes POST"),
+        ("HEAD", "/v1/pipes/orders/ack", "takes POST"),
+        ("PUT", "/metrics", "takes GET"),
+    ] {
+        assert!(matches!(parse(method, path, None), Err(Error::BadRequest(m)) if m.contains(right)), "{method} {path}");
+    }
+    assert_eq!(parse("POST", "/v1/pipes/a.b/seek", None), Ok(Request::Seek { pipe: "a.b".into() }));
+    assert_eq!(parse("POST", "/v1/pipes/a/ack", None), Ok(Request::Ack { pipe: "a".into() }));
+    assert_eq!(parse("HEAD", "/healthz", None), Ok(Request::Healthz));
+    let format = Format::JsonEachRow;
+    assert_eq!(get("/v1/streams", ""), Ok(Request::Streams { format }));
+    assert_eq!(get("/v1/streams/a%2Eb/shards", ""), Ok(Request::Shards { stream: "a.b".into(), format }));
+    let sample = Request::Sample { stream: "a".into(), limit: 10, format: Format::ArrowStream };
+    assert_eq!(get("/v1/streams/a/sample", ""), Ok(sample));
+}
+
+#[test]
+fn seek_reads_its_rows() {
+    let digits = "49590338271490256608559692538361571095921575989136588898";
+    let body = format!(
+        "{{\"shard_id\":\"\",\"position\":\"TRIM_HORIZON\"}}\n{{\"position\":\"latest\"}}\n\
+         {{\"shard_id\":\"s-1\",\"position\":\"{digits}\"}}\n{{\"position\":1795255200000}}\n"
+    );
+    let rows = parse_seek(body.as_bytes()).unwrap();
+    let positions: Vec<_> = rows.iter().map(|r| r.position.clone()).collect();
+    let expected = [
+        Position::Start(Start::TrimHorizon),
+        Position::Start(Start::Latest),
+        Position::Sequence(SequenceNumber::parse(digits).unwrap()),
+        Position::Start(Start::Time(1_795_255_200_000)),
+    ];
+    assert_eq!(positions, expected);
+    assert_eq!((rows[0].shard_id.as_deref(), rows[2].shard_id.as_deref()), (None, Some("s-1")));
+    assert_eq!(parse_seek(b""), Ok(Vec::new()));
+    for (body, expected) in [
+        (&b"{\"position\":\"soon\"}"[..], "row 1 of the body is refused: the position 'soon' must be trim_horizon"),
+        (b"{\"position\":\"\"}", "the position '' must be"),
+        (b"{\"position\":\"12345678901234567\"}", "name it in shard_id"),
+        (b"{\"shard_id\":\"a b\",\"position\":\"latest\"}", "the shard_id 'a b' is no valid name"),
+        (b"{\"position\":\"latest\"}\n{\"shard_id\":\"\"}", "row 2 of the body is refused: missing field `position`"),
+        (b"{\"shard\":\"\",\"position\":\"latest\"}", "unknown field `shard`"),
+        (b"\xff", "rows look like"),
+    ] {
+        let Err(Error::BadRequest(message)) = parse_seek(body) else { panic!("{body:?}") };
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn ack_reads_each_batch_once() {
+    let body = b"{\"batch\":\"00112233445566FF\"}\n{\"batch\":\"00112233445566ff\"}{\"batch\":\"0000000000000001\"}";
+    assert_eq!(parse_ack(body).unwrap(), ["0000000000000001", "00112233445566ff"]);
+    assert_eq!(parse_ack(b"\n"), Ok(Vec::new()));
+    for body in [&b"{\"batch\":\"xyz\"}"[..], b"{\"batch\":\"+011223344556677\"}", b"{\"batch\":1}", b"[]", b"{"] {
+        assert!(matches!(parse_ack(body), Err(Error::BadRequest(_))), "{body:?}");
+    }
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9_.-]{1,128}"
+}
+
+fn any_format(parquet: bool) -> impl Strategy<Value = Format> {
+    (0..2 + usize::from(parquet)).prop_map(|i| Format::ALL[i])
+}
+
+fn any_start() -> impl Strategy<Value = Start> {
+    prop_oneof![Just(Start::TrimHorizon), Just(Start::Latest), (0..10_000_000_000_000i64).prop_map(Start::Time)]
+}
+
+fn any_confirm() -> impl Strategy<Value = Confirm> {
+    let part = "[^\\p{Cc}]{1,20}";
+    prop_oneof![Just(Confirm::Explicit), (part, part).prop_map(|(database, view)| Confirm::View { database, view })]
+}
+
+fn any_next() -> impl Strategy<Value = Request> {
+    let ms = Duration::from_millis;
+    let waits = (0..=12_000u64, 0..=12_000u64, 5..=10_000u64);
+    let limits = (1..=limits::MAX_MAX_ROWS, 1..=limits::MAX_MAX_BYTES);
+    (any_name(), any_name(), any_confirm(), any_start(), limits, waits, any_format(false)).prop_map(
+        move |(pipe, stream, confirm, start, (max_rows, max_bytes), (linger, wait, poll), format)| {
+            let limits = Limits { max_rows, max_bytes };
+            let (linger, wait, poll) = (ms(linger), ms(wait), ms(poll));
+            Request::Next(NextRequest { pipe, stream, confirm, start, limits, linger, wait, poll, format })
+        },
+    )
+}
+
+fn any_records() -> impl Strategy<Value = Request> {
+    let times = proptest::option::of(0..10_000_000_000_000i64);
+    let sequences = "[0-9]{17,56}";
+    let shard = proptest::option::of((any_name(), proptest::option::of(sequences)));
+    let slice = proptest::option::of((1..=limits::MAX_SLICES).prop_flat_map(|count| (0..count, Just(count))));
+    (any_name(), times.clone(), times, shard, slice, proptest::option::of(1..usize::MAX), any_format(true)).prop_map(
+        |(stream, from, to, shard, slice, limit, format)| {
+            let (from, to) = if to.is_some() && from > to { (to, from) } else { (from, to) };
+            let bound = |t: Option<i64>| t.map_or(Bound::Open, Bound::Time);
+            let sequence = shard.as_ref().and_then(|(_, s)| s.as_deref()).and_then(SequenceNumber::parse);
+            Request::Records(RecordsRequest {
+                stream,
+                from: sequence.map_or(bound(from), Bound::Sequence),
+                to: bound(to),
+                shard: shard.map(|(id, _)| id),
+                slice: slice.map(|(index, count)| SliceOf { index, count }),
+                limit,
+                format,
+            })
+        },
+    )
+}
+
+/// The other way: a request as path and query.
+fn rendered(request: &Request) -> (String, String) {
+    let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut pairs: Vec<(&str, String)> = Vec::new();
+    let path = match request {
+        Request::Next(n) => {
+            pairs.push(("stream", n.stream.clone()));
+            pairs.push(match &n.confirm {
+                Confirm::Explicit => ("ack", "explicit".into()),
+                Confirm::View { database, view } => {
+                    let quote = |part: &str| format!("`{}`", part.replace('\\', "\\\\").replace('`', "``"));
+                    ("view", format!("{}.{}", quote(database), quote(view)))
+                }
+            });
+            let start = match n.start {
+                Start::TrimHorizon => "trim_horizon".into(),
+                Start::Latest => "latest".into(),
+                Start::Time(ms) => ms.to_string(),
+            };
+            pairs.extend([("start", start), ("max_rows", n.limits.max_rows.to_string())]);
+            pairs.push(("max_bytes", n.limits.max_bytes.to_string()));
+            pairs.extend(
+                [("linger_ms", n.linger), ("wait_ms", n.wait), ("poll_ms", n.poll)]
+                    .map(|(k, v)| (k, v.as_millis().to_string())),
+            );
+            pairs.push(("format", n.format.name().into()));
+            format!("/v1/pipes/{}/next", n.pipe)
+        }
+        Request::Records(r) => {
+            let bound = |b: &Bound| match b {
+                Bound::Open => String::new(),
+                Bound::Time(ms) => ms.to_string(),
+                Bound::Sequence(sequence) => sequence.to_string(),
+            };
+            pairs.extend([
+                ("from", bound(&r.from)),
+                ("to", bound(&r.to)),
+                ("shard", r.shard.clone().unwrap_or_default()),
+            ]);
+            pairs.extend(r.slice.map(|s| ("slice", format!("{}/{}", s.index, s.count))));
+            pairs.extend(r.limit.map(|n| ("limit", n.to_string())));
+            pairs.push(("format", r.format.name().into()));
+            format!("/v1/streams/{}/records", r.stream)
+        }
+        other => panic!("{other:?}"),
+    };
+    let query: Vec<String> = pairs.into_iter().map(|(k, v)| format!("{k}={}", escape(&v))).collect();
+    (path, query.join("&"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_rendered_is_read_back(request in prop_oneof![any_next(), any_records()]) {
+        let (path, query) = rendered(&request);
+        prop_assert_eq!(get(&path, &query), Ok(request));
+    }
+
+    #[test]
+    fn mutated_requests_never_panic(
+        request in prop_oneof![any_next(), any_records()],
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), "[%&=+./`\\\\0-9a-zA-Zé\u{0}]{0,3}"), 1..6),
+        method in "GET|HEAD|POST|[A-Z]{0,7}",
+    ) {
+        let (path, query) = rendered(&request);
+        let mut line: Vec<char> = format!("{path}?{query}").chars().collect();
+        for (at, text) in edits {
+            let at = at.index(line.len());
+            line.splice(at..(at + 1).min(line.len()), text.chars());
+            if line.is_empty() {
+                line.push('/');
+            }
+        }
+        let line: String = line.into_iter().collect();
+        let (path, query) = line.split_once('?').unwrap_or((&line, ""));
+        if let Err(error) = parse(&method, path, Some(query)) {
+            prop_assert!(matches!(error, Error::BadRequest(_) | Error::NotFound(_)));
+            prop_assert!(!error.to_string().contains(char::is_control));
+        }
+    }
+
+    #[test]
+    fn random_requests_never_panic(
+        path in ".{0,40}|/v1/(pipes|streams)/.{0,20}/(next|records|seek)",
+        query in ".{0,60}|((stream|view|start|from|slice|limit)=.{0,20}&){0,4}",
+        body in proptest::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let _ = parse("GET", &path, Some(&query));
+        let _ = (parse_seek(&body), parse_ack(&body));
+        let row = format!("{{\"shard_id\":\"a\",\"position\":{query:?}}}");
+        let _ = parse_seek(row.as_bytes());
+    }
+}

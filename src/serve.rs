@@ -1,0 +1,136 @@
+//! `serve`: puts the parts together and ends them in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::clickhouse::ClickHouse;
+use crate::config::{Config, State};
+use crate::domain::error::Error;
+use crate::http::handlers::App;
+use crate::http::server::Server;
+use crate::kinesis::AwsKinesis;
+use crate::limits::{RETRY_FIRST, RETRY_LONGEST, SHUTDOWN};
+use crate::metrics::Metrics;
+use crate::pipe::members::Members;
+use crate::pipe::{Deps, Pipes};
+use crate::ports::{Clock, StateStore, Worker};
+use crate::read::budget::Budget;
+use crate::read::records::Reading;
+use crate::state::{FileStore, KeeperMapStore};
+
+/// The computer's clock and chance.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn batch_id(&self) -> String {
+        format!("{:016x}", fastrand::u64(..))
+    }
+}
+
+/// Runs the bridge until SIGTERM or SIGINT. The error is one sentence about why it could not start.
+pub async fn serve(config: Config) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("SIGTERM cannot be watched: {e}"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("SIGINT cannot be watched: {e}"))?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|e| {
+        format!("cannot listen on {}: {e}; another process may have the port: choose one with --listen", config.listen)
+    })?;
+    let address = listener.local_addr().map_err(|e| format!("the bound address is not known: {e}"))?;
+    // Port 0 became a real one; two bridges on one host must not share a name.
+    let worker_id = match config.worker_id.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", address.port()),
+        None => config.worker_id.clone(),
+    };
+    let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
+    let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors.clone()).await);
+    let clickhouse =
+        ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
+    let clock = Arc::new(SystemClock);
+    let store: Arc<dyn StateStore> = match &config.state {
+        State::File(dir) => Arc::new(FileStore::open(dir).map_err(|e| Error::from(e).to_string())?),
+        State::KeeperMap => {
+            let store = KeeperMapStore::new(clickhouse.clone(), &config.clickhouse.database);
+            tokio::spawn(set_up(store.clone()));
+            Arc::new(store)
+        }
+    };
+    let members = Members::new(clock.clone(), config.lease_duration);
+    let me = Worker {
+        worker_id: worker_id.clone(),
+        incarnation: clock.batch_id(),
+        address: address.to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        heartbeat: 0,
+    };
+    tokio::spawn(members.clone().run(store.clone(), me));
+    let budget = Budget::new(config.memory);
+    let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: budget.clone() };
+    let deps = Deps {
+        kinesis: kinesis.clone(),
+        store,
+        views: Arc::new(clickhouse),
+        clock,
+        budget,
+        metrics: metrics.clone(),
+        members,
+        worker_id: worker_id.clone(),
+    };
+    let app = Arc::new(App { pipes: Pipes::new(deps), reading, metrics });
+    let (stop, stopped) = watch::channel(false);
+    let server = Server { app: app.clone(), token: config.token.clone() };
+    let serving = tokio::spawn(server.run(listener, stopped));
+    info!(
+        address = %address,
+        worker = worker_id,
+        region = kinesis.region(),
+        clickhouse = config.clickhouse.url,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping: open batches are settled or kept, leases are given back");
+    let ended = timeout(SHUTDOWN - Duration::from_secs(1), async {
+        // Answers that are being sent go on while the pipes wait for their refreshes.
+        app.pipes.stop().await;
+        let _ = stop.send(true);
+        let _ = serving.await;
+    });
+    if ended.await.is_err() {
+        warn!("some answers were still being sent; their batches stay offered and are served again");
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// Creates the state tables, as soon as ClickHouse and Keeper are there and allow it.
+async fn set_up(store: KeeperMapStore) {
+    let (mut pause, mut said) = (RETRY_FIRST, String::new());
+    while let Err(failed) = store.setup().await {
+        let message = Error::from(failed).to_string();
+        if message != said {
+            error!("the state tables are not usable yet: {message}");
+            said = message;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_LONGEST);
+    }
+    info!("the state tables are ready");
+}
