@@ -26,7 +26,14 @@ impl Views for ClickHouse {
             literal(database),
             literal(view)
         );
-        let rows: Vec<Row> = self.rows(&sql).await.map_err(|e| Error::Unavailable(self.explain(&e)))?;
+        let rows: Vec<Row> = self.rows(&sql).await.map_err(|error| match error.kind() {
+            Kind::Schema => Error::Unavailable(format!(
+                "ClickHouse at {} has no refreshable views that append ({}): use release 24.10 or later",
+                self.server(),
+                error.message
+            )),
+            _ => Error::Unavailable(self.explain(&error)),
+        })?;
         Ok(rows.into_iter().next().map(|row| ViewState {
             running: row.status == "Running",
             status: row.status,

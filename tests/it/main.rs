@@ -2,5 +2,10 @@
 
 mod common;
 mod drill;
+mod peer;
+mod proxy;
+mod real;
+mod sql;
 mod state;
 mod state_contract;
+mod views;
