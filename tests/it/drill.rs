@@ -10,15 +10,15 @@ use stack::{Bridge, LocalStack};
 use crate::common::{bridge_binary, local_stack, number, orders_sql, seed, wait_until};
 
 const SHARDS: i32 = 4;
-const STEP: u64 = 2_000;
+const RECORDS: u64 = 200_000;
+/// Records are written in steps, about a minute in all, so that every fault finds data on its way.
+const STEP: u64 = 1_000;
+const STEP_PAUSE: Duration = Duration::from_millis(280);
+const KILLS: usize = 16;
+const FORCED_KILLS: usize = 6;
 
-/// What happens to the stack, and when: a function of the seed alone.
-struct Schedule {
-    /// After so many steps of writing, this is done.
-    faults: Vec<(u64, Fault)>,
-    /// Pause before each fault, ms.
-    pauses: Vec<u64>,
-}
+/// What happens to the stack, and after which pause: a function of the seed alone.
+struct Schedule(Vec<(Duration, Fault)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -30,32 +30,28 @@ enum Fault {
 }
 
 impl Schedule {
-    fn new(seed: u64, records: u64, kills: usize) -> Schedule {
+    fn new(seed: u64) -> Schedule {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut faults = vec![Fault::KillBridge; kills - 5];
-        faults.extend([Fault::KillBetweenInsertAndCommit; 5]);
+        let mut faults = vec![Fault::KillBridge; KILLS];
+        faults.extend([Fault::KillBetweenInsertAndCommit; FORCED_KILLS]);
         faults.extend([Fault::KillClickHouse, Fault::StopClickHouse, Fault::KillZooKeeper]);
         random.shuffle(&mut faults);
-        let steps = records / STEP;
-        let mut at: Vec<u64> = faults.iter().map(|_| random.u64(1..steps)).collect();
-        at.sort_unstable();
-        let pauses = faults.iter().map(|_| random.u64(0..400)).collect();
-        Schedule { faults: at.into_iter().zip(faults).collect(), pauses }
+        Schedule(faults.into_iter().map(|fault| (Duration::from_millis(random.u64(0..2_500)), fault)).collect())
     }
 }
 
 struct Drill {
     stack: LocalStack,
     bridge: Bridge,
-    forced: usize,
+    kills: usize,
 }
 
 impl Drill {
-    /// Writes `records` orders and does the schedule's faults meanwhile; then waits until all are in and committed.
-    fn run(table_settings: &str, records: u64, kills: usize, seed: u64) -> Drill {
+    /// Writes the records and does the schedule's faults meanwhile; then waits until all are in and committed.
+    fn run(table_settings: &str, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
-        let mut drill = Drill { stack, bridge, forced: 0 };
+        let mut drill = Drill { stack, bridge, kills: 0 };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let client = runtime.block_on(stack::kinesis_client(&drill.stack.kinesis.endpoint()));
         runtime.block_on(stack::load::create_stream(&client, "orders", SHARDS)).expect("a stream");
@@ -68,22 +64,28 @@ impl Drill {
                     SELECT throwIf(randConstant() % 4 = 0, 'the bomb went off') + 0 AS n FROM drill;\n";
         clickhouse.run_script(bomb).expect("the failing view");
 
-        let schedule = Schedule::new(seed, records, kills);
-        let mut faults = schedule.faults.iter().zip(&schedule.pauses).peekable();
-        for step in 0..records / STEP {
-            runtime.block_on(stack::load::put_orders(&client, "orders", step * STEP, STEP)).expect("records are put");
-            while let Some(((_, fault), pause)) = faults.next_if(|((at, _), _)| *at <= step) {
-                std::thread::sleep(Duration::from_millis(*pause));
-                drill.inflict(*fault);
+        let writer = runtime.spawn(async move {
+            for step in 0..RECORDS / STEP {
+                stack::load::put_orders(&client, "orders", step * STEP, STEP).await?;
+                tokio::time::sleep(STEP_PAUSE).await;
             }
+            Ok::<(), String>(())
+        });
+        for (pause, fault) in Schedule::new(seed).0 {
+            std::thread::sleep(pause);
+            drill.inflict(fault);
         }
-        drill.wait_for(records);
+        runtime.block_on(writer).expect("the writer ends").expect("all records are put");
+        drill.wait_until_complete();
         drill
     }
 
     fn inflict(&mut self, fault: Fault) {
         match fault {
-            Fault::KillBridge => self.bridge.restart().expect("the bridge comes back"),
+            Fault::KillBridge => {
+                self.bridge.restart().expect("the bridge comes back");
+                self.kills += 1;
+            }
             Fault::KillBetweenInsertAndCommit => self.kill_between_insert_and_commit(),
             Fault::KillClickHouse => self.stack.clickhouse.restart().expect("ClickHouse comes back"),
             Fault::StopClickHouse => {
@@ -98,46 +100,48 @@ impl Drill {
     /// Stops ZooKeeper while a batch is offered, waits until its rows are in the target, and kills the bridge before it can commit.
     fn kill_between_insert_and_commit(&mut self) {
         let clickhouse = &self.stack.clickhouse;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            let before = number(clickhouse, "SELECT count() FROM drill");
-            if number(clickhouse, "SELECT count() FROM kinesis.leases WHERE offered_batch != ''").is_none_or(|n| n == 0)
-            {
-                std::thread::sleep(Duration::from_millis(2));
+        let rows = || number(clickhouse, "SELECT count() FROM drill");
+        let offered = || number(clickhouse, "SELECT count() FROM kinesis.leases WHERE offered_batch != ''");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            assert!(Instant::now() < deadline, "no batch was caught between insert and commit");
+            let before = rows();
+            if offered().is_none_or(|leases| leases == 0) {
                 continue;
             }
             self.stack.zookeeper.sigstop();
-            let inserted = Instant::now() + Duration::from_millis(400);
-            let mut grown = false;
-            while Instant::now() < inserted && !grown {
-                let now = number(clickhouse, "SELECT count() FROM drill");
-                grown = now.is_some() && now > before;
+            let patience = Instant::now() + Duration::from_millis(500);
+            let mut inserted = false;
+            while !inserted && Instant::now() < patience {
+                inserted = rows().is_some_and(|now| before.is_some_and(|before| now > before));
             }
-            if grown {
-                self.forced += 1;
+            if inserted {
                 self.bridge.kill();
-                self.stack.zookeeper.sigcont();
-                self.bridge.start_again().expect("the bridge comes back");
-                return;
             }
             self.stack.zookeeper.sigcont();
+            if inserted {
+                self.bridge.start_again().expect("the bridge comes back");
+                self.kills += 1;
+                return;
+            }
         }
     }
 
-    fn wait_for(&self, records: u64) {
+    fn wait_until_complete(&self) {
         let clickhouse = &self.stack.clickhouse;
         let committed = "SELECT sum(committed_rows) FROM kinesis.leases WHERE pipe = 'drill' AND offered_batch = ''";
         let distinct = "SELECT uniqExact(_shard_id, _sequence_number) FROM drill";
         wait_until(
             Duration::from_secs(120),
-            || number(clickhouse, distinct) == Some(records) && number(clickhouse, committed) == Some(records),
+            || number(clickhouse, distinct) == Some(RECORDS) && number(clickhouse, committed) == Some(RECORDS),
             || {
+                let show = |sql: &str| clickhouse.query(sql).unwrap_or_else(|error| error);
                 format!(
-                    "{records} records did not come through: distinct {:?}, committed {:?}\n{}\n{}\n{}",
+                    "{RECORDS} records did not come through: distinct {:?}, committed {:?}\n{}\n{}\n{}",
                     number(clickhouse, distinct),
                     number(clickhouse, committed),
-                    clickhouse.query("SELECT * FROM system.view_refreshes FORMAT Vertical").unwrap_or_else(|e| e),
-                    clickhouse.query("SELECT * FROM kinesis.leases FORMAT Vertical").unwrap_or_else(|e| e),
+                    show("SELECT * FROM system.view_refreshes FORMAT Vertical"),
+                    show("SELECT * FROM kinesis.leases FORMAT Vertical"),
                     self.bridge.log_tail()
                 )
             },
@@ -156,33 +160,32 @@ impl Drill {
         self.bridge.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    fn report(&self, records: u64) {
+    fn report(&self) {
         println!(
-            "{} rows for {records} records; batches recovered {}, failed refreshes {}, kills forced between insert and commit {}",
+            "{} rows for {RECORDS} records; {} kills, {FORCED_KILLS} of them between insert and commit; open batches found after a start {}, \
+             refreshes seen to fail {}",
             self.rows(),
+            self.kills,
             self.log_lines("an open batch was found"),
             self.log_lines("the bomb went off"),
-            self.forced
         );
+        assert_eq!(self.kills, KILLS + FORCED_KILLS);
         assert!(self.log_lines("an open batch was found") > 0, "no kill hit an open batch: the drill tested nothing");
         assert!(self.log_lines("the bomb went off") > 0, "no insert failed: the drill tested nothing");
-        assert!(self.forced > 0, "no kill came between insert and commit: the drill tested nothing");
     }
 }
 
 #[test]
 fn exactly_once_under_faults() {
-    let records = 200_000;
-    let drill = Drill::run("SETTINGS non_replicated_deduplication_window = 1000", records, 20, seed("exactly_once"));
-    drill.report(records);
-    assert_eq!((drill.rows(), drill.distinct_ids()), (records, records));
+    let drill = Drill::run("SETTINGS non_replicated_deduplication_window = 1000", seed("exactly_once_under_faults"));
+    drill.report();
+    assert_eq!((drill.rows(), drill.distinct_ids()), (RECORDS, RECORDS));
 }
 
 #[test]
 fn at_least_once_without_a_window() {
-    let records = 200_000;
-    let drill = Drill::run("", records, 20, seed("at_least_once"));
-    drill.report(records);
-    assert_eq!(drill.distinct_ids(), records);
-    println!("{} rows came more than once, as they may without a window", drill.rows() - records);
+    let drill = Drill::run("", seed("at_least_once_without_a_window"));
+    drill.report();
+    assert_eq!(drill.distinct_ids(), RECORDS);
+    println!("{} rows came more than once, as they may without a window", drill.rows() - RECORDS);
 }
