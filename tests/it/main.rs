@@ -1,4 +1,7 @@
 //! Tests on real components: ClickHouse and ZooKeeper.
 
+mod errors;
+mod proxy;
 mod state;
 mod state_contract;
+mod world;
