@@ -9,8 +9,9 @@ use super::Columns;
 use crate::domain::error::Error;
 use crate::domain::record::RecordRef;
 
-/// How a timestamp is written down to the second; ClickHouse reads it as `DateTime64` in UTC.
-const SECONDS: &str = "%Y-%m-%d %H:%M:%S";
+/// How a timestamp is written down to the second. With the letter Z behind it the text is UTC; without, ClickHouse would take it for a time in the
+/// zone of its session or server.
+const SECONDS: &str = "%Y-%m-%dT%H:%M:%S";
 /// A piece is handed out once it has this many bytes.
 const PIECE: usize = 512 << 10;
 
@@ -77,7 +78,7 @@ impl Json {
         out.extend_from_slice(b"\",\"_timestamp\":\"");
         out.extend_from_slice(self.second_text.as_bytes());
         let ms = record.timestamp_ms.rem_euclid(1_000) as u16;
-        out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms)]);
+        out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
         out.extend_from_slice(shard);
         escape(record.sequence_number.as_bytes(), out);
         out.extend_from_slice(b"\",\"_sub_sequence_number\":");

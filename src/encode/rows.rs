@@ -154,7 +154,7 @@ impl Row for WorkerRow {
     }
 }
 
-/// The JSON writer knows zones by offset only, and the text has none: it is UTC as it stands.
+/// The JSON writer knows zones by offset only; the format of its text says UTC with a Z.
 fn without_zone(column: ArrayRef) -> ArrayRef {
     match column.as_primitive_opt::<TimestampMillisecondType>() {
         Some(times) => Arc::new(times.clone().with_timezone_opt(None::<Arc<str>>)),
@@ -174,7 +174,7 @@ pub fn encode_rows<R: Row>(rows: &[R], format: Format) -> Result<Bytes, Error> {
     match format {
         Format::JsonEachRow => {
             let mut writer = WriterBuilder::new()
-                .with_timestamp_format("%Y-%m-%d %H:%M:%S%.3f".into())
+                .with_timestamp_format("%Y-%m-%dT%H:%M:%S%.3fZ".into())
                 .build::<_, LineDelimited>(Vec::new());
             writer.write(&batch).and_then(|()| writer.finish()).map_err(broken)?;
             Ok(writer.into_inner().into())

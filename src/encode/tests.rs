@@ -144,7 +144,7 @@ proptest! {
             let row: serde_json::Value = serde_json::from_str(&String::from_utf8_lossy(line)).unwrap();
             let time = DateTime::from_timestamp_millis(record.timestamp_ms).unwrap();
             prop_assert_eq!(&row["_key"], &record.key);
-            prop_assert_eq!(&row["_timestamp"], &time.format("%Y-%m-%d %H:%M:%S%.3f").to_string());
+            prop_assert_eq!(&row["_timestamp"], &time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
             prop_assert_eq!(&row["_stream"], "orders");
             prop_assert_eq!(&row["_shard_id"], &record.shard);
             prop_assert_eq!(&row["_sequence_number"], &record.sequence);
@@ -294,7 +294,7 @@ fn metadata_rows_are_json_lines() {
     assert_eq!(lines[0]["epoch"], u64::MAX);
     assert_eq!(lines[0]["millis_behind_latest"], -1);
     assert_eq!(lines[0]["last_error"], "line\n\"quoted\"");
-    assert_eq!(lines[0]["last_commit_time"], "2026-11-21 10:00:00.123");
+    assert_eq!(lines[0]["last_commit_time"], "2026-11-21T10:00:00.123Z");
     assert_eq!(lines[1].get("last_commit_time"), None);
     let alive = WorkerRow { worker_id: "w".into(), alive: true, leases: 3, ..WorkerRow::default() };
     assert_eq!(

@@ -9,7 +9,7 @@ use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, ShardIteratorType};
 use aws_smithy_types::DateTime;
 use prometheus::IntCounterVec;
 
-use super::error::{Subject, classify};
+use super::error::{NO_REGION, Subject, classify};
 use crate::domain::error::Error;
 use crate::domain::record::{Chunk, RecordRef};
 use crate::domain::shard::Shard;
@@ -39,7 +39,7 @@ impl AwsKinesis {
         AwsKinesis {
             control: Client::new(&sdk),
             data: client_without_retries(&sdk),
-            region: sdk.region().map_or("(none)", |r| r.as_ref()).to_string(),
+            region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
             errors,
         }
     }

@@ -5,6 +5,9 @@ use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError
 use crate::domain::error::Error;
 use crate::ports::KinesisError;
 
+/// Stands for the region when none is configured.
+pub const NO_REGION: &str = "(none)";
+
 /// What a call was about, for the sentence.
 pub struct Subject<'a> {
     /// API name, as AWS spells it.
@@ -35,7 +38,7 @@ where
 {
     let (call, thing) = (subject.call, subject.thing());
     let SdkError::ServiceError(service) = &error else {
-        return KinesisError::Other(not_reached(call, &thing, &error));
+        return KinesisError::Other(not_reached(subject, &error));
     };
     let (code, message) = (service.err().code().unwrap_or("unknown"), service.err().message().unwrap_or(""));
     KinesisError::Other(match code {
@@ -72,11 +75,16 @@ where
     })
 }
 
-fn not_reached<E, R>(call: &str, thing: &str, error: &SdkError<E, R>) -> Error
+fn not_reached<E, R>(subject: &Subject<'_>, error: &SdkError<E, R>) -> Error
 where
     E: std::error::Error + 'static,
     R: std::fmt::Debug + 'static,
 {
+    let (call, thing) = (subject.call, subject.thing());
+    if subject.region == NO_REGION {
+        // Whatever the SDK stumbles over first, nothing goes without a region.
+        return Error::AccessDenied(format!("no AWS region is configured for {call}: set AWS_REGION"));
+    }
     // The chain of causes holds what matters: refused, no such host, no credentials, no region.
     let causes = format!("{}", DisplayErrorContext(error));
     let lower = causes.to_lowercase();
@@ -84,9 +92,6 @@ where
         return Error::AccessDenied(format!(
             "there are no AWS credentials for {thing}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or run with a role"
         ));
-    }
-    if lower.contains("missing a region") || lower.contains("region must be set") {
-        return Error::AccessDenied(format!("no AWS region is configured for {call}: set AWS_REGION"));
     }
     let why = match error {
         SdkError::TimeoutError(_) => "it timed out".to_string(),

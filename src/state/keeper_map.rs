@@ -5,6 +5,7 @@
 //! open, and the rows themselves are asked: an error is not a defeat.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -25,6 +26,18 @@ pub struct KeeperMapStore {
     database: String,
     leases: String,
     workers: String,
+    tables: Arc<Mutex<Tables>>,
+}
+
+/// What this process has done about the tables. It explains an error that only says that they are missing.
+#[derive(Debug)]
+enum Tables {
+    /// Not looked for yet, or being created just now.
+    Awaited,
+    /// They were there.
+    Seen,
+    /// They could not be created; why.
+    Refused(StateError),
 }
 
 #[derive(Deserialize)]
@@ -54,23 +67,37 @@ impl KeeperMapStore {
     /// Nothing is sent before the first call.
     pub fn new(clickhouse: ClickHouse, database: &str) -> KeeperMapStore {
         let (leases, workers) = (qualified(database, "leases"), qualified(database, "workers"));
-        KeeperMapStore { clickhouse, database: database.into(), leases, workers }
+        let tables = Arc::new(Mutex::new(Tables::Awaited));
+        KeeperMapStore { clickhouse, database: database.into(), leases, workers, tables }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates database and tables when they are not there. When they are, the right to create is not needed.
     pub async fn setup(&self) -> Result<(), StateError> {
+        let done = self.create_tables().await.map_err(|error| self.said(&error));
+        *self.tables() = match &done {
+            Ok(()) => Tables::Seen,
+            Err(refused) => Tables::Refused(refused.clone()),
+        };
+        done
+    }
+
+    async fn create_tables(&self) -> Result<(), ClickHouseError> {
         match self.probe().await {
             Ok(()) => return Ok(()),
             // A user without any right on the tables is told one or the other.
             Err(error) if matches!(error.kind(), Kind::Schema | Kind::Forbidden) => {}
-            Err(error) => return Err(self.error(&error)),
+            Err(error) => return Err(error),
         }
         let mut refused = None;
         for create in sql::state(&self.database) {
             // One that is refused may be for something that is there: the database.
             refused = refused.or(self.clickhouse.execute(&create).await.err());
         }
-        self.probe().await.map_err(|error| self.error(&refused.unwrap_or(error)))
+        self.probe().await.map_err(|error| refused.unwrap_or(error))
     }
 
     /// Whether the tables are there, with all columns, and Keeper answers.
@@ -128,7 +155,19 @@ impl KeeperMapStore {
         }
     }
 
+    /// The error for whoever asked. That a table is missing says little when this process knows why.
     fn error(&self, error: &ClickHouseError) -> StateError {
+        match (error.kind(), &*self.tables()) {
+            (Kind::Schema, Tables::Refused(why)) => why.clone(),
+            (Kind::Schema, Tables::Awaited) => StateError::Unavailable(format!(
+                "the state tables in database '{}' are being looked for or created: try again in a moment",
+                self.database
+            )),
+            _ => self.said(error),
+        }
+    }
+
+    fn said(&self, error: &ClickHouseError) -> StateError {
         let sentence = self.clickhouse.explain(error);
         match error.kind() {
             Kind::Conflict => StateError::Conflict(sentence),

@@ -2,6 +2,8 @@
 
 mod common;
 mod drill;
+mod errors;
+mod lossy;
 mod peer;
 mod proxy;
 mod real;
@@ -9,3 +11,4 @@ mod sql;
 mod state;
 mod state_contract;
 mod views;
+mod world;

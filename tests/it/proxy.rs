@@ -1,88 +1,237 @@
-//! A TCP proxy that loses one request or one answer when told to.
+//! A Kinesis that misbehaves: an HTTP proxy between the SDK and the emulator, which a test tells what to do with each call.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
-/// Forwards to a port on this machine.
-pub struct Proxy {
-    port: u16,
-    lose: Arc<Lose>,
+use crate::world::runtime;
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// It goes through.
+    None,
+    /// It goes through, late.
+    Slow(Duration),
+    /// AWS's error of this name, with its status.
+    Aws(u16, &'static str),
+    /// A status without anything that the SDK understands.
+    Status(u16),
+    /// The connection is closed without an answer.
+    Reset,
+    /// The connection is closed in the middle of the answer.
+    Cut,
 }
 
-/// How many pieces pass before one is lost, plus one; 0 for nothing to lose.
-#[derive(Default)]
-struct Lose {
-    request: AtomicU32,
-    answer: AtomicU32,
+/// A call as the script sees it.
+pub struct Call<'a> {
+    /// `GetRecords` and so on.
+    pub operation: &'a str,
+    /// From 1: the how manyth of this operation it is.
+    pub number: usize,
+    /// The request's body.
+    pub body: &'a [u8],
+}
+
+type Script = Box<dyn FnMut(&Call<'_>) -> Fault + Send>;
+
+/// A running proxy. It ends when it is dropped.
+pub struct Proxy {
+    port: u16,
+    state: Arc<State>,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    upstream: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    script: Mutex<Script>,
+    calls: Mutex<HashMap<String, usize>>,
+    faults: Mutex<usize>,
 }
 
 impl Proxy {
-    /// Listens on a free port for as long as the runtime lives.
-    pub async fn start(target: u16) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        let lose = Arc::new(Lose::default());
-        let losing = Arc::clone(&lose);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, target, Arc::clone(&losing)));
+    /// A proxy before `upstream`, such as `http://127.0.0.1:4567`.
+    pub fn start(upstream: &str, script: impl FnMut(&Call<'_>) -> Fault + Send + 'static) -> Proxy {
+        let state = Arc::new(State {
+            upstream: upstream.into(),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            script: Mutex::new(Box::new(script)),
+            calls: Mutex::default(),
+            faults: Mutex::default(),
+        });
+        let port = stack::free_port().expect("a port");
+        let (listener, shared) = (listen(port), state.clone());
+        let task = runtime().spawn(async move {
+            loop {
+                let (connection, _) = listener.accept().await.expect("a connection");
+                let state = shared.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| state.clone().pass(request));
+                    // What is broken on purpose ends in an error here.
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+                });
             }
         });
-        Proxy { port, lose }
+        Proxy { port, state, task }
     }
 
-    /// The port to connect to.
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The address for a client of HTTP.
+    /// Calls of an operation so far.
+    pub fn calls(&self, operation: &str) -> usize {
+        self.state.calls.lock().expect("calls").get(operation).copied().unwrap_or(0)
+    }
+
+    /// Calls that did not just go through.
+    pub fn faults(&self) -> usize {
+        *self.state.faults.lock().expect("faults")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl State {
+    async fn pass(self: Arc<State>, request: Request<Incoming>) -> Result<Response<Part>, String> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let target = head.headers.get("x-amz-target").and_then(|t| t.to_str().ok()).unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default();
+        let number = {
+            let mut calls = self.calls.lock().expect("calls");
+            let number = calls.entry(operation.into()).or_default();
+            *number += 1;
+            *number
+        };
+        let fault = self.script.lock().expect("the script")(&Call { operation, number, body: &body });
+        if !matches!(fault, Fault::None) {
+            *self.faults.lock().expect("faults") += 1;
+        }
+        match fault {
+            Fault::None | Fault::Cut => {}
+            Fault::Slow(time) => tokio::time::sleep(time).await,
+            Fault::Aws(status, name) => {
+                let text = format!("{{\"__type\":\"{name}\",\"message\":\"said by the test\"}}");
+                return response(status, text.into(), usize::MAX);
+            }
+            Fault::Status(status) => return response(status, "<html>no</html>".into(), usize::MAX),
+            Fault::Reset => return Err("reset on purpose".into()),
+        }
+        let mut forwarded = Request::post(format!("{}/", self.upstream));
+        for (name, value) in &head.headers {
+            forwarded = forwarded.header(name, value);
+        }
+        let forwarded = forwarded.body(Full::new(body)).map_err(|e| e.to_string())?;
+        let answer = self.client.request(forwarded).await.map_err(|e| e.to_string())?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let sent = if matches!(fault, Fault::Cut) { body.len() / 2 } else { usize::MAX };
+        response(status, body, sent)
+    }
+}
+
+fn response(status: u16, body: Bytes, sent: usize) -> Result<Response<Part>, String> {
+    let length = body.len();
+    let part = Part { left: Some(body.slice(..sent.min(length))), cut: sent < length };
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("content-length", length)
+        .body(part)
+        .map_err(|e| e.to_string())
+}
+
+/// A body that may break before its end.
+struct Part {
+    left: Option<Bytes>,
+    cut: bool,
+}
+
+impl Body for Part {
+    type Data = Bytes;
+    type Error = String;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        Poll::Ready(match self.left.take() {
+            Some(bytes) => Some(Ok(Frame::data(bytes))),
+            None if self.cut => Some(Err("cut on purpose".into())),
+            None => None,
+        })
+    }
+}
+
+/// A TCP relay that is away until it is let through, and can go away again.
+pub struct Relay {
+    port: u16,
+    target: String,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Relay {
+    /// A relay to `target`, a URL, that nobody can connect to yet.
+    pub fn new(target: &str) -> Relay {
+        let target = target.trim_start_matches("http://").to_string();
+        Relay { port: stack::free_port().expect("a port"), target, task: Mutex::default() }
+    }
+
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Does not forward the nth request from now, but closes its connection.
-    pub fn lose_request(&self, nth: u32) {
-        self.lose.request.store(nth, Ordering::SeqCst);
+    /// Begins to take connections.
+    pub fn open(&self) {
+        let (listener, target) = (listen(self.port), self.target.clone());
+        let task = runtime().spawn(async move {
+            // Dropped with the task, which ends all connections.
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (mut near, _) = listener.accept().await.expect("a connection");
+                let target = target.clone();
+                connections.spawn(async move {
+                    if let Ok(mut far) = TcpStream::connect(target).await {
+                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    }
+                });
+            }
+        });
+        *self.task.lock().expect("the task") = Some(task);
     }
 
-    /// Closes the connection when the nth answer from now comes.
-    pub fn lose_answer(&self, nth: u32) {
-        self.lose.answer.store(nth, Ordering::SeqCst);
-    }
-
-    /// Whether what was to be lost has been lost.
-    pub fn lost(&self) -> bool {
-        self.lose.request.load(Ordering::SeqCst) == 0 && self.lose.answer.load(Ordering::SeqCst) == 0
-    }
-
-    /// Loses nothing any more.
-    pub fn heal(&self) {
-        self.lose_request(0);
-        self.lose_answer(0);
+    /// Ends all connections and takes no more.
+    pub fn close(&self) {
+        if let Some(task) = self.task.lock().expect("the task").take() {
+            task.abort();
+            let _ = runtime().block_on(task);
+        }
     }
 }
 
-async fn forward(mut client: TcpStream, target: u16, lose: Arc<Lose>) {
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
-    let (mut request, mut answer) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    let loses = |left: &AtomicU32| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1);
-    loop {
-        tokio::select! {
-            Ok(n @ 1..) = client.read(&mut request) => {
-                if loses(&lose.request) || server.write_all(&request[..n]).await.is_err() {
-                    return;
-                }
-            }
-            Ok(n @ 1..) = server.read(&mut answer) => {
-                if loses(&lose.answer) || client.write_all(&answer[..n]).await.is_err() {
-                    return;
-                }
-            }
-            else => return,
-        }
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.close();
     }
+}
+
+fn listen(port: u16) -> TcpListener {
+    runtime().block_on(TcpListener::bind(("127.0.0.1", port))).expect("a listener")
 }

@@ -10,7 +10,7 @@ use bridge::limits::{KEEPER_REQUEST_BYTES, LEASE_ROWS_PER_STATEMENT};
 use bridge::ports::{StateError, StateStore, Versioned};
 use bridge::state::KeeperMapStore;
 
-use crate::proxy::Proxy;
+use crate::lossy::Proxy;
 use crate::real::{Real, database, real, store};
 use crate::state_contract::{lease, one, state_store_contract};
 

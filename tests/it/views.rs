@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bridge::clickhouse::ClickHouse;
 use bridge::ports::{RefreshOutcome, Views};
 
-use crate::proxy::Proxy;
+use crate::lossy::Proxy;
 use crate::real::{database, real};
 
 /// A view that refreshes only when told to, and then runs `select`.

@@ -1,0 +1,103 @@
+//! Credentials, permissions, regions, and a Kinesis that is away.
+
+use crate::proxy::{Fault, Proxy};
+use crate::world::{bridge_in, create_pipe, drop_pipe, message, refresh_exception, stack};
+
+/// Two sentences: what a SELECT says, and what the view of a pipe says.
+struct Case {
+    name: &'static str,
+    fault: Option<Fault>,
+    environment: &'static [(&'static str, &'static str)],
+    records: &'static str,
+    pipe: &'static str,
+}
+
+const CASES: [Case; 8] = [
+    Case {
+        name: "no_credentials",
+        fault: None,
+        environment: &[("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("HOME", "/nowhere")],
+        records: "there are no AWS credentials for stream 'err-aws' in region us-east-1: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                  AWS_PROFILE, or run with a role",
+        pipe: "there are no AWS credentials for stream 'err-aws' in region us-east-1: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+               AWS_PROFILE, or run with a role",
+    },
+    Case {
+        name: "no_region",
+        fault: None,
+        environment: &[("AWS_REGION", ""), ("HOME", "/nowhere")],
+        records: "no AWS region is configured for ListShards: set AWS_REGION",
+        pipe: "no AWS region is configured for DescribeStreamSummary: set AWS_REGION",
+    },
+    Case {
+        name: "wrong_region",
+        fault: None,
+        environment: &[("AWS_REGION", "eu-west-1")],
+        records: "stream 'err-aws' in region eu-west-1 does not exist: check the name, the region (AWS_REGION) and the account (ListShards: \
+                  Stream err-aws under account 000000000000 not found.)",
+        pipe: "stream 'err-aws' in region eu-west-1 does not exist: check the name, the region (AWS_REGION) and the account \
+               (DescribeStreamSummary: Stream err-aws under account 000000000000 not found.)",
+    },
+    Case {
+        name: "wrong_key",
+        fault: Some(Fault::Aws(400, "UnrecognizedClientException")),
+        environment: &[],
+        records: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (UnrecognizedClientException): check \
+                  AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
+        pipe: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (UnrecognizedClientException): check \
+               AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
+    },
+    Case {
+        name: "wrong_secret",
+        fault: Some(Fault::Aws(400, "InvalidSignatureException")),
+        environment: &[],
+        records: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (InvalidSignatureException): check \
+                  AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
+        pipe: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (InvalidSignatureException): check \
+               AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
+    },
+    Case {
+        name: "expired",
+        fault: Some(Fault::Aws(400, "ExpiredTokenException")),
+        environment: &[("AWS_SESSION_TOKEN", "session-token-of-the-test")],
+        records: "the AWS credentials for stream 'err-aws' in region us-east-1 have expired (ExpiredTokenException): renew them, or use a role \
+                  that renews itself",
+        pipe: "the AWS credentials for stream 'err-aws' in region us-east-1 have expired (ExpiredTokenException): renew them, or use a role \
+               that renews itself",
+    },
+    Case {
+        name: "denied",
+        fault: Some(Fault::Aws(400, "AccessDeniedException")),
+        environment: &[],
+        records: "AWS does not allow ListShards on stream 'err-aws' in region us-east-1 (AccessDeniedException): the policy must allow \
+                  kinesis:ListShards (said by the test)",
+        pipe: "AWS does not allow DescribeStreamSummary on stream 'err-aws' in region us-east-1 (AccessDeniedException): the policy must allow \
+               kinesis:DescribeStreamSummary (said by the test)",
+    },
+    Case {
+        name: "away",
+        fault: None,
+        environment: &[("AWS_ENDPOINT_URL", "http://127.0.0.1:9")],
+        records: "ListShards on stream 'err-aws' in region us-east-1 did not reach Kinesis: Connection refused (os error 111)",
+        pipe: "DescribeStreamSummary on stream 'err-aws' in region us-east-1 did not reach Kinesis: Connection refused (os error 111)",
+    },
+];
+
+#[test]
+fn what_aws_refuses_is_told_in_queries_and_views() {
+    for case in CASES {
+        let proxy = case.fault.map(|fault| Proxy::start(&stack().kinesis.endpoint(), move |_| fault));
+        let endpoint = proxy.as_ref().map(Proxy::endpoint);
+        let mut environment = case.environment.to_vec();
+        environment.extend(endpoint.as_deref().map(|endpoint| ("AWS_ENDPOINT_URL", endpoint)));
+        let name = case.name;
+        let bridge = bridge_in(&format!("err_aws_{name}"), &[], &environment);
+        super::assert_told(&bridge, "/v1/streams/err-aws/records", case.records);
+        let pipe = format!("err_aws_{name}");
+        create_pipe(&bridge, &pipe, &format!("stream=err-aws&view=default.{pipe}_view"));
+        assert_eq!(message(&refresh_exception(&format!("{pipe}_view"))), case.pipe, "{name}");
+        drop_pipe(&pipe);
+        let log = bridge.log();
+        assert!(!log.contains("session-token-of-the-test"), "{log}");
+    }
+}

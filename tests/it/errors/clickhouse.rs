@@ -1,0 +1,110 @@
+//! ClickHouse that refuses, is not configured, or is away.
+
+use stack::{Bridge, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, WEAK_USER};
+
+use crate::proxy::Relay;
+use crate::world::{
+    binary, bridge_in, create_pipe, create_stream, drop_pipe, environment_with, get, message, put_numbered,
+    refresh_exception, sql, stack, wait_until,
+};
+
+const WRONG_PASSWORD: &str = "not-the-password-of-anybody";
+
+#[test]
+fn users_without_password_or_rights_are_told() {
+    create_stream("err-user", 1);
+    let server = stack().clickhouse.url();
+    let table = [
+        (
+            PASSWORD_USER,
+            WRONG_PASSWORD,
+            format!(
+                "ClickHouse at {server} refuses user '{PASSWORD_USER}': check --clickhouse-user and --clickhouse-password (or \
+                 --clickhouse-password-file)"
+            ),
+        ),
+        (
+            WEAK_USER,
+            TEST_PASSWORD,
+            format!(
+                "ClickHouse user '{WEAK_USER}' has not the right it needs: weak: Not enough privileges. To execute this query, it's necessary to \
+                 have the grant SELECT ON system.view_refreshes. (ACCESS_DENIED); grant it, or name \
+                 another user with --clickhouse-user"
+            ),
+        ),
+    ];
+    for (user, password, sentence) in table {
+        let bridge =
+            bridge_in("err_user", &[("--clickhouse-user", user)], &[("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", password)]);
+        create_pipe(&bridge, "err_user", "stream=err-user&view=default.err_user_view");
+        assert_eq!(message(&refresh_exception("err_user_view")), sentence);
+        drop_pipe("err_user");
+        let not_ready = get(&bridge, "/readyz");
+        assert_eq!(not_ready.status, 503);
+        assert!(not_ready.text().contains(user), "{}", not_ready.text());
+        let line = "the state tables are not usable yet: ClickHouse";
+        wait_until("the log line", || bridge.log().contains(line));
+        for secret in [WRONG_PASSWORD, TEST_PASSWORD] {
+            assert!(!bridge.log().contains(secret), "{}", bridge.log());
+        }
+    }
+}
+
+#[test]
+fn a_server_without_keeper_map_is_told_what_it_lacks() {
+    let table = [
+        (
+            false,
+            Some(stack().zookeeper.port()),
+            "KeeperMap is disabled because 'keeper_map_path_prefix' config is not defined. (BAD_ARGUMENTS)",
+        ),
+        (true, None, "There is no Zookeeper configuration in server config. (NO_ELEMENTS_IN_CONFIG)"),
+    ];
+    create_stream("err-keeper", 1);
+    for (keeper_map, zookeeper, said) in table {
+        let dir = tempfile::Builder::new().prefix("errors-").tempdir().expect("a folder");
+        let options = ClickHouseOptions { keeper_map, ..ClickHouseOptions::default() };
+        let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"), zookeeper, &options).expect("ClickHouse");
+        let server = clickhouse.url();
+        let environment = environment_with(&[("KINESIS_BRIDGE_CLICKHOUSE_URL", &server)]);
+        let bridge = Bridge::start(binary(), &[], &environment).expect("a bridge");
+        let sentence = format!(
+            "ClickHouse at {server} has no KeeperMap ({said}): add <keeper_map_path_prefix>/kinesis</keeper_map_path_prefix> and a Keeper \
+             (<zookeeper>) to the server's configuration, or run the bridge with --state file:DIR"
+        );
+        let line = format!("the state tables are not usable yet: {sentence}");
+        wait_until("the log line", || bridge.log().contains(&line));
+        let url = format!("{}/v1/pipes/p/next?stream=err-keeper&ack=explicit", bridge.url());
+        let query = format!("SELECT * FROM url('{url}', 'ArrowStream', '_key String') SETTINGS http_max_tries = 1");
+        let exception = clickhouse.query(&query).expect_err("no KeeperMap");
+        assert_eq!(message(&exception), sentence);
+    }
+}
+
+#[test]
+fn a_clickhouse_that_comes_later_finds_a_working_bridge() {
+    create_stream("err-late", 1);
+    put_numbered("err-late", "a", 5);
+    let relay = Relay::new(&stack().clickhouse.url());
+    let server = relay.url();
+    let bridge = bridge_in("err_late", &[], &[("KINESIS_BRIDGE_CLICKHOUSE_URL", &server)]);
+    let sentence = format!(
+        "ClickHouse at {server} gives no answer: connection refused; is it running, and is --clickhouse-url its HTTP port?"
+    );
+    wait_until("the log line", || bridge.log().contains(&format!("not usable yet: {sentence}")));
+    assert_eq!(get(&bridge, "/readyz").status, 503);
+    assert_eq!(get(&bridge, "/healthz").status, 200);
+    create_pipe(&bridge, "err_late", "stream=err-late&view=default.err_late_view&linger_ms=0");
+    assert_eq!(message(&refresh_exception("err_late_view")), sentence);
+    relay.open();
+    wait_until("the rows", || sql("SELECT count() FROM err_late") == "5\n");
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    // And away once more, in the middle of its work.
+    relay.close();
+    put_numbered("err-late", "b", 5);
+    wait_until("a failing view", || refresh_exception("err_late_view").contains(&sentence));
+    relay.open();
+    wait_until("the rows", || sql("SELECT count() FROM err_late") == "10\n");
+    assert_eq!(sql("SELECT uniqExact(_key) FROM err_late"), "10\n");
+    drop_pipe("err_late");
+}

@@ -1,0 +1,164 @@
+//! What the program says on stderr before it can say anything over HTTP, and what `check` finds.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use stack::{PASSWORD_USER, TEST_PASSWORD, WEAK_USER};
+
+use crate::world::{binary, create_stream, environment_with, stack};
+
+/// Runs the program to its end.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("AWS_") || text.starts_with("KINESIS_BRIDGE_") {
+            command.env_remove(&name);
+        }
+    }
+    command.args(arguments).envs(environment_with(environment)).env("NO_COLOR", "1").output().expect("an end")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let output = run(&["serve", "--listen", &address], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        format!(
+            "error: cannot listen on {address}: Address already in use (os error 98); another process may have the port: choose one with \
+             --listen\n"
+        )
+    );
+}
+
+#[test]
+fn all_bad_flags_are_told_at_once_and_no_secret() {
+    let arguments = [
+        "serve",
+        "--listen",
+        "localhost",
+        "--clickhouse-url",
+        "http://me:a-secret-in-the-url@h:1",
+        "--clickhouse-password",
+        "a-secret-in-a-flag",
+        "--clickhouse-password-file",
+        "/etc/hostname",
+        "--state",
+        "redis",
+        "--lease-duration",
+        "soon",
+        "--memory",
+        "1MiB",
+        "--token-file",
+        "/nowhere/token",
+    ];
+    let output = run(&arguments, &[("KINESIS_BRIDGE_CLICKHOUSE_DATABASE", "my database")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "error: --listen (KINESIS_BRIDGE_LISTEN) is 'localhost': it must be an IP address and a port, as 127.0.0.1:9020 or [::]:9020\n\
+         error: --clickhouse-url (KINESIS_BRIDGE_CLICKHOUSE_URL) must not hold a user or a password: use --clickhouse-user and \
+         --clickhouse-password-file\n\
+         error: --clickhouse-password-file (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD_FILE) is given beside --clickhouse-password \
+         (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD): use one of them\n\
+         error: --clickhouse-database (KINESIS_BRIDGE_CLICKHOUSE_DATABASE) is 'my database': it must have 1 to 128 characters, letters, digits \
+         or any of _.-\n\
+         error: --state (KINESIS_BRIDGE_STATE) is 'redis': it must be keeper-map, or file: and a directory as in \
+         file:/var/lib/kinesis-bridge\n\
+         error: --lease-duration (KINESIS_BRIDGE_LEASE_DURATION) is 'soon': it must be a duration from 100ms to 1h, as 10s or 1m 30s\n\
+         error: --memory (KINESIS_BRIDGE_MEMORY) is '1MiB': it must be a whole number of B, KB, MB, GB, KiB, MiB or GiB and at least 32MiB, as \
+         256MiB\n\
+         error: --token-file (KINESIS_BRIDGE_TOKEN_FILE) names '/nowhere/token', which cannot be read: No such file or directory (os error \
+         2)\n"
+    );
+}
+
+#[test]
+fn a_flag_that_does_not_exist_is_told_with_its_neighbour() {
+    let output = run(&["serve", "--clickhouse-pasword", "x"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("unexpected argument '--clickhouse-pasword'"), "{said}");
+    assert!(said.contains("'--clickhouse-password'"), "{said}");
+}
+
+#[test]
+fn check_finds_that_all_is_well() {
+    create_stream("err-check", 2);
+    let token = token_file("check-token-0123");
+    let flags =
+        ["check", "--stream", "err-check", "--clickhouse-database", "err_check", "--token-file", token.1.as_str()];
+    let output = run(&flags, &[]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{said}");
+    let server = stack().clickhouse.url();
+    let lines: Vec<&str> = said.lines().collect();
+    let [aws, rest @ ..] = lines.as_slice() else { panic!("{said}") };
+    // Other tests make streams of their own.
+    assert!(aws.starts_with("ok    AWS in region us-east-1: ") && aws.ends_with(" streams"), "{aws}");
+    assert_eq!(
+        rest,
+        [
+            "ok    stream 'err-check': ACTIVE, PROVISIONED, 2 open shards, 24 h of retention, readable",
+            &format!("ok    ClickHouse at {server}: reachable, system.view_refreshes is readable"),
+            "ok    state tables in database 'err_check': 0 leases, 0 workers",
+            "ok    token: requests need the token of the file",
+        ]
+    );
+}
+
+#[test]
+fn check_tells_all_that_is_wrong_at_once() {
+    let server = stack().clickhouse.url();
+    let keys = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("HOME", "/nowhere")];
+    let password = ("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", "wrong-password-of-check");
+    let refused = format!(
+        "ClickHouse at {server} refuses user '{PASSWORD_USER}': check --clickhouse-user and --clickhouse-password (or --clickhouse-password-file)"
+    );
+    let output = run(
+        &["check", "--stream", "err-none", "--clickhouse-user", PASSWORD_USER],
+        &[keys[0], keys[1], keys[2], password],
+    );
+    let credentials = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or run with a role";
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!(
+            "FAIL  AWS in region us-east-1: there are no AWS credentials for region us-east-1: {credentials}\n\
+             FAIL  stream 'err-none': there are no AWS credentials for stream 'err-none' in region us-east-1: {credentials}\n\
+             FAIL  ClickHouse at {server}: {refused}\n\
+             FAIL  state tables in database 'kinesis': {refused}\n\
+             ok    token: no token is set: whoever reaches the port may read the streams\n"
+        )
+    );
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), "error: 4 of 5 findings are bad\n"));
+
+    let output = run(
+        &["check", "--stream", "err-none", "--clickhouse-user", WEAK_USER, "--state", "file:/proc/none"],
+        &[("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", TEST_PASSWORD)],
+    );
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for finding in [
+        "FAIL  stream 'err-none': stream 'err-none' in region us-east-1 does not exist: check the name, the region (AWS_REGION) and the account",
+        "FAIL  state in /proc/none: ",
+        &format!("FAIL  ClickHouse at {server}: ClickHouse user '{WEAK_USER}' has not the right it needs: "),
+    ] {
+        assert!(said.contains(finding), "{finding}\nis not in\n{said}");
+    }
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), "error: 3 of 5 findings are bad\n"));
+    assert!(!said.contains(TEST_PASSWORD), "{said}");
+}
+
+/// A file with a token, and its path.
+pub fn token_file(token: &str) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{token}\n")).expect("the token");
+    let path = file.path().display().to_string();
+    (file, path)
+}
