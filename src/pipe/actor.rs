@@ -174,6 +174,10 @@ impl Actor {
             if !self.wait_for_records(options, limits, reply).await? {
                 return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default() });
             }
+            // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
+            if let Confirm::View { database, view } = &options.confirm {
+                self.deps.check_view(&self.pipe, database, view).await?;
+            }
             self.work()?.freeze(limits, &options.shape);
         }
         self.serve(options).await
@@ -196,8 +200,9 @@ impl Actor {
     ) -> Result<bool, Error> {
         let deadline = Instant::now() + options.wait;
         loop {
-            self.work()?.tend().await?;
-            self.publish();
+            if self.work()?.tend().await? {
+                self.publish();
+            }
             let work = self.work()?;
             let until = match work.shards.since() {
                 Some(since) if work.shards.full(limits, &work.source) || since + options.linger <= Instant::now() => {
@@ -254,7 +259,9 @@ impl Actor {
         let delivered = Arc::new(AtomicBool::new(false));
         let pipe = self.pipe.clone();
         let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
-        if open.shape != options.shape {
+        if !open.offered {
+            open.shape.clone_from(&options.shape);
+        } else if open.shape != options.shape {
             return Err(Error::BadRequest(format!(
                 "batch {} of pipe '{pipe}' was offered as {} and its fate is open, so it cannot be served as {}: go back to format={} until it is \
                  committed, or POST to /v1/pipes/{pipe}/ack or /seek",
