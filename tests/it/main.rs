@@ -2,6 +2,7 @@
 
 mod errors;
 mod proxy;
+mod records;
 mod state;
 mod state_contract;
 mod world;
