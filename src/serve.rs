@@ -60,12 +60,11 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
     let clock = Arc::new(SystemClock);
-    let store: Arc<dyn StateStore> = match &config.state {
-        State::File(dir) => Arc::new(FileStore::open(dir).map_err(|e| Error::from(e).to_string())?),
+    let (store, tables): (Arc<dyn StateStore>, _) = match &config.state {
+        State::File(dir) => (Arc::new(FileStore::open(dir).map_err(|e| Error::from(e).to_string())?), None),
         State::KeeperMap => {
             let store = KeeperMapStore::new(clickhouse.clone(), &config.clickhouse.database);
-            tokio::spawn(set_up(store.clone()));
-            Arc::new(store)
+            (Arc::new(store.clone()), Some(store))
         }
     };
     let members = Members::new(clock.clone(), config.lease_duration);
@@ -76,7 +75,14 @@ pub async fn serve(config: Config) -> Result<(), String> {
         version: env!("CARGO_PKG_VERSION").into(),
         heartbeat: 0,
     };
-    tokio::spawn(members.clone().run(store.clone(), me));
+    let beats = members.clone().run(store.clone(), me);
+    tokio::spawn(async move {
+        // A heartbeat needs the tables: tried before, the first one would be lost, and the next comes a good while later.
+        if let Some(tables) = tables {
+            set_up(tables).await;
+        }
+        beats.await;
+    });
     let budget = Budget::new(config.memory);
     let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: budget.clone() };
     let deps = Deps {

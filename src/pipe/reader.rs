@@ -84,6 +84,12 @@ impl Reader {
             Checkpoint::After(sequence, _) => Some(sequence),
             _ => None,
         };
+        // Servers that stand in for AWS may answer a time after their last record with the oldest one: what lies before the start is passed
+        // over. To the second, since some keep no more of an arrival.
+        let mut begins = match checkpoint {
+            Checkpoint::AtTimestamp(ms) => Some(ms - ms.rem_euclid(1_000)),
+            _ => None,
+        };
         loop {
             self.buffer.room(self.source.shard_cap.get() as usize).await;
             let mut page = self.page(unverified.is_some()).await?;
@@ -96,8 +102,14 @@ impl Reader {
                 }
             }
             let ended = page.next.is_none();
-            if !page.records.is_empty() {
-                self.buffer.push(Slice::whole(Arc::new(page.records)));
+            let mut slice = Slice::whole(Arc::new(page.records));
+            if let Some(second) = begins.filter(|_| !slice.is_empty()) {
+                let early = slice.records().take_while(|r| r.timestamp_ms < second).count();
+                (_, slice) = slice.split_at(early);
+                begins = begins.filter(|_| slice.is_empty());
+            }
+            if !slice.is_empty() {
+                self.buffer.push(slice);
             }
             self.buffer.note(|p| {
                 p.millis_behind_latest = Some(page.millis_behind_latest);

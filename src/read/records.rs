@@ -102,6 +102,8 @@ impl Reading {
             let wanted = cursor.expected_memory(limit).min(self.budget.limit() / 4);
             let mut reservation = self.budget.reserve(wanted).await;
             let page = cursor.patient_page(limit, &mut pace).await?;
+            // Some servers (ferrokinesis) call every answer the latest; a full one may have more behind it.
+            let tip = page.millis_behind_latest == 0 && page.records.len() < limit;
             let mut inside = Chunk::with_capacity(page.records.len(), page.records.payload_bytes());
             let mut past = false;
             for record in page.records.records() {
@@ -121,7 +123,7 @@ impl Reading {
             if !inside.is_empty() && found.send(Ok((index, inside))).await.is_err() {
                 return Ok(());
             }
-            if past || page.next.is_none() || page.millis_behind_latest == 0 {
+            if past || tip || page.next.is_none() {
                 return Ok(());
             }
         }

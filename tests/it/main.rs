@@ -7,6 +7,7 @@ mod lossy;
 mod peer;
 mod proxy;
 mod real;
+mod records;
 mod sql;
 mod state;
 mod state_contract;

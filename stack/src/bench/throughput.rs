@@ -103,12 +103,7 @@ impl Replayed {
     }
 
     /// A bridge that reads it.
-    pub fn start_bridge(
-        &self,
-        args: &BenchArgs,
-        stack: &LocalStack,
-        flags: &[(&str, &str)],
-    ) -> Result<Bridge, String> {
+    pub fn start_bridge(&self, args: &BenchArgs, stack: &LocalStack, flags: &[(&str, &str)]) -> Result<Bridge, String> {
         let mut environment = aws_environment(&self.endpoint());
         environment.push(("KINESIS_BRIDGE_CLICKHOUSE_URL".to_owned(), stack.clickhouse.url()));
         let bridge = Bridge::start(&args.bridge, flags, &environment)?;

@@ -1,0 +1,121 @@
+//! From and to, by time and by sequence number; slices; limits.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{keys, records};
+use crate::proxy::{Fault, Proxy};
+use crate::world::{bridge, bridge_in, create_stream, metric, put, put_numbered, sql, stack, wait_until};
+
+/// Records a second apart: the emulator keeps arrival times in whole seconds.
+fn put_in_three_seconds(stream: &str) {
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    for prefix in ["a", "b", "c"] {
+        put_numbered(stream, prefix, 3);
+        let put_at = second();
+        wait_until("the next second", || second() > put_at);
+    }
+}
+
+#[test]
+fn a_time_range_begins_with_from_and_ends_before_to() {
+    create_stream("rec-time", 2);
+    put_in_three_seconds("rec-time");
+    let bridge = bridge("rec_time", &[]);
+    let all = records(&bridge, "rec-time", "");
+    // A group may have been put over the border of two seconds, so the borders are taken from what came back.
+    let bound = |function: &str, key: &str, format: &str| {
+        let time = format!("{function}(toTimeZone(_timestamp, 'UTC'))");
+        let sql = sql(&format!("SELECT {} FROM {all} WHERE startsWith(_key, '{key}')", format.replace("{}", &time)));
+        sql.trim().to_owned()
+    };
+    let iso = "formatDateTime({}, '%Y-%m-%dT%H:%i:%S.000Z')";
+    let plain = "formatDateTime({}, '%Y-%m-%d+%H:%i:%S')";
+    let ms = "toUnixTimestamp64Milli({})";
+    let [a, b, c] = [["a-0", "a-1", "a-2"], ["b-0", "b-1", "b-2"], ["c-0", "c-1", "c-2"]];
+    for format in [iso, plain, ms] {
+        let (b_first, c_first) = (bound("min", "b", format), bound("min", "c", format));
+        let c_last = bound("max", "c", format);
+        assert_eq!(keys(&bridge, "rec-time", &format!("from={b_first}&to={c_first}")), b, "{format}");
+        assert_eq!(keys(&bridge, "rec-time", &format!("to={b_first}")), a, "{format}");
+        assert_eq!(keys(&bridge, "rec-time", &format!("from={b_first}&to=")), [b, c].concat(), "{format}");
+        assert_eq!(keys(&bridge, "rec-time", &format!("from={b_first}&to={b_first}")), [""; 0], "{format}");
+        assert!(!keys(&bridge, "rec-time", &format!("from={c_last}")).is_empty(), "{format}");
+    }
+    let last = bound("max", "c", ms).parse::<i64>().expect("a number");
+    assert_eq!(keys(&bridge, "rec-time", &format!("from={}", last + 1)), [""; 0]);
+    assert_eq!(keys(&bridge, "rec-time", &format!("to={}", last + 1)).len(), 9);
+    assert_eq!(keys(&bridge, "rec-time", "from=&to=").len(), 9);
+    // Read twice, the same.
+    let digest = format!("SELECT groupBitXor(cityHash64(*)) FROM {all}");
+    assert_eq!(sql(&digest), sql(&digest));
+}
+
+#[test]
+fn a_sequence_range_holds_both_its_ends() {
+    create_stream("rec-sequence", 1);
+    put("rec-sequence", (0..10).map(|n| (format!("k-{n}"), vec![b'x'; n])));
+    let bridge = bridge("rec_sequence", &[]);
+    let sequence = |key: &str| {
+        let all = records(&bridge, "rec-sequence", "");
+        sql(&format!("SELECT _sequence_number FROM {all} WHERE _key = '{key}'")).trim().to_owned()
+    };
+    let (third, seventh) = (sequence("k-3"), sequence("k-7"));
+    let of_shard = |range: String| keys(&bridge, "rec-sequence", &format!("shard=shardId-000000000000&{range}"));
+    assert_eq!(of_shard(format!("from={third}&to={seventh}")), ["k-3", "k-4", "k-5", "k-6", "k-7"]);
+    assert_eq!(of_shard(format!("from={third}&to={third}")), ["k-3"]);
+    assert_eq!(of_shard(format!("to={third}")), ["k-0", "k-1", "k-2", "k-3"]);
+    assert_eq!(of_shard(format!("from={seventh}")), ["k-7", "k-8", "k-9"]);
+    assert_eq!(of_shard(String::new()).len(), 10);
+}
+
+#[test]
+fn slices_are_disjoint_and_together_the_whole() {
+    create_stream("rec-slices", 7);
+    put_numbered("rec-slices", "k", 3_000);
+    let bridge = bridge("rec_slices", &[]);
+    let mut shards = BTreeSet::new();
+    for slice in 0..3 {
+        let slice = records(&bridge, "rec-slices", &format!("slice={slice}/3"));
+        let of_slice = sql(&format!("SELECT DISTINCT _shard_id FROM {slice}"));
+        for shard in of_slice.lines() {
+            assert!(shards.insert(shard.to_owned()), "{shard} is in two slices");
+        }
+    }
+    assert_eq!(shards.len(), 7);
+    // All at once, as a parallel backfill does it.
+    let together = records(&bridge, "rec-slices", "slice={0..2}/3");
+    assert_eq!(sql(&format!("SELECT count(), uniqExact(_key) FROM {together}")), "3000\t3000\n");
+}
+
+#[test]
+fn a_stream_of_many_pages_is_read_to_its_end() {
+    create_stream("rec-pages", 1);
+    put_numbered("rec-pages", "k", 25_000);
+    let bridge = bridge("rec_pages", &[]);
+    let all = records(&bridge, "rec-pages", "");
+    assert_eq!(sql(&format!("SELECT count(), uniqExact(_key) FROM {all}")), "25000\t25000\n");
+    // One shard, so the order is that of the puts.
+    let ordered = format!("SELECT _key FROM {all} LIMIT 3");
+    assert_eq!(sql(&ordered), "k-0\nk-1\nk-2\n");
+    assert_eq!(keys(&bridge, "rec-pages", "limit=1500").len(), 1_500);
+    assert_eq!(keys(&bridge, "rec-pages", "limit=1"), ["k-0"]);
+}
+
+#[test]
+fn a_limit_in_sql_ends_the_reading() {
+    create_stream("rec-early", 4);
+    put("rec-early", (0..30_000).map(|n| (format!("k-{n}"), vec![b'x'; 1_000])));
+    let proxy = Proxy::start(&stack().kinesis.endpoint(), |_| Fault::None);
+    let bridge = bridge_in("rec_early", &[], &[("AWS_ENDPOINT_URL", &proxy.endpoint())]);
+    let all = records(&bridge, "rec-early", "");
+    assert_eq!(sql(&format!("SELECT count() FROM {all}")), "30000\n");
+    let whole = proxy.calls("GetRecords");
+    assert!(whole >= 16, "{whole} calls");
+    let rows = sql(&format!("SELECT _raw_message FROM {all} LIMIT 5 SETTINGS max_block_size = 100, max_threads = 1"));
+    assert_eq!(rows.lines().count(), 5);
+    // A reader holds memory from before its first call until its last record is sent.
+    wait_until("the end of the reading", || metric(&bridge, "kinesis_bridge_memory_used_bytes") == Some(0.0));
+    let calls = proxy.calls("GetRecords") - whole;
+    assert!(calls < whole, "{calls} calls for 5 rows, {whole} for all");
+}
