@@ -1,11 +1,13 @@
 //! Tests on real components: ClickHouse, ZooKeeper and a Kinesis server, over the network.
 
 mod common;
+mod demo;
 mod drill;
 mod errors;
 mod lossy;
 mod peer;
 mod proxy;
+mod readme;
 mod real;
 mod records;
 mod sql;
