@@ -11,6 +11,7 @@ use crate::sql::quote::{literal, qualified};
 
 #[derive(Deserialize)]
 struct Row {
+    uuid: String,
     status: String,
     exception: String,
     retry: u64,
@@ -21,7 +22,7 @@ impl Views for ClickHouse {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
         // The cast keeps `retry` a JSON number: 64-bit integers are quoted under some profiles.
         let sql = format!(
-            "SELECT status, exception, toUInt32(least(retry, 4294967295)) AS retry FROM system.view_refreshes \
+            "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry FROM system.view_refreshes \
              WHERE database = {} AND view = {}",
             literal(database),
             literal(view)
@@ -35,6 +36,7 @@ impl Views for ClickHouse {
             _ => Error::Unavailable(self.explain(&error)),
         })?;
         Ok(rows.into_iter().next().map(|row| ViewState {
+            uuid: row.uuid,
             running: row.status == "Running",
             status: row.status,
             exception: row.exception,

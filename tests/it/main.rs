@@ -5,6 +5,7 @@ mod drill;
 mod errors;
 mod lossy;
 mod peer;
+mod protocol;
 mod proxy;
 mod real;
 mod records;
