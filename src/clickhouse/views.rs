@@ -29,7 +29,7 @@ impl Views for ClickHouse {
         );
         let rows: Vec<Row> = self.rows(&sql).await.map_err(|error| match error.kind() {
             Kind::Schema => Error::Unavailable(format!(
-                "ClickHouse at {} has no refreshable views that append ({}): use release 24.10 or later",
+                "ClickHouse at {} has no refreshable views that append ({}): use release 24.11 or later",
                 self.server(),
                 error.message
             )),
