@@ -57,8 +57,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     step("starting ZooKeeper, ClickHouse and the Kinesis emulator");
     let stack = LocalStack::start()?;
     let wanted = |part| args.only.contains(&part);
-    let throughput =
-        wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
+    let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
     // The emulator's records stay in its memory, so each run has a stream of its own.
     let mut latencies = Vec::new();
     if wanted(Part::Latency) {

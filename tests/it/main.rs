@@ -6,6 +6,7 @@ mod drill;
 mod errors;
 mod lossy;
 mod peer;
+mod protocol;
 mod proxy;
 mod readme;
 mod real;
