@@ -248,9 +248,14 @@ impl App {
         metrics.lag.reset();
         metrics.buffered_rows.reset();
         metrics.leases.reset();
+        metrics.failed_attempts.reset();
+        metrics.gaps.reset();
         for (pipe, snapshot) in self.pipes.snapshots() {
             let held = snapshot.leases.iter().filter(|l| l.owner == deps.worker_id).count();
             metrics.leases.with_label_values(&[pipe.as_str()]).set(held as f64);
+            metrics.failed_attempts.with_label_values(&[pipe.as_str()]).set(f64::from(snapshot.failed_attempts));
+            let gaps = snapshot.leases.iter().filter(|l| snapshot.state(l) == ShardState::Gap).count();
+            metrics.gaps.with_label_values(&[pipe.as_str()]).set(gaps as f64);
             for buffer in &snapshot.buffers {
                 let labels = [pipe.as_str(), buffer.shard_id.as_str()];
                 metrics.buffered_rows.with_label_values(&labels).set(buffer.rows() as f64);

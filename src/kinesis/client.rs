@@ -98,6 +98,15 @@ impl KinesisApi for AwsKinesis {
                 Ok(stream) => streams.push(stream),
                 // Deleted between the two calls.
                 Err(Error::NotFound(_)) => {}
+                // A policy may allow some streams only; the others still have a name.
+                Err(Error::AccessDenied(_)) => streams.push(Stream {
+                    name: name.clone(),
+                    arn: String::new(),
+                    status: "ACCESS_DENIED".into(),
+                    mode: String::new(),
+                    open_shards: 0,
+                    retention_hours: 0,
+                }),
                 Err(other) => return Err(other),
             }
         }

@@ -100,6 +100,9 @@ impl Actor {
                 Event::Stop => break,
             };
             if let Err(fatal) = self.handle(command).await {
+                if *self.stop.borrow() {
+                    break;
+                }
                 self.note_error(&fatal);
                 match fatal {
                     Error::Fenced(_) => break,

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::buffer::ShardBuffer;
 use crate::domain::error::Error;
-use crate::domain::record::{Chunk, Slice};
+use crate::domain::record::{Chunk, Slice, sequence_of};
 use crate::domain::sequence::{Checkpoint, SequenceNumber};
 use crate::limits::{
     GET_RECORDS_BYTES_PER_SECOND, GET_RECORDS_PER_SECOND, IDLE_POLLS, MAX_IDLE_POLL, RETRY_FIRST, RETRY_LONGEST,
@@ -79,11 +79,12 @@ struct Reader {
 
 impl Reader {
     /// The loop. Ends at the shard's end, or with a gap.
-    async fn run(&mut self, checkpoint: &Checkpoint, caught_up_ms: i64) -> Result<(), Error> {
+    async fn run(&mut self, checkpoint: &Checkpoint, mut caught_up_ms: i64) -> Result<(), Error> {
         let mut unverified = match checkpoint {
-            Checkpoint::After(sequence, _) => Some(sequence),
+            Checkpoint::After(sequence, _) => Some(sequence.clone()),
             _ => None,
         };
+        let (mut last, mut seen_ms) = (unverified.clone(), self.source.clock.now_ms());
         // Servers that stand in for AWS may answer a time after their last record with the oldest one: what lies before the start is passed
         // over. To the second, since some keep no more of an arrival.
         let mut begins = match checkpoint {
@@ -92,14 +93,27 @@ impl Reader {
         };
         loop {
             self.buffer.room(self.source.shard_cap.get() as usize).await;
+            if let Some(sequence) =
+                last.as_ref().filter(|_| self.source.clock.now_ms() - seen_ms > self.source.retention_ms / 2)
+            {
+                // Nobody took what is buffered for so long that records behind it may have gone meanwhile.
+                let at = IteratorStart::At(sequence.clone());
+                self.cursor = Cursor::new(self.source.kinesis.clone(), &self.source.stream, &self.buffer.shard_id, at);
+                unverified = Some(sequence.clone());
+            }
+            let limit = self.cursor.limit();
             let mut page = self.page(unverified.is_some()).await?;
-            if let Some(sequence) = unverified {
-                let tip = page.millis_behind_latest == 0 || page.next.is_none();
-                // Kinesis may answer nothing although there is more ahead.
-                if !page.records.is_empty() || tip {
-                    page.records = self.verify(page.records, sequence, caught_up_ms)?;
-                    unverified = None;
-                }
+            seen_ms = self.source.clock.now_ms();
+            // Some servers (ferrokinesis) call every answer the latest; a full one may have more behind it.
+            let tip = page.next.is_none() || (page.millis_behind_latest == 0 && page.records.len() < limit);
+            if let Some(sequence) = unverified.take_if(|_| !page.records.is_empty() || tip) {
+                page.records = self.verify(page.records, &sequence, caught_up_ms)?;
+            }
+            if let Some(record) = page.records.last() {
+                last = Some(sequence_of(record)?);
+            }
+            if tip {
+                caught_up_ms = seen_ms;
             }
             let ended = page.next.is_none();
             let mut slice = Slice::whole(Arc::new(page.records));
