@@ -1,7 +1,9 @@
 //! Tests on real components: ClickHouse and ZooKeeper.
 
 mod errors;
+mod hostile;
 mod proxy;
+mod read;
 mod records;
 mod state;
 mod state_contract;
