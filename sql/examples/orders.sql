@@ -1,9 +1,11 @@
--- The main job: a stream of JSON orders into a table of typed columns, exactly once.
+-- A pipe: orders from the stream `orders` into a table, exactly once.
 
--- The window makes ClickHouse drop a block that is inserted a second time.
+-- The deduplication window is what drops a batch that is served again after a failure.
 CREATE TABLE orders (id String, user_id UInt64, price Float64, _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String)
 ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_deduplication_window = 1000;
 
+-- Refreshes back to back: each one pulls a batch as soon as there are records. With these retries a failing one backs off to 5 s.
+-- ORDER BY ALL makes a batch the same block each time, which deduplication needs.
 CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 0 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use crate::domain::error::Error;
 use crate::domain::lease::{Holder, Lease};
+use crate::limits::LEASE_ROWS_PER_STATEMENT;
 use crate::ports::{Clock, StateError, StateStore, Versioned};
 
 /// How often a write is tried again after a conflict that turned out to be harmless.
@@ -98,7 +99,7 @@ impl Leases {
 
     /// Adds rows for shards that have none. Another worker may have added them first; then its rows count.
     pub async fn create(&mut self, leases: Vec<Lease>) -> Result<(), Error> {
-        for part in leases.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
+        for part in leases.chunks(LEASE_ROWS_PER_STATEMENT) {
             match self.store.create(part).await {
                 Ok(()) | Err(StateError::Conflict(_)) => {}
                 Err(other) => return Err(other.into()),
@@ -107,15 +108,12 @@ impl Leases {
         self.reload().await
     }
 
-    /// Takes the leases that `free` allows (nobody's, a dead worker's) and our own from before a restart, each with a new epoch.
+    /// Takes the leases that `free` allows, each with a new epoch, which fences whoever had it.
     pub async fn take(&mut self, free: impl Fn(&Lease) -> bool) -> Result<(), Error> {
         let now = self.clock.now_ms();
-        let wanted: Vec<String> = self
-            .all()
-            .filter(|l| !self.holds(l) && (l.owner == self.worker || free(l)))
-            .map(|l| l.shard_id.clone())
-            .collect();
-        for part in wanted.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
+        let wanted: Vec<String> =
+            self.all().filter(|l| !self.holds(l) && free(l)).map(|l| l.shard_id.clone()).collect();
+        for part in wanted.chunks(LEASE_ROWS_PER_STATEMENT) {
             let takes: Vec<Lease> =
                 part.iter().filter_map(|id| self.get(id)).map(|l| l.take(&self.worker, now)).collect();
             let epochs: Vec<(String, u64)> = takes.iter().map(|l| (l.shard_id.clone(), l.epoch)).collect();
@@ -125,6 +123,16 @@ impl Leases {
             }
         }
         Ok(())
+    }
+
+    /// Like [`Leases::write`] for changes that need not happen together, however many.
+    pub async fn write_each(&mut self, changes: Vec<Lease>) -> Result<Written, Error> {
+        for part in changes.chunks(LEASE_ROWS_PER_STATEMENT) {
+            if self.write(part.to_vec()).await? == Written::Changed {
+                return Ok(Written::Changed);
+            }
+        }
+        Ok(Written::Yes)
     }
 
     /// Replaces rows with `changes`, all or none, if they are still as last read.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::leases::{Leases, Written};
+use super::members::Members;
 use super::reader::Source;
 use super::recover::read_again;
 use super::registry::Deps;
@@ -69,12 +70,17 @@ impl Work {
             refreshed: Instant::now(),
         };
         work.refresh_shards(start).await?;
+        // Only now: leases under our own name are from before a restart. Later they would be those of a second process with that name.
+        work.leases.take(|lease| lease.owner == deps.worker_id).await?;
+        work.follow();
         Ok(work)
     }
 
     /// Adds leases for shards that have none, takes what is free, and lets readers follow. `start` counts for a pipe without any lease;
     /// shards found later are children and begin at their oldest record (**children-from-trim-horizon**).
     async fn refresh_shards(&mut self, start: &Checkpoint) -> Result<(), Error> {
+        // Others may have given leases back, and people may have moved positions.
+        self.leases.reload().await?;
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         let from = match self.leases.all().next() {
             None => start,
@@ -93,10 +99,15 @@ impl Work {
         if !new.is_empty() {
             self.leases.create(new).await?;
         }
-        let members = self.deps.members.clone();
-        self.leases.take(|lease| lease.owner.is_empty() || members.is_dead(&lease.owner)).await?;
-        self.follow();
+        self.take_free().await?;
         self.refreshed = Instant::now();
+        Ok(())
+    }
+
+    async fn take_free(&mut self) -> Result<(), Error> {
+        let members = &self.deps.members;
+        self.leases.take(|lease| free(lease, members)).await?;
+        self.follow();
         Ok(())
     }
 
@@ -151,8 +162,8 @@ impl Work {
         Ok(())
     }
 
-    /// Chores between batches: shards that ended, new shards, the mark of idle ones.
-    pub async fn tend(&mut self) -> Result<(), Error> {
+    /// Chores between batches: shards that ended, leases of workers that died, new shards, the mark of idle ones. True when something changed.
+    pub async fn tend(&mut self) -> Result<bool, Error> {
         let now = self.deps.clock.now_ms();
         let drained = self.shards.drained();
         let mut changes = Vec::new();
@@ -168,16 +179,20 @@ impl Work {
             }
         }
         let ended = changes.iter().any(Lease::finished);
-        if !changes.is_empty() {
-            match self.leases.write(changes).await? {
-                Written::Yes => self.follow(),
-                Written::Changed => self.restart_readers(),
-            }
+        let mut changed = !changes.is_empty();
+        match self.leases.write_each(changes).await? {
+            Written::Yes if changed => self.follow(),
+            Written::Yes => {}
+            Written::Changed => self.restart_readers(),
         }
         if ended || self.refreshed.elapsed() > SHARD_REFRESH {
             self.refresh_shards(&Checkpoint::TrimHorizon).await?;
+            changed = true;
+        } else if self.leases.all().any(|lease| !self.leases.holds(lease) && free(lease, &self.deps.members)) {
+            self.take_free().await?;
+            changed = true;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Decides what the next batch is. Nothing can change it afterwards.
@@ -298,7 +313,7 @@ impl Work {
         for lease in self.leases.held() {
             released.push(lease.release(&self.leases.holder(&lease.shard_id), now)?);
         }
-        self.leases.write(released).await.map(|_| ())
+        self.leases.write_each(released).await.map(|_| ())
     }
 
     /// Shows the pipe's state to `/v1/pipes` and `/metrics`.
@@ -308,6 +323,11 @@ impl Work {
             s.buffers = self.shards.buffers().cloned().collect();
         });
     }
+}
+
+/// Whether a lease may be taken from its owner: there is none, or it is dead.
+fn free(lease: &Lease, members: &Members) -> bool {
+    !lease.finished() && (lease.owner.is_empty() || members.is_dead(&lease.owner))
 }
 
 /// The error for a pipe name that is used with two streams.

@@ -134,7 +134,7 @@ impl LeaseRow {
 }
 
 /// Times as ClickHouse writes and reads them: `2026-11-21 10:00:00.000`, UTC.
-mod time {
+pub mod time {
     use super::{DateTime, NaiveDateTime};
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -148,9 +148,13 @@ mod time {
         ms.clamp(0, LAST)
     }
 
+    /// The time as text.
+    pub fn text(ms: i64) -> String {
+        DateTime::from_timestamp_millis(in_range(ms)).unwrap_or_default().format(FORMAT).to_string()
+    }
+
     pub fn serialize<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = DateTime::from_timestamp_millis(in_range(*ms)).unwrap_or_default();
-        serializer.collect_str(&time.format(FORMAT))
+        serializer.serialize_str(&text(*ms))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {

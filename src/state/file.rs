@@ -168,3 +168,99 @@ impl StateStore for FileStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sequence::Checkpoint;
+
+    fn lease(shard: &str) -> Lease {
+        Lease::new("orders", "orders", shard, vec![], Checkpoint::TrimHorizon, 0)
+    }
+
+    fn misconfigured(result: Result<FileStore, StateError>) -> String {
+        match result {
+            Err(StateError::Misconfigured(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn one_update(dir: &Path) -> Vec<Versioned<Lease>> {
+        let store = FileStore::open(dir).expect("a new directory");
+        store.create(&[lease("shard-0"), lease("shard-1")]).await.expect("new rows");
+        let taken = Versioned { version: 0, value: lease("shard-1").take("it's \\ me\n", 1) };
+        store.update(&[taken]).await.expect("the version is right");
+        store.leases(None).await.expect("leases")
+    }
+
+    #[tokio::test]
+    async fn rows_survive_the_process() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let dir = parent.path().join("a/b");
+        let rows = one_update(&dir).await;
+        assert_eq!(rows.iter().map(|row| row.version).collect::<Vec<_>>(), [0, 1]);
+        // What a crash in the middle of a write leaves is of no interest.
+        fs::write(dir.join(LEASES_NEW), "{\"half").expect("a file");
+        let store = FileStore::open(&dir).expect("the same directory");
+        assert_eq!(store.leases(None).await, Ok(rows));
+        store.create(&[lease("shard-2")]).await.expect("a new row");
+    }
+
+    #[tokio::test]
+    async fn a_second_bridge_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let first = FileStore::open(dir.path()).expect("a new directory");
+        let why = misconfigured(FileStore::open(dir.path()));
+        assert!(why.contains(&dir.path().display().to_string()) && why.contains("another bridge"), "{why}");
+        drop(first);
+        FileStore::open(dir.path()).expect("free again");
+    }
+
+    #[tokio::test]
+    async fn a_failing_disk_leaves_the_rows_as_they_are() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let rows = one_update(dir.path()).await;
+        let store = FileStore::open(dir.path()).expect("the same directory");
+        let new = dir.path().join(LEASES_NEW);
+        let fails = async |why: &str| {
+            let failed = store.update(&[Versioned { version: 0, value: lease("shard-0").take("a", 0) }]).await;
+            assert!(matches!(&failed, Err(StateError::Unavailable(said)) if said.contains(why)), "{failed:?}");
+            assert_eq!(store.leases(None).await.as_ref(), Ok(&rows));
+        };
+        std::os::unix::fs::symlink("/dev/full", &new).expect("a link");
+        fails("No space left").await;
+        fs::remove_file(&new).expect("the link");
+        fs::create_dir(&new).expect("a directory");
+        fails("Is a directory").await;
+        fs::remove_dir(&new).expect("the directory");
+        store.update(&[Versioned { version: 0, value: lease("shard-0").take("a", 0) }]).await.expect("a healthy disk");
+        drop(store);
+        let store = FileStore::open(dir.path()).expect("the same directory");
+        assert_eq!(store.leases(None).await.expect("leases")[0].version, 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_understood_is_named() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        one_update(dir.path()).await;
+        let path = dir.path().join(LEASES);
+        let good = fs::read_to_string(&path).expect("the file");
+        let edited = good.replacen("TRIM_HORIZON", "newest", 1);
+        for (text, word) in [(&good[..good.len() / 3], "line 1"), (&edited, "sequence_number"), ("\u{0}", "line 1")] {
+            fs::write(&path, text).expect("the file");
+            let why = misconfigured(FileStore::open(dir.path()));
+            assert!(why.contains(LEASES) && why.contains(word), "{why}");
+        }
+        fs::write(&path, b"\xff\xfe").expect("the file");
+        assert!(misconfigured(FileStore::open(dir.path())).contains(LEASES));
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("file");
+        fs::write(&file, "").expect("a file");
+        let failed = FileStore::open(&file.join("state"));
+        assert!(matches!(&failed, Err(StateError::Unavailable(why)) if why.contains("file/state")), "{failed:?}");
+    }
+}

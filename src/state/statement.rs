@@ -1,6 +1,6 @@
 //! The statements of the KeeperMap store, as text.
 
-use super::columns::{LEASE_COLUMNS, LeaseRow};
+use super::columns::{LEASE_COLUMNS, LeaseRow, time};
 use crate::limits::KEEPER_REQUEST_BYTES;
 use crate::ports::Worker;
 use crate::sql::quote::literal;
@@ -10,6 +10,13 @@ pub const PARSED_BY_DEFAULT: usize = 250_000;
 
 /// One transaction without the server's own retries: after a retry, "exists" could mean "I did it".
 const ONE_TRANSACTION: &str = "keeper_map_strict_mode = 1, keeper_max_retries = 0, insert_keeper_max_retries = 0";
+
+/// All matched rows in one block, whatever the user's profile says.
+const ONE_BLOCK: &str = "max_threads = 1, max_block_size = 65536";
+
+/// ClickHouse (24.11 and later) plans a mutation once to validate it and once more to run it. KeeperMap runs it at once, so an error
+/// shows either way, and the rehearsal is half of the statement's time.
+const NO_REHEARSAL: &str = "validate_mutation_query = 0";
 
 /// The keys as a list of literals.
 pub fn keys<'a>(rows: impl IntoIterator<Item = &'a LeaseRow>) -> String {
@@ -33,7 +40,8 @@ pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
 /// Replaces all rows, each of which must still be at its version, or none.
 ///
 /// The version is compared inside the statement; Keeper then compares it again with what the statement had read. A row that was
-/// deleted is not matched, so the rows are counted as well. All columns but the key and its two parts are written.
+/// deleted is not matched, so the matched rows are counted as well: read by one thread, they are one block. (A subquery would
+/// count them at another time, and costs as much as the rest of the statement.) All columns but the key and its two parts are written.
 pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String, String> {
     fits(rows)?;
     let keys = keys(rows);
@@ -43,14 +51,12 @@ pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String
     };
     let text = |get: fn(&LeaseRow) -> &str| by_key(rows.iter().map(|row| literal(get(row))).collect(), "''");
     let number = |get: fn(&LeaseRow) -> u64| by_key(rows.iter().map(|row| get(row).to_string()).collect(), "0");
-    let time = |get: fn(&LeaseRow) -> i64| {
-        let ms = by_key(rows.iter().map(|row| get(row).to_string()).collect(), "0");
-        format!("fromUnixTimestamp64Milli(toInt64({ms}), 'UTC')")
-    };
+    let moment =
+        |get: fn(&LeaseRow) -> i64| by_key(rows.iter().map(|row| literal(&time::text(get(row)))).collect(), "''");
     let version = by_key(versions.iter().map(i32::to_string).collect(), "_version");
     let counted = match rows.len() {
         1 => String::new(),
-        n => format!(" OR (SELECT count() FROM {table} WHERE key IN ({keys})) != {n}"),
+        n => format!(" OR blockSize() != {n}"),
     };
     let assignments = [
         ("epoch", format!("if(throwIf(_version != {version}{counted}, 'version'), epoch, {})", number(|r| r.epoch))),
@@ -67,12 +73,14 @@ pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String
         ("offered_through_sub", number(|r| r.offered_through_sub.into())),
         ("offered_rows", number(|r| r.offered_rows)),
         ("committed_rows", number(|r| r.committed_rows)),
-        ("last_commit_time", time(|r| r.last_commit_time)),
-        ("caught_up_at", time(|r| r.caught_up_at)),
-        ("updated_at", time(|r| r.updated_at)),
+        ("last_commit_time", moment(|r| r.last_commit_time)),
+        ("caught_up_at", moment(|r| r.caught_up_at)),
+        ("updated_at", moment(|r| r.updated_at)),
     ];
     let assignments = list(assignments.iter().map(|(column, value)| format!("{column} = {value}")));
-    Ok(format!("ALTER TABLE {table} UPDATE {assignments} WHERE key IN ({keys}) SETTINGS {ONE_TRANSACTION}"))
+    Ok(format!(
+        "ALTER TABLE {table} UPDATE {assignments} WHERE key IN ({keys}) SETTINGS {ONE_TRANSACTION}, {ONE_BLOCK}, {NO_REHEARSAL}"
+    ))
 }
 
 /// `transform` takes no arrays, so it picks the number of one.

@@ -1,5 +1,6 @@
 //! `stack`: brings up the local stack, and hosts the parts of it that are libraries.
 
+mod bench;
 mod commands;
 
 use std::ffi::OsString;
@@ -28,6 +29,14 @@ enum Command {
     },
     /// Bring records from a Kinesis stream into a ClickHouse table and check that none is lost or doubled.
     Demo(commands::demo::DemoArgs),
+    /// Measure a bridge, each figure beside its ceiling.
+    Bench(bench::BenchArgs),
+    /// Serve records that were rendered beforehand, for `bench`.
+    #[command(hide = true)]
+    BenchReplay(bench::replay::ReplayArgs),
+    /// Read a stream and drop the records, for `bench`.
+    #[command(hide = true)]
+    BenchFloor(bench::floor::FloorArgs),
     /// Put orders into a stream.
     Load(commands::load::LoadArgs),
     /// Serve a local Kinesis.
@@ -65,6 +74,11 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Up { bridge } => commands::up::run(bridge.as_deref()),
         Command::Demo(args) => commands::demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchReplay(args) => {
+            commands::runtime().and_then(|runtime| runtime.block_on(bench::replay::run(args)))
+        }
+        Command::BenchFloor(args) => commands::runtime().and_then(|runtime| runtime.block_on(bench::floor::run(args))),
         Command::Kinesis { port, address, options } => commands::runtime().and_then(|runtime| {
             runtime.block_on(commands::kinesis_server::run(SocketAddr::new(address, port), options))
         }),

@@ -1,10 +1,21 @@
-//! Tests on real components: ClickHouse and ZooKeeper.
+//! Tests on real components: ClickHouse, ZooKeeper and a Kinesis server, over the network.
 
+mod common;
+mod demo;
+mod drill;
 mod errors;
 mod hostile;
 mod proxy;
 mod read;
+mod lossy;
+mod peer;
+mod protocol;
+mod proxy;
+mod readme;
+mod real;
 mod records;
+mod sql;
 mod state;
 mod state_contract;
+mod views;
 mod world;

@@ -120,6 +120,11 @@ pub fn get(bridge: &Bridge, path: &str) -> Answer {
     answered(agent().get(format!("{}{path}", bridge.url())).call())
 }
 
+/// GET with a header `Range`.
+pub fn get_range(bridge: &Bridge, path: &str, range: &str) -> Answer {
+    answered(agent().get(format!("{}{path}", bridge.url())).header("Range", range).call())
+}
+
 /// HEAD.
 pub fn head(bridge: &Bridge, path: &str) -> Answer {
     answered(agent().head(format!("{}{path}", bridge.url())).call())

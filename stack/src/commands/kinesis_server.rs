@@ -2,13 +2,16 @@
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
 use axum::serve::ListenerExt;
 use ferrokinesis::create_app;
 use ferrokinesis::store::{DurableStateOptions, StoreOptions};
 use stack::{KinesisOptions, REGION};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// A PutRecords call of 10 MiB is about 14 MB of JSON with its data in base64; twice that leaves room for keys.
 const BODY_LIMIT: usize = 28 * 1024 * 1024;
@@ -41,7 +44,17 @@ pub async fn run(listen: SocketAddr, options: KinesisOptions) -> Result<i32, Str
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });
-    let serving = axum::serve(listener, app.layer(DefaultBodyLimit::max(BODY_LIMIT)));
+    // One request at a time: ferrokinesis 0.7.0 keeps a lock of a concurrent map while it awaits another lock, and deadlocks for good when
+    // reads and writes of a stream meet. A subscription's events are outside of this.
+    let turn = Arc::new(Semaphore::new(1));
+    let in_turn = middleware::from_fn(move |request: Request, next: Next| {
+        let turn = turn.clone();
+        async move {
+            let _turn = turn.acquire_owned().await;
+            next.run(request).await
+        }
+    });
+    let serving = axum::serve(listener, app.layer(in_turn).layer(DefaultBodyLimit::max(BODY_LIMIT)));
     tokio::select! {
         ended = serving.into_future() => {
             ended.map_err(|error| format!("the server on {bound} failed: {error}"))?;

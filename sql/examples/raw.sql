@@ -1,0 +1,22 @@
+-- Raw landing: every record as it is, in one table, and other tables made from it. What cannot be parsed is still there.
+
+CREATE TABLE orders_raw (_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String)
+ENGINE = MergeTree ORDER BY (_shard_id, _timestamp) TTL toDateTime(_timestamp) + INTERVAL 30 DAY SETTINGS non_replicated_deduplication_window = 1000;
+
+-- Made from each block that reaches orders_raw, and deduplicated with it.
+CREATE TABLE orders_by_status (status LowCardinality(String), id String, price Decimal(18, 2), _timestamp DateTime64(3))
+ENGINE = MergeTree ORDER BY (status, _timestamp) SETTINGS non_replicated_deduplication_window = 1000;
+
+CREATE MATERIALIZED VIEW orders_by_status_mv TO orders_by_status AS
+SELECT r.status AS status, r.id AS id, r.price AS price, _timestamp
+FROM (SELECT JSONExtract(_raw_message, 'Tuple(status String, id String, price Decimal(18, 2))') AS r, _timestamp FROM orders_raw WHERE isValidJSON(_raw_message));
+
+-- With deduplicate_blocks_in_dependent_materialized_views a batch that is served again is dropped from both tables.
+CREATE MATERIALIZED VIEW orders_raw_pipe REFRESH AFTER 0 SECOND
+SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
+APPEND TO orders_raw AS
+SELECT _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message
+FROM url('http://localhost:9020/v1/pipes/orders_raw/next?stream=orders&view=default.orders_raw_pipe', 'ArrowStream',
+         '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
+ORDER BY ALL
+SETTINGS http_max_tries = 1, deduplicate_blocks_in_dependent_materialized_views = 1;

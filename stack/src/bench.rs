@@ -1,0 +1,77 @@
+//! `stack bench`: the figures, each beside its ceiling or floor, measured in the same run.
+//!
+//! Nothing here passes or fails by a time: it fails when something breaks, or when a record is lost or doubled.
+
+mod ceiling;
+pub mod floor;
+mod latency;
+mod measure;
+mod memory;
+pub mod replay;
+mod report;
+mod sql;
+mod throughput;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use stack::LocalStack;
+
+/// The flags of `stack bench`.
+#[derive(clap::Args)]
+pub struct BenchArgs {
+    /// The clickhouse-kinesis-bridge to measure, a release build.
+    #[arg(long)]
+    bridge: PathBuf,
+    /// Records of the throughput runs.
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    records: u64,
+    /// Throughput rounds; the figures are the middle ones.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each latency run.
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=90))]
+    latency_seconds: u64,
+    /// MiB of records in the memory run.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
+    memory_mib: u64,
+    /// Only some of the parts.
+    #[arg(long, value_delimiter = ',', default_value = "throughput,latency,memory")]
+    only: Vec<Part>,
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The whole pipe, its ceiling, processor time.
+    Throughput,
+    /// From put to queryable.
+    Latency,
+    /// A stream of 1 GiB in 64 MiB.
+    Memory,
+}
+
+/// Runs what was asked and prints the table.
+pub fn run(args: &BenchArgs) -> Result<i32, String> {
+    let runtime = crate::commands::runtime()?;
+    step("starting ZooKeeper, ClickHouse and the Kinesis emulator");
+    let stack = LocalStack::start()?;
+    let wanted = |part| args.only.contains(&part);
+    let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
+    // The emulator's records stay in its memory, so each run has a stream of its own.
+    let mut latencies = Vec::new();
+    if wanted(Part::Latency) {
+        for poll_ms in [200, 20] {
+            latencies.push(latency::run(args, &runtime, &stack, poll_ms)?);
+        }
+    }
+    let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
+    let version = stack.clickhouse.query("SELECT version()")?;
+    report::print(version.trim(), throughput.as_ref(), &latencies, memory.as_ref());
+    Ok(0)
+}
+
+/// Says on standard error what comes now; the table alone is on standard output.
+fn step(what: &str) {
+    eprintln!("== {what}");
+}

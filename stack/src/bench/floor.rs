@@ -1,0 +1,73 @@
+//! The floor of reading Kinesis: GetRecords through aws-sdk-kinesis, the records dropped. In a process of its own, whose processor
+//! time is then exactly that.
+
+use std::time::Instant;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use stack::kinesis_client;
+use tokio::task::JoinSet;
+
+use super::measure::own_cpu_seconds;
+
+/// The bridge's first look at a shard, before it knows the size of the records.
+const FIRST_LIMIT: i32 = 1_000;
+
+/// The flags of `stack bench-floor`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FloorArgs {
+    /// The URL of the Kinesis to read.
+    #[arg(long)]
+    endpoint: String,
+    /// The stream.
+    #[arg(long)]
+    stream: String,
+    /// The records to ask for in a call.
+    #[arg(long)]
+    limit: i32,
+}
+
+/// Reads every shard to its tip, all of them at once, and prints records, calls, processor seconds and seconds.
+pub async fn run(args: FloorArgs) -> Result<i32, String> {
+    let client = kinesis_client(&args.endpoint).await;
+    let listed = client
+        .list_shards()
+        .stream_name(&args.stream)
+        .send()
+        .await
+        .map_err(|error| format!("cannot list the shards of {}: {error:?}", args.stream))?;
+    let (began, before) = (Instant::now(), own_cpu_seconds()?);
+    let mut shards = JoinSet::new();
+    for shard in listed.shards.unwrap_or_default() {
+        shards.spawn(read(client.clone(), args.clone(), shard.shard_id));
+    }
+    let (mut records, mut calls) = (0, 0);
+    while let Some(done) = shards.join_next().await {
+        let (of_shard, asked) = done.map_err(|error| format!("a reader failed: {error}"))??;
+        (records, calls) = (records + of_shard, calls + asked);
+    }
+    println!("{records} {calls} {} {}", own_cpu_seconds()? - before, began.elapsed().as_secs_f64());
+    Ok(0)
+}
+
+async fn read(client: Client, args: FloorArgs, shard: String) -> Result<(usize, usize), String> {
+    let iterator = client
+        .get_shard_iterator()
+        .stream_name(&args.stream)
+        .shard_id(&shard)
+        .shard_iterator_type(ShardIteratorType::TrimHorizon)
+        .send()
+        .await
+        .map_err(|error| format!("no iterator for {shard}: {error:?}"))?;
+    let mut iterator = iterator.shard_iterator;
+    let (mut records, mut calls, mut limit) = (0, 0, FIRST_LIMIT.min(args.limit));
+    while let Some(current) = iterator {
+        let answer = client.get_records().shard_iterator(current).limit(limit).send().await;
+        let answer = answer.map_err(|error| format!("cannot read {shard}: {error:?}"))?;
+        records += answer.records.len();
+        calls += 1;
+        limit = args.limit;
+        iterator = answer.next_shard_iterator.filter(|_| answer.millis_behind_latest != Some(0));
+    }
+    Ok((records, calls))
+}

@@ -1,0 +1,267 @@
+//! A Kinesis that only replays: the few calls that reading needs, answered from records rendered beforehand.
+//!
+//! The emulator needs more processor time for a record than the bridge does, so beside it the bridge would hardly be busy. Here an
+//! answer is a copy out of memory: what remains is the bridge's own work.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_smithy_types::base64;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use serde_json::{Value, json};
+use stack::REGION;
+use stack::load::{order, order_id};
+use tokio::net::TcpListener;
+
+/// What GetRecords gives when no limit is asked (AWS).
+const MAX_RECORDS: u64 = 10_000;
+/// Digits of a sequence number, as AWS has them today: a constant, the shard, the record.
+const SEQUENCE_PREFIX: &str = "49650000000000000000000000";
+const RECORD_DIGITS: usize = 26;
+
+/// The flags of `stack bench-replay`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// The TCP port on 127.0.0.1.
+    #[arg(long)]
+    port: u16,
+    /// The stream, the only one.
+    #[arg(long)]
+    stream: String,
+    /// Its shards.
+    #[arg(long, default_value_t = 4)]
+    shards: u64,
+    /// Its records, over all shards.
+    #[arg(long)]
+    records: u64,
+    /// Bytes that each record's JSON is filled up to; 0 leaves the orders as they are, about 200.
+    #[arg(long, default_value_t = 0)]
+    record_bytes: usize,
+}
+
+/// A stream in memory.
+struct Replay {
+    stream: String,
+    shards: Vec<Shard>,
+    payload_bytes: u64,
+    calls: AtomicU64,
+    served: AtomicU64,
+    largest_limit: AtomicU64,
+}
+
+/// Records as they stand in an answer, separated by commas.
+struct Shard {
+    json: Vec<u8>,
+    /// Where each record ends, without its comma.
+    ends: Vec<usize>,
+}
+
+impl Shard {
+    /// The records `range` as the inside of a JSON array.
+    fn slice(&self, range: Range<usize>) -> &[u8] {
+        let Some(last) = range.end.checked_sub(1).filter(|_| !range.is_empty()) else { return &[] };
+        let start = range.start.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
+        &self.json[start..self.ends[last]]
+    }
+}
+
+/// Renders the records, then serves them until the process is ended.
+pub async fn run(args: ReplayArgs) -> Result<i32, String> {
+    let address = SocketAddr::from(([127, 0, 0, 1], args.port));
+    let replay = Arc::new(render(&args));
+    let bytes = replay.payload_bytes;
+    let app = Router::new().route("/", post(call)).route("/stats", get(stats)).with_state(replay);
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    eprintln!("replaying {} records, {bytes} bytes, on {address}", args.records);
+    let listener = listener.tap_io(|connection| {
+        let _ = connection.set_nodelay(true);
+    });
+    axum::serve(listener, app).await.map_err(|error| format!("the server on {address} failed: {error}"))?;
+    Ok(0)
+}
+
+/// Order `number` is record `number / shards` of shard `number % shards`.
+fn render(args: &ReplayArgs) -> Replay {
+    let arrival = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let mut payload_bytes = 0;
+    let shards = (0..args.shards).map(|shard| {
+        let mut rendered = Shard { json: Vec::new(), ends: Vec::new() };
+        for (index, number) in (shard..args.records).step_by(args.shards.max(1) as usize).enumerate() {
+            let payload = payload(number, args.record_bytes);
+            payload_bytes += payload.len() as u64;
+            if index > 0 {
+                rendered.json.push(b',');
+            }
+            let record = format!(
+                r#"{{"SequenceNumber":"{}","ApproximateArrivalTimestamp":{arrival:.3},"Data":"{}","PartitionKey":"{}"}}"#,
+                sequence(shard, index),
+                base64::encode(payload),
+                order_id(number)
+            );
+            rendered.json.extend_from_slice(record.as_bytes());
+            rendered.ends.push(rendered.json.len());
+        }
+        rendered
+    });
+    let shards = shards.collect();
+    Replay {
+        stream: args.stream.clone(),
+        shards,
+        payload_bytes,
+        calls: AtomicU64::new(0),
+        served: AtomicU64::new(0),
+        largest_limit: AtomicU64::new(0),
+    }
+}
+
+/// An order, filled up to `size` bytes with one more field.
+fn payload(number: u64, size: usize) -> String {
+    let mut order = order(number);
+    let field = r#","fill":""}"#;
+    if let Some(fill) = size.checked_sub(order.len() + field.len() - 1).filter(|fill| *fill > 0) {
+        order.pop();
+        order.push_str(r#","fill":""#);
+        order.extend((0..fill).map(|i| char::from(b'a' + ((number as usize).wrapping_mul(31) + i * 7) as u8 % 26)));
+        order.push_str(r#""}"#);
+    }
+    order
+}
+
+fn sequence(shard: u64, index: usize) -> String {
+    format!("{SEQUENCE_PREFIX}{shard:04}{index:0RECORD_DIGITS$}")
+}
+
+/// What was asked so far.
+async fn stats(State(replay): State<Arc<Replay>>) -> String {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    format!("{} {} {}\n", of(&replay.calls), of(&replay.served), of(&replay.largest_limit))
+}
+
+async fn call(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = target.rsplit('.').next().unwrap_or_default();
+    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let answer = match name {
+        "GetRecords" => replay.get_records(&request),
+        "GetShardIterator" => replay.get_shard_iterator(&request),
+        "ListShards" => Some(replay.list_shards().to_string().into_bytes()),
+        "DescribeStreamSummary" => Some(replay.describe().to_string().into_bytes()),
+        "ListStreams" => {
+            Some(json!({"StreamNames": [replay.stream], "HasMoreStreams": false}).to_string().into_bytes())
+        }
+        _ => None,
+    };
+    let kind = [(header::CONTENT_TYPE, "application/x-amz-json-1.1")];
+    match answer {
+        Some(answer) => (kind, answer).into_response(),
+        None => {
+            let error = json!({"__type": "InvalidArgumentException", "message": format!("{name} is not replayed")});
+            (StatusCode::BAD_REQUEST, kind, error.to_string()).into_response()
+        }
+    }
+}
+
+impl Replay {
+    fn shard_id(index: usize) -> String {
+        format!("shardId-{index:012}")
+    }
+
+    fn describe(&self) -> Value {
+        json!({"StreamDescriptionSummary": {
+            "StreamName": self.stream,
+            "StreamARN": format!("arn:aws:kinesis:{REGION}:000000000000:stream/{}", self.stream),
+            "StreamStatus": "ACTIVE",
+            "StreamModeDetails": {"StreamMode": "PROVISIONED"},
+            "RetentionPeriodHours": 24,
+            "StreamCreationTimestamp": 1_700_000_000,
+            "EnhancedMonitoring": [],
+            "OpenShardCount": self.shards.len(),
+        }})
+    }
+
+    fn list_shards(&self) -> Value {
+        let share = u128::MAX / self.shards.len().max(1) as u128;
+        let shard = |index: usize| {
+            json!({
+                "ShardId": Replay::shard_id(index),
+                "HashKeyRange": {
+                    "StartingHashKey": (share * index as u128).to_string(),
+                    "EndingHashKey": (share * (index as u128 + 1) - 1).to_string(),
+                },
+                "SequenceNumberRange": {"StartingSequenceNumber": sequence(index as u64, 0)},
+            })
+        };
+        json!({"Shards": (0..self.shards.len()).map(shard).collect::<Vec<_>>()})
+    }
+
+    /// An iterator is `shard/record`; it never expires.
+    fn get_shard_iterator(&self, request: &Value) -> Option<Vec<u8>> {
+        let id = request["ShardId"].as_str()?;
+        let shard = (0..self.shards.len()).find(|index| Replay::shard_id(*index) == id)?;
+        let named = || {
+            let sequence = request["StartingSequenceNumber"].as_str()?;
+            sequence.get(sequence.len().checked_sub(RECORD_DIGITS)?..)?.parse::<usize>().ok()
+        };
+        let position = match request["ShardIteratorType"].as_str()? {
+            "TRIM_HORIZON" | "AT_TIMESTAMP" => 0,
+            "LATEST" => self.shards[shard].ends.len(),
+            "AT_SEQUENCE_NUMBER" => named()?,
+            "AFTER_SEQUENCE_NUMBER" => named()?.checked_add(1)?,
+            _ => return None,
+        };
+        Some(json!({"ShardIterator": format!("{shard}/{position}")}).to_string().into_bytes())
+    }
+
+    fn get_records(&self, request: &Value) -> Option<Vec<u8>> {
+        let (shard, position) = request["ShardIterator"].as_str()?.split_once('/')?;
+        let (shard, position) = (shard.parse::<usize>().ok()?, position.parse::<usize>().ok()?);
+        let records = self.shards.get(shard)?;
+        let limit = request["Limit"].as_u64().unwrap_or(MAX_RECORDS).min(MAX_RECORDS);
+        let start = position.min(records.ends.len());
+        let end = records.ends.len().min(start + limit as usize);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.served.fetch_add((end - start) as u64, Ordering::Relaxed);
+        self.largest_limit.fetch_max(limit, Ordering::Relaxed);
+        let behind = if end < records.ends.len() { 1_000 } else { 0 };
+        let inside = records.slice(start..end);
+        let mut answer = Vec::with_capacity(inside.len() + 128);
+        answer.extend_from_slice(b"{\"Records\":[");
+        answer.extend_from_slice(inside);
+        answer.extend_from_slice(
+            format!(r#"],"NextShardIterator":"{shard}/{end}","MillisBehindLatest":{behind}}}"#).as_bytes(),
+        );
+        Some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Shard, payload};
+
+    #[test]
+    fn a_slice_is_the_inside_of_an_array() {
+        let shard = Shard { json: b"{1},{22},{333}".to_vec(), ends: vec![3, 8, 14] };
+        assert_eq!(shard.slice(0..3), b"{1},{22},{333}");
+        assert_eq!(shard.slice(1..2), b"{22}");
+        assert_eq!(shard.slice(1..3), b"{22},{333}");
+        assert_eq!(shard.slice(3..3), b"");
+    }
+
+    #[test]
+    fn a_filled_record_has_its_size_and_is_json() {
+        let record = payload(7, 1_024);
+        assert_eq!(record.len(), 1_024);
+        let parsed: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+        assert_eq!(parsed["user_id"], 7);
+        assert_eq!(payload(7, 0), stack::load::order(7));
+    }
+}

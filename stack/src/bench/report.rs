@@ -1,0 +1,225 @@
+//! The table that a stranger understands.
+
+use super::latency::Latency;
+use super::measure::{MIB, median};
+use super::memory::Memory;
+use super::throughput::Throughput;
+
+/// How much more than the floor of reading the bridge may use.
+const CPU_AIM: &str = "<= 1.25";
+
+/// A line: what, its value, beside what, that one's value, their ratio, the aim.
+type Line = [String; 6];
+
+/// Prints everything that was measured.
+pub fn print(clickhouse: &str, throughput: Option<&Throughput>, latencies: &[Latency], memory: Option<&Memory>) {
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("clickhouse-kinesis-bridge on {processors} processors shared by all processes, ClickHouse {clickhouse}\n");
+    let heading = ["figure", "measured", "beside", "value", "ratio", "aim"].map(String::from);
+    let (mut lines, mut notes) = (vec![heading], Vec::new());
+    if let Some(throughput) = throughput {
+        of_throughput(throughput, &mut lines, &mut notes);
+    }
+    for latency in latencies {
+        of_latency(latency, &mut lines, &mut notes);
+    }
+    if !latencies.is_empty() {
+        notes.push(
+            "latency: from just before PutRecords is sent (10 records every 10 ms, 4 shards, the ferrokinesis emulator) to the moment a SELECT on \
+             the target, repeated 5 ms after its last answer, returns the record. The emulator does not enforce AWS's 5 GetRecords calls a second \
+             and shard: poll_ms=20 is 50 calls a second, which AWS refuses; poll_ms=200 is what AWS allows one consumer."
+                .into(),
+        );
+    }
+    if let Some(memory) = memory {
+        of_memory(memory, &mut lines, &mut notes);
+    }
+    table(&lines);
+    println!();
+    for note in notes {
+        println!("- {note}");
+    }
+}
+
+fn line(cells: [&str; 6]) -> Line {
+    cells.map(String::from)
+}
+
+fn of_throughput(found: &Throughput, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
+    let (records, millions) = (found.records as f64, found.records as f64 / 1e6);
+    let pipe = median(found.rounds.iter().map(|r| r.pipe_seconds));
+    let ceiling = median(found.rounds.iter().map(|r| r.ceiling_seconds));
+    let ratio = median(found.rounds.iter().map(|r| r.ceiling_seconds / r.pipe_seconds));
+    let megabytes = found.payload_bytes as f64 / 1e6;
+    lines.push(line([
+        "whole pipe, rows/s",
+        &thousands(records / pipe),
+        "ClickHouse alone, same bytes",
+        &thousands(records / ceiling),
+        &format!("{ratio:.2}"),
+        "",
+    ]));
+    lines.push(line([
+        "whole pipe, MB/s of payload",
+        &format!("{:.0}", megabytes / pipe),
+        "",
+        &format!("{:.0}", megabytes / ceiling),
+        "",
+        "",
+    ]));
+    lines.push(line(["whole pipe, seconds", &format!("{pipe:.2}"), "", &format!("{ceiling:.2}"), "", ""]));
+    let floor = median(found.floor_cpu.iter().copied()) / millions;
+    let of = |name: &str| median(found.rounds.iter().map(|r| seconds_of(&r.cpu, name))) / millions;
+    let bridge = of("bridge");
+    lines.push(line([
+        "bridge, CPU s per million rows",
+        &format!("{bridge:.2}"),
+        "AWS SDK reading, records dropped",
+        &format!("{floor:.2}"),
+        &format!("{:.2}", bridge / floor),
+        CPU_AIM,
+    ]));
+    let alone = found.alone_cpu / millions;
+    lines.push(line([
+        "  the same, nothing beside it",
+        &format!("{alone:.2}"),
+        "",
+        &format!("{floor:.2}"),
+        &format!("{:.2}", alone / floor),
+        "",
+    ]));
+    let engine = median(found.rounds.iter().map(|r| r.ceiling_cpu)) / millions;
+    lines.push(line([
+        "ClickHouse, CPU s per million rows",
+        &format!("{:.2}", of("ClickHouse")),
+        "ClickHouse alone, same bytes",
+        &format!("{engine:.2}"),
+        &format!("{:.2}", of("ClickHouse") / engine),
+        "",
+    ]));
+    lines.push(line(["replay server, CPU s per million rows", &format!("{:.2}", of("replay server")), "", "", "", ""]));
+    lines.push(line(["ZooKeeper, CPU s per million rows", &format!("{:.2}", of("ZooKeeper")), "", "", "", ""]));
+    let peak = found.rounds.iter().map(|r| r.peak_memory).max().unwrap_or(0);
+    lines.push(line(["bridge, peak memory, MiB", &mebibytes(peak), "--memory (its default)", "256", "", ""]));
+    let batches = found.rounds.iter().map(|r| r.batches).max().unwrap_or(0);
+    let rounds: Vec<String> =
+        found.rounds.iter().map(|r| format!("{:.2}/{:.2}", r.pipe_seconds, r.ceiling_seconds)).collect();
+    notes.push(format!(
+        "throughput: {} records, {megabytes:.0} MB of JSON ({:.0} bytes each), 4 shards, the view and the table of sql/examples/orders.sql (with its \
+         deduplication window), from CREATE VIEW until the last row is counted; middle of {} rounds, pipe/ceiling seconds {}; {batches} batches, the \
+         ceiling {}. Every round ends with count() and uniqExact() of both tables.",
+        thousands(records),
+        found.payload_bytes as f64 / records,
+        found.rounds.len(),
+        rounds.join(" "),
+        found.ceiling_batches,
+    ));
+    notes.push(
+        "Kinesis is a replay server here, which answers from records rendered beforehand: the emulator needs more processor time for a record \
+         than the bridge, and would be what is measured. poll_ms=5 for the same reason: AWS's 5 calls and 2 MiB a second and shard would be all \
+         that is seen."
+            .into(),
+    );
+    notes.push(
+        "the ceiling: the bodies that the bridge sent, recorded, from a static server on loopback, one INSERT with the view's SELECT for each. It \
+         has the processors to itself; the pipe shares them with the reading."
+            .into(),
+    );
+    notes.push(format!(
+        "the floor: every record through aws-sdk-kinesis in a process of its own, with the bridge's limit for each call; {} calls, the bridge made {} \
+         (with those that found nothing).",
+        found.calls.1, found.calls.0
+    ));
+}
+
+fn of_latency(found: &Latency, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
+    let aim = if found.poll_ms == 20 { "< 80" } else { "" };
+    let ms = |share: f64| format!("{:.0}", found.at(share));
+    let acknowledged = super::measure::percentile(&found.acknowledged, 0.5);
+    let peer = if found.poll_ms == 20 { "a script with the same protocol" } else { "" };
+    let value = if found.poll_ms == 20 { "116" } else { "" };
+    let ratio = if found.poll_ms == 20 { format!("{:.2}", found.at(0.5) / 116.0) } else { String::new() };
+    lines.push(line([
+        &format!("put to queryable, p50 ms, poll_ms={}", found.poll_ms),
+        &ms(0.5),
+        peer,
+        value,
+        &ratio,
+        aim,
+    ]));
+    lines.push(line([&format!("put to queryable, p99 ms, poll_ms={}", found.poll_ms), &ms(0.99), "", "", "", ""]));
+    let cpu: Vec<String> =
+        found.cpu.iter().map(|(name, s)| format!("{name} {:.0} %", s / found.seconds * 100.0)).collect();
+    notes.push(format!(
+        "latency, poll_ms={}: {} records, linger_ms=50, {:.1} batches/s; the put itself is acknowledged after {acknowledged:.1} ms (p50); processor: {}.",
+        found.poll_ms,
+        thousands(found.records as f64),
+        found.batches_per_second,
+        cpu.join(", ")
+    ));
+}
+
+fn of_memory(found: &Memory, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
+    lines.push(line([
+        "peak memory with --memory 64MiB, MiB",
+        &mebibytes(found.peak),
+        "the limit: 64 + 60",
+        "124",
+        &format!("{:.2}", found.peak as f64 / (124.0 * MIB)),
+        "< 1",
+    ]));
+    notes.push(format!(
+        "memory: {} MiB of 1 KiB records in {:.1} s, poll_ms=5; peak from the kernel (VmHWM), the samples every 20 ms had at most {} MiB and {} MiB \
+         on average.",
+        mebibytes(found.payload_bytes),
+        found.seconds,
+        mebibytes(found.sampled_peak),
+        mebibytes(found.sampled_mean)
+    ));
+}
+
+fn seconds_of(cpu: &[(&'static str, f64)], name: &str) -> f64 {
+    cpu.iter().filter(|(of, _)| *of == name).map(|(_, seconds)| seconds).sum()
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.0}", bytes as f64 / MIB)
+}
+
+/// `1234567.8` becomes `1,234,568`.
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Left-aligned words, right-aligned numbers.
+fn table(lines: &[Line]) {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    for line in lines {
+        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            0 | 2 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousands;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(thousands(1_234_567.8), "1,234,568");
+        assert_eq!(thousands(999.0), "999");
+        assert_eq!(thousands(100_000.0), "100,000");
+    }
+}

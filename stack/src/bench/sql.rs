@@ -1,0 +1,80 @@
+//! The statements of the benchmark: the contract's example, with other names and addresses.
+
+/// The contract's main job. What is measured is this, not something like it.
+const EXAMPLE: &str = include_str!("../../../sql/examples/orders.sql");
+const EXAMPLE_URL: &str = "http://localhost:9020/v1/pipes/orders/next?stream=orders&view=default.orders_pipe";
+
+/// The example for a target table of another name.
+pub struct Job {
+    /// The target table.
+    pub table: String,
+}
+
+impl Job {
+    /// A job into `table`.
+    pub fn into(table: impl Into<String>) -> Job {
+        Job { table: table.into() }
+    }
+
+    /// Creates the table.
+    pub fn create_table(&self) -> Result<String, String> {
+        replaced(parts()?.0, "CREATE TABLE orders ", &format!("CREATE TABLE {} ", self.table))
+    }
+
+    /// Creates the view that pulls pipe `{table}` from the bridge at `bridge`. `parameters` go to the end of the URL.
+    pub fn create_view(&self, bridge: &str, stream: &str, parameters: &str) -> Result<String, String> {
+        let table = &self.table;
+        let url = format!(
+            "{bridge}/v1/pipes/{table}/next?stream={stream}&view=default.{table}_pipe&format=ArrowStream{parameters}"
+        );
+        let view = replaced(parts()?.1, EXAMPLE_URL, &url)?;
+        let view = replaced(&view, "VIEW orders_pipe ", &format!("VIEW {table}_pipe "))?;
+        replaced(&view, "APPEND TO orders AS", &format!("APPEND TO {table} AS"))
+    }
+
+    /// Inserts once, with the view's SELECT, what `url` gives.
+    pub fn insert(&self, url: &str) -> Result<String, String> {
+        let view = replaced(parts()?.1, EXAMPLE_URL, url)?;
+        let (_, select) = view.split_once(" AS\nSELECT ").ok_or("the example's view has no SELECT")?;
+        Ok(format!("INSERT INTO {} SELECT {select}", self.table))
+    }
+
+    /// Drops view and table.
+    pub fn drop(&self) -> String {
+        let table = &self.table;
+        format!("DROP VIEW IF EXISTS {table}_pipe SYNC;\nDROP TABLE IF EXISTS {table} SYNC;\n")
+    }
+}
+
+/// The example's table and view.
+fn parts() -> Result<(&'static str, &'static str), String> {
+    let table = EXAMPLE.find("CREATE TABLE").ok_or("the example creates no table")?;
+    let view = EXAMPLE.find("CREATE MATERIALIZED VIEW").ok_or("the example creates no view")?;
+    let whole = |statement: &'static str| statement.trim().trim_end_matches(';');
+    Ok((whole(&EXAMPLE[table..view]), whole(&EXAMPLE[view..])))
+}
+
+/// Like [`str::replace`], but what is to be replaced must be there.
+fn replaced(text: &str, from: &str, to: &str) -> Result<String, String> {
+    match text.contains(from) {
+        true => Ok(text.replace(from, to)),
+        false => Err(format!("sql/examples/orders.sql no longer contains {from:?}, which the benchmark replaces")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Job;
+
+    #[test]
+    fn the_example_is_taken_apart() {
+        let job = Job::into("t");
+        assert!(job.create_table().expect("a table").starts_with("CREATE TABLE t (id String"));
+        let view = job.create_view("http://b", "s", "&poll_ms=5").expect("a view");
+        assert!(view.contains("CREATE MATERIALIZED VIEW t_pipe REFRESH"));
+        assert!(view.contains("http://b/v1/pipes/t/next?stream=s&view=default.t_pipe&format=ArrowStream&poll_ms=5'"));
+        let insert = job.insert("http://c/1").expect("an insert");
+        assert!(insert.starts_with("INSERT INTO t SELECT r.id AS id"));
+        assert!(insert.contains("url('http://c/1'"));
+    }
+}

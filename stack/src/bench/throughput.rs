@@ -1,0 +1,256 @@
+//! The whole pipe as fast as it goes, beside the engine's ceiling, and what it costs.
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use stack::{Bridge, Launch, LocalStack, Service, aws_environment, free_port, service::stack_binary};
+use tokio::runtime::Runtime;
+
+use super::BenchArgs;
+use super::ceiling::{Recorded, Static, record};
+use super::measure::{Cpu, number, peak_memory};
+use super::sql::Job;
+
+/// The stream that is replayed.
+pub const STREAM: &str = "orders";
+/// Without AWS's pacing, which would be all that is measured.
+const UNPACED: &str = "&poll_ms=5&linger_ms=200";
+const SHARDS: u64 = 4;
+const POLL: Duration = Duration::from_millis(20);
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+const RENDER_DEADLINE: Duration = Duration::from_secs(120);
+/// Longest time without a new row before the run counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One round: the pipe, then its ceiling.
+pub struct Round {
+    /// From CREATE VIEW to the last row being visible, seconds.
+    pub pipe_seconds: f64,
+    /// The ceiling's INSERTs, seconds.
+    pub ceiling_seconds: f64,
+    /// Processor seconds of each process while the pipe ran.
+    pub cpu: Vec<(&'static str, f64)>,
+    /// ClickHouse's processor seconds for the ceiling.
+    pub ceiling_cpu: f64,
+    /// The bridge's largest resident memory, bytes.
+    pub peak_memory: u64,
+    /// Batches that the bridge served.
+    pub batches: u64,
+}
+
+/// Everything that was found.
+pub struct Throughput {
+    /// The rounds.
+    pub rounds: Vec<Round>,
+    /// Batches of the ceiling.
+    pub ceiling_batches: usize,
+    /// Bytes of all payloads.
+    pub payload_bytes: u64,
+    /// Records.
+    pub records: u64,
+    /// Processor seconds of the bridge alone, with a client that takes the batches and does nothing with them.
+    pub alone_cpu: f64,
+    /// Processor seconds of the floor.
+    pub floor_cpu: Vec<f64>,
+    /// GetRecords calls of one reading through the bridge, and of the floor.
+    pub calls: (u64, u64),
+}
+
+/// A replayed stream in a process of its own.
+pub struct Replayed {
+    /// The process.
+    pub service: Service,
+    /// Bytes of all payloads.
+    pub payload_bytes: u64,
+    port: u16,
+    _log: tempfile::TempDir,
+}
+
+impl Replayed {
+    /// Renders `records` of `record_bytes` (0: the orders as they are) and waits until they are served.
+    pub fn start(records: u64, record_bytes: usize) -> Result<Replayed, String> {
+        let log = tempfile::Builder::new()
+            .prefix("replay-")
+            .tempdir()
+            .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
+        let port = free_port()?;
+        let args = [
+            "bench-replay".to_owned(),
+            format!("--port={port}"),
+            format!("--stream={STREAM}"),
+            format!("--shards={SHARDS}"),
+            format!("--records={records}"),
+            format!("--record-bytes={record_bytes}"),
+        ];
+        let launch = Launch::new(stack_binary()?, args, log.path().join("replay.log")).in_folder(log.path());
+        let service = Service::start("the replay server", launch)?;
+        let mut payload_bytes = None;
+        service.wait_until("the rendered records", RENDER_DEADLINE, || {
+            let said = service.log();
+            payload_bytes = said
+                .split_once(" records, ")
+                .and_then(|(_, rest)| rest.split_once(" bytes, on"))
+                .and_then(|(bytes, _)| bytes.parse().ok());
+            payload_bytes.is_some()
+        })?;
+        Ok(Replayed { service, payload_bytes: payload_bytes.unwrap_or(0), port, _log: log })
+    }
+
+    /// Its URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A bridge that reads it.
+    pub fn start_bridge(&self, args: &BenchArgs, stack: &LocalStack, flags: &[(&str, &str)]) -> Result<Bridge, String> {
+        let mut environment = aws_environment(&self.endpoint());
+        environment.push(("KINESIS_BRIDGE_CLICKHOUSE_URL".to_owned(), stack.clickhouse.url()));
+        let bridge = Bridge::start(&args.bridge, flags, &environment)?;
+        wait_ready(&bridge).map(|()| bridge)
+    }
+
+    /// GetRecords calls so far, records served by them, and the largest limit asked for.
+    fn asked(&self) -> Result<(u64, u64, u64), String> {
+        let url = format!("{}/stats", self.endpoint());
+        let mut answer = ureq::get(&url).call().map_err(|error| format!("GET {url}: {error}"))?;
+        let text = answer.body_mut().read_to_string().map_err(|error| format!("GET {url}: {error}"))?;
+        let numbers: Vec<u64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        match numbers[..] {
+            [calls, served, limit] => Ok((calls, served, limit)),
+            _ => Err(format!("{url} answered {text:?}")),
+        }
+    }
+}
+
+/// Runs everything.
+pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Throughput, String> {
+    super::step(&format!("rendering {} records for the replay server", args.records));
+    let replayed = Replayed::start(args.records, 0)?;
+    super::step("recording the bridge's batches, with a client that only takes them");
+    let bridge = replayed.start_bridge(args, stack, &[])?;
+    let Recorded { batches, cpu_seconds } = record(&stack.clickhouse, &bridge, STREAM, UNPACED, args.records)?;
+    bridge.stop()?;
+    let (bridge_calls, _, limit) = replayed.asked()?;
+    let ceiling_batches = batches.len();
+    let server = Static::start(runtime, batches)?;
+
+    let (mut rounds, mut floor_cpu, mut floor_calls) = (Vec::new(), Vec::new(), 0);
+    for number in 1..=args.rounds {
+        super::step(&format!("round {number} of {}: the pipe, its ceiling, the floor of reading", args.rounds));
+        rounds.push(round(args, stack, &replayed, &server, number)?);
+        let (cpu, calls) = floor(&replayed, limit, args.records)?;
+        floor_cpu.push(cpu);
+        floor_calls = calls;
+    }
+    Ok(Throughput {
+        rounds,
+        ceiling_batches,
+        payload_bytes: replayed.payload_bytes,
+        records: args.records,
+        alone_cpu: cpu_seconds,
+        floor_cpu,
+        calls: (bridge_calls, floor_calls),
+    })
+}
+
+fn round(
+    args: &BenchArgs,
+    stack: &LocalStack,
+    replayed: &Replayed,
+    server: &Static,
+    number: u32,
+) -> Result<Round, String> {
+    let clickhouse = &stack.clickhouse;
+    let bridge = replayed.start_bridge(args, stack, &[])?;
+    let (through, direct) = (Job::into(format!("orders_{number}")), Job::into(format!("ceiling_{number}")));
+    clickhouse.query(&through.create_table()?)?;
+    clickhouse.query(&direct.create_table()?)?;
+    let cpu = Cpu::start(&[
+        ("bridge", &bridge),
+        ("ClickHouse", clickhouse),
+        ("replay server", &replayed.service),
+        ("ZooKeeper", &stack.zookeeper),
+    ]);
+    let began = Instant::now();
+    clickhouse.query(&through.create_view(&bridge.url(), STREAM, UNPACED)?)?;
+    wait_for_rows(stack, &bridge, &through.table, args.records)?;
+    let pipe_seconds = began.elapsed().as_secs_f64();
+    let cpu = cpu.used();
+    verify(stack, &through.table, args.records)?;
+    let batches = served_batches(&bridge)?;
+    let peak_memory = peak_memory(&bridge)?;
+    bridge.stop()?;
+
+    let ceiling_cpu = Cpu::start(&[("ClickHouse", clickhouse)]);
+    let ceiling_seconds = server.insert(clickhouse, &direct)?;
+    let ceiling_cpu = ceiling_cpu.used().iter().map(|(_, seconds)| seconds).sum();
+    verify(stack, &direct.table, args.records)?;
+    clickhouse.run_script(&through.drop())?;
+    clickhouse.run_script(&direct.drop())?;
+    Ok(Round { pipe_seconds, ceiling_seconds, cpu, ceiling_cpu, peak_memory, batches })
+}
+
+/// Waits until the state tables are there, so that no first pull fails and backs off.
+pub fn wait_ready(bridge: &Bridge) -> Result<(), String> {
+    let url = format!("{}/readyz", bridge.url());
+    bridge.wait_until("/readyz", READY_DEADLINE, || ureq::get(&url).call().is_ok())
+}
+
+/// Waits until a table has `records` rows; an error when for a while no row comes.
+pub fn wait_for_rows(stack: &LocalStack, bridge: &Bridge, table: &str, records: u64) -> Result<(), String> {
+    let (mut rows, mut moved) = (0, Instant::now());
+    loop {
+        let now = number(&stack.clickhouse, &format!("SELECT count() FROM {table}"))?;
+        if now >= records {
+            return Ok(());
+        }
+        if now > rows {
+            (rows, moved) = (now, Instant::now());
+        }
+        if moved.elapsed() > PATIENCE || !bridge.is_running() {
+            let view = stack.clickhouse.query("SELECT view, status, retry, exception FROM system.view_refreshes");
+            return Err(format!(
+                "{table} stays at {now} of {records} rows; system.view_refreshes: {}{}",
+                view.unwrap_or_else(|error| error),
+                bridge.log_tail()
+            ));
+        }
+        sleep(POLL);
+    }
+}
+
+/// Each record once: neither lost nor doubled.
+pub fn verify(stack: &LocalStack, table: &str, records: u64) -> Result<(), String> {
+    for what in ["count()", "uniqExact(_shard_id, _sequence_number)", "uniqExact(id)"] {
+        let found = number(&stack.clickhouse, &format!("SELECT {what} FROM {table}"))?;
+        if found != records {
+            return Err(format!("{what} of {table} is {found} instead of {records}: records were lost or doubled"));
+        }
+    }
+    Ok(())
+}
+
+/// Batches that a bridge has served for the first time.
+pub fn served_batches(bridge: &Bridge) -> Result<u64, String> {
+    let url = format!("{}/metrics", bridge.url());
+    let mut answer = ureq::get(&url).call().map_err(|error| format!("GET {url}: {error}"))?;
+    let text = answer.body_mut().read_to_string().map_err(|error| format!("GET {url}: {error}"))?;
+    let served = text.lines().filter(|l| l.starts_with("kinesis_bridge_batches_total") && l.contains("\"served\""));
+    Ok(served.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
+}
+
+/// The floor's processor seconds and calls.
+fn floor(replayed: &Replayed, limit: u64, records: u64) -> Result<(f64, u64), String> {
+    let output = Command::new(stack_binary()?)
+        .args(["bench-floor", "--endpoint", &replayed.endpoint(), "--stream", STREAM])
+        .args(["--limit", &limit.to_string()])
+        .output()
+        .map_err(|error| format!("cannot start the floor: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    match numbers[..] {
+        [read, calls, cpu, _] if read as u64 == records => Ok((cpu, calls as u64)),
+        _ => Err(format!("the floor answered {text:?} {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
