@@ -31,9 +31,9 @@ lint: ## Formatting, clippy, docs, licences, the Compose file.
 test: install lint build ## Everything that must pass.
 	cargo test --workspace --locked
 
-bench: install ## The figures, each beside its ceiling, in release builds.
+bench: install ## The figures, each beside its ceiling, in release builds; BENCH='--records 200000' for a short look.
 	cargo build --workspace --locked --release
-	$(TARGET)/release/stack bench --bridge $(TARGET)/release/$(BRIDGE)
+	$(TARGET)/release/stack bench --bridge $(TARGET)/release/$(BRIDGE) $(BENCH)
 
 clean: ## Remove what was built and installed into the checkout.
 	cargo clean

@@ -28,8 +28,7 @@ pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>
     if let Some(stream) = stream {
         findings.push(Finding { what: format!("stream '{stream}'"), result: readable(&kinesis, stream).await });
     }
-    findings
-        .push(Finding { what: format!("ClickHouse at {}", config.clickhouse.url), result: views(&clickhouse).await });
+    findings.push(Finding { what: format!("ClickHouse at {}", clickhouse.server()), result: views(&clickhouse).await });
     findings.push(match &config.state {
         State::KeeperMap => Finding {
             what: format!("state tables in database '{}'", config.clickhouse.database),

@@ -49,7 +49,7 @@ pub enum Command {
 /// Which SQL to print.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SqlCommand {
-    /// The statements that create database, state tables, views and functions.
+    /// The statements that create database, state tables, named collection and views.
     Setup(Flags),
 }
 

@@ -76,6 +76,8 @@ pub const TIMESTAMP_SLACK_MS: i64 = 5_000;
 pub const CAUGHT_UP_REFRESH_MS: i64 = 3_600_000;
 /// Shards that one `records` request reads at the same time.
 pub const RECORDS_SHARDS_AT_ONCE: usize = 4;
+/// Bounded reads have one part in so many of `--memory` to themselves and pipes have the rest, so that neither can starve the other.
+pub const RECORDS_SHARE: usize = 4;
 /// Largest `n` of `slice=i/n`.
 pub const MAX_SLICES: u32 = 1_024;
 /// Default and largest `limit` of `sample`.
@@ -119,6 +121,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP: time in which a client must take the next piece of an answer, or the connection is closed.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
+/// HTTP: the same for a bounded read while another one waits for the memory that it holds. ClickHouse takes seconds where a query is heavy.
+pub const STALLED_READ: Duration = Duration::from_secs(10);
 /// HTTP: pieces of a body that wait for the socket.
 pub const BODY_QUEUE: usize = 4;
 /// Longest pipe, stream and worker name (Kinesis: 128 characters for a stream).

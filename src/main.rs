@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use bridge::check::check;
-use bridge::config::{Cli, Command, Config, Flags, LogFormat, SqlCommand};
+use bridge::config::{Cli, Command, Config, Flags, LogFormat, SqlCommand, State};
 use bridge::serve::serve;
 use bridge::sql::{SetupParams, setup};
 use clap::Parser;
@@ -31,7 +31,9 @@ fn main() -> ExitCode {
         Command::Sql { command: SqlCommand::Setup(flags) } => resolve(flags).and_then(|config| {
             let bridge_url = bridge_url(&config);
             let token = config.token.as_ref().map(|t| t.expose());
-            print(&setup(&SetupParams { database: &config.clickhouse.database, bridge_url: &bridge_url, token }))
+            let state_tables = config.state == State::KeeperMap;
+            let database = &config.clickhouse.database;
+            print(&setup(&SetupParams { database, bridge_url: &bridge_url, token, state_tables }))
         }),
     };
     match result {

@@ -17,6 +17,10 @@ pub struct Metrics {
     pub lag: GaugeVec,
     /// Records read and not yet in a batch, by pipe and shard.
     pub buffered_rows: GaugeVec,
+    /// Refreshes of the pipe that failed since its last commit.
+    pub failed_attempts: GaugeVec,
+    /// Shards of the pipe whose position has left the retention.
+    pub gaps: GaugeVec,
     /// Leases held here, by pipe.
     pub leases: GaugeVec,
     /// Bytes held of the memory budget.
@@ -53,6 +57,8 @@ impl Metrics {
             requests: counter("http_requests_total", "HTTP requests answered.", &["path", "status"])?,
             lag: gauge("lag_seconds", "How far the reader of a shard is behind its tip.", &["pipe", "shard"])?,
             buffered_rows: gauge("buffered_rows", "Records read and not yet in a batch.", &["pipe", "shard"])?,
+            failed_attempts: gauge("failed_attempts", "Refreshes that failed since the last commit.", &["pipe"])?,
+            gaps: gauge("gaps", "Shards whose position has left the retention; only seek goes on.", &["pipe"])?,
             leases: gauge("leases", "Leases held by this worker.", &["pipe"])?,
             memory_used: single("memory_used_bytes", "Bytes held by buffers.")?,
             memory_limit: single("memory_limit_bytes", "Bytes that buffers may hold.")?,

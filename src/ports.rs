@@ -154,6 +154,8 @@ pub trait StateStore: Send + Sync {
 /// `system.view_refreshes` for one view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewState {
+    /// Tells a view from another one that was created later under the same name.
+    pub uuid: String,
     /// Whether a refresh is running now.
     pub running: bool,
     /// `Scheduled`, `Running`, `Disabled`, …
@@ -180,7 +182,8 @@ pub enum RefreshOutcome {
 pub trait Views: Send + Sync {
     /// The view's state; none when there is no refreshable view of that name.
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
-    /// Waits for the end of the running refresh.
+    /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
+    /// cancelled, too. The view's state after it tells (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;
 }
 

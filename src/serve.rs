@@ -15,7 +15,7 @@ use crate::domain::error::Error;
 use crate::http::handlers::App;
 use crate::http::server::Server;
 use crate::kinesis::AwsKinesis;
-use crate::limits::{RETRY_FIRST, RETRY_LONGEST, SHUTDOWN};
+use crate::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN};
 use crate::metrics::Metrics;
 use crate::pipe::members::Members;
 use crate::pipe::{Deps, Pipes};
@@ -83,8 +83,9 @@ pub async fn serve(config: Config) -> Result<(), String> {
         }
         beats.await;
     });
-    let budget = Budget::new(config.memory);
-    let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: budget.clone() };
+    let for_reads = config.memory / RECORDS_SHARE;
+    let budget = Budget::new(config.memory - for_reads);
+    let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: Budget::new(for_reads) };
     let deps = Deps {
         kinesis: kinesis.clone(),
         store,

@@ -11,6 +11,7 @@ use crate::sql::quote::{literal, qualified};
 
 #[derive(Deserialize)]
 struct Row {
+    uuid: String,
     status: String,
     exception: String,
     retry: u64,
@@ -21,20 +22,21 @@ impl Views for ClickHouse {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
         // The cast keeps `retry` a JSON number: 64-bit integers are quoted under some profiles.
         let sql = format!(
-            "SELECT status, exception, toUInt32(least(retry, 4294967295)) AS retry FROM system.view_refreshes \
+            "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry FROM system.view_refreshes \
              WHERE database = {} AND view = {}",
             literal(database),
             literal(view)
         );
         let rows: Vec<Row> = self.rows(&sql).await.map_err(|error| match error.kind() {
             Kind::Schema => Error::Unavailable(format!(
-                "ClickHouse at {} has no refreshable views that append ({}): use release 24.10 or later",
+                "ClickHouse at {} has no refreshable views that append ({}): use release 24.11 or later",
                 self.server(),
                 error.message
             )),
             _ => Error::Unavailable(self.explain(&error)),
         })?;
         Ok(rows.into_iter().next().map(|row| ViewState {
+            uuid: row.uuid,
             running: row.status == "Running",
             status: row.status,
             exception: row.exception,

@@ -31,7 +31,7 @@ impl RecordRef<'_> {
 /// Consecutive records of one shard, in columns. Grows by `push`, then is shared and only read.
 #[derive(Default)]
 pub struct Chunk {
-    text: Vec<u8>,
+    text: String,
     payload: Vec<u8>,
     rows: Vec<Row>,
     held: Option<Box<dyn Any + Send + Sync>>,
@@ -52,7 +52,7 @@ impl Chunk {
     pub fn with_capacity(rows: usize, payload_bytes: usize) -> Chunk {
         Chunk {
             // 56 digits of sequence number and a short key are usual.
-            text: Vec::with_capacity(rows * 72),
+            text: String::with_capacity(rows * 72),
             payload: Vec::with_capacity(payload_bytes),
             rows: Vec::with_capacity(rows),
             held: None,
@@ -67,9 +67,9 @@ impl Chunk {
         let (Ok(sequence_end), Ok(payload_end)) = (u32::try_from(sequence_end), u32::try_from(payload_end)) else {
             return false;
         };
-        self.text.extend_from_slice(record.key.as_bytes());
+        self.text.push_str(record.key);
         let key_end = self.text.len() as u32;
-        self.text.extend_from_slice(record.sequence_number.as_bytes());
+        self.text.push_str(record.sequence_number);
         self.payload.extend_from_slice(record.payload);
         self.rows.push(Row {
             key_end,
@@ -128,8 +128,8 @@ impl Chunk {
         let (key_end, sequence_end) = (row.key_end as usize, row.sequence_end as usize);
         RecordRef {
             // Both were pushed as whole strings, so the cuts are on character boundaries.
-            key: std::str::from_utf8(&self.text[text_start..key_end]).unwrap_or_default(),
-            sequence_number: std::str::from_utf8(&self.text[key_end..sequence_end]).unwrap_or_default(),
+            key: self.text.get(text_start..key_end).unwrap_or_default(),
+            sequence_number: self.text.get(key_end..sequence_end).unwrap_or_default(),
             timestamp_ms: row.timestamp_ms,
             sub_sequence: row.sub_sequence,
             payload: &self.payload[payload_start..row.payload_end as usize],

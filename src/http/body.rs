@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::limits::BODY_QUEUE;
+use crate::limits::{BODY_QUEUE, STALLED_READ};
+use crate::read::budget::Budget;
 
 /// The body of an answer.
 pub enum Answer {
@@ -53,13 +54,22 @@ pub struct Sender {
     pieces: mpsc::Sender<Result<Bytes, Broken>>,
     cut: Arc<Notify>,
     patience: Duration,
+    memory: Option<Budget>,
 }
+
+/// How often a sender that waits looks whether it is in somebody's way.
+const LOOK: Duration = Duration::from_millis(500);
 
 impl Sender {
     /// A body and its sender. `cut` ends the connection when the client takes no piece for `patience`.
     pub fn new(cut: Arc<Notify>, patience: Duration) -> (Sender, Answer) {
         let (pieces, receiver) = mpsc::channel(BODY_QUEUE);
-        (Sender { pieces, cut, patience }, Answer::Pieces(receiver))
+        (Sender { pieces, cut, patience, memory: None }, Answer::Pieces(receiver))
+    }
+
+    /// The answer holds some of this memory: when others wait for it, a client that takes nothing is cut off after [`STALLED_READ`].
+    pub fn yielding(self, memory: Budget) -> Sender {
+        Sender { memory: Some(memory), ..self }
     }
 
     /// Queues a piece. False: the client is gone, or was cut off for being slow.
@@ -67,11 +77,17 @@ impl Sender {
         if piece.is_empty() {
             return !self.pieces.is_closed();
         }
-        match timeout(self.patience, self.pieces.send(Ok(piece))).await {
-            Ok(sent) => sent.is_ok(),
-            Err(_) => {
+        let began = Instant::now();
+        let mut sending = std::pin::pin!(self.pieces.send(Ok(piece)));
+        loop {
+            if let Ok(sent) = timeout(LOOK, &mut sending).await {
+                return sent.is_ok();
+            }
+            let in_the_way = self.memory.as_ref().is_some_and(Budget::is_awaited_by_others);
+            let patience = if in_the_way { self.patience.min(STALLED_READ) } else { self.patience };
+            if began.elapsed() >= patience {
                 self.cut.notify_one();
-                false
+                return false;
             }
         }
     }

@@ -132,14 +132,17 @@ impl App {
     async fn records(self: &Arc<Self>, request: RecordsRequest, cut: Arc<Notify>) -> Result<Reply, Error> {
         let RecordsRequest { stream, from, to, shard, slice, limit, format } = request;
         let range = Range { stream: stream.clone(), from, to, shard, slice };
-        let shards = self.reading.shards(&range).await?;
+        let reading = Reading { budget: self.reading.budget.for_another(), ..self.reading.clone() };
+        let memory = reading.budget.clone();
+        let shards = reading.shards(&range).await?;
         let columns = Columns { batch: None, stream, shards: shards.clone() };
         let encoder = Encoder::new(format, &columns)?;
         let (found, mut receiver) = mpsc::channel(BODY_QUEUE);
-        tokio::spawn(self.reading.clone().run(range, shards, found));
+        tokio::spawn(reading.run(range, shards, found));
         // An error before the first record still has a status of its own.
         let first = receiver.recv().await.transpose()?;
         let (sender, body) = Sender::new(cut, WRITE_TIMEOUT);
+        let sender = sender.yielding(memory);
         tokio::spawn(async move {
             let mut left = limit.unwrap_or(usize::MAX);
             if let Err(error) = send_found(encoder, first, &mut receiver, &mut left, &sender).await {
@@ -243,14 +246,20 @@ impl App {
 
     fn metrics_text(&self) -> Result<Reply, Error> {
         let (metrics, deps) = (&self.metrics, self.pipes.deps());
-        metrics.memory_used.set(deps.budget.used() as i64);
-        metrics.memory_limit.set(deps.budget.limit() as i64);
+        let reads = &self.reading.budget;
+        metrics.memory_used.set((deps.budget.used() + reads.used()) as i64);
+        metrics.memory_limit.set((deps.budget.limit() + reads.limit()) as i64);
         metrics.lag.reset();
         metrics.buffered_rows.reset();
         metrics.leases.reset();
+        metrics.failed_attempts.reset();
+        metrics.gaps.reset();
         for (pipe, snapshot) in self.pipes.snapshots() {
             let held = snapshot.leases.iter().filter(|l| l.owner == deps.worker_id).count();
             metrics.leases.with_label_values(&[pipe.as_str()]).set(held as f64);
+            metrics.failed_attempts.with_label_values(&[pipe.as_str()]).set(f64::from(snapshot.failed_attempts));
+            let gaps = snapshot.leases.iter().filter(|l| snapshot.state(l) == ShardState::Gap).count();
+            metrics.gaps.with_label_values(&[pipe.as_str()]).set(gaps as f64);
             for buffer in &snapshot.buffers {
                 let labels = [pipe.as_str(), buffer.shard_id.as_str()];
                 metrics.buffered_rows.with_label_values(&labels).set(buffer.rows() as f64);

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{error, info, warn};
 
@@ -23,7 +22,7 @@ use crate::domain::sequence::Checkpoint;
 use crate::limits::{
     MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE, SHUTDOWN,
 };
-use crate::ports::RefreshOutcome;
+use crate::ports::{RefreshOutcome, ViewState};
 
 /// An answer of `SYSTEM WAIT VIEW`.
 struct Confirmation {
@@ -101,6 +100,9 @@ impl Actor {
                 Event::Stop => break,
             };
             if let Err(fatal) = self.handle(command).await {
+                if *self.stop.borrow() {
+                    break;
+                }
                 self.note_error(&fatal);
                 match fatal {
                     Error::Fenced(_) => break,
@@ -152,10 +154,10 @@ impl Actor {
         options: &PullOptions,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<Served, Error> {
-        if let Confirm::View { database, view } = &options.confirm {
-            let failed = self.deps.check_view(&self.pipe, database, view).await?;
+        let mut state = self.view_state(options).await?;
+        if let Some(state) = &state {
             // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
-            self.await_settlement(if failed { Duration::ZERO } else { SETTLE_GRACE }).await;
+            self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
         self.start(&options.start).await?;
         self.finish_commit().await?;
@@ -177,12 +179,18 @@ impl Actor {
                 return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default() });
             }
             // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
-            if let Confirm::View { database, view } = &options.confirm {
-                self.deps.check_view(&self.pipe, database, view).await?;
-            }
+            state = self.view_state(options).await?;
             self.work()?.freeze(limits, &options.shape);
         }
-        self.serve(options).await
+        self.serve(options, state).await
+    }
+
+    /// The state of the view that pulls, which must be refreshing; none where the reader acknowledges by itself.
+    async fn view_state(&self, options: &PullOptions) -> Result<Option<ViewState>, Error> {
+        match &options.confirm {
+            Confirm::View { database, view } => self.deps.running_view(&self.pipe, database, view).await.map(Some),
+            Confirm::Explicit => Ok(None),
+        }
     }
 
     async fn start(&mut self, start: &Checkpoint) -> Result<(), Error> {
@@ -258,7 +266,7 @@ impl Actor {
     }
 
     /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it out.
-    async fn serve(&mut self, options: &PullOptions) -> Result<Served, Error> {
+    async fn serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
         let delivered = Arc::new(AtomicBool::new(false));
         let pipe = self.pipe.clone();
         let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
@@ -274,10 +282,16 @@ impl Actor {
         open.latest = delivered.clone();
         let (batch, again) = (open.batch.clone(), open.offered);
         // Issued before the offer is written, so that it is registered long before the refresh can end.
-        let wait = match &options.confirm {
-            Confirm::View { database, view } if open.waits < MAX_OUTSTANDING_WAITS => {
+        let wait = match (&options.confirm, state) {
+            (Confirm::View { database, view }, Some(state)) if open.waits < MAX_OUTSTANDING_WAITS => {
                 open.waits += 1;
-                Some(self.spawn_wait(&batch.id, delivered.clone(), database.clone(), view.clone()))
+                let (deps, answers, delivered) = (self.deps.clone(), self.confirmations.0.clone(), delivered.clone());
+                let (database, view, batch) = (database.clone(), view.clone(), batch.id.clone());
+                let task = tokio::spawn(async move {
+                    let outcome = deps.refresh_end(&database, &view, &state.uuid).await;
+                    let _ = answers.send(Confirmation { batch, delivered, outcome }).await;
+                });
+                Some(task.abort_handle())
             }
             _ => None,
         };
@@ -293,15 +307,6 @@ impl Actor {
         self.deps.metrics.batch(&self.pipe, if again { "replayed" } else { "served" });
         self.publish();
         Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered })
-    }
-
-    fn spawn_wait(&self, batch: &str, delivered: Arc<AtomicBool>, database: String, view: String) -> AbortHandle {
-        let (views, answers, batch) = (self.deps.views.clone(), self.confirmations.0.clone(), batch.to_string());
-        let task = tokio::spawn(async move {
-            let outcome = views.wait(&database, &view).await;
-            let _ = answers.send(Confirmation { batch, delivered, outcome }).await;
-        });
-        task.abort_handle()
     }
 
     /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh has ended, so the answer is near; while in

@@ -17,7 +17,7 @@ use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
 use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
 use crate::metrics::Metrics;
-use crate::ports::{Clock, KinesisApi, StateError, StateStore, Versioned, Views};
+use crate::ports::{Clock, KinesisApi, RefreshOutcome, StateError, StateStore, Versioned, ViewState, Views};
 use crate::read::budget::Budget;
 
 /// What pipes need of the world. Cheap to clone.
@@ -60,11 +60,10 @@ impl Deps {
         }
     }
 
-    /// Makes sure that a pull comes from a running refresh of its view, whose end can be waited for (**only-a-refresh-confirms**). True when the
-    /// view's last attempt failed.
-    pub async fn check_view(&self, pipe: &str, database: &str, view: &str) -> Result<bool, Error> {
+    /// Makes sure that a pull comes from a running refresh of its view, whose end can be waited for (**only-a-refresh-confirms**).
+    pub async fn running_view(&self, pipe: &str, database: &str, view: &str) -> Result<ViewState, Error> {
         match self.views.view(database, view).await? {
-            Some(state) if state.running => Ok(state.retry > 0),
+            Some(state) if state.running => Ok(state),
             Some(state) => Err(Error::BadRequest(format!(
                 "view '{database}.{view}' is not refreshing now (status {}), so this pull of pipe '{pipe}' does not come from it: name the view that \
                  pulls in view=, and read by hand from /v1/streams/…/records or with ack=explicit",
@@ -74,6 +73,26 @@ impl Deps {
                 "there is no refreshable view '{database}.{view}': view= must name the refreshable materialized view that pulls pipe '{pipe}' (when \
                  this comes from its CREATE, give url() the structure as its third argument)"
             ))),
+        }
+    }
+
+    /// How the running refresh of the view `uuid` ends.
+    ///
+    /// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh. The view's exception tells that, and it
+    /// stays until a later refresh succeeds, which cannot happen before this answer is known: that refresh pulls here and is given the same batch.
+    pub async fn refresh_end(&self, database: &str, view: &str, uuid: &str) -> RefreshOutcome {
+        let outcome = self.views.wait(database, view).await;
+        if outcome != RefreshOutcome::Succeeded {
+            return outcome;
+        }
+        match self.views.view(database, view).await {
+            Ok(Some(state)) if state.uuid != uuid => {
+                RefreshOutcome::Unknown(format!("the view '{database}.{view}' was replaced meanwhile"))
+            }
+            Ok(Some(state)) if !state.exception.is_empty() => RefreshOutcome::Failed(state.exception),
+            Ok(Some(_)) => RefreshOutcome::Succeeded,
+            Ok(None) => RefreshOutcome::Unknown(format!("the view '{database}.{view}' is gone")),
+            Err(error) => RefreshOutcome::Unknown(error.to_string()),
         }
     }
 }

@@ -251,47 +251,67 @@ impl Work {
 
     /// Writes the offer into all lease rows of the open batch, unless they hold it.
     pub async fn offer(&mut self) -> Result<(), Error> {
-        let now = self.deps.clock.now_ms();
         // After an answer that got lost the rows may hold the offer already.
         self.leases.reload_if_in_doubt().await?;
-        let Some(open) = self.open.as_mut().filter(|o| !o.offered) else { return Ok(()) };
-        let shards = open.batch.ranges.len() as u32;
-        let mut changes = Vec::with_capacity(open.batch.ranges.len());
-        let (mut moved, mut reshaped) = (open.before.len() < open.batch.ranges.len(), None);
-        for (range, (id, before)) in open.batch.ranges.iter().zip(&open.before) {
-            match self.leases.get(id) {
-                Some(lease) if !moved && lease.checkpoint == *before => match &lease.offer {
-                    // Written by an attempt whose answer got lost; its shape stands.
-                    Some(offer) if offer.batch == open.batch.id => {
-                        reshaped = (offer.shape != open.shape).then(|| offer.shape.clone())
-                    }
-                    Some(_) => moved = true,
-                    None => {
-                        let offer = range.offer(&open.batch.id, &open.shape, shards)?;
-                        changes.push(lease.offer(&self.leases.holder(id), offer, now)?);
-                    }
-                },
-                _ => moved = true,
+        let Some(open) = self.open.as_ref().filter(|o| !o.offered) else { return Ok(()) };
+        let written = match self.offers(open) {
+            Ok(Some(changes)) => self.leases.write(changes).await?,
+            Ok(None) => Written::Changed,
+            Err(broken @ Error::Internal(_)) => {
+                // Whatever it was, it must not stand in the way for ever.
+                self.forget_open();
+                return Err(broken);
             }
-        }
-        if moved || self.leases.write(changes).await? == Written::Changed {
-            // Not a byte of it was served: forget it and read on from where the rows say.
-            self.open = None;
-            self.restart_readers();
+            Err(other) => return Err(other),
+        };
+        if written == Written::Changed {
+            self.forget_open();
             return Err(Error::Unavailable(format!(
                 "the positions of pipe '{}' were changed; reading goes on from there",
                 self.pipe
             )));
         }
+        let Some(open) = &mut self.open else { return Ok(()) };
         open.offered = true;
-        if let Some(shape) = reshaped {
-            open.shape = shape;
-            return Err(Error::Unavailable(format!(
-                "batch {} of pipe '{}' was offered as {} a moment ago; trying again",
-                open.batch.id, self.pipe, open.shape
-            )));
+        // An attempt whose answer got lost may have written another shape, and that one stands.
+        let first = open.before.first().and_then(|(id, _)| self.leases.get(id)).and_then(|l| l.offer.as_ref());
+        match first.filter(|offer| offer.shape != open.shape) {
+            None => Ok(()),
+            Some(offer) => {
+                open.shape.clone_from(&offer.shape);
+                Err(Error::Unavailable(format!(
+                    "batch {} of pipe '{}' was offered as {} a moment ago; trying again",
+                    open.batch.id, self.pipe, open.shape
+                )))
+            }
         }
-        Ok(())
+    }
+
+    /// The lease rows that offer the batch, where they do not yet; none when positions were changed since it was frozen.
+    fn offers(&self, open: &Open) -> Result<Option<Vec<Lease>>, Error> {
+        let (now, shards) = (self.deps.clock.now_ms(), open.batch.ranges.len());
+        let mut changes = Vec::with_capacity(shards);
+        for range in &open.batch.ranges {
+            let id = &range.shard_id;
+            // Both are ordered by shard id.
+            let Ok(at) = open.before.binary_search_by(|(shard, _)| shard.cmp(id)) else { return Ok(None) };
+            let lease = self.leases.get(id).filter(|l| l.checkpoint == open.before[at].1);
+            match lease.map(|l| (l, &l.offer)) {
+                Some((_, Some(offer))) if offer.batch == open.batch.id => {}
+                Some((lease, None)) => {
+                    let offer = range.offer(&open.batch.id, &open.shape, shards as u32)?;
+                    changes.push(lease.offer(&self.leases.holder(id), offer, now)?);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(changes))
+    }
+
+    /// Forgets a batch of which not a byte was served, and reads on from where the rows say.
+    fn forget_open(&mut self) {
+        self.open = None;
+        self.restart_readers();
     }
 
     /// Moves the checkpoints of all shards of the confirmed batch in one write (**commit-equals-offer**), and closes it. A shard that a person

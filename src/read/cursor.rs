@@ -7,7 +7,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::error::Error;
 use crate::domain::record::sequence_of;
-use crate::limits::{CURSOR_PATIENCE, GET_RECORDS_MAX_RECORDS, GET_RECORDS_TARGET_BYTES, RETRY_FIRST, RETRY_LONGEST};
+use crate::limits::{
+    CURSOR_PATIENCE, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, GET_RECORDS_TARGET_BYTES, RETRY_FIRST,
+    RETRY_LONGEST,
+};
 use crate::ports::{IteratorStart, KinesisApi, KinesisError, Page};
 
 /// Goes through a shard: keeps iterator and position, so that an expired or failed iterator loses nothing.
@@ -19,12 +22,22 @@ pub struct Cursor {
     iterator: Option<String>,
     /// Bytes a record, from the last answer that had any; 0 before.
     average: usize,
+    /// Nothing is known yet: there may be a long past of large records.
+    first: bool,
 }
 
 impl Cursor {
     /// A cursor before the records that `position` names.
     pub fn new(kinesis: Arc<dyn KinesisApi>, stream: &str, shard_id: &str, position: IteratorStart) -> Cursor {
-        Cursor { kinesis, stream: stream.into(), shard_id: shard_id.into(), position, iterator: None, average: 0 }
+        Cursor {
+            kinesis,
+            stream: stream.into(),
+            shard_id: shard_id.into(),
+            position,
+            iterator: None,
+            average: 0,
+            first: true,
+        }
     }
 
     /// Records to ask for, so that the answer is about [`GET_RECORDS_TARGET_BYTES`].
@@ -38,24 +51,37 @@ impl Cursor {
 
     /// Bytes of memory that asking for `limit` records needs for a moment: the reply and its decoded form.
     pub fn expected_memory(&self, limit: usize) -> usize {
-        const FIRST_GUESS: usize = 1_024;
-        2 * limit * if self.average == 0 { FIRST_GUESS } else { self.average }
+        // At the tip of a shard an answer holds what came since the last one.
+        const GUESS_AT_THE_TIP: usize = 1_024;
+        match self.average {
+            0 if self.first => GET_RECORDS_MAX_BYTES,
+            0 => 2 * limit * GUESS_AT_THE_TIP,
+            average => 2 * limit * average,
+        }
     }
 
     /// One call of GetRecords (and of GetShardIterator before it, if there is no iterator). After an error the next call goes on from
     /// the same position.
     pub async fn page(&mut self, limit: usize) -> Result<Page, KinesisError> {
-        // An iterator that meets an error is not used again: a fresh one for the same position cannot be wrong.
+        // An iterator that meets an error is not used again: a fresh one for the same position cannot be wrong. Throttling says nothing against
+        // it, and a fresh one would cost a call more.
         let iterator = match self.iterator.take() {
             Some(iterator) => iterator,
             None => self.kinesis.iterator(&self.stream, &self.shard_id, &self.position).await?,
         };
-        let page = self.kinesis.records(&self.stream, &self.shard_id, &iterator, limit).await?;
+        let page = match self.kinesis.records(&self.stream, &self.shard_id, &iterator, limit).await {
+            Err(throttled @ KinesisError::Throttled(_)) => {
+                self.iterator = Some(iterator);
+                return Err(throttled);
+            }
+            answered => answered?,
+        };
         if let Some(last) = page.records.last() {
             self.position = IteratorStart::After(sequence_of(last).map_err(KinesisError::Other)?);
             self.average = (page.records.memory() / page.records.len()).max(1);
         }
         self.iterator = page.next.clone();
+        self.first = false;
         Ok(page)
     }
 

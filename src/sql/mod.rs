@@ -10,6 +10,9 @@ const STATE: &str = include_str!("../../sql/setup/01_state.sql");
 const COLLECTION: &str = include_str!("../../sql/setup/02_collection.sql");
 const VIEWS: &str = include_str!("../../sql/setup/03_views.sql");
 
+/// What names the state tables in the files.
+const STATE_TABLES: [&str; 2] = ["{database}.leases", "{database}.workers"];
+
 /// Kept as they are in a Keeper path; everything else but letters and digits is percent-encoded.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
@@ -22,18 +25,26 @@ pub struct SetupParams<'a> {
     pub bridge_url: &'a str,
     /// The bearer token, when the bridge wants one. It becomes part of the text.
     pub token: Option<&'a str>,
+    /// Whether the state is in KeeperMap tables. If not, neither they nor the view over them are created.
+    pub state_tables: bool,
 }
 
 /// Everything that `sql setup` prints: database, state tables, named collection and views, for `clickhouse-client`.
 pub fn setup(params: &SetupParams<'_>) -> String {
     let files = [STATE, COLLECTION, VIEWS];
     let values = values(params);
-    files.into_iter().flat_map(statements).map(|statement| render(statement, &values) + ";\n\n").collect()
+    let wanted = |statement: &&str| params.state_tables || !STATE_TABLES.iter().any(|table| statement.contains(table));
+    files
+        .into_iter()
+        .flat_map(statements)
+        .filter(wanted)
+        .map(|statement| render(statement, &values) + ";\n\n")
+        .collect()
 }
 
 /// The statements that create database and state tables.
 pub fn state(database: &str) -> Vec<String> {
-    let values = values(&SetupParams { database, bridge_url: "", token: None });
+    let values = values(&SetupParams { database, bridge_url: "", token: None, state_tables: true });
     statements(STATE).map(|statement| render(statement, &values)).collect()
 }
 
@@ -88,7 +99,12 @@ mod tests {
 
     #[test]
     fn every_placeholder_is_filled() {
-        let params = SetupParams { database: "kinesis", bridge_url: "http://localhost:9020/", token: Some("it's") };
+        let params = SetupParams {
+            database: "kinesis",
+            bridge_url: "http://localhost:9020/",
+            token: Some("it's"),
+            state_tables: true,
+        };
         let sql = setup(&params);
         for placeholder in ["{database}", "{leases_path}", "{workers_path}", "{bridge}", "{token}"] {
             assert!(!sql.contains(placeholder), "{placeholder}");
@@ -100,7 +116,12 @@ mod tests {
 
     #[test]
     fn without_a_token_there_is_no_header() {
-        let sql = setup(&SetupParams { database: "kinesis", bridge_url: "http://localhost:9020", token: None });
+        let sql = setup(&SetupParams {
+            database: "kinesis",
+            bridge_url: "http://localhost:9020",
+            token: None,
+            state_tables: true,
+        });
         assert!(!sql.contains("Authorization"), "{sql}");
     }
 
@@ -117,5 +138,14 @@ mod tests {
         let odd = state("a;\n`b`/../c");
         assert_eq!(odd.len(), state("kinesis").len());
         assert!(odd[1].contains("'/a%3B%0A%60b%60%2F%2E%2E%2Fc/leases'"), "{}", odd[1]);
+    }
+
+    #[test]
+    fn without_state_tables_nothing_names_them() {
+        let params =
+            SetupParams { database: "kinesis", bridge_url: "http://localhost:9020", token: None, state_tables: false };
+        let sql = setup(&params);
+        assert!(!sql.contains("KeeperMap(") && !sql.contains("leases"), "{sql}");
+        assert!(sql.contains("CREATE DATABASE") && sql.contains("kinesis`.pipes"), "{sql}");
     }
 }

@@ -57,18 +57,18 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     step("starting ZooKeeper, ClickHouse and the Kinesis emulator");
     let stack = LocalStack::start()?;
     let wanted = |part| args.only.contains(&part);
-    let throughput =
-        wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
+    let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
     // The emulator's records stay in its memory, so each run has a stream of its own.
-    let mut latencies = Vec::new();
+    let (mut latencies, mut latency_floor) = (Vec::new(), Vec::new());
     if wanted(Part::Latency) {
+        latency_floor = latency::floor(args, &stack)?;
         for poll_ms in [200, 20] {
             latencies.push(latency::run(args, &runtime, &stack, poll_ms)?);
         }
     }
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
     let version = stack.clickhouse.query("SELECT version()")?;
-    report::print(version.trim(), throughput.as_ref(), &latencies, memory.as_ref());
+    report::print(version.trim(), throughput.as_ref(), &latencies, &latency_floor, memory.as_ref());
     Ok(0)
 }
 

@@ -1,11 +1,16 @@
 //! Tests on real components: ClickHouse, ZooKeeper and a Kinesis server, over the network.
 
 mod common;
+mod demo;
 mod drill;
 mod errors;
+mod hostile;
 mod lossy;
 mod peer;
+mod protocol;
 mod proxy;
+mod read;
+mod readme;
 mod real;
 mod records;
 mod sql;

@@ -43,8 +43,6 @@ pub struct Call<'a> {
     pub operation: &'a str,
     /// From 1: the how manyth of this operation it is.
     pub number: usize,
-    /// The request's body.
-    pub body: &'a [u8],
 }
 
 type Script = Box<dyn FnMut(&Call<'_>) -> Fault + Send>;
@@ -123,7 +121,7 @@ impl State {
             *number += 1;
             *number
         };
-        let fault = self.script.lock().expect("the script")(&Call { operation, number, body: &body });
+        let fault = self.script.lock().expect("the script")(&Call { operation, number });
         if !matches!(fault, Fault::None) {
             *self.faults.lock().expect("faults") += 1;
         }

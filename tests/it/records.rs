@@ -4,7 +4,7 @@ mod formats;
 mod large;
 mod meta;
 mod ranges;
-mod reshard;
+pub mod reshard;
 
 use stack::Bridge;
 

@@ -48,7 +48,7 @@ async fn the_printed_setup_makes_every_name_and_the_examples_run() {
     let own = Real::start();
     let peer = Peer::start().await;
     for (database, token) in [("it's `a` db", None), ("kinesis", Some("it's \\ a secret"))] {
-        let script = setup(&SetupParams { database, bridge_url: &peer.url(), token });
+        let script = setup(&SetupParams { database, bridge_url: &peer.url(), token, state_tables: true });
         for again in [false, true] {
             own.clickhouse.run_script(&script).unwrap_or_else(|error| panic!("{database}, again {again}: {error}"));
         }

@@ -120,6 +120,11 @@ pub fn get(bridge: &Bridge, path: &str) -> Answer {
     answered(agent().get(format!("{}{path}", bridge.url())).call())
 }
 
+/// GET with a header `Range`.
+pub fn get_range(bridge: &Bridge, path: &str, range: &str) -> Answer {
+    answered(agent().get(format!("{}{path}", bridge.url())).header("Range", range).call())
+}
+
 /// HEAD.
 pub fn head(bridge: &Bridge, path: &str) -> Answer {
     answered(agent().head(format!("{}{path}", bridge.url())).call())
@@ -144,9 +149,8 @@ fn answered(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> An
 
 /// The value of a metric, its labels included in the name as Prometheus prints them; none while it has never been set.
 pub fn metric(bridge: &Bridge, name: &str) -> Option<f64> {
-    let text = get(bridge, "/metrics").text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    value
+    let metrics = get(bridge, "/metrics").text();
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Waits until `look` finds something.

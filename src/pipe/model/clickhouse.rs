@@ -27,8 +27,12 @@ struct View {
     exception: String,
     /// Grows with every start of the server.
     start: u64,
+    /// Another one for each CREATE.
+    uuid: u64,
     waits: usize,
     gone: bool,
+    /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
+    cancelled: bool,
 }
 
 impl FakeServer {
@@ -50,16 +54,23 @@ impl FakeServer {
     pub fn end(&self, result: Result<(), String>) {
         let mut view = self.now();
         view.running = false;
+        view.cancelled = false;
         view.retry = if result.is_ok() { 0 } else { view.retry + 1 };
         view.exception = result.err().unwrap_or_default();
         drop(view);
         self.ended.notify_waiters();
     }
 
+    /// It is cancelled, by SYSTEM STOP VIEW for one.
+    pub fn cancel(&self) {
+        self.end(Err("Query was cancelled or a client has unexpectedly dropped the connection".into()));
+        self.now().cancelled = true;
+    }
+
     /// The server dies and forgets how its refreshes ended.
     pub fn crash(&self) {
         let mut view = self.now();
-        *view = View { down: true, start: view.start + 1, waits: view.waits, ..View::default() };
+        *view = View { down: true, start: view.start + 1, waits: view.waits, uuid: view.uuid, ..View::default() };
         drop(view);
         self.ended.notify_waiters();
     }
@@ -69,9 +80,12 @@ impl FakeServer {
         self.now().down = false;
     }
 
-    /// The view is dropped.
-    pub fn drop_view(&self) {
-        self.now().gone = true;
+    /// The view is dropped, and with `again` created under the same name.
+    pub fn drop_view(&self, again: bool) {
+        let mut view = self.now();
+        *view = View { gone: !again, uuid: view.uuid + 1, waits: view.waits, start: view.start, ..View::default() };
+        drop(view);
+        self.ended.notify_waiters();
     }
 
     /// How many WAIT VIEW statements have been received.
@@ -94,6 +108,7 @@ impl Views for FakeServer {
             return Err(Error::Unavailable("ClickHouse does not answer".into()));
         }
         Ok((!view.gone).then(|| ViewState {
+            uuid: format!("{:?}", view.uuid),
             running: view.running,
             status: if view.running { "Running".into() } else { "Scheduled".into() },
             exception: view.exception.clone(),
@@ -120,10 +135,12 @@ impl Views for FakeServer {
                 sleep(Duration::from_millis(self.dice.below(3_000))).await;
             }
         }
-        let outcome = match self.now().exception.as_str() {
-            _ if self.dice.trouble(10) => RefreshOutcome::Unknown("the answer got lost".into()),
-            "" => RefreshOutcome::Succeeded,
-            exception => RefreshOutcome::Failed(exception.into()),
+        let lost = self.dice.trouble(10);
+        let view = self.now();
+        let outcome = match view.exception.as_str() {
+            _ if lost => RefreshOutcome::Unknown("the answer got lost".into()),
+            exception if !exception.is_empty() && !view.cancelled => RefreshOutcome::Failed(exception.into()),
+            _ => RefreshOutcome::Succeeded,
         };
         tracing::debug!("WAIT VIEW answers {outcome:?}");
         outcome

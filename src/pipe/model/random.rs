@@ -123,7 +123,7 @@ async fn cycle(world: &World, process: &Process, server: &FakeServer, options: &
         let what = dice.below(3);
         tracing::debug!("the pull is given up: {}", ["cancelled", "server crash", "bridge crash"][what as usize]);
         match what {
-            0 => server.end(Err("cancelled".into())),
+            0 => server.cancel(),
             1 => server.crash(),
             _ => {
                 server.end(Err("the connection broke".into()));
@@ -173,6 +173,8 @@ fn ending(dice: &Dice) -> Ending {
         Ending::FailedBefore,
         Ending::FailedAfter,
         Ending::FailedAfter,
+        Ending::Cancelled,
+        Ending::Replaced,
         Ending::ServerCrash { inserted: false },
         Ending::ServerCrash { inserted: true },
         Ending::BridgeCrash,

@@ -66,6 +66,10 @@ pub enum Ending {
     Unread,
     /// It reads all and fails before it inserts.
     FailedBefore,
+    /// It reads all and is cancelled before it inserts.
+    Cancelled,
+    /// The view is replaced by another one of the same name, after all was read and before the insert.
+    Replaced,
     /// It inserts and fails all the same.
     FailedAfter,
     /// ClickHouse dies, before or after the insert.
@@ -182,6 +186,8 @@ impl World {
             Ending::Unread | Ending::FailedBefore | Ending::FailedAfter | Ending::BridgeCrash => {
                 server.end(Err(format!("{ending:?}")));
             }
+            Ending::Cancelled => server.cancel(),
+            Ending::Replaced => server.drop_view(true),
             Ending::ServerCrash { .. } => server.crash(),
         }
         Ok(Some(batch.id.clone()))
@@ -202,6 +208,11 @@ impl World {
         let row = self.leases().await.into_iter().find(|r| r.value.shard_id == shard_id);
         let Some(mut row) = row else { return };
         change(&mut row.value);
+        tracing::debug!(
+            "a person writes {shard_id}: at {}, {:?}",
+            row.value.checkpoint,
+            row.value.offer.as_ref().map(|o| &o.batch)
+        );
         self.rows.update(&[row]).await.unwrap();
     }
 

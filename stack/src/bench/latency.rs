@@ -1,27 +1,29 @@
-//! From the put of a record to the query that sees it.
+//! From the put of a record to the query that sees it; beside it, the same rows by INSERT, without Kinesis and without a bridge.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use stack::load::{create_stream, order, order_id};
-use stack::{Bridge, LocalStack, kinesis_client};
+use stack::{LocalStack, kinesis_client};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::BenchArgs;
-use super::measure::{Cpu, percentile};
+use super::measure::Cpu;
 use super::sql::Job;
 
 const SHARDS: i32 = 4;
 /// One PutRecords call of [`RECORDS_PER_TICK`] each: 1,000 records a second.
 const TICK: Duration = Duration::from_millis(10);
 const RECORDS_PER_TICK: u64 = 10;
+/// Ticks in one INSERT of the floor: 50 ms, as the pipe's `linger_ms`.
+const TICKS_PER_INSERT: u64 = 5;
 /// Between two looks of the observer.
 const LOOK: Duration = Duration::from_millis(5);
 /// Put before the clock counts: the pipe has started by then.
@@ -62,8 +64,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, poll_ms: u64
     let parameters = format!("&linger_ms=50&poll_ms={poll_ms}");
     stack.clickhouse.query(&job.create_view(&bridge.url(), &stream, &parameters)?)?;
 
-    let warm_up = WARM_UP.as_millis() as u64;
-    let total = (warm_up + args.latency_seconds * 1_000) / TICK.as_millis() as u64 * RECORDS_PER_TICK;
+    let (skipped, total) = (ticks(WARM_UP) * RECORDS_PER_TICK, total(args));
     let stop = Arc::new(AtomicBool::new(false));
     let writing = runtime.spawn(write(client, stream.clone(), total, stop.clone()));
     let cpu = Cpu::start(&[
@@ -73,7 +74,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, poll_ms: u64
         ("ZooKeeper", &stack.zookeeper),
     ]);
     let began = Instant::now();
-    let seen = observe(stack, &bridge, &job.table, total);
+    let seen = observe(stack, &job.table, total).map_err(|error| format!("{error}{}", bridge.log_tail()));
     stop.store(seen.is_err(), Ordering::Relaxed);
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu.used());
     let puts = runtime.block_on(writing).map_err(|error| format!("the writer failed: {error}"))??;
@@ -83,12 +84,6 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, poll_ms: u64
     bridge.stop()?;
     stack.clickhouse.run_script(&job.drop())?;
 
-    let skipped = warm_up / TICK.as_millis() as u64 * RECORDS_PER_TICK;
-    let ms = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1_000.0;
-    let sorted = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values
-    };
     let measured = puts.iter().filter(|put| put.first >= skipped);
     let acknowledged = measured.clone().map(|put| ms(put.sent, put.acknowledged)).collect();
     let of_put = |put: &Put| {
@@ -105,6 +100,57 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, poll_ms: u64
         seconds,
         batches_per_second: batches as f64 / seconds,
     })
+}
+
+/// The floor: an INSERT every 50 ms of the rows of that time, seen by the same observer. Sorted ms.
+pub fn floor(args: &BenchArgs, stack: &LocalStack) -> Result<Vec<f64>, String> {
+    super::step("latency of an INSERT every 50 ms, without Kinesis and without a bridge");
+    let job = Job::into("latency_floor");
+    stack.clickhouse.query(&job.create_table()?)?;
+    let (skipped, total) = (ticks(WARM_UP) * RECORDS_PER_TICK, total(args));
+    let began = Instant::now();
+    // The time at which a row is due, not the time at which a late loop gets to it.
+    let due = |number: u64| began + TICK * (number / RECORDS_PER_TICK) as u32;
+    let seen = scope(|threads| {
+        let inserting = threads.spawn(|| insert(stack, &job, total, due));
+        let seen = observe(stack, &job.table, total);
+        match inserting.join() {
+            Ok(inserted) => inserted.and(seen),
+            Err(_) => Err("the inserting thread failed".to_owned()),
+        }
+    })?;
+    super::throughput::verify(stack, &job.table, total)?;
+    stack.clickhouse.run_script(&job.drop())?;
+    Ok(sorted((skipped..total).map(|number| ms(due(number), seen[number as usize])).collect()))
+}
+
+fn insert(stack: &LocalStack, job: &Job, total: u64, due: impl Fn(u64) -> Instant) -> Result<(), String> {
+    for first in (0..total).step_by((RECORDS_PER_TICK * TICKS_PER_INSERT) as usize) {
+        let numbers = first..total.min(first + RECORDS_PER_TICK * TICKS_PER_INSERT);
+        sleep(due(numbers.end).saturating_duration_since(Instant::now()));
+        let rows: Vec<String> =
+            numbers.map(|n| format!("('{}',{n},1.5,now64(3),'shard','{n}')", order_id(n))).collect();
+        stack.clickhouse.query(&format!("INSERT INTO {} VALUES {}", job.table, rows.join(",")))?;
+    }
+    Ok(())
+}
+
+fn ticks(time: Duration) -> u64 {
+    (time.as_millis() / TICK.as_millis()) as u64
+}
+
+/// Records of a run, those of the warm-up among them.
+fn total(args: &BenchArgs) -> u64 {
+    ticks(WARM_UP + Duration::from_secs(args.latency_seconds)) * RECORDS_PER_TICK
+}
+
+fn ms(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64() * 1_000.0
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 /// One PutRecords call.
@@ -152,7 +198,7 @@ async fn put(client: Client, stream: String, first: u64) -> Result<Put, String> 
 }
 
 /// When each record was first in a query's answer.
-fn observe(stack: &LocalStack, bridge: &Bridge, table: &str, total: u64) -> Result<Vec<Instant>, String> {
+fn observe(stack: &LocalStack, table: &str, total: u64) -> Result<Vec<Instant>, String> {
     let mut seen: Vec<Option<Instant>> = vec![None; total as usize];
     // All before it have been seen; `user_id` is the order's number, and leads the table's sorting key.
     let (mut next, mut moved) = (0, Instant::now());
@@ -172,15 +218,8 @@ fn observe(stack: &LocalStack, bridge: &Bridge, table: &str, total: u64) -> Resu
         if next > before {
             moved = now;
         } else if moved.elapsed() > PATIENCE {
-            return Err(format!("order {next} of {total} does not come into {table}.{}", bridge.log_tail()));
+            return Err(format!("order {next} of {total} does not come into {table}."));
         }
     }
     Ok(seen.into_iter().flatten().collect())
-}
-
-impl Latency {
-    /// The latency below which `share` of the records stayed.
-    pub fn at(&self, share: f64) -> f64 {
-        percentile(&self.seen, share)
-    }
 }

@@ -24,8 +24,9 @@ impl Job {
     /// Creates the view that pulls pipe `{table}` from the bridge at `bridge`. `parameters` go to the end of the URL.
     pub fn create_view(&self, bridge: &str, stream: &str, parameters: &str) -> Result<String, String> {
         let table = &self.table;
-        let url =
-            format!("{bridge}/v1/pipes/{table}/next?stream={stream}&view=default.{table}_pipe&format=ArrowStream{parameters}");
+        let url = format!(
+            "{bridge}/v1/pipes/{table}/next?stream={stream}&view=default.{table}_pipe&format=ArrowStream{parameters}"
+        );
         let view = replaced(parts()?.1, EXAMPLE_URL, &url)?;
         let view = replaced(&view, "VIEW orders_pipe ", &format!("VIEW {table}_pipe "))?;
         replaced(&view, "APPEND TO orders AS", &format!("APPEND TO {table} AS"))

@@ -17,7 +17,7 @@ pub const STREAM: &str = "orders";
 /// Without AWS's pacing, which would be all that is measured.
 const UNPACED: &str = "&poll_ms=5&linger_ms=200";
 const SHARDS: u64 = 4;
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(50);
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const RENDER_DEADLINE: Duration = Duration::from_secs(120);
 /// Longest time without a new row before the run counts as stuck.

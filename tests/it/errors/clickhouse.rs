@@ -34,8 +34,11 @@ fn users_without_password_or_rights_are_told() {
         ),
     ];
     for (user, password, sentence) in table {
-        let bridge =
-            bridge_in("err_user", &[("--clickhouse-user", user)], &[("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", password)]);
+        let bridge = bridge_in(
+            "err_user",
+            &[("--clickhouse-user", user), ("--log-level", "trace")],
+            &[("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", password)],
+        );
         create_pipe(&bridge, "err_user", "stream=err-user&view=default.err_user_view");
         assert_eq!(message(&refresh_exception("err_user_view")), sentence);
         drop_pipe("err_user");

@@ -107,6 +107,17 @@ fn metrics_tell_what_an_operator_needs(bridge: &Bridge) {
 }
 
 #[test]
+fn streams_of_many_pages_are_listed() {
+    for number in 0..25 {
+        create_stream(&format!("rec-listed-{number:02}"), 1);
+    }
+    let bridge = bridge("rec_listed", &[]);
+    let rows = get(&bridge, "/v1/streams").rows();
+    let listed = rows.iter().filter(|r| r["stream"].as_str().is_some_and(|s| s.starts_with("rec-listed-"))).count();
+    assert_eq!(listed, 25);
+}
+
+#[test]
 fn a_sample_is_the_newest_records() {
     create_stream("rec-sample", 2);
     put_numbered("rec-sample", "k", 500);

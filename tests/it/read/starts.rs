@@ -1,0 +1,121 @@
+//! Where a new pipe begins: `trim_horizon`, `latest`, a time; and that it stays so when the bridge dies before the first commit.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{acknowledge, assert_each_once, offered, pull_all};
+use crate::world::{bridge, create_pipe, create_stream, drop_pipe, get, put_numbered, sql, wait_until};
+
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis()
+}
+
+/// The emulator keeps arrival times in whole seconds, so what is to be told apart must lie in different ones.
+fn next_second() {
+    let second = now_ms() / 1_000;
+    wait_until("the next second", || now_ms() / 1_000 > second);
+}
+
+#[test]
+fn trim_horizon_is_the_default_and_means_everything() {
+    create_stream("read-horizon", 3);
+    put_numbered("read-horizon", "a", 50);
+    let bridge = bridge("read_horizon", &[]);
+    for (pipe, start) in
+        [("read_default", ""), ("read_horizon", "&start=trim_horizon"), ("read_upper", "&start=TRIM_HORIZON")]
+    {
+        let rows = pull_all(&bridge, pipe, &format!("stream=read-horizon{start}"), 50);
+        assert_each_once(&rows, &[("a", 50)]);
+    }
+}
+
+#[test]
+fn latest_begins_at_the_first_pull() {
+    create_stream("read-latest", 2);
+    put_numbered("read-latest", "before", 50);
+    next_second();
+    let bridge = bridge("read_latest", &[]);
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    let query = "stream=read-latest&start=latest";
+    assert_eq!(offered(&bridge, "read_latest", query), [""; 0]);
+    next_second();
+    put_numbered("read-latest", "after", 50);
+    let rows = pull_all(&bridge, "read_latest", query, 50);
+    assert_each_once(&rows, &[("after", 50)]);
+    // A start counts for the first pull only.
+    let rows = offered(&bridge, "read_latest", "stream=read-latest&start=trim_horizon");
+    assert_eq!(rows, [""; 0]);
+}
+
+#[test]
+fn latest_is_kept_when_the_bridge_dies_before_the_first_commit() {
+    create_stream("read-latest-kill", 2);
+    put_numbered("read-latest-kill", "before", 50);
+    next_second();
+    let bridge = bridge("read_latest_kill", &[]);
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    let query = "stream=read-latest-kill&start=latest";
+    assert_eq!(offered(&bridge, "read_latest_kill", query), [""; 0]);
+    bridge.kill();
+    next_second();
+    // Put while nobody reads.
+    put_numbered("read-latest-kill", "after", 50);
+    bridge.start_again().expect("a start");
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    wait_until("an offered batch", || !offered(&bridge, "read_latest_kill", query).is_empty());
+    // Once more, now with a batch that was served and not acknowledged.
+    let open = offered(&bridge, "read_latest_kill", query);
+    bridge.restart().expect("a restart");
+    wait_until("the same batch", || {
+        let again = offered(&bridge, "read_latest_kill", query);
+        assert!(again.is_empty() || again == open, "{again:?}");
+        again == open
+    });
+    acknowledge(&bridge, "read_latest_kill", &open[0]);
+    let mut rows = open;
+    if rows.len() < 50 {
+        let rest = 50 - rows.len();
+        rows.extend(pull_all(&bridge, "read_latest_kill", query, rest));
+    }
+    assert_each_once(&rows, &[("after", 50)]);
+}
+
+#[test]
+fn latest_holds_for_a_view_too() {
+    create_stream("read-latest-view", 2);
+    put_numbered("read-latest-view", "before", 50);
+    next_second();
+    let bridge = bridge("read_latest_view", &[]);
+    create_pipe(
+        &bridge,
+        "read_latest_view",
+        "stream=read-latest-view&view=default.read_latest_view_view&start=latest&linger_ms=0",
+    );
+    wait_until("the leases", || {
+        sql("SELECT count() FROM system.tables WHERE database = 'read_latest_view' AND name = 'leases'") == "1\n"
+            && sql("SELECT count() FROM read_latest_view.leases") == "2\n"
+    });
+    next_second();
+    put_numbered("read-latest-view", "after", 50);
+    super::assert_table_has_each_once("read_latest_view", 50);
+    assert_eq!(sql("SELECT countIf(startsWith(_key, 'after')) FROM read_latest_view"), "50\n");
+    drop_pipe("read_latest_view");
+}
+
+#[test]
+fn a_time_is_a_start() {
+    create_stream("read-time", 2);
+    put_numbered("read-time", "before", 50);
+    next_second();
+    let ms = now_ms() / 1_000 * 1_000;
+    put_numbered("read-time", "after", 50);
+    let bridge = bridge("read_time", &[]);
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    let text = |format: &str| {
+        sql(&format!("SELECT formatDateTime(fromUnixTimestamp64Milli({ms}), '{format}', 'UTC')")).trim().to_owned()
+    };
+    let spellings = [ms.to_string(), text("%Y-%m-%dT%H:%i:%S.000Z"), text("%Y-%m-%d+%H:%i:%S")];
+    for (number, time) in spellings.iter().enumerate() {
+        let rows = pull_all(&bridge, &format!("read_time_{number}"), &format!("stream=read-time&start={time}"), 50);
+        assert_each_once(&rows, &[("after", 50)]);
+    }
+}

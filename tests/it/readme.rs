@@ -1,0 +1,308 @@
+//! The user documentation is true: its SQL runs, and what it names exists.
+
+mod markdown;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bridge::domain::error::Error;
+use bridge::http::request::parse;
+use bridge::pipe::status::ShardState;
+use stack::{Bridge, LocalStack};
+
+use crate::common::{bridge_binary, local_stack};
+use crate::world::{get, wait_until};
+use markdown::{Document, code_of, documents, statements};
+
+const RECORDS: u64 = 5_000;
+/// The bridge's default address, which the documentation names.
+const DOCUMENTED: &str = "http://localhost:9020";
+/// Blocks of SQL that cannot run here: a bucket, grants to a user of a file, a cluster.
+const NOT_RUN: usize = 3;
+
+/// A stack with the stream `orders` and the views of `sql setup`.
+fn world() -> (LocalStack, Bridge) {
+    let stack = local_stack();
+    let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = stack::kinesis_client(&stack.kinesis.endpoint()).await;
+        stack::load::create_stream(&client, "orders", 4).await.expect("a stream");
+        stack::load::put_orders(&client, "orders", 0, RECORDS).await.expect("records");
+    });
+    let setup = String::from_utf8(run(&["sql", "setup", "--listen", bridge.address()])).expect("text");
+    stack.clickhouse.run_script(&setup.replace("http://localhost:", "http://127.0.0.1:")).expect("the printed setup");
+    (stack, bridge)
+}
+
+/// What the program prints.
+fn run(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(bridge_binary()).args(arguments).output().expect("the program runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn document(path: &str) -> Document {
+    documents().into_iter().find(|document| document.path == path).expect(path)
+}
+
+fn checkout_file(path: &str) -> String {
+    fs::read_to_string(stack::checkout().join(path)).expect(path)
+}
+
+/// The parts of a text that begin with `prefix` and go on with letters, digits, `-` and `_`.
+fn words<'t>(text: &'t str, prefix: &'t str) -> impl Iterator<Item = &'t str> {
+    text.match_indices(prefix).map(move |(at, _)| {
+        let rest = &text[at..];
+        let end = rest[prefix.len()..].find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'));
+        &rest[..end.map_or(rest.len(), |end| end + prefix.len())]
+    })
+}
+
+#[test]
+fn every_sql_block_runs_and_every_select_has_rows() {
+    let (stack, bridge) = world();
+    let mut left_out = Vec::new();
+    for document in documents() {
+        for block in &document.blocks {
+            match &*block.info {
+                "sql" => statements(&block.text).iter().for_each(|sql| run_statement(&stack, &bridge, &block.at, sql)),
+                "sql norun" => left_out.push(block.at.clone()),
+                "sh" | "json" | "xml" | "yaml" => {}
+                other => panic!("{}: what is a block of '{other}'?", block.at),
+            }
+        }
+        if document.path == "README.md" {
+            let count = || stack.clickhouse.query("SELECT count() FROM orders").expect("a count");
+            wait_until("the README's pipe", || count() == format!("{RECORDS}\n"));
+        }
+    }
+    assert_eq!(left_out.len(), NOT_RUN, "{left_out:?}");
+
+    let holds = |sql: &str, expected: String| {
+        let ask = || stack.clickhouse.query(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));
+        wait_until(&format!("{expected:?} from {sql}"), || ask() == expected);
+    };
+    // After the seek back, too: every record is there.
+    holds("SELECT uniqExact(id) FROM orders", format!("{RECORDS}\n"));
+    holds("SELECT count(), uniqExact(_shard_id, _sequence_number) FROM orders_raw", format!("{RECORDS}\t{RECORDS}\n"));
+    holds("SELECT count(), uniqExact(status) FROM orders_by_status", format!("{RECORDS}\t4\n"));
+    holds("SELECT count(), uniqExact(id) FROM orders_history", format!("{RECORDS}\t{RECORDS}\n"));
+    holds("SELECT count() FROM kinesis.leases WHERE pipe = 'orders_by_hand' AND offered_batch = ''", "4\n".into());
+
+    metrics_are_documented(&bridge);
+    columns_of_pipes_are_documented(&stack);
+}
+
+/// Runs a statement as printed, but for the bridge's address; a SELECT until it has rows.
+fn run_statement(stack: &LocalStack, bridge: &Bridge, at: &str, sql: &str) {
+    let local = sql.replace(DOCUMENTED, &bridge.url());
+    let began = Instant::now();
+    loop {
+        let answer = stack.clickhouse.query(&local).unwrap_or_else(|error| panic!("{at}: {error}\n{sql}"));
+        if !answer.is_empty() || !sql.starts_with("SELECT") {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{at}: no rows\n{sql}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn metrics_are_documented(bridge: &Bridge) {
+    // A counter appears when it first counts: here a call that fails.
+    assert_eq!(get(bridge, "/v1/streams/absent/shards").status, 404);
+    let text = get(bridge, "/metrics").text();
+    let real: BTreeMap<&str, BTreeSet<&str>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, _)| {
+            let sample = text.lines().find_map(|line| line.strip_prefix(name).filter(|rest| !rest.starts_with('_')));
+            let labels =
+                sample.and_then(|rest| rest.strip_prefix('{')?.split_once('}')).map_or("", |(labels, _)| labels);
+            (name, labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label).collect())
+        })
+        .collect();
+    let table = document("docs/operations.md").table("metric");
+    let documented: BTreeMap<&str, BTreeSet<&str>> =
+        table.rows.iter().map(|row| (code_of(&row[0])[0], code_of(&row[1]).into_iter().collect())).collect();
+    assert_eq!(documented, real);
+    for document in documents() {
+        for name in document.code().iter().flat_map(|code| words(code, "kinesis_bridge_")) {
+            assert!(real.contains_key(name), "{}: there is no metric {name}", document.path);
+        }
+    }
+}
+
+fn columns_of_pipes_are_documented(stack: &LocalStack) {
+    let real = stack.clickhouse.query("SELECT name FROM system.columns WHERE database = 'kinesis' AND table = 'pipes'");
+    let real = real.expect("columns");
+    let table = document("docs/operations.md").table("column");
+    let documented: BTreeSet<&str> = table.rows.iter().flat_map(|row| code_of(&row[0])).collect();
+    assert_eq!(documented, real.lines().collect());
+}
+
+#[test]
+fn the_main_sql_is_the_example() {
+    let readme = document("README.md");
+    let main = readme.blocks.iter().find(|block| block.info == "sql").expect("a block of SQL");
+    assert_eq!(statements(&main.text), statements(&checkout_file("sql/examples/orders.sql")));
+}
+
+#[test]
+fn what_the_documentation_names_exists() {
+    let makefile = checkout_file("Makefile");
+    let all = documents();
+    for document in &all {
+        let path = &document.path;
+        for code in document.code() {
+            if let Some(target) = code.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next()) {
+                assert!(makefile.contains(&format!("\n{target}: ")), "{path}: there is no `make {target}`");
+            }
+            for word in code.split([' ', '\'', '(', ')']) {
+                let word = word.trim_start_matches("../");
+                let ours = ["docker/", "docs/", "sql/", "scripts/"].iter().any(|folder| word.starts_with(folder));
+                assert!(!ours || stack::checkout().join(word).exists(), "{path}: there is no {word}");
+            }
+            for url in code.split(['\'', ' ']).filter_map(|word| word.strip_prefix(DOCUMENTED)) {
+                let url = url.replace("{0..7}", "0");
+                let (place, query) = url.split_once('?').map_or((&*url, None), |(place, query)| (place, Some(query)));
+                let method = if place.ends_with("/seek") || place.ends_with("/ack") { "POST" } else { "GET" };
+                assert!(place.is_empty() || parse(method, place, query).is_ok(), "{path}: {url}");
+            }
+        }
+        document.links().iter().for_each(|link| document.resolve(link, &all));
+    }
+}
+
+#[test]
+fn flags_and_variables_are_those_of_help() {
+    let help: Vec<String> = [&["serve", "--help"][..], &["check", "--help"], &["sql", "setup", "--help"], &["--help"]]
+        .iter()
+        .map(|arguments| String::from_utf8(run(arguments)).expect("text"))
+        .collect();
+    let help = help.join("\n");
+    let flags: BTreeSet<&str> = words(&help, "--").collect();
+    let variables: BTreeSet<&str> = words(&help, "KINESIS_BRIDGE_").collect();
+    for document in documents() {
+        for code in document.code() {
+            for variable in words(&code, "KINESIS_BRIDGE_") {
+                assert!(variables.contains(variable), "{}: there is no {variable}", document.path);
+            }
+            // What is said of other programs is no flag of this one.
+            let ours = code.split(['|', '#']).next().unwrap_or_default();
+            let commands =
+                ["clickhouse-kinesis-bridge serve", "clickhouse-kinesis-bridge check", "clickhouse-kinesis-bridge sql"];
+            let command = commands.iter().find_map(|command| ours.find(command));
+            let told = if ours.starts_with("--") { ours } else { command.map_or("", |at| &ours[at..]) };
+            for flag in words(told, "--") {
+                assert!(flags.contains(flag), "{}: there is no {flag}", document.path);
+            }
+        }
+    }
+    let deploy = document("docs/deploy.md");
+    let spans = deploy.spans();
+    for name in flags.iter().chain(&variables) {
+        let named = |span: &String| span == name || span.starts_with(&format!("{name} "));
+        assert!(spans.iter().any(named), "docs/deploy.md does not tell of {name}");
+    }
+    // Defaults as --help prints them.
+    for row in deploy.table("flag").rows {
+        let (flag, variable) = (code_of(&row[0])[0], code_of(&row[1])[0]);
+        let name = flag.split(' ').next().unwrap_or_default();
+        assert_eq!(variable, name.replace("--", "KINESIS_BRIDGE_").replace('-', "_").to_uppercase());
+        let (_, told) = help.split_once(&format!("{name} <")).expect(name);
+        let told = told.split("\n      --").next().unwrap_or_default();
+        match &code_of(&row[2])[..] {
+            [default] => assert!(told.contains(&format!("[default: {default}]")), "{name}: {told}"),
+            _ => assert!(!told.contains("[default:"), "{name}: {told}"),
+        }
+    }
+}
+
+#[test]
+fn parameters_and_paths_are_those_of_the_program() {
+    let sql = document("docs/sql.md");
+    let source = checkout_file("src/http/request.rs");
+    let (_, endpoints) = source.split_once("const ENDPOINTS").expect("the list of endpoints");
+    let (endpoints, _) = endpoints.split_once("\n];").expect("its end");
+    let quoted: BTreeSet<&str> = endpoints.split('"').skip(1).step_by(2).collect();
+    let (paths, parameters): (BTreeSet<&str>, BTreeSet<&str>) = quoted.iter().partition(|text| text.starts_with('/'));
+
+    let table = sql.table("path");
+    let documented = table.rows.iter().map(|row| code_of(&row[0])[0].split_once(' ').expect("a method and a path").1);
+    assert_eq!(documented.collect::<BTreeSet<_>>(), paths);
+
+    let mut told = BTreeSet::new();
+    let tables = sql.tables();
+    for table in tables.iter().filter(|table| table.header[0] == "parameter") {
+        let path = code_of(&table.introduction)[0].strip_prefix("GET ").expect("a path");
+        let path = path.replace("{pipe}", "p").replace("{stream}", "orders");
+        let base: &[(&str, &str)] = if path.ends_with("/next") { &[("stream", "s"), ("ack", "explicit")] } else { &[] };
+        let with = |name: &str, value: &str| {
+            let without = if name == "view" { "ack" } else { name };
+            let mut pairs: Vec<(&str, &str)> = base.iter().copied().filter(|(n, _)| *n != without).collect();
+            pairs.push((name, value));
+            let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            parse("GET", &path, Some(&query.join("&")))
+                .unwrap_or_else(|error| panic!("{path}, {name}={value}: {error}"))
+        };
+        for row in &table.rows {
+            let (name, example) = (code_of(&row[0])[0], code_of(&row[1])[0]);
+            with(name, example);
+            told.insert(name.to_string());
+            // A default in words, such as "this or `ack`", is no value.
+            if let [default] = code_of(&row[2])[..]
+                && row[2].starts_with('`')
+            {
+                assert_eq!(with(name, default), with(name, ""), "{path}, {name}");
+            }
+        }
+        assert!(parse("GET", &path, Some("absent=1")).is_err());
+    }
+    assert_eq!(told.iter().map(String::as_str).collect::<BTreeSet<_>>(), parameters);
+}
+
+#[test]
+fn errors_and_states_are_those_of_the_program() {
+    let text = String::new;
+    let errors = [
+        Error::BadRequest(text()),
+        Error::NotFound(text()),
+        Error::Unauthorized(text()),
+        Error::RangeNotSatisfiable(text()),
+        Error::Gap(text()),
+        Error::Fenced(text()),
+        Error::AccessDenied(text()),
+        Error::Unavailable(text()),
+        Error::Internal(text()),
+    ];
+    let operations = document("docs/operations.md");
+    let names = |heading: &str| -> BTreeSet<String> {
+        operations.table(heading).rows.iter().map(|row| code_of(&row[0])[0].to_string()).collect()
+    };
+    assert_eq!(names("error"), errors.iter().map(|error| error.code().to_string()).collect());
+    let states =
+        [ShardState::Reading, ShardState::WaitingForParent, ShardState::Finished, ShardState::Gap, ShardState::Unowned];
+    assert_eq!(names("state"), states.iter().map(|state| state.name().to_string()).collect());
+}
+
+#[test]
+fn rights_are_those_that_are_used() {
+    let deploy = document("docs/deploy.md");
+    let policy = deploy.blocks.iter().find(|block| block.info == "json").expect("a policy");
+    let policy: serde_json::Value = serde_json::from_str(&policy.text).expect("JSON");
+    let statements = policy["Statement"].as_array().expect("statements");
+    let actions = statements.iter().flat_map(|statement| statement["Action"].as_array().expect("actions"));
+    let allowed: BTreeSet<&str> = actions.filter_map(|action| action.as_str()?.strip_prefix("kinesis:")).collect();
+    let client = checkout_file("src/kinesis/client.rs");
+    let called = client.split("checked!(self, \"").skip(1).filter_map(|rest| rest.split('"').next());
+    assert_eq!(allowed, called.collect());
+
+    let xml = checkout_file("docker/clickhouse/users.d/bridge.xml");
+    let granted = xml.split("<query>").skip(1).filter_map(|rest| rest.split("</query>").next());
+    let granted: BTreeSet<String> = granted.map(|grant| format!("{grant} TO bridge")).collect();
+    let block = deploy.blocks.iter().find(|block| block.text.starts_with("GRANT")).expect("the grants");
+    assert_eq!(markdown::statements(&block.text).into_iter().collect::<BTreeSet<_>>(), granted);
+}
