@@ -4,6 +4,9 @@ use super::error::Error;
 use super::lease::Offer;
 use super::record::{RecordRef, Slice, sequence_of};
 
+#[cfg(test)]
+mod tests;
+
 /// How large a batch may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -11,6 +11,9 @@
 use super::error::Error;
 use super::sequence::{Checkpoint, SequenceNumber};
 
+#[cfg(test)]
+mod tests;
+
 /// The right to act on a lease: who, and since which takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {

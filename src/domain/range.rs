@@ -4,6 +4,9 @@ use super::record::RecordRef;
 use super::sequence::{SequenceNumber, compare_digits};
 use crate::limits::TIMESTAMP_SLACK_MS;
 
+#[cfg(test)]
+mod tests;
+
 /// One end of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {

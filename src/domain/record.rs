@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use super::sequence::SequenceNumber;
 
+#[cfg(test)]
+mod tests;
+
 /// One record, borrowed from where it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordRef<'a> {

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use super::lease::Lease;
 
+#[cfg(test)]
+mod tests;
+
 /// A shard as ListShards describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {

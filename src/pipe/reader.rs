@@ -248,3 +248,36 @@ fn pause_after((rows, bytes): (usize, usize), empty: u32, poll: Duration) -> Dur
     let share = f64::from(GET_RECORDS_PER_SECOND) * poll.as_secs_f64();
     poll.max(Duration::from_secs_f64(share * bytes as f64 / GET_RECORDS_BYTES_PER_SECOND as f64))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Neither more calls nor more bytes a second than this share of the limits, whatever was read.
+        #[test]
+        fn the_limits_of_a_shard_are_kept(rows in 0..10_000usize, bytes in 0..10usize << 20, empty in 0..1_000u32, poll_ms in 5..10_000u64) {
+            let poll = Duration::from_millis(poll_ms);
+            let pause = pause_after((rows, bytes), empty, poll);
+            prop_assert!(pause >= poll);
+            let share = poll.as_secs_f64() * f64::from(GET_RECORDS_PER_SECOND);
+            if rows > 0 {
+                prop_assert!(bytes as f64 / pause.as_secs_f64() <= 1.001 * GET_RECORDS_BYTES_PER_SECOND as f64 / share);
+            } else {
+                prop_assert!(pause <= poll.max(MAX_IDLE_POLL));
+            }
+        }
+
+        /// The quieter a shard, the longer the pauses; and the first record makes it as quick as ever.
+        #[test]
+        fn a_quiet_shard_is_asked_less(empty in 0..1_000u32, poll_ms in 5..10_000u64) {
+            let poll = Duration::from_millis(poll_ms);
+            prop_assert!(pause_after((0, 0), empty, poll) <= pause_after((0, 0), empty + 1, poll));
+            prop_assert_eq!(pause_after((1, 1), empty, poll), poll);
+        }
+    }
+}

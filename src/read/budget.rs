@@ -115,3 +115,83 @@ impl Drop for Reservation {
         self.resize(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What somebody does with the budget.
+    #[derive(Clone, Debug)]
+    enum Op {
+        Reserve(usize),
+        Hold(usize),
+        Resize(usize, usize),
+        Drop(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (0..150usize).prop_map(Op::Reserve),
+            1 => (0..150usize).prop_map(Op::Hold),
+            2 => (any::<usize>(), 0..150usize).prop_map(|(which, bytes)| Op::Resize(which, bytes)),
+            4 => any::<usize>().prop_map(Op::Drop),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Reserving never passes the limit, but for one who has it alone; and everything is returned.
+        #[test]
+        fn no_more_than_the_limit_is_reserved(ops in prop::collection::vec(op(), 0..60)) {
+            let budget = Budget::new(100);
+            let mut held: Vec<Reservation> = Vec::new();
+            for op in ops {
+                let before = budget.used();
+                match op {
+                    Op::Reserve(bytes) => match budget.reserve(bytes).now_or_never() {
+                        Some(granted) => {
+                            prop_assert!(before == 0 || before + bytes <= 100);
+                            held.push(granted);
+                        }
+                        None => prop_assert!(before > 0 && before + bytes > 100),
+                    },
+                    Op::Hold(bytes) => held.push(budget.hold(bytes)),
+                    Op::Resize(which, bytes) if !held.is_empty() => {
+                        let which = which % held.len();
+                        held[which].resize(bytes);
+                    }
+                    Op::Drop(which) if !held.is_empty() => drop(held.swap_remove(which % held.len())),
+                    Op::Resize(..) | Op::Drop(_) => {}
+                }
+                prop_assert_eq!(budget.used(), held.iter().map(|r| r.bytes).sum::<usize>());
+            }
+            drop(held);
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_woken_by_what_is_returned() {
+        let budget = Budget::new(100);
+        let first = budget.reserve(80).await;
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let budget = budget.clone();
+                tokio::spawn(async move { drop(budget.reserve(60).await) })
+            })
+            .collect();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert!(waiting.iter().all(|w| !w.is_finished()));
+        drop(first);
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
+        assert_eq!(budget.used(), 0);
+        // One that is larger than all of it gets it when nobody else holds any.
+        assert_eq!(budget.reserve(1_000).await.bytes, 1_000);
+    }
+}
