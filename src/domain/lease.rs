@@ -122,17 +122,13 @@ impl Lease {
         if let Some(open) = &self.offer {
             return Err(self.broken(&format!("batch {} is offered while {} is open", offer.batch, open.batch)));
         }
-        let after = Checkpoint::After(offer.through.clone(), offer.through_sub);
-        if !self.checkpoint.precedes(&after) || offer.first > offer.through {
-            return Err(
-                self.broken(&format!("a range {}..{} does not follow {}", offer.first, offer.through, self.checkpoint))
-            );
-        }
-        Ok(Lease { offer: Some(offer), updated_ms: now_ms, ..self.clone() })
+        let range = format!("a range {}..{} does not follow {}", offer.first, offer.through, self.checkpoint);
+        let offered = Lease { offer: Some(offer), updated_ms: now_ms, ..self.clone() };
+        if offered.offer_follows() { Ok(offered) } else { Err(self.broken(&range)) }
     }
 
-    /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `caught_up` says that nothing was left to read.
-    pub fn commit(&self, holder: &Holder, batch: &str, caught_up: bool, now_ms: i64) -> Result<Lease, Error> {
+    /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `tip_ms` is when nothing was left to read behind it.
+    pub fn commit(&self, holder: &Holder, batch: &str, tip_ms: Option<i64>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         let offer = match &self.offer {
             Some(offer) if offer.batch == batch => offer,
@@ -141,11 +137,14 @@ impl Lease {
             }
             None => return Err(self.broken(&format!("batch {batch} is committed and was never offered"))),
         };
+        if !self.offer_follows() {
+            return Err(self.broken(&format!("batch {batch} ends at {}, before {}", offer.through, self.checkpoint)));
+        }
         Ok(Lease {
             checkpoint: Checkpoint::After(offer.through.clone(), offer.through_sub),
             committed_rows: self.committed_rows + offer.rows,
             last_commit_ms: now_ms,
-            caught_up_ms: if caught_up { now_ms } else { self.caught_up_ms },
+            caught_up_ms: self.caught_up_ms.max(tip_ms.unwrap_or(0)),
             updated_ms: now_ms,
             offer: None,
             ..self.clone()
@@ -161,10 +160,10 @@ impl Lease {
         }
     }
 
-    /// Notes that there was nothing behind the checkpoint at `now_ms`.
-    pub fn caught_up(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
+    /// Notes that there was nothing to read behind the checkpoint at `tip_ms`.
+    pub fn caught_up(&self, holder: &Holder, tip_ms: i64, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
-        Ok(Lease { caught_up_ms: now_ms, updated_ms: now_ms, ..self.clone() })
+        Ok(Lease { caught_up_ms: self.caught_up_ms.max(tip_ms), updated_ms: now_ms, ..self.clone() })
     }
 
     /// Moves the checkpoint where a person wants it and forgets the open offer: a batch that is on its way finds no offer to commit.
@@ -172,9 +171,26 @@ impl Lease {
         Lease { checkpoint: to, offer: None, caught_up_ms: 0, updated_ms: now_ms, ..self.clone() }
     }
 
-    /// Forgets the open offer and keeps the checkpoint: its records will be part of a later batch.
-    pub fn discard(&self, now_ms: i64) -> Lease {
+    /// Forgets the open offer and keeps the checkpoint, because a person gave up the batch: its records will be part of a later one.
+    pub fn give_up(&self, now_ms: i64) -> Lease {
         Lease { offer: None, updated_ms: now_ms, ..self.clone() }
+    }
+
+    /// The same by the holder, who found that a person took the batch apart.
+    pub fn discard(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        Ok(self.give_up(now_ms))
+    }
+
+    /// Whether the open offer, if any, lies behind the checkpoint. Only an edit by hand can change that.
+    pub fn offer_follows(&self) -> bool {
+        let after = |offer: &Offer| Checkpoint::After(offer.through.clone(), offer.through_sub);
+        let begins = |offer: &Offer| match &self.checkpoint {
+            // A range may begin within the aggregate in which the last one ended.
+            Checkpoint::After(committed, _) => offer.first >= *committed,
+            _ => true,
+        };
+        self.offer.as_ref().is_none_or(|o| self.checkpoint.precedes(&after(o)) && begins(o) && o.first <= o.through)
     }
 
     fn held_by(&self, holder: &Holder) -> Result<(), Error> {

@@ -116,11 +116,13 @@ impl Actor {
 
     /// What happens next, `until` at the latest.
     async fn event(&mut self, until: Instant) -> Event {
+        // In this order: an answer about the open batch is settled before another pull asks for it, and runs can be repeated.
         tokio::select! {
-            command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
-            Some(confirmation) = self.confirmations.1.recv() => Event::Confirmed(confirmation),
-            _ = sleep_until(until) => Event::Time,
+            biased;
             _ = self.stop.changed() => Event::Stop,
+            Some(confirmation) = self.confirmations.1.recv() => Event::Confirmed(confirmation),
+            command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
+            _ = sleep_until(until) => Event::Time,
         }
     }
 
@@ -222,9 +224,10 @@ impl Actor {
             };
             let arrived = work.shards.arrived();
             let event = tokio::select! {
-                _ = arrived.notified() => continue,
+                biased;
                 _ = reply.closed() => return Ok(false),
                 event = self.event(until) => event,
+                _ = arrived.notified() => continue,
             };
             match event {
                 Event::Time => {}
@@ -276,6 +279,7 @@ impl Actor {
                 open.batch.id, open.shape, options.shape, open.shape
             )));
         }
+        open.latest = delivered.clone();
         let (batch, again) = (open.batch.clone(), open.offered);
         // Issued before the offer is written, so that it is registered long before the refresh can end.
         let wait = match (&options.confirm, state) {
@@ -326,7 +330,8 @@ impl Actor {
         open.waits = open.waits.saturating_sub(1);
         let id = open.batch.id.clone();
         match confirmation.outcome {
-            RefreshOutcome::Succeeded if confirmation.delivered.load(Ordering::Acquire) => {
+            // The answer may be about the refresh that was given the batch, or about one that was given it again since: all of them must have read it.
+            RefreshOutcome::Succeeded if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) => {
                 open.confirmed = true;
                 if let Err(later) = self.finish_commit().await {
                     self.note_error(&later);

@@ -33,6 +33,8 @@ struct State {
 pub struct Progress {
     /// How far the last answer was behind the tip, ms; none before the first answer.
     pub millis_behind_latest: Option<i64>,
+    /// When the last answer was asked for, Unix ms, if nothing was left to read after it.
+    pub tip_ms: Option<i64>,
     /// The shard is closed and read to its end.
     pub ended: bool,
     /// Shards that the end named.

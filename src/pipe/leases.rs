@@ -1,6 +1,6 @@
 //! The leases that this worker holds in one pipe, as it last saw them, and the writes that change them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -22,6 +22,9 @@ pub struct Leases {
     rows: BTreeMap<String, Versioned<Lease>>,
     /// The epoch of each lease that this process took. A row with another owner or epoch is not ours any more.
     taken: BTreeMap<String, u64>,
+    /// The epochs with which a row under this worker's name is its own without being in `taken`: from before a restart, or of a take whose
+    /// answer got lost. Another epoch would be that of a second process with that name.
+    left_over: HashSet<(String, u64)>,
     /// The last write's answer was lost: the rows may be newer than `rows`.
     in_doubt: bool,
 }
@@ -50,9 +53,12 @@ impl Leases {
             worker: worker.into(),
             rows: BTreeMap::new(),
             taken: BTreeMap::new(),
+            left_over: HashSet::new(),
             in_doubt: false,
         };
         leases.reload().await?;
+        let own = leases.all().filter(|l| l.owner == worker);
+        leases.left_over = own.map(|l| (l.shard_id.clone(), l.epoch)).collect();
         Ok(leases)
     }
 
@@ -62,6 +68,11 @@ impl Leases {
         self.rows = rows.into_iter().map(|row| (row.value.shard_id.clone(), row)).collect();
         self.in_doubt = false;
         Ok(())
+    }
+
+    /// Whether the answer to the last write was lost, so that the rows may be newer than what is known here.
+    pub fn in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// Reads the rows again if the answer to the last write was lost.
@@ -108,27 +119,50 @@ impl Leases {
         self.reload().await
     }
 
-    /// Takes the leases that `free` allows, each with a new epoch, which fences whoever had it.
-    pub async fn take(&mut self, free: impl Fn(&Lease) -> bool) -> Result<(), Error> {
-        let now = self.clock.now_ms();
-        let wanted: Vec<String> =
-            self.all().filter(|l| !self.holds(l) && free(l)).map(|l| l.shard_id.clone()).collect();
-        for part in wanted.chunks(LEASE_ROWS_PER_STATEMENT) {
-            let takes: Vec<Lease> =
-                part.iter().filter_map(|id| self.get(id)).map(|l| l.take(&self.worker, now)).collect();
-            let epochs: Vec<(String, u64)> = takes.iter().map(|l| (l.shard_id.clone(), l.epoch)).collect();
-            if self.write(takes).await? == Written::Yes {
-                info!(pipe = self.pipe, leases = epochs.len(), "leases taken");
-                self.taken.extend(epochs);
+    /// Takes the leases that `free` allows and our own from before, each with a new epoch, which fences whoever had it. Whether there were any.
+    pub async fn take(&mut self, free: impl Fn(&Lease) -> bool) -> Result<bool, Error> {
+        let mut some = false;
+        loop {
+            // Chosen anew after each write: a conflict may have shown other rows.
+            let now = self.clock.now_ms();
+            let takes: Vec<Lease> = self.takeable(&free).into_iter().map(|l| l.take(&self.worker, now)).collect();
+            if takes.is_empty() {
+                return Ok(some);
             }
+            some = true;
+            let epochs: Vec<(String, u64)> = takes.iter().map(|l| (l.shard_id.clone(), l.epoch)).collect();
+            self.left_over.extend(epochs.iter().cloned());
+            if self.write(takes).await? == Written::Changed {
+                // Somebody else was faster, and may have been with the other ones.
+                return Ok(some);
+            }
+            info!(pipe = self.pipe, leases = epochs.len(), "leases taken");
+            self.taken.extend(epochs);
+            self.left_over.retain(|(shard_id, epoch)| self.taken.get(shard_id).is_none_or(|taken| epoch > taken));
         }
-        Ok(())
+    }
+
+    /// What to take in one write. The leases of one offered batch only all together: in two hands it could not be settled
+    /// (**recovery-as-a-unit**).
+    fn takeable(&self, free: impl Fn(&Lease) -> bool) -> Vec<&Lease> {
+        let left_over = |l: &Lease| l.owner == self.worker && self.left_over.contains(&(l.shard_id.clone(), l.epoch));
+        let allowed = |l: &&Lease| self.holds(l) || left_over(l) || free(l);
+        let batch = |l: &Lease| l.offer.as_ref().map(|o| o.batch.clone());
+        let in_other_hands: HashSet<String> = self.all().filter(|l| !allowed(l)).filter_map(batch).collect();
+        let whole = |l: &&Lease| left_over(l) || batch(l).is_none_or(|b| !in_other_hands.contains(&b));
+        let mut all: Vec<&Lease> = self.all().filter(allowed).filter(|l| !self.holds(l)).filter(whole).collect();
+        all.sort_by_key(|l| batch(l));
+        let first = all.first().and_then(|l| batch(l));
+        all.into_iter().take_while(|l| batch(l) == first).take(LEASE_ROWS_PER_STATEMENT).collect()
     }
 
     /// Like [`Leases::write`] for changes that need not happen together, however many.
     pub async fn write_each(&mut self, changes: Vec<Lease>) -> Result<Written, Error> {
-        for part in changes.chunks(LEASE_ROWS_PER_STATEMENT) {
-            if self.write(part.to_vec()).await? == Written::Changed {
+        let before: Vec<Option<Lease>> = changes.iter().map(|c| self.get(&c.shard_id).cloned()).collect();
+        for (part, before) in changes.chunks(LEASE_ROWS_PER_STATEMENT).zip(before.chunks(LEASE_ROWS_PER_STATEMENT)) {
+            // A conflict in an earlier part may have shown other rows than those that the changes were made from.
+            let same = part.iter().zip(before).all(|(c, b)| self.get(&c.shard_id) == b.as_ref());
+            if !same || self.write(part.to_vec()).await? == Written::Changed {
                 return Ok(Written::Changed);
             }
         }

@@ -5,6 +5,8 @@ mod actor;
 mod buffer;
 mod leases;
 pub mod members;
+#[cfg(test)]
+mod model;
 mod pull;
 mod reader;
 mod recover;

@@ -62,9 +62,15 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, checkpoint: Ch
         other => iterator_after(other),
     };
     let Some(at) = at else { return };
+    let (last, begins_ms) = match checkpoint {
+        Checkpoint::After(sequence, _) => (Some(sequence), None),
+        Checkpoint::AtTimestamp(ms) => (None, Some(ms)),
+        _ => (None, None),
+    };
     let cursor = Cursor::new(source.kinesis.clone(), &source.stream, &buffer.shard_id, at);
-    let mut reader = Reader { source, buffer, cursor, pace: Pace::new() };
-    if let Err(stopped) = reader.run(&checkpoint, caught_up_ms).await {
+    let (unverified, pace) = (last.is_some(), Pace::new());
+    let mut reader = Reader { source, buffer, cursor, pace, last, unverified, whole_ms: caught_up_ms, tip_ms: None };
+    if let Err(stopped) = reader.run(begins_ms).await {
         warn!(stream = reader.source.stream, shard = reader.buffer.shard_id, "{stopped}");
         reader.buffer.note(|p| p.error = Some(stopped));
     }
@@ -75,46 +81,35 @@ struct Reader {
     buffer: Arc<ShardBuffer>,
     cursor: Cursor,
     pace: Pace,
+    /// The last record that was read or is committed.
+    last: Option<SequenceNumber>,
+    /// The cursor stands at `last`, not behind it: see `verify`.
+    unverified: bool,
+    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at.
+    whole_ms: i64,
+    /// When the last page was asked for, Unix ms, if nothing was left to read after it.
+    tip_ms: Option<i64>,
 }
 
 impl Reader {
-    /// The loop. Ends at the shard's end, or with a gap.
-    async fn run(&mut self, checkpoint: &Checkpoint, mut caught_up_ms: i64) -> Result<(), Error> {
-        let mut unverified = match checkpoint {
-            Checkpoint::After(sequence, _) => Some(sequence.clone()),
-            _ => None,
-        };
-        let (mut last, mut seen_ms) = (unverified.clone(), self.source.clock.now_ms());
+    /// The loop. Ends at the shard's end, or with a gap. `begins_ms` is a start in time.
+    async fn run(&mut self, begins_ms: Option<i64>) -> Result<(), Error> {
         // Servers that stand in for AWS may answer a time after their last record with the oldest one: what lies before the start is passed
         // over. To the second, since some keep no more of an arrival.
-        let mut begins = match checkpoint {
-            Checkpoint::AtTimestamp(ms) => Some(ms - ms.rem_euclid(1_000)),
-            _ => None,
-        };
+        let mut begins = begins_ms.map(|ms| ms - ms.rem_euclid(1_000));
         loop {
             self.buffer.room(self.source.shard_cap.get() as usize).await;
-            if let Some(sequence) =
-                last.as_ref().filter(|_| self.source.clock.now_ms() - seen_ms > self.source.retention_ms / 2)
-            {
-                // Nobody took what is buffered for so long that records behind it may have gone meanwhile.
-                let at = IteratorStart::At(sequence.clone());
-                self.cursor = Cursor::new(self.source.kinesis.clone(), &self.source.stream, &self.buffer.shard_id, at);
-                unverified = Some(sequence.clone());
+            let mut page = self.page().await?;
+            // Kinesis may answer nothing although there is more ahead.
+            if self.unverified && (self.tip_ms.is_some() || !page.records.is_empty()) {
+                page.records = self.verify(page.records)?;
+                self.unverified = false;
             }
-            let limit = self.cursor.limit();
-            let mut page = self.page(unverified.is_some()).await?;
-            seen_ms = self.source.clock.now_ms();
-            // Some servers (ferrokinesis) call every answer the latest; a full one may have more behind it.
-            let tip = page.next.is_none() || (page.millis_behind_latest == 0 && page.records.len() < limit);
-            if let Some(sequence) = unverified.take_if(|_| !page.records.is_empty() || tip) {
-                page.records = self.verify(page.records, &sequence, caught_up_ms)?;
+            if let Some(last) = page.records.last() {
+                self.last = Some(sequence_of(last)?);
+                self.whole_ms = self.whole_ms.max(last.timestamp_ms);
             }
-            if let Some(record) = page.records.last() {
-                last = Some(sequence_of(record)?);
-            }
-            if tip {
-                caught_up_ms = seen_ms;
-            }
+            self.whole_ms = self.whole_ms.max(self.tip_ms.unwrap_or(0));
             let ended = page.next.is_none();
             let mut slice = Slice::whole(Arc::new(page.records));
             if let Some(second) = begins.filter(|_| !slice.is_empty()) {
@@ -127,6 +122,7 @@ impl Reader {
             }
             self.buffer.note(|p| {
                 p.millis_behind_latest = Some(page.millis_behind_latest);
+                p.tip_ms = self.tip_ms;
                 p.ended = ended;
                 p.children = page.children;
                 p.error = None;
@@ -138,18 +134,30 @@ impl Reader {
         }
     }
 
-    /// Makes sure that nothing after the checkpoint has been lost, and drops its record, which is committed (**gap-is-an-error**).
+    /// Goes back to the last record when it may have left the retention since it was read, and others after it: Kinesis passes over what is
+    /// gone without a word. That takes a reader that is hardly faster than the retention, or was without an answer for that long.
+    fn doubt(&mut self) {
+        let Some(last) = self.last.as_ref().filter(|_| !self.unverified) else { return };
+        if self.source.clock.now_ms() - self.whole_ms >= self.source.retention_ms {
+            let at = IteratorStart::At(last.clone());
+            self.cursor = Cursor::new(self.source.kinesis.clone(), &self.source.stream, &self.buffer.shard_id, at);
+            self.unverified = true;
+        }
+    }
+
+    /// Makes sure that nothing after the last record has been lost, and drops that record, which is known (**gap-is-an-error**).
     ///
-    /// If the checkpoint's record is still there, so is everything after it. If it is gone, records after it may be gone too, unless less
-    /// than the retention has passed since nothing was left to read.
-    fn verify(&self, records: Chunk, sequence: &SequenceNumber, caught_up_ms: i64) -> Result<Chunk, Error> {
+    /// If it is still there, so is everything after it. If it is gone, records after it may be gone too, unless less than the retention has
+    /// passed since nothing was left to read.
+    fn verify(&self, records: Chunk) -> Result<Chunk, Error> {
+        let Some(sequence) = &self.last else { return Ok(records) };
         let first = (!records.is_empty()).then(|| records.get(0).sequence_number.to_string());
         if first.as_deref() == Some(sequence.as_str()) {
             let mut rest = records.without_first();
             rest.hold(self.source.budget.hold(rest.memory()));
             return Ok(rest);
         }
-        if self.source.clock.now_ms() - caught_up_ms < self.source.retention_ms {
+        if self.source.clock.now_ms() - self.whole_ms < self.source.retention_ms {
             return Ok(records);
         }
         let oldest = first.map_or("the shard holds no record now".into(), |o| format!("the oldest record is {o}"));
@@ -163,13 +171,13 @@ impl Reader {
     }
 
     /// The next page, whatever it takes: every error but a gap may pass, when the stream comes back or the policy is mended.
-    async fn page(&mut self, verifying: bool) -> Result<Page, Error> {
+    async fn page(&mut self) -> Result<Page, Error> {
         let mut pause = RETRY_FIRST;
         loop {
             let error = match self.call().await {
                 Ok(page) => return Ok(page),
                 Err(KinesisError::IteratorExpired) => continue,
-                Err(KinesisError::Other(Error::BadRequest(refused))) if verifying => {
+                Err(KinesisError::Other(Error::BadRequest(refused))) if self.unverified => {
                     // The sequence number is not one of this stream's: trimmed away, or the stream was created anew.
                     return Err(Error::Gap(format!("{refused}; POST a position to /v1/pipes/<pipe>/seek to go on")));
                 }
@@ -189,7 +197,12 @@ impl Reader {
         let limit = self.cursor.limit();
         let budget = &self.source.budget;
         let mut reservation = budget.reserve(self.cursor.expected_memory(limit).min(budget.limit() / 2)).await;
+        self.doubt();
+        let asked_ms = self.source.clock.now_ms();
         let mut page = self.cursor.page(limit).await?;
+        // Servers that stand in for AWS may call every answer the latest; a full one may have more behind it.
+        let tip = page.next.is_none() || page.millis_behind_latest == 0 && page.records.len() < limit;
+        self.tip_ms = tip.then_some(asked_ms);
         let bytes = page.records.memory();
         self.pace.note(page.records.len(), bytes);
         reservation.resize(bytes);

@@ -254,7 +254,7 @@ fn sought(
         let in_batch = row.value.offer.as_ref().is_some_and(|o| given_up.contains(&o.batch.as_str()));
         let value = match target(&row.value) {
             Some(to) => row.value.seek(to, now_ms),
-            None if in_batch => row.value.discard(now_ms),
+            None if in_batch => row.value.give_up(now_ms),
             None => return None,
         };
         Some(Versioned { version: row.version, value })

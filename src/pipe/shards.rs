@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::buffer::ShardBuffer;
 use super::leases::Leases;
@@ -22,6 +23,8 @@ struct Running {
     reader: AbortHandle,
     /// The lease's checkpoint as this process knows it; another one in the row means that a person moved it.
     checkpoint: Checkpoint,
+    /// Under another epoch somebody else had the lease meanwhile.
+    epoch: u64,
 }
 
 impl Drop for Running {
@@ -47,10 +50,11 @@ impl Shards {
         self.arrived.clone()
     }
 
-    /// Stops readers whose lease is gone, finished or was moved, and starts those that may read now (**parents-before-children**).
+    /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts those that may read now (**parents-before-children**).
     pub fn follow(&mut self, leases: &Leases, source: &Source) {
         self.running.retain(|id, running| {
-            leases.get(id).is_some_and(|l| leases.holds(l) && !l.finished() && l.checkpoint == running.checkpoint)
+            let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint;
+            leases.get(id).is_some_and(|l| leases.holds(l) && !l.finished() && same(l))
         });
         let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
         for lease in leases.held() {
@@ -62,10 +66,11 @@ impl Shards {
                 Some(offer) => Checkpoint::After(offer.through.clone(), offer.through_sub),
                 None => lease.checkpoint.clone(),
             };
+            debug!(stream = source.stream, shard = lease.shard_id, "reading goes on at {from}");
             let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
             let task = tokio::spawn(read_shard(source.clone(), buffer.clone(), from, lease.caught_up_ms));
-            let running = Running { buffer, reader: task.abort_handle(), checkpoint: lease.checkpoint.clone() };
-            self.running.insert(lease.shard_id.clone(), running);
+            let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);
+            self.running.insert(lease.shard_id.clone(), Running { buffer, reader, checkpoint, epoch });
         }
     }
 

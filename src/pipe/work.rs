@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::shards::Shards;
 use super::status::Status;
 use crate::domain::batch::{Batch, Limits, ShardRange};
 use crate::domain::error::Error;
-use crate::domain::lease::Lease;
+use crate::domain::lease::{Lease, Offer};
 use crate::domain::sequence::Checkpoint;
 use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES, SHARD_REFRESH};
 
@@ -34,6 +35,14 @@ pub struct Open {
     pub confirmed: bool,
     /// Answers of WAIT VIEW still to come.
     pub waits: usize,
+    /// Whether its last serving was handed to the connection to its end.
+    pub latest: Arc<AtomicBool>,
+}
+
+impl Open {
+    fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
+        Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest: Arc::default() }
+    }
 }
 
 /// What exists once the leases have been taken.
@@ -70,16 +79,13 @@ impl Work {
             refreshed: Instant::now(),
         };
         work.refresh_shards(start).await?;
-        // Only now: leases under our own name are from before a restart. Later they would be those of a second process with that name.
-        work.leases.take(|lease| lease.owner == deps.worker_id).await?;
-        work.follow();
         Ok(work)
     }
 
     /// Adds leases for shards that have none, takes what is free, and lets readers follow. `start` counts for a pipe without any lease;
     /// shards found later are children and begin at their oldest record (**children-from-trim-horizon**).
     async fn refresh_shards(&mut self, start: &Checkpoint) -> Result<(), Error> {
-        // Others may have given leases back, and people may have moved positions.
+        // Others may have given leases back or finished parents, and people may have moved positions.
         self.leases.reload().await?;
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         let from = match self.leases.all().next() {
@@ -104,11 +110,12 @@ impl Work {
         Ok(())
     }
 
-    async fn take_free(&mut self) -> Result<(), Error> {
+    /// Takes what is free. Whether there was anything.
+    async fn take_free(&mut self) -> Result<bool, Error> {
         let members = &self.deps.members;
-        self.leases.take(|lease| free(lease, members)).await?;
+        let some = self.leases.take(|lease| free(lease, members)).await?;
         self.follow();
-        Ok(())
+        Ok(some)
     }
 
     fn follow(&mut self) {
@@ -119,30 +126,68 @@ impl Work {
 
     /// Reads an offered batch again that an earlier process, or an earlier self, left open (**recovery-as-a-unit**).
     pub async fn recover(&mut self) -> Result<(), Error> {
-        if self.open.is_some() {
-            return Ok(());
+        if self.open.is_none() && self.leases.in_doubt() {
+            // What was written may be an offer that is forgotten here, and readers would be on the wrong side of it.
+            self.leases.reload().await?;
+            self.restart_readers();
         }
-        let Some(offer) = self.leases.held().find_map(|l| l.offer.clone()) else { return Ok(()) };
-        let of_batch = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == offer.batch);
-        let leases: Vec<Lease> = self.leases.held().filter(of_batch).cloned().collect();
-        if leases.len() < offer.shards as usize {
-            if self.leases.all().filter(of_batch).count() > leases.len() {
-                return Err(Error::Unavailable(format!(
-                    "batch {} of pipe '{}' spans shards that another worker still holds; trying again",
-                    offer.batch, self.pipe
-                )));
+        for _ in 0..COMMIT_RETRIES {
+            let offer = self.leases.held().find_map(|l| l.offer.clone()).filter(|_| self.open.is_none());
+            let Some(offer) = offer else { return Ok(()) };
+            let (mut leases, mut elsewhere) = self.holding(&offer.batch);
+            if elsewhere {
+                self.leases.reload().await?;
+                self.take_free().await?;
+                (leases, elsewhere) = self.holding(&offer.batch);
+            }
+            if elsewhere {
+                return Err(self.in_two_hands(&offer.batch, leases).await);
+            }
+            if leases.len() == offer.shards as usize && leases.iter().all(Lease::offer_follows) {
+                return self.read_again(offer, leases).await;
             }
             // Only an edit by hand leaves a part of an offer behind. Its records are read again from the checkpoints.
-            warn!(
-                pipe = self.pipe,
-                batch = offer.batch,
-                "an offered batch was taken apart by hand; what is left of it is discarded"
-            );
+            let batch = offer.batch;
+            warn!(pipe = self.pipe, batch, "an offered batch was taken apart by hand; what is left of it is discarded");
             let now = self.deps.clock.now_ms();
-            self.leases.write(leases.iter().map(|l| l.discard(now)).collect()).await?;
+            let discarded = leases.iter().map(|l| l.discard(&self.leases.holder(&l.shard_id), now));
+            self.leases.write(discarded.collect::<Result<_, _>>()?).await?;
             self.restart_readers();
-            return Ok(());
         }
+        Err(self.keeps_changing())
+    }
+
+    /// The leases held here whose offer belongs to `batch`, and whether there are others elsewhere.
+    fn holding(&self, batch: &str) -> (Vec<Lease>, bool) {
+        let of_batch = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == batch);
+        let held: Vec<Lease> = self.leases.held().filter(of_batch).cloned().collect();
+        let elsewhere = self.leases.all().filter(of_batch).count() > held.len();
+        (held, elsewhere)
+    }
+
+    /// Another living worker holds a part of a batch, and neither can settle it: whoever has its first shard waits, the other gives way.
+    async fn in_two_hands(&mut self, batch: &str, mine: Vec<Lease>) -> Error {
+        let of_batch = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == batch);
+        let first = self.leases.all().find(of_batch).map(|l| l.shard_id.clone());
+        if mine.first().map(|l| &l.shard_id) != first.as_ref() {
+            let now = self.deps.clock.now_ms();
+            let released = mine.iter().map(|l| l.release(&self.leases.holder(&l.shard_id), now));
+            let written = match released.collect::<Result<Vec<Lease>, Error>>() {
+                Ok(released) => self.leases.write(released).await,
+                Err(refused) => Err(refused),
+            };
+            self.restart_readers();
+            if let Err(error) = written {
+                return error;
+            }
+        }
+        Error::Unavailable(format!(
+            "batch {batch} of pipe '{}' spans shards that another worker still holds; trying again",
+            self.pipe
+        ))
+    }
+
+    async fn read_again(&mut self, offer: Offer, leases: Vec<Lease>) -> Result<(), Error> {
         info!(
             pipe = self.pipe,
             batch = offer.batch,
@@ -157,7 +202,7 @@ impl Work {
         let ranges = try_join_all(reads).await?;
         let batch = Arc::new(Batch { id: offer.batch.clone(), stream: self.stream.clone(), ranges });
         let before = leases.iter().map(|l| (l.shard_id.clone(), l.checkpoint.clone())).collect();
-        self.open = Some(Open { batch, shape: offer.shape, before, offered: true, confirmed: false, waits: 0 });
+        self.open = Some(Open { offered: true, ..Open::new(batch, offer.shape, before) });
         self.deps.metrics.batch(&self.pipe, "recovered");
         Ok(())
     }
@@ -170,12 +215,12 @@ impl Work {
         for buffer in self.shards.buffers().filter(|b| b.since().is_none()) {
             let Some(lease) = self.leases.get(&buffer.shard_id).filter(|l| l.offer.is_none()) else { continue };
             let holder = self.leases.holder(&lease.shard_id);
-            let stale =
-                now - lease.caught_up_ms > CAUGHT_UP_REFRESH_MS && matches!(lease.checkpoint, Checkpoint::After(..));
+            // The reader may have been without an answer for long: what counts is when it last saw the tip.
+            let tip_ms = buffer.progress().tip_ms.filter(|tip| tip - lease.caught_up_ms > CAUGHT_UP_REFRESH_MS);
             if drained.contains(&lease.shard_id) {
                 changes.push(lease.finish(&holder, now)?);
-            } else if stale && buffer.progress().millis_behind_latest == Some(0) {
-                changes.push(lease.caught_up(&holder, now)?);
+            } else if let (Some(tip_ms), Checkpoint::After(..)) = (tip_ms, &lease.checkpoint) {
+                changes.push(lease.caught_up(&holder, tip_ms, now)?);
             }
         }
         let ended = changes.iter().any(Lease::finished);
@@ -188,9 +233,8 @@ impl Work {
         if ended || self.refreshed.elapsed() > SHARD_REFRESH {
             self.refresh_shards(&Checkpoint::TrimHorizon).await?;
             changed = true;
-        } else if self.leases.all().any(|lease| !self.leases.holds(lease) && free(lease, &self.deps.members)) {
-            self.take_free().await?;
-            changed = true;
+        } else {
+            changed |= self.take_free().await?;
         }
         Ok(changed)
     }
@@ -202,36 +246,72 @@ impl Work {
             |r: &ShardRange| self.leases.get(&r.shard_id).map(|l| (l.shard_id.clone(), l.checkpoint.clone()));
         let before = ranges.iter().filter_map(checkpoint).collect();
         let batch = Arc::new(Batch { id: self.deps.clock.batch_id(), stream: self.stream.clone(), ranges });
-        self.open = Some(Open { batch, shape: shape.into(), before, offered: false, confirmed: false, waits: 0 });
+        self.open = Some(Open::new(batch, shape.into(), before));
     }
 
     /// Writes the offer into all lease rows of the open batch, unless they hold it.
     pub async fn offer(&mut self) -> Result<(), Error> {
-        let now = self.deps.clock.now_ms();
         // After an answer that got lost the rows may hold the offer already.
         self.leases.reload_if_in_doubt().await?;
-        let Some(open) = self.open.as_mut().filter(|o| !o.offered) else { return Ok(()) };
-        let shards = open.batch.ranges.len() as u32;
-        let mut changes = Vec::with_capacity(open.batch.ranges.len());
-        for range in &open.batch.ranges {
-            let Some(lease) = self.leases.get(&range.shard_id) else { continue };
-            if lease.offer.as_ref().is_none_or(|o| o.batch != open.batch.id) {
-                let offer = range.offer(&open.batch.id, &open.shape, shards)?;
-                changes.push(lease.offer(&self.leases.holder(&range.shard_id), offer, now)?);
+        let Some(open) = self.open.as_ref().filter(|o| !o.offered) else { return Ok(()) };
+        let written = match self.offers(open) {
+            Ok(Some(changes)) => self.leases.write(changes).await?,
+            Ok(None) => Written::Changed,
+            Err(broken @ Error::Internal(_)) => {
+                // Whatever it was, it must not stand in the way for ever.
+                self.forget_open();
+                return Err(broken);
             }
-        }
-        let moved = open.before.iter().any(|(id, before)| self.leases.get(id).is_none_or(|l| l.checkpoint != *before));
-        if moved || self.leases.write(changes).await? == Written::Changed {
-            // Not a byte of it was served: forget it and read on from where the rows say.
-            self.open = None;
-            self.restart_readers();
+            Err(other) => return Err(other),
+        };
+        if written == Written::Changed {
+            self.forget_open();
             return Err(Error::Unavailable(format!(
                 "the positions of pipe '{}' were changed; reading goes on from there",
                 self.pipe
             )));
         }
+        let Some(open) = &mut self.open else { return Ok(()) };
         open.offered = true;
-        Ok(())
+        // An attempt whose answer got lost may have written another shape, and that one stands.
+        let first = open.before.first().and_then(|(id, _)| self.leases.get(id)).and_then(|l| l.offer.as_ref());
+        match first.filter(|offer| offer.shape != open.shape) {
+            None => Ok(()),
+            Some(offer) => {
+                open.shape.clone_from(&offer.shape);
+                Err(Error::Unavailable(format!(
+                    "batch {} of pipe '{}' was offered as {} a moment ago; trying again",
+                    open.batch.id, self.pipe, open.shape
+                )))
+            }
+        }
+    }
+
+    /// The lease rows that offer the batch, where they do not yet; none when positions were changed since it was frozen.
+    fn offers(&self, open: &Open) -> Result<Option<Vec<Lease>>, Error> {
+        let (now, shards) = (self.deps.clock.now_ms(), open.batch.ranges.len());
+        let mut changes = Vec::with_capacity(shards);
+        for range in &open.batch.ranges {
+            let id = &range.shard_id;
+            // Both are ordered by shard id.
+            let Ok(at) = open.before.binary_search_by(|(shard, _)| shard.cmp(id)) else { return Ok(None) };
+            let lease = self.leases.get(id).filter(|l| l.checkpoint == open.before[at].1);
+            match lease.map(|l| (l, &l.offer)) {
+                Some((_, Some(offer))) if offer.batch == open.batch.id => {}
+                Some((lease, None)) => {
+                    let offer = range.offer(&open.batch.id, &open.shape, shards as u32)?;
+                    changes.push(lease.offer(&self.leases.holder(id), offer, now)?);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(changes))
+    }
+
+    /// Forgets a batch of which not a byte was served, and reads on from where the rows say.
+    fn forget_open(&mut self) {
+        self.open = None;
+        self.restart_readers();
     }
 
     /// Moves the checkpoints of all shards of the confirmed batch in one write (**commit-equals-offer**), and closes it. A shard that a person
@@ -246,11 +326,11 @@ impl Work {
                 let ours = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == open.batch.id);
                 match self.leases.get(id).filter(ours) {
                     Some(lease) if lease.checkpoint == *before => {
-                        changes.push(lease.commit(&self.leases.holder(id), &open.batch.id, self.at_tip(id), now)?);
+                        changes.push(lease.commit(&self.leases.holder(id), &open.batch.id, self.tip_ms(id), now)?);
                     }
                     Some(lease) => {
                         moved = true;
-                        changes.push(lease.discard(now));
+                        changes.push(lease.discard(&self.leases.holder(id), now)?);
                     }
                     None => moved = true,
                 }
@@ -270,12 +350,15 @@ impl Work {
             self.follow();
             return Ok(open.batch);
         }
-        Err(Error::Unavailable(format!("the lease rows of pipe '{}' keep changing; trying again", self.pipe)))
+        Err(self.keeps_changing())
     }
 
-    fn at_tip(&self, shard_id: &str) -> bool {
-        let buffer = self.shards.buffer(shard_id);
-        buffer.is_some_and(|b| b.since().is_none() && b.progress().millis_behind_latest == Some(0))
+    /// When nothing was left to read behind the open batch, if that is so.
+    fn tip_ms(&self, shard_id: &str) -> Option<i64> {
+        // In this order: what is read in between must not count as nothing.
+        let buffer = self.shards.buffer(shard_id)?;
+        let tip_ms = buffer.progress().tip_ms;
+        tip_ms.filter(|_| buffer.since().is_none())
     }
 
     /// Looks at the rows again after they were changed on purpose. What is open in them is recovered by the next pull.
@@ -307,13 +390,22 @@ impl Work {
     /// Gives all leases back. Open offers stay in them.
     pub async fn release(&mut self) -> Result<(), Error> {
         self.shards.clear();
-        self.leases.reload_if_in_doubt().await?;
-        let now = self.deps.clock.now_ms();
-        let mut released = Vec::new();
-        for lease in self.leases.held() {
-            released.push(lease.release(&self.leases.holder(&lease.shard_id), now)?);
+        for _ in 0..COMMIT_RETRIES {
+            self.leases.reload_if_in_doubt().await?;
+            let now = self.deps.clock.now_ms();
+            let mut released = Vec::new();
+            for lease in self.leases.held() {
+                released.push(lease.release(&self.leases.holder(&lease.shard_id), now)?);
+            }
+            if self.leases.write_each(released).await? == Written::Yes {
+                return Ok(());
+            }
         }
-        self.leases.write_each(released).await.map(|_| ())
+        Err(self.keeps_changing())
+    }
+
+    fn keeps_changing(&self) -> Error {
+        Error::Unavailable(format!("the lease rows of pipe '{}' keep changing; trying again", self.pipe))
     }
 
     /// Shows the pipe's state to `/v1/pipes` and `/metrics`.

@@ -142,15 +142,15 @@ async fn stale_epochs_are_fenced(store: &impl StateStore) {
     let stolen = offered.take("b", 3);
     store.update(&[at(1, stolen.clone())]).await.expect("the version is right");
     // The old holder commits what it remembers: the row's version stops it.
-    let committed = offered.commit(&holder, "b1", false, 4).expect("still held, as far as it knows");
+    let committed = offered.commit(&holder, "b1", None, 4).expect("still held, as far as it knows");
     assert_conflict(store.update(&[at(1, committed)]).await);
     // And what it reads again: the epoch stops it.
     let now = one(store, "orders").await;
     assert_eq!(now, at(2, stolen));
-    assert!(matches!(now.value.commit(&holder, "b1", false, 5), Err(Error::Fenced(_))));
+    assert!(matches!(now.value.commit(&holder, "b1", None, 5), Err(Error::Fenced(_))));
     // The new one settles the batch that it found.
     let heir = Holder { owner: "b".into(), epoch: 2 };
-    let settled = now.value.commit(&heir, "b1", true, 1_763_720_000_006).expect("held");
+    let settled = now.value.commit(&heir, "b1", Some(1_763_720_000_005), 1_763_720_000_006).expect("held");
     store.update(&[at(now.version, settled.clone())]).await.expect("the version is right");
     assert_eq!(one(store, "orders").await, at(3, settled));
 }

@@ -1,0 +1,148 @@
+//! One ClickHouse server with one refreshable view, as far as a bridge sees it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::dice::Dice;
+use crate::domain::error::Error;
+use crate::ports::{RefreshOutcome, ViewState, Views};
+
+/// A server and its view.
+pub struct FakeServer {
+    dice: Arc<Dice>,
+    view: Mutex<View>,
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct View {
+    running: bool,
+    down: bool,
+    retry: u64,
+    /// What WAIT VIEW tells when nothing runs: the exception of the last attempt.
+    exception: String,
+    /// Grows with every start of the server.
+    start: u64,
+    /// Another one for each CREATE.
+    uuid: u64,
+    waits: usize,
+    gone: bool,
+    /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
+    cancelled: bool,
+}
+
+impl FakeServer {
+    /// A server whose view has not run yet.
+    pub fn new(dice: Arc<Dice>) -> Arc<FakeServer> {
+        Arc::new(FakeServer { dice, view: Mutex::default(), ended: Notify::new() })
+    }
+
+    fn now(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap()
+    }
+
+    /// A refresh begins.
+    pub fn begin(&self) {
+        self.now().running = true;
+    }
+
+    /// It ends.
+    pub fn end(&self, result: Result<(), String>) {
+        let mut view = self.now();
+        view.running = false;
+        view.cancelled = false;
+        view.retry = if result.is_ok() { 0 } else { view.retry + 1 };
+        view.exception = result.err().unwrap_or_default();
+        drop(view);
+        self.ended.notify_waiters();
+    }
+
+    /// It is cancelled, by SYSTEM STOP VIEW for one.
+    pub fn cancel(&self) {
+        self.end(Err("Query was cancelled or a client has unexpectedly dropped the connection".into()));
+        self.now().cancelled = true;
+    }
+
+    /// The server dies and forgets how its refreshes ended.
+    pub fn crash(&self) {
+        let mut view = self.now();
+        *view = View { down: true, start: view.start + 1, waits: view.waits, uuid: view.uuid, ..View::default() };
+        drop(view);
+        self.ended.notify_waiters();
+    }
+
+    /// The server is back.
+    pub fn restart(&self) {
+        self.now().down = false;
+    }
+
+    /// The view is dropped, and with `again` created under the same name.
+    pub fn drop_view(&self, again: bool) {
+        let mut view = self.now();
+        *view = View { gone: !again, uuid: view.uuid + 1, waits: view.waits, start: view.start, ..View::default() };
+        drop(view);
+        self.ended.notify_waiters();
+    }
+
+    /// How many WAIT VIEW statements have been received.
+    pub fn waits(&self) -> usize {
+        self.now().waits
+    }
+
+    fn lost(&self, start: u64) -> Option<RefreshOutcome> {
+        let view = self.now();
+        (view.down || view.start != start).then(|| RefreshOutcome::Unknown("the connection broke".into()))
+    }
+}
+
+#[async_trait]
+impl Views for FakeServer {
+    async fn view(&self, _: &str, _: &str) -> Result<Option<ViewState>, Error> {
+        self.dice.delay(5).await;
+        let view = self.now();
+        if view.down || self.dice.trouble(2) {
+            return Err(Error::Unavailable("ClickHouse does not answer".into()));
+        }
+        Ok((!view.gone).then(|| ViewState {
+            uuid: format!("{:?}", view.uuid),
+            running: view.running,
+            status: if view.running { "Running".into() } else { "Scheduled".into() },
+            exception: view.exception.clone(),
+            retry: view.retry,
+        }))
+    }
+
+    async fn wait(&self, _: &str, _: &str) -> RefreshOutcome {
+        let start = self.now().start;
+        self.dice.delay(20).await;
+        self.now().waits += 1;
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if let Some(lost) = self.lost(start) {
+                return lost;
+            }
+            if !self.now().running {
+                break;
+            }
+            ended.await;
+            if self.dice.trouble(25) {
+                // The next refresh may begin before a waiting statement looks again; then it waits for that one.
+                sleep(Duration::from_millis(self.dice.below(3_000))).await;
+            }
+        }
+        let lost = self.dice.trouble(10);
+        let view = self.now();
+        let outcome = match view.exception.as_str() {
+            _ if lost => RefreshOutcome::Unknown("the answer got lost".into()),
+            exception if !exception.is_empty() && !view.cancelled => RefreshOutcome::Failed(exception.into()),
+            _ => RefreshOutcome::Succeeded,
+        };
+        tracing::debug!("WAIT VIEW answers {outcome:?}");
+        outcome
+    }
+}

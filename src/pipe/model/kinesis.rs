@@ -1,0 +1,288 @@
+//! Kinesis in memory: shards, splits, merges, trimming, pages of any size, and all that goes wrong with them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+
+use super::dice::{Dice, FakeClock};
+use crate::domain::error::Error;
+use crate::domain::record::{Chunk, RecordRef};
+use crate::domain::sequence::SequenceNumber;
+use crate::domain::shard::Shard;
+use crate::ports::{Clock, IteratorStart, KinesisApi, KinesisError, Page, Stream};
+
+/// The name of the only stream.
+pub const STREAM: &str = "orders";
+/// Its retention.
+pub const RETENTION_HOURS: i32 = 24;
+
+/// A shard and the number of a record in it.
+pub type Place = (String, u128);
+
+/// The only stream, as it is now.
+pub struct FakeKinesis {
+    dice: Arc<Dice>,
+    clock: Arc<FakeClock>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    shards: BTreeMap<String, Held>,
+    sequence: u128,
+    /// What every call answers while it is set.
+    outage: Option<Error>,
+}
+
+struct Held {
+    shard: Shard,
+    records: Vec<Put>,
+    trimmed: usize,
+}
+
+struct Put {
+    sequence: u128,
+    at_ms: i64,
+    payload: Vec<u8>,
+}
+
+impl Held {
+    /// The index of the first record at or after `sequence` that is still there.
+    fn at(&self, sequence: u128) -> usize {
+        self.records.partition_point(|r| r.sequence < sequence).max(self.trimmed)
+    }
+
+    fn open(&self) -> bool {
+        self.shard.open()
+    }
+}
+
+impl FakeKinesis {
+    /// A stream with so many open shards.
+    pub fn new(dice: Arc<Dice>, clock: Arc<FakeClock>, shards: usize) -> Arc<FakeKinesis> {
+        // Numbers gain a digit on the way, so that their order as text is not their order.
+        let state = State { sequence: 9_900, ..State::default() };
+        let kinesis = FakeKinesis { dice, clock, state: Mutex::new(state) };
+        for _ in 0..shards {
+            kinesis.state().add("", "");
+        }
+        Arc::new(kinesis)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Ids of the shards that take records.
+    pub fn open_shards(&self) -> Vec<String> {
+        self.state().shards.iter().filter(|(_, s)| s.open()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Appends `count` records to a shard.
+    pub fn put(&self, shard_id: &str, count: u64) {
+        let at_ms = self.clock.now_ms();
+        let mut state = self.state();
+        for _ in 0..count {
+            state.sequence += 1 + u128::from(self.dice.below(3));
+            let sequence = state.sequence;
+            let payload = format!("{shard_id}/{sequence}/{}", "x".repeat(self.dice.below(40) as usize)).into_bytes();
+            state.shards.get_mut(shard_id).unwrap().records.push(Put { sequence, at_ms, payload });
+        }
+    }
+
+    /// Closes a shard and opens two in its place.
+    pub fn split(&self, shard_id: &str) -> [String; 2] {
+        let mut state = self.state();
+        state.close(shard_id);
+        [state.add(shard_id, ""), state.add(shard_id, "")]
+    }
+
+    /// Closes two shards and opens one in their place.
+    pub fn merge(&self, one: &str, other: &str) -> String {
+        let mut state = self.state();
+        state.close(one);
+        state.close(other);
+        state.add(one, other)
+    }
+
+    /// Drops what arrived before `ms`.
+    pub fn trim_before(&self, ms: i64) {
+        for held in self.state().shards.values_mut() {
+            held.trimmed = held.records.partition_point(|r| r.at_ms < ms).max(held.trimmed);
+        }
+    }
+
+    /// Drops the records of a shard before `sequence`.
+    pub fn trim_shard(&self, shard_id: &str, sequence: u128) {
+        if let Some(held) = self.state().shards.get_mut(shard_id) {
+            held.trimmed = held.at(sequence);
+        }
+    }
+
+    /// What every call answers from now on; none: they work.
+    pub fn outage(&self, error: Option<Error>) {
+        self.state().outage = error;
+    }
+
+    /// Every record that was ever put.
+    pub fn all(&self) -> Vec<Place> {
+        self.state().shards.iter().flat_map(|(id, s)| s.records.iter().map(|r| (id.clone(), r.sequence))).collect()
+    }
+
+    /// The records of a shard after `from`, up to and including `to`.
+    pub fn between(&self, shard_id: &str, from: u128, to: u128) -> Vec<Place> {
+        let state = self.state();
+        let records = state.shards.get(shard_id).map(|s| s.records.as_slice()).unwrap_or_default();
+        let inside = records.iter().filter(|r| r.sequence > from && r.sequence <= to);
+        inside.map(|r| (shard_id.to_string(), r.sequence)).collect()
+    }
+
+    /// The shards that a shard came from.
+    pub fn parents(&self, shard_id: &str) -> Vec<String> {
+        self.state().shards.get(shard_id).map(|s| s.shard.parents()).unwrap_or_default()
+    }
+
+    /// Whether a shard takes no more records.
+    pub fn closed(&self, shard_id: &str) -> bool {
+        self.state().shards.get(shard_id).is_some_and(|s| !s.open())
+    }
+
+    fn outage_now(&self) -> Result<(), Error> {
+        self.state().outage.clone().map_or(Ok(()), Err)
+    }
+
+    /// A page from `index` on, as far as it may go.
+    fn page(&self, shard_id: &str, index: usize, limit: usize) -> Result<Page, KinesisError> {
+        let state = self.state();
+        let Some(held) = state.shards.get(shard_id) else { return Err(no_shard(shard_id)) };
+        // What has been trimmed is passed over without a word, as Kinesis does.
+        let index = index.max(held.trimmed);
+        let mut count = (held.records.len() - index).min(limit).min(1 + self.dice.below(30) as usize);
+        if self.dice.trouble(10) {
+            // Kinesis may answer nothing although there is more ahead.
+            count = 0;
+        }
+        let mut records = Chunk::default();
+        for put in &held.records[index..index + count] {
+            let pushed = records.push(RecordRef {
+                key: "key",
+                timestamp_ms: put.at_ms,
+                sequence_number: &put.sequence.to_string(),
+                sub_sequence: 0,
+                payload: &put.payload,
+            });
+            assert!(pushed);
+        }
+        let (next, behind) = (index + count, held.records.get(index + count).map(|r| r.at_ms));
+        let now = self.clock.now_ms();
+        // The end may come with the last records or after them.
+        let ended = behind.is_none() && !held.open() && (count == 0 || self.dice.percent(50));
+        let children = state.shards.values().filter(|s| ended && s.shard.parents().iter().any(|p| p == shard_id));
+        Ok(Page {
+            records,
+            next: (!ended).then(|| format!("{next}@{now}")),
+            millis_behind_latest: behind.map_or(0, |at_ms| 1 + now - at_ms),
+            children: children.map(|s| s.shard.clone()).collect(),
+        })
+    }
+}
+
+impl State {
+    fn add(&mut self, parent: &str, adjacent_parent: &str) -> String {
+        let id = format!("shardId-{:012}", self.shards.len());
+        let shard = Shard {
+            id: id.clone(),
+            parent: parent.into(),
+            adjacent_parent: adjacent_parent.into(),
+            starting_hash_key: String::new(),
+            ending_hash_key: String::new(),
+            starting_sequence_number: self.sequence.to_string(),
+            ending_sequence_number: String::new(),
+        };
+        self.shards.insert(id.clone(), Held { shard, records: Vec::new(), trimmed: 0 });
+        id
+    }
+
+    fn close(&mut self, shard_id: &str) {
+        self.shards.get_mut(shard_id).unwrap().shard.ending_sequence_number = self.sequence.to_string();
+    }
+}
+
+fn no_shard(shard_id: &str) -> KinesisError {
+    KinesisError::Other(Error::NotFound(format!("there is no shard {shard_id}")))
+}
+
+/// The number of a sequence number.
+pub fn number(sequence: &SequenceNumber) -> u128 {
+    sequence.as_str().parse().unwrap()
+}
+
+#[async_trait]
+impl KinesisApi for FakeKinesis {
+    async fn streams(&self) -> Result<Vec<Stream>, Error> {
+        Ok(vec![self.stream(STREAM).await?])
+    }
+
+    async fn stream(&self, stream: &str) -> Result<Stream, Error> {
+        self.dice.delay(20).await;
+        self.outage_now()?;
+        if stream != STREAM {
+            return Err(Error::NotFound(format!("there is no stream '{stream}'")));
+        }
+        if self.dice.trouble(2) {
+            return Err(Error::Unavailable("DescribeStreamSummary failed".into()));
+        }
+        Ok(Stream {
+            name: STREAM.into(),
+            arn: String::new(),
+            status: "ACTIVE".into(),
+            mode: "PROVISIONED".into(),
+            open_shards: self.open_shards().len() as i32,
+            retention_hours: RETENTION_HOURS,
+        })
+    }
+
+    async fn shards(&self, _: &str) -> Result<Vec<Shard>, Error> {
+        self.dice.delay(20).await;
+        self.outage_now()?;
+        if self.dice.trouble(2) {
+            return Err(Error::Unavailable("ListShards failed".into()));
+        }
+        Ok(self.state().shards.values().map(|s| s.shard.clone()).collect())
+    }
+
+    async fn iterator(&self, _: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
+        self.dice.delay(10).await;
+        self.outage_now().map_err(KinesisError::Other)?;
+        if self.dice.trouble(2) {
+            return Err(KinesisError::Throttled("GetShardIterator is throttled".into()));
+        }
+        let state = self.state();
+        let held = state.shards.get(shard_id).ok_or_else(|| no_shard(shard_id))?;
+        let index = match start {
+            IteratorStart::TrimHorizon => held.trimmed,
+            IteratorStart::Latest => held.records.len(),
+            IteratorStart::AtTimestamp(ms) => held.records.partition_point(|r| r.at_ms < *ms).max(held.trimmed),
+            IteratorStart::At(sequence) => held.at(number(sequence)),
+            IteratorStart::After(sequence) => held.at(number(sequence) + 1),
+        };
+        Ok(format!("{index}@{}", self.clock.now_ms()))
+    }
+
+    async fn records(&self, _: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
+        self.dice.delay(40).await;
+        self.outage_now().map_err(KinesisError::Other)?;
+        if self.dice.trouble(4) {
+            return Err(KinesisError::Throttled("GetRecords is throttled".into()));
+        }
+        if self.dice.trouble(3) {
+            return Err(KinesisError::Other(Error::Unavailable("GetRecords failed".into())));
+        }
+        let (index, issued_ms) = iterator.split_once('@').unwrap();
+        if self.clock.now_ms() - issued_ms.parse::<i64>().unwrap() > 300_000 || self.dice.trouble(3) {
+            return Err(KinesisError::IteratorExpired);
+        }
+        self.page(shard_id, index.parse().unwrap(), limit)
+    }
+}

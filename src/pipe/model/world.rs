@@ -1,0 +1,277 @@
+//! All that is outside a bridge, and bridges to put into it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+use super::clickhouse::FakeServer;
+use super::dice::{Dice, FakeClock};
+use super::kinesis::{FakeKinesis, STREAM, number};
+use super::ledger::Ledger;
+use super::store::WatchedStore;
+use crate::domain::batch::Limits;
+use crate::domain::error::Error;
+use crate::domain::lease::Lease;
+use crate::domain::sequence::Checkpoint;
+use crate::encode::Format;
+use crate::metrics::Metrics;
+use crate::pipe::members::Members;
+use crate::pipe::{Confirm, Deps, Pipes, PullOptions, Served};
+use crate::ports::{StateStore, Versioned, Worker};
+use crate::read::budget::Budget;
+use crate::state::MemoryStore;
+
+/// The pipe of all runs.
+pub const PIPE: &str = "orders";
+/// The lease duration of all runs.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// Kinesis, the rows, the tables, time and chance.
+pub struct World {
+    /// Chance.
+    pub dice: Arc<Dice>,
+    /// Time.
+    pub clock: Arc<FakeClock>,
+    /// The stream.
+    pub kinesis: Arc<FakeKinesis>,
+    /// What outlives a crash.
+    pub rows: Arc<MemoryStore>,
+    /// What really happened.
+    pub ledger: Arc<Ledger>,
+}
+
+/// A running bridge. Dropping it is a crash.
+pub struct Process {
+    /// Its pipes.
+    pub pipes: Pipes,
+    /// Its way to the rows.
+    pub store: Arc<WatchedStore>,
+    beat: AbortHandle,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.beat.abort();
+    }
+}
+
+/// How a refresh goes that was given a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It reads all, inserts and succeeds.
+    Success,
+    /// It fails before it has read all.
+    Unread,
+    /// It reads all and fails before it inserts.
+    FailedBefore,
+    /// It reads all and is cancelled before it inserts.
+    Cancelled,
+    /// The view is replaced by another one of the same name, after all was read and before the insert.
+    Replaced,
+    /// It inserts and fails all the same.
+    FailedAfter,
+    /// ClickHouse dies, before or after the insert.
+    ServerCrash {
+        /// After it.
+        inserted: bool,
+    },
+    /// The bridge dies while the body is on its way.
+    BridgeCrash,
+    /// The bridge dies after the last byte; the refresh succeeds.
+    BridgeCrashAfter,
+    /// Without reading all (a LIMIT), it succeeds and inserts nothing.
+    Partial,
+}
+
+impl World {
+    /// A stream of so many shards. In a calm world nothing goes wrong by chance; `moves` says that people will move positions.
+    pub fn new(seed: u64, shards: usize, moves: bool) -> World {
+        let (dice, clock) = (Dice::new(seed), FakeClock::new());
+        let kinesis = FakeKinesis::new(dice.clone(), clock.clone(), shards);
+        let ledger = Ledger::new(kinesis.clone(), moves);
+        World { dice, clock, kinesis, rows: Arc::new(MemoryStore::new()), ledger }
+    }
+
+    /// A world in which only happens what the test says.
+    pub fn calm(shards: usize) -> World {
+        let world = World::new(1, shards, false);
+        world.dice.calm();
+        world
+    }
+
+    /// A server with the view.
+    pub fn server(&self) -> Arc<FakeServer> {
+        FakeServer::new(self.dice.clone())
+    }
+
+    /// Starts a bridge beside `server`.
+    pub fn process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize) -> Process {
+        let store = WatchedStore::new(self.rows.clone(), self.dice.clone(), self.ledger.clone(), worker);
+        let store = Arc::new(store);
+        let members = Members::new(self.clock.clone(), LEASE);
+        let me = Worker {
+            worker_id: worker.into(),
+            incarnation: self.dice.below(u64::MAX).to_string(),
+            address: String::new(),
+            version: String::new(),
+            heartbeat: 0,
+        };
+        let beat = tokio::spawn(members.clone().run(store.clone(), me)).abort_handle();
+        let deps = Deps {
+            kinesis: self.kinesis.clone(),
+            store: store.clone(),
+            views: server.clone(),
+            clock: self.clock.clone(),
+            budget: Budget::new(memory),
+            metrics: Metrics::new().unwrap(),
+            members,
+            worker_id: worker.into(),
+        };
+        Process { pipes: Pipes::new(deps), store, beat }
+    }
+
+    /// A refresh that pulls once and goes as `ending` says. The batch, if there was one.
+    pub async fn refresh(
+        &self,
+        process: &Process,
+        server: &FakeServer,
+        options: &PullOptions,
+        ending: Ending,
+    ) -> Result<Option<String>, Error> {
+        server.begin();
+        let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
+        self.rest_of_refresh(server, options, ending, pulled).await
+    }
+
+    /// What follows the answer to the pull.
+    pub async fn rest_of_refresh(
+        &self,
+        server: &FakeServer,
+        options: &PullOptions,
+        ending: Ending,
+        pulled: Result<Served, Error>,
+    ) -> Result<Option<String>, Error> {
+        let served = match pulled {
+            Ok(served) => served,
+            Err(error) => {
+                tracing::debug!("refresh refused: {error}");
+                server.end(Err(error.to_string()));
+                return Err(error);
+            }
+        };
+        let Some(batch) = served.batch.clone() else {
+            tracing::debug!("refresh reads nothing");
+            server.end(Ok(()));
+            return Ok(None);
+        };
+        tracing::debug!("refresh reads batch {}, {} rows: {ending:?}", batch.id, batch.rows());
+        self.ledger.served(&batch, Format::parse(&options.shape).unwrap());
+        self.dice.delay(100).await;
+        let read = !matches!(ending, Ending::Unread | Ending::BridgeCrash | Ending::Partial);
+        if read {
+            served.delivered();
+        }
+        self.dice.delay(100).await;
+        if matches!(
+            ending,
+            Ending::Success | Ending::FailedAfter | Ending::BridgeCrashAfter | Ending::ServerCrash { inserted: true }
+        ) {
+            self.ledger.insert(&batch);
+        }
+        self.dice.delay(50).await;
+        match ending {
+            Ending::Success | Ending::BridgeCrashAfter | Ending::Partial => server.end(Ok(())),
+            Ending::Unread | Ending::FailedBefore | Ending::FailedAfter | Ending::BridgeCrash => {
+                server.end(Err(format!("{ending:?}")));
+            }
+            Ending::Cancelled => server.cancel(),
+            Ending::Replaced => server.drop_view(true),
+            Ending::ServerCrash { .. } => server.crash(),
+        }
+        Ok(Some(batch.id.clone()))
+    }
+
+    /// The pipe's rows.
+    pub async fn leases(&self) -> Vec<Versioned<Lease>> {
+        self.rows.leases(Some(PIPE)).await.unwrap()
+    }
+
+    /// One row.
+    pub async fn lease(&self, shard_id: &str) -> Lease {
+        self.leases().await.into_iter().map(|r| r.value).find(|l| l.shard_id == shard_id).unwrap()
+    }
+
+    /// A person changes a row with SQL.
+    pub async fn edit(&self, shard_id: &str, change: impl Fn(&mut Lease)) {
+        let row = self.leases().await.into_iter().find(|r| r.value.shard_id == shard_id);
+        let Some(mut row) = row else { return };
+        change(&mut row.value);
+        tracing::debug!(
+            "a person writes {shard_id}: at {}, {:?}",
+            row.value.checkpoint,
+            row.value.offer.as_ref().map(|o| &o.batch)
+        );
+        self.rows.update(&[row]).await.unwrap();
+    }
+
+    /// Whether every record is committed and nothing is open.
+    pub async fn settled(&self) -> bool {
+        let leases: Vec<Lease> = self.leases().await.into_iter().map(|r| r.value).collect();
+        let committed = |shard: &str, sequence: u128| {
+            leases.iter().filter(|l| l.shard_id == shard).any(|l| match &l.checkpoint {
+                Checkpoint::After(through, _) => number(through) >= sequence,
+                Checkpoint::ShardEnd => true,
+                _ => false,
+            })
+        };
+        leases.iter().all(|l| l.offer.is_none()) && self.kinesis.all().iter().all(|(s, n)| committed(s, *n))
+    }
+
+    /// Refreshes until every record is committed. False: that did not come about in time.
+    pub async fn drain(&self, process: &Process, server: &FakeServer, options: &PullOptions) -> bool {
+        for _ in 0..300 {
+            let _ = self.refresh(process, server, options, Ending::Success).await;
+            sleep(Duration::from_millis(200)).await;
+            if self.settled().await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Every record is in both tables as it should be, and no rule was broken on the way.
+    pub fn judge(&self) -> Result<(), String> {
+        if let Some(first) = self.ledger.violations().first() {
+            return Err(first.clone());
+        }
+        let (plain, dedup) = (self.ledger.plain(), self.ledger.dedup());
+        for place in self.kinesis.all() {
+            match (plain.get(&place), dedup.get(&place)) {
+                (None, _) => return Err(format!("{place:?} was lost")),
+                (_, Some(1)) => {}
+                (_, _) if self.ledger.moves => {}
+                (_, times) => return Err(format!("{place:?} is in the deduplicating table {times:?} times")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the view asks for.
+pub fn options(limits: Limits) -> PullOptions {
+    PullOptions {
+        confirm: Confirm::View { database: "default".into(), view: "orders_pipe".into() },
+        shape: Format::ArrowStream.name().into(),
+        limits,
+        linger: Duration::from_millis(200),
+        wait: Duration::from_millis(1_000),
+        poll: Duration::from_millis(200),
+        start: Checkpoint::TrimHorizon,
+        resume: false,
+    }
+}
+
+/// Limits that no test reaches by chance.
+pub const WIDE: Limits = Limits { max_rows: 100_000, max_bytes: 64 << 20 };
