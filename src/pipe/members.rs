@@ -92,3 +92,51 @@ impl Members {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that stands still until it is told.
+    struct Watch(Mutex<Instant>);
+
+    impl Clock for Watch {
+        fn now_ms(&self) -> i64 {
+            0
+        }
+
+        fn monotonic(&self) -> Instant {
+            *self.0.lock().unwrap()
+        }
+
+        fn batch_id(&self) -> String {
+            String::new()
+        }
+    }
+
+    fn worker(heartbeat: u64, incarnation: &str) -> Worker {
+        let text = String::from;
+        Worker { worker_id: text("w"), incarnation: text(incarnation), address: text(""), version: text(""), heartbeat }
+    }
+
+    #[test]
+    fn expiry_on_the_observers_clock() {
+        let clock = Arc::new(Watch(Mutex::new(Instant::now())));
+        let pass = |seconds| *clock.0.lock().unwrap() += Duration::from_secs(seconds);
+        let members = Members::new(clock.clone(), Duration::from_secs(10));
+        assert!(!members.is_dead("w"), "nobody is dead before anybody was watched");
+        members.observe(vec![worker(5, "a")]);
+        pass(9);
+        assert!(!members.is_dead("w"));
+        // The same counter again is no sign of life, however often it is read.
+        members.observe(vec![worker(5, "a")]);
+        pass(1);
+        assert!(members.is_dead("w") && members.is_dead("never seen"));
+        // A counter that moves is one, even backwards: the process started anew.
+        members.observe(vec![worker(1, "b")]);
+        assert!(!members.is_dead("w"));
+        members.observe(vec![worker(1, "c")]);
+        pass(9);
+        assert!(!members.is_dead("w"));
+    }
+}
