@@ -70,9 +70,14 @@ impl Leases {
         Ok(())
     }
 
-    /// Whether the answer to the last write was lost, so that the rows may be newer than what is known here.
+    /// Whether the rows may be newer than what is known here: the answer to the last write was lost, or see [`Leases::doubt`].
     pub fn in_doubt(&self) -> bool {
         self.in_doubt
+    }
+
+    /// Lets the rows be read again before the next step: something is wrong that a person may mend there.
+    pub fn doubt(&mut self) {
+        self.in_doubt = true;
     }
 
     /// Reads the rows again if the answer to the last write was lost.

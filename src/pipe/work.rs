@@ -199,7 +199,8 @@ impl Work {
                 let slices = read_again(&self.source, &lease.shard_id, offer).await?;
                 Ok::<_, Error>(ShardRange { shard_id: lease.shard_id.clone(), slices })
             });
-        let ranges = try_join_all(reads).await?;
+        let read = try_join_all(reads).await;
+        let ranges = read.inspect_err(|_| self.leases.doubt())?;
         let batch = Arc::new(Batch { id: offer.batch.clone(), stream: self.stream.clone(), ranges });
         let before = leases.iter().map(|l| (l.shard_id.clone(), l.checkpoint.clone())).collect();
         self.open = Some(Open { offered: true, ..Open::new(batch, offer.shape, before) });

@@ -5,9 +5,11 @@
 
 mod clickhouse;
 mod dice;
+mod handover;
 mod kinesis;
 mod ledger;
 mod random;
+mod rules;
 mod store;
 mod world;
 
