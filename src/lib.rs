@@ -1,6 +1,61 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 //! clickhouse-kinesis-bridge: Amazon Kinesis for ClickHouse, driven by SQL.
+//!
+//! # The way of a record
+//!
+//! stream → [`kinesis`] (one GetRecords answer) → [`read::cursor`] → `pipe::reader` → `pipe::buffer` (one a shard) → `pipe::shards` (freezes a
+//! [`domain::batch`]) → `pipe::work` (offers it in the lease rows) → [`encode`] (bytes) → [`http`] (to the view's `url()`) → ClickHouse inserts →
+//! `pipe::actor` (the refresh's end is known) → `pipe::work` (commits).
+//!
+//! # What lives where
+//!
+//! | module | what |
+//! |---|---|
+//! | [`domain`] | decisions: positions, leases, batches, ranges; no async, no clock, no IO |
+//! | [`ports`] | the traits between decisions and the world |
+//! | [`limits`] | every limit, with its source |
+//! | [`kinesis`], [`clickhouse`], [`state`] | adapters to the AWS SDK, ClickHouse, and where leases are kept |
+//! | [`encode`] | records and rows to Arrow, JSON and Parquet |
+//! | [`read`] | going through shards: cursor, bounded reads, the memory budget |
+//! | [`pipe`] | a pipe at work: readers, buffers, the open batch, its settlement |
+//! | [`http`] | requests, answers, connections |
+//! | [`sql`] | the files under `sql/`, rendered with quoting |
+//! | [`config`], [`metrics`], [`serve`], [`check`] | flags, figures, and the two commands that put the parts together |
+//!
+//! Dependencies point down only; `tests/it/layers.rs` fails on one that does not.
+//!
+//! # Invariants
+//!
+//! Each has its name at the code that upholds it, and a test.
+//!
+//! * **head-has-no-effect**: HEAD reads and writes nothing (`http::server`; test `head_has_no_effect`).
+//! * **get-moves-no-checkpoint**: a GET never commits (`pipe::actor`; test `get_moves_no_checkpoint`).
+//! * **offered-before-first-byte**: a batch stands in all its lease rows before any of it is sent (`pipe::actor`; test `offered_before_first_byte`).
+//! * **offer-is-frozen**: an offered range is never replaced (`domain::lease`; test `lease_invariants_hold_after_every_step`).
+//! * **same-batch-same-bytes**: the bytes are a function of ranges and format (`encode`; test `same_batch_same_bytes`).
+//! * **one-open-batch**: while a batch is open, a pipe makes no other one (`pipe::work`; test `one_open_batch`).
+//! * **held-back-end**: WAIT VIEW is issued before the end of the body is sent, and only a batch that was sent whole is committed
+//!   (`http::handlers`; test `held_back_end`).
+//! * **only-a-refresh-confirms**: a pull that names a view comes from its running refresh, and only that refresh's success commits
+//!   (`pipe::registry`; test `only_a_refresh_confirms`, and with `SYSTEM STOP VIEW` `a_stop_in_the_middle_of_the_insert_commits_nothing`).
+//! * **commit-equals-offer**: a commit moves the checkpoints to exactly the end of the offer, in one write (`domain::lease`, `pipe::work`; test
+//!   `lease_invariants_hold_after_every_step`).
+//! * **stale-epoch-is-fenced**: a worker whose owner or epoch is not the row's changes nothing (`domain::lease`; test
+//!   `a_worker_that_was_replaced_commits_nothing`).
+//! * **checkpoint-moves-forward**: only `seek` moves it back (`domain::lease`; test `lease_invariants_hold_after_every_step`).
+//! * **recovery-as-a-unit**: an open batch of a dead worker is settled as that batch, all its shards together (`pipe::work`, `pipe::leases`; test
+//!   `recovery_as_a_unit`).
+//! * **one-block**: a batch stays under ClickHouse's insert-block thresholds (`limits`, `domain::batch`; tests
+//!   `a_batch_keeps_its_limits_and_loses_nothing`, `a_batch_is_one_block`).
+//! * **gap-is-an-error**: a position that has left the retention stops its shard until `seek` (`pipe::reader`, `pipe::recover`; test
+//!   `gap_is_an_error`).
+//! * **parents-before-children**: a shard is read when its parents are committed to their end (`domain::shard`, `pipe::shards`; test
+//!   `parents_before_children`).
+//! * **children-from-trim-horizon**: a shard that is found later begins at its oldest record (`pipe::work`; test `children_from_trim_horizon`).
+//! * **shape-is-identity**: an open batch is served in the format it was offered in, or not at all (`pipe::actor`; test `shape_is_identity`).
+//! * **expiry-on-the-observers-clock**: a worker is dead when its counter stood still for the lease duration on one's own monotonic clock
+//!   (`pipe::members`; test `expiry_on_the_observers_clock`).
 
 pub mod check;
 pub mod clickhouse;

@@ -5,6 +5,7 @@ mod demo;
 mod drill;
 mod errors;
 mod hostile;
+mod layers;
 mod lossy;
 mod peer;
 mod protocol;

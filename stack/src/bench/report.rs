@@ -123,7 +123,7 @@ fn of_throughput(found: &Throughput, lines: &mut Vec<Line>, notes: &mut Vec<Stri
     ));
     notes.push(
         "Kinesis is a replay server here, which answers from records rendered beforehand: the emulator needs more processor time for a record \
-         than the bridge, and would be what is measured. poll_ms=5 for the same reason: AWS's 5 calls and 2 MiB a second and shard would be all \
+         than the bridge, and would be what is measured. linger_ms=200, or the last, partial batch of a stream that ends would wait for a second. poll_ms=5 because AWS's 5 calls and 2 MiB a second and shard would be all \
          that is seen."
             .into(),
     );
@@ -175,7 +175,7 @@ fn of_memory(found: &Memory, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
         "< 1",
     ]));
     notes.push(format!(
-        "memory: {} MiB of 1 KiB records in {:.1} s, poll_ms=5; peak from the kernel (VmHWM), the samples every 20 ms had at most {} MiB and {} MiB \
+        "memory: {} MiB of 1 KiB records from the replay server in {:.1} s, poll_ms=5; peak from the kernel (VmHWM), the samples every 20 ms had at most {} MiB and {} MiB \
          on average.",
         mebibytes(found.payload_bytes),
         found.seconds,
