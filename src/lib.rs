@@ -27,35 +27,38 @@
 //!
 //! # Invariants
 //!
-//! Each has its name at the code that upholds it, and a test.
+//! Each has its name at the code that upholds it, and a test of that name (`pipe::model` runs all of them together, from seeds: test
+//! `every_record_arrives_exactly_once_whatever_happens`). In the order of the pull protocol:
 //!
 //! * **head-has-no-effect**: HEAD reads and writes nothing (`http::server`; test `head_has_no_effect`).
-//! * **get-moves-no-checkpoint**: a GET never commits (`pipe::actor`; test `get_moves_no_checkpoint`).
-//! * **offered-before-first-byte**: a batch stands in all its lease rows before any of it is sent (`pipe::actor`; test `offered_before_first_byte`).
-//! * **offer-is-frozen**: an offered range is never replaced (`domain::lease`; test `lease_invariants_hold_after_every_step`).
-//! * **same-batch-same-bytes**: the bytes are a function of ranges and format (`encode`; test `same_batch_same_bytes`).
+//! * **get-moves-no-checkpoint**: a GET never commits, whatever comes of it (`pipe::actor`; test `get_moves_no_checkpoint`).
+//! * **offered-before-first-byte**: a batch stands in all its lease rows before any of it is sent (`pipe::actor`; test
+//!   `offered_before_first_byte`).
+//! * **offer-is-frozen**: an offered range is never replaced by another one (`domain::lease`; test `offer_is_frozen`).
+//! * **same-batch-same-bytes**: the bytes are a function of ranges and format, by whichever process (`encode`; test `same_batch_same_bytes`).
 //! * **one-open-batch**: while a batch is open, a pipe makes no other one (`pipe::work`; test `one_open_batch`).
 //! * **held-back-end**: WAIT VIEW is issued before the end of the body is sent, and only a batch that was sent whole is committed
 //!   (`http::handlers`; test `held_back_end`).
 //! * **only-a-refresh-confirms**: a pull that names a view comes from its running refresh, and only that refresh's success commits
 //!   (`pipe::registry`; test `only_a_refresh_confirms`, and with `SYSTEM STOP VIEW` `a_stop_in_the_middle_of_the_insert_commits_nothing`).
 //! * **commit-equals-offer**: a commit moves the checkpoints to exactly the end of the offer, in one write (`domain::lease`, `pipe::work`; test
-//!   `lease_invariants_hold_after_every_step`).
-//! * **stale-epoch-is-fenced**: a worker whose owner or epoch is not the row's changes nothing (`domain::lease`; test
-//!   `a_worker_that_was_replaced_commits_nothing`).
-//! * **checkpoint-moves-forward**: only `seek` moves it back (`domain::lease`; test `lease_invariants_hold_after_every_step`).
-//! * **recovery-as-a-unit**: an open batch of a dead worker is settled as that batch, all its shards together (`pipe::work`, `pipe::leases`; test
-//!   `recovery_as_a_unit`).
-//! * **one-block**: a batch stays under ClickHouse's insert-block thresholds (`limits`, `domain::batch`; tests
-//!   `a_batch_keeps_its_limits_and_loses_nothing`, `a_batch_is_one_block`).
-//! * **gap-is-an-error**: a position that has left the retention stops its shard until `seek` (`pipe::reader`, `pipe::recover`; test
-//!   `gap_is_an_error`).
+//!   `commit_equals_offer`).
+//! * **stale-epoch-is-fenced**: a worker whose owner or epoch is not the row's changes nothing (`domain::lease`; tests
+//!   `stale_epoch_is_fenced`, `a_worker_that_was_replaced_commits_nothing`).
+//! * **checkpoint-moves-forward**: only `seek` moves it back (`domain::lease`; test `checkpoint_moves_forward`).
+//! * **recovery-as-a-unit**: an open batch of a dead worker is settled as that batch, all its shards together (`pipe::work`, `pipe::leases`;
+//!   tests `recovery_as_a_unit`, `a_batch_in_two_living_hands_gets_into_one`).
+//! * **one-block**: a batch stays under ClickHouse's insert-block thresholds (`limits`, `domain::batch`; tests `one_block`,
+//!   `limits_stay_under_the_insert_thresholds`).
+//! * **gap-is-an-error**: a position that has left the retention stops its shard until `seek`, also under a running reader (`pipe::reader`,
+//!   `pipe::recover`; tests `gap_is_an_error`, `a_gap_under_a_running_reader_is_an_error`, `a_gap_behind_a_slow_reader_is_an_error`).
 //! * **parents-before-children**: a shard is read when its parents are committed to their end (`domain::shard`, `pipe::shards`; test
 //!   `parents_before_children`).
 //! * **children-from-trim-horizon**: a shard that is found later begins at its oldest record (`pipe::work`; test `children_from_trim_horizon`).
-//! * **shape-is-identity**: an open batch is served in the format it was offered in, or not at all (`pipe::actor`; test `shape_is_identity`).
-//! * **expiry-on-the-observers-clock**: a worker is dead when its counter stood still for the lease duration on one's own monotonic clock
-//!   (`pipe::members`; test `expiry_on_the_observers_clock`).
+//! * **shape-is-identity**: an open batch is served in the format it was offered in, or not at all (`pipe::actor`, `pipe::work`; test
+//!   `shape_is_identity`).
+//! * **expiry-on-the-observers-clock**: a worker is dead when its counter stood still for the lease duration on one's own monotonic clock, while
+//!   one could look (`pipe::members`; test `expiry_on_the_observers_clock`).
 
 pub mod check;
 pub mod clickhouse;

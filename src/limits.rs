@@ -89,6 +89,8 @@ pub const MAX_SAMPLE: usize = 10_000;
 pub const MIN_LEASE_DURATION: Duration = Duration::from_millis(100);
 /// Longest `--lease-duration`: for so long nobody reads the shards of a worker that died.
 pub const MAX_LEASE_DURATION: Duration = Duration::from_secs(3_600);
+/// Heartbeats in one lease duration, so that two lost ones in a row kill nobody.
+pub const BEATS_PER_LEASE: u32 = 3;
 /// Smallest `--memory`: one GetRecords answer of 10 MiB and its decoded form must fit.
 pub const MIN_MEMORY: usize = 32 << 20;
 
@@ -100,6 +102,10 @@ pub const PIPE_IDLE_LEASES: Duration = Duration::from_secs(300);
 pub const SETTLE_GRACE: Duration = Duration::from_millis(2_000);
 /// WAIT VIEW statements of one pipe that may be under way.
 pub const MAX_OUTSTANDING_WAITS: usize = 8;
+/// How often a pipe without work looks whether it is needed.
+pub const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often a write is tried again after a conflict that turned out to be harmless.
+pub const CONFLICT_RETRIES: usize = 5;
 /// How often a commit is tried again when people change the rows under it.
 pub const COMMIT_RETRIES: usize = 5;
 /// Most pipes that one bridge runs.
@@ -123,6 +129,10 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 /// HTTP: the same for a bounded read while another one waits for the memory that it holds. ClickHouse takes seconds where a query is heavy.
 pub const STALLED_READ: Duration = Duration::from_secs(10);
+/// HTTP: how often a sender that waits looks whether it is in somebody's way.
+pub const SENDER_LOOK: Duration = Duration::from_millis(500);
+/// HTTP: how long accepting rests when a connection could not be accepted (out of file descriptors, usually), so that others can close.
+pub const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// HTTP: pieces of a body that wait for the socket.
 pub const BODY_QUEUE: usize = 4;
 /// Longest pipe, stream and worker name (Kinesis: 128 characters for a stream).
@@ -142,3 +152,5 @@ pub const KEEPER_REQUEST_BYTES: usize = 900_000;
 pub const LEASE_ROWS_PER_STATEMENT: usize = 1_000;
 /// SIGTERM: time in which everything ends, from the interface contract.
 pub const SHUTDOWN: Duration = Duration::from_secs(10);
+/// SIGTERM: what is left of [`SHUTDOWN`] for the process to end when all of it was used.
+pub const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);

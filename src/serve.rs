@@ -1,7 +1,7 @@
 //! `serve`: puts the parts together and ends them in order.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +15,7 @@ use crate::domain::error::Error;
 use crate::http::handlers::App;
 use crate::http::server::Server;
 use crate::kinesis::AwsKinesis;
-use crate::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN};
+use crate::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN, SHUTDOWN_MARGIN};
 use crate::metrics::Metrics;
 use crate::pipe::members::Members;
 use crate::pipe::{Deps, Pipes};
@@ -114,7 +114,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         _ = interrupt.recv() => {}
     }
     info!("stopping: open batches are settled or kept, leases are given back");
-    let ended = timeout(SHUTDOWN - Duration::from_secs(1), async {
+    let ended = timeout(SHUTDOWN - SHUTDOWN_MARGIN, async {
         // Answers that are being sent go on while the pipes wait for their refreshes.
         app.pipes.stop().await;
         let _ = stop.send(true);

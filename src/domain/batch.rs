@@ -78,7 +78,7 @@ impl Batch {
     }
 }
 
-/// Takes from each shard's buffered records what fits, evenly at first, then whoever has more fills up.
+/// Takes from each shard's buffered records what fits, evenly at first, then whoever has more fills up (**one-block**).
 ///
 /// Returns how many records to take from each shard, in the order given. At least one record is taken when there is one, however
 /// large, or a record over `max_bytes` would block its shard for ever.

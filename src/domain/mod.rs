@@ -10,5 +10,3 @@ pub mod range;
 pub mod record;
 pub mod sequence;
 pub mod shard;
-#[cfg(test)]
-mod tests;

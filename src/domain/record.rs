@@ -230,7 +230,7 @@ impl Slice {
 
     /// Cuts into the first `count` records and the rest.
     pub fn split_at(&self, count: usize) -> (Slice, Slice) {
-        let middle = (self.start + count).min(self.end);
+        let middle = self.start.saturating_add(count).min(self.end);
         let front = Slice { end: middle, ..self.clone() };
         let back = Slice { start: middle, ..self.clone() };
         (front, back)

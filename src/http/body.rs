@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-use crate::limits::{BODY_QUEUE, STALLED_READ};
+use crate::limits::{BODY_QUEUE, SENDER_LOOK, STALLED_READ};
 use crate::read::budget::Budget;
 
 /// The body of an answer.
@@ -57,9 +57,6 @@ pub struct Sender {
     memory: Option<Budget>,
 }
 
-/// How often a sender that waits looks whether it is in somebody's way.
-const LOOK: Duration = Duration::from_millis(500);
-
 impl Sender {
     /// A body and its sender. `cut` ends the connection when the client takes no piece for `patience`.
     pub fn new(cut: Arc<Notify>, patience: Duration) -> (Sender, Answer) {
@@ -80,7 +77,7 @@ impl Sender {
         let began = Instant::now();
         let mut sending = std::pin::pin!(self.pieces.send(Ok(piece)));
         loop {
-            if let Ok(sent) = timeout(LOOK, &mut sending).await {
+            if let Ok(sent) = timeout(SENDER_LOOK, &mut sending).await {
                 return sent.is_ok();
             }
             let in_the_way = self.memory.as_ref().is_some_and(Budget::is_awaited_by_others);

@@ -23,7 +23,9 @@ use super::handlers::{App, Incoming, Reply};
 use super::request::{Request, parse};
 use crate::config::Secret;
 use crate::domain::error::Error;
-use crate::limits::{BODY_TIMEOUT, HEADER_TIMEOUT, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS};
+use crate::limits::{
+    ACCEPT_REST, BODY_TIMEOUT, HEADER_TIMEOUT, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS,
+};
 
 /// What the server needs to answer.
 pub struct Server {
@@ -52,7 +54,7 @@ impl Server {
                 Err(failed) => {
                     // Out of file descriptors, usually: give others time to close.
                     warn!("a connection could not be accepted: {failed}");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(ACCEPT_REST).await;
                     continue;
                 }
             };
@@ -123,8 +125,8 @@ impl Server {
             }
         };
         if head && !probe {
-            // HEAD has no effect and no body, so an error could not be read: the GET that follows tells it. No length is announced, or ClickHouse
-            // would read in parallel ranges.
+            // HEAD has no effect (**head-has-no-effect**) and no body, so an error could not be read: the GET that follows tells it. No length
+            // is announced, or ClickHouse would read in parallel ranges.
             *response.status_mut() = StatusCode::OK;
             response.headers_mut().remove(CONTENT_LENGTH);
             let (_, body) = super::body::Sender::new(Arc::default(), HEADER_TIMEOUT);

@@ -20,7 +20,7 @@ use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
 use crate::limits::{
-    MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE, SHUTDOWN,
+    IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE, SHUTDOWN,
 };
 use crate::ports::{RefreshOutcome, ViewState};
 
@@ -38,9 +38,6 @@ enum Event {
     Time,
     Stop,
 }
-
-/// How often an actor without work looks whether it is needed.
-const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// The task's state.
 pub struct Actor {
@@ -149,6 +146,7 @@ impl Actor {
         }
     }
 
+    /// Finds or makes the batch to serve. Only the answer to an earlier one, which may arrive meanwhile, commits (**get-moves-no-checkpoint**).
     async fn pull(
         &mut self,
         options: &PullOptions,
@@ -265,7 +263,8 @@ impl Actor {
         }
     }
 
-    /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it out.
+    /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it out, in the format of its offer or not at
+    /// all (**shape-is-identity**).
     async fn serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
         let delivered = Arc::new(AtomicBool::new(false));
         let pipe = self.pipe.clone();

@@ -126,3 +126,59 @@ impl ShardBuffer {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::record::{Chunk, RecordRef};
+
+    fn slice(numbers: std::ops::Range<usize>) -> Slice {
+        let mut chunk = Chunk::default();
+        for number in numbers {
+            let (sequence_number, payload) = (number.to_string(), vec![b'x'; number % 7]);
+            let (key, timestamp_ms, sub_sequence) = ("", 0, 0);
+            assert!(chunk.push(RecordRef {
+                key,
+                timestamp_ms,
+                sequence_number: &sequence_number,
+                sub_sequence,
+                payload: &payload
+            }));
+        }
+        Slice::whole(Arc::new(chunk))
+    }
+
+    fn numbers(slices: &[Slice]) -> Vec<usize> {
+        slices.iter().flat_map(Slice::records).map(|r| r.sequence_number.parse().unwrap()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is pushed and taken in between: every record comes out once, in order, and the counts are those of what is left.
+        #[test]
+        fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize), 1..30)) {
+            let buffer = ShardBuffer::new("shard-0", Arc::default());
+            let (mut pushed, mut taken) = (0, Vec::new());
+            for (more, take) in steps {
+                if more > 0 {
+                    buffer.push(slice(pushed..pushed + more));
+                    pushed += more;
+                }
+                let out = numbers(&buffer.take(take));
+                prop_assert_eq!(out.len(), take.min(pushed - taken.len()));
+                taken.extend(out);
+                let left = buffer.peek();
+                prop_assert_eq!(numbers(&left), (taken.len()..pushed).collect::<Vec<_>>());
+                prop_assert_eq!(buffer.rows(), pushed - taken.len());
+                prop_assert_eq!(buffer.bytes(), left.iter().map(Slice::size).sum::<usize>());
+                prop_assert_eq!(buffer.since().is_some(), taken.len() < pushed);
+            }
+            taken.extend(numbers(&buffer.take(usize::MAX)));
+            prop_assert_eq!(taken, (0..pushed).collect::<Vec<_>>());
+            prop_assert_eq!(buffer.bytes(), 0);
+        }
+    }
+}

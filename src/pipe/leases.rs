@@ -7,11 +7,8 @@ use tracing::{info, warn};
 
 use crate::domain::error::Error;
 use crate::domain::lease::{Holder, Lease};
-use crate::limits::LEASE_ROWS_PER_STATEMENT;
+use crate::limits::{CONFLICT_RETRIES, LEASE_ROWS_PER_STATEMENT};
 use crate::ports::{Clock, StateError, StateStore, Versioned};
-
-/// How often a write is tried again after a conflict that turned out to be harmless.
-const CONFLICT_RETRIES: usize = 5;
 
 /// All lease rows of a pipe as last read, by shard id.
 pub struct Leases {

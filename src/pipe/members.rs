@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::limits::BEATS_PER_LEASE;
 use crate::ports::{Clock, StateStore, Worker};
-
-/// Heartbeats in one lease duration, so that two lost ones in a row kill nobody.
-const BEATS_PER_LEASE: u32 = 3;
 
 /// The workers as this one sees them. Cheap to clone.
 #[derive(Clone)]

@@ -116,36 +116,79 @@ fn nothing_from_outside_is_unwrapped() {
     }
 }
 
+/// Numbers that are no limits: facts of a format, and lengths of what a message quotes.
+const FACTS: [&str; 10] = [
+    "BATCH_DIGITS",
+    "END_OF_STREAM",
+    "GUESS_AT_THE_TIP",
+    "LAST",
+    "MESSAGE",
+    "PARSED_BY_DEFAULT",
+    "PIECE",
+    "QUOTED",
+    "SEQUENCE_DIGITS",
+    "SHARED_BUFFER",
+];
+
+#[test]
+fn limits_stand_in_limits() {
+    let mut wrong = Vec::new();
+    for (path, text) in product().into_iter().filter(|(path, _)| !path.ends_with("limits.rs")) {
+        for (n, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default().trim();
+            let number = |rest: &str| rest.trim_start().starts_with(|c: char| c.is_ascii_digit());
+            // `Duration::from_secs(1) / n` is how often, not how long.
+            let time = code.split("Duration::from_").skip(1).filter_map(|rest| rest.split_once('('));
+            let time = time.map(|(_, rest)| rest).any(|rest| number(rest) && !rest.contains(") / "));
+            let constant = code.trim_start_matches("pub ").trim_start_matches("pub(super) ").strip_prefix("const ");
+            let constant = constant.and_then(|rest| rest.split_once(": ")).is_some_and(|(name, rest)| {
+                let value = rest.split_once(" = ").is_some_and(|(_, value)| number(value));
+                value && !FACTS.contains(&name)
+            });
+            if time || constant {
+                wrong.push(format!("{}:{}: {line}", path.display(), n + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "limits outside limits.rs: {wrong:#?}");
+}
+
+/// Names between two asterisks on each side that read like those of invariants: `words-with-hyphens`.
+fn invariant_names(text: &str) -> BTreeSet<String> {
+    let named = text.split("**").filter(|name| {
+        name.contains('-') && name.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !name.starts_with('-')
+    });
+    named.map(String::from).collect()
+}
+
 #[test]
 fn every_invariant_has_a_test() {
     let map = std::fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs");
     let all: String = sources("src").into_iter().chain(sources("tests")).map(|(_, text)| text).collect();
+    let is_a_test = |name: &str| all.contains(&format!("fn {name}("));
     let mut listed = BTreeSet::new();
     for entry in map.split("//! * **").skip(1) {
         let (name, rest) = entry.split_once("**").expect("a name");
         listed.insert(name.to_string());
+        let own = name.replace('-', "_");
+        assert!(is_a_test(&own), "{name}: there is no test {own}");
         let entry = rest.split("\n//! *").next().unwrap_or(rest).split("\n\n").next().unwrap_or_default();
-        let tests = entry.split_once("; test").unwrap_or_else(|| panic!("{name} names no test")).1;
-        let mut named = 0;
-        for test in tests.split('`').skip(1).step_by(2).filter(|t| t.contains('_')) {
-            assert!(all.contains(&format!("fn {test}(")), "{name}: there is no test {test}");
-            named += 1;
-        }
-        assert!(named > 0, "{name} names no test");
-    }
-    // And what the code calls by such a name is on the list.
-    for (path, text) in product() {
-        for name in text.split("(**").skip(1).filter_map(|rest| rest.split_once("**)")).map(|(name, _)| name) {
-            assert!(listed.contains(name), "{} upholds {name}, which is not listed in lib.rs", path.display());
+        let tests = entry.split("; test").nth(1).or_else(|| entry.split(";\n//!   test").nth(1));
+        let tests = tests.unwrap_or_else(|| panic!("{name} names no test"));
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).filter(|t| t.contains('_')).collect();
+        assert!(named.contains(&own.as_str()), "{name} does not name its test {own}");
+        for test in named {
+            assert!(is_a_test(test), "{name}: there is no test {test}");
         }
     }
-}
-
-#[test]
-fn a_batch_is_one_block() {
-    use bridge::limits::{DEFAULT_MAX_BYTES, DEFAULT_MAX_ROWS, MAX_MAX_BYTES, MAX_MAX_ROWS};
-    // ClickHouse's min_insert_block_size_rows and _bytes.
-    let (rows, bytes) = (1_048_449, 256 << 20);
-    assert!([DEFAULT_MAX_ROWS, MAX_MAX_ROWS].into_iter().all(|n| n < rows));
-    assert!([DEFAULT_MAX_BYTES, MAX_MAX_BYTES].into_iter().all(|n| n < bytes));
+    assert!(listed.len() >= 18, "{listed:?}");
+    // What the code calls by such a name is on the list, and what is on the list is named at the code that upholds it.
+    let mut upheld = BTreeSet::new();
+    for (path, text) in product().into_iter().filter(|(path, _)| !path.ends_with("lib.rs")) {
+        for name in invariant_names(&text) {
+            assert!(listed.contains(&name), "{} upholds {name}, which is not listed in lib.rs", path.display());
+            upheld.insert(name);
+        }
+    }
+    assert_eq!(listed, upheld, "listed in lib.rs, and named at the code");
 }

@@ -85,7 +85,7 @@ proptest! {
         prop_assert_eq!(listed(parts.iter().flat_map(Slice::records)), records.clone());
         for part in &parts {
             prop_assert_eq!(part.size(), part.records().map(|r| r.size()).sum::<usize>());
-            prop_assert_eq!(part.is_empty(), part.len() == 0);
+            prop_assert_eq!(part.is_empty(), part.first().is_none());
             let all: Vec<RecordRef> = part.records().collect();
             prop_assert_eq!((part.first(), part.last()), (all.first().copied(), all.last().copied()));
         }
