@@ -10,3 +10,5 @@ pub mod range;
 pub mod record;
 pub mod sequence;
 pub mod shard;
+#[cfg(test)]
+mod tests;
