@@ -74,6 +74,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         address: address.to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         heartbeat: 0,
+        pipes: std::collections::BTreeMap::new(),
     };
     let beats = members.clone().run(store.clone(), me);
     tokio::spawn(async move {

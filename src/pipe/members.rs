@@ -1,6 +1,6 @@
 //! Which workers live: each writes a heartbeat counter, and everybody watches the others' on its own monotonic clock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,7 @@ mod tests {
                 address: String::new(),
                 version: String::new(),
                 heartbeat: *heartbeat,
+                pipes: BTreeMap::new(),
             };
             self.members.observe(rows.iter().map(worker).collect());
         }

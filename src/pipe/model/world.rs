@@ -117,6 +117,7 @@ impl World {
             address: String::new(),
             version: String::new(),
             heartbeat: 0,
+            pipes: std::collections::BTreeMap::new(),
         };
         let beat = tokio::spawn(members.clone().run(store.clone(), me)).abort_handle();
         let deps = Deps {
