@@ -2,10 +2,11 @@
 //!
 //! `sequence` orders positions, `record` holds what was read, `lease` is the state machine of one shard of one pipe
 //! (checkpoint and offered range), `plan` shares the leases of a pipe out between workers, `batch` chooses what one pull serves, `range` what
-//! a bounded read takes.
+//! a bounded read takes; `incarnation` orders the processes that had one worker id.
 
 pub mod batch;
 pub mod error;
+pub mod incarnation;
 pub mod lease;
 pub mod plan;
 pub mod range;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{error, info, warn};
 
+use super::heartbeat::Standing;
 use super::pull::{Command, Confirm, PullOptions, Served};
 use super::registry::Deps;
 use super::status::Status;
@@ -35,6 +36,8 @@ struct Confirmation {
 enum Event {
     Command(Command),
     Confirmed(Confirmation),
+    /// A worker came, died or changed lease rows.
+    Members,
     Time,
     Stop,
 }
@@ -48,8 +51,11 @@ pub struct Actor {
     commands: mpsc::Receiver<Command>,
     backlog: VecDeque<Command>,
     confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
+    members: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     work: Option<Work>,
+    /// What it was when the rows were last known to be right.
+    standing: Option<Standing>,
     last_committed: String,
     last_pull: Instant,
 }
@@ -64,6 +70,7 @@ impl Actor {
         commands: mpsc::Receiver<Command>,
         stop: watch::Receiver<bool>,
     ) -> Actor {
+        let members = deps.members.changes();
         Actor {
             deps,
             pipe,
@@ -72,8 +79,10 @@ impl Actor {
             commands,
             backlog: VecDeque::new(),
             confirmations: mpsc::channel(MAX_OUTSTANDING_WAITS),
+            members,
             stop,
             work: None,
+            standing: None,
             last_committed: String::new(),
             last_pull: Instant::now(),
         }
@@ -86,17 +95,18 @@ impl Actor {
                 Some(command) => Event::Command(command),
                 None => self.event(Instant::now() + IDLE_TICK).await,
             };
-            let command = match event {
-                Event::Command(command) => command,
+            let done = match event {
+                Event::Command(command) => self.handle(command).await,
                 Event::Confirmed(confirmation) => {
                     self.settle(confirmation).await;
                     continue;
                 }
+                Event::Members if self.work.is_some() => self.tend().await,
                 Event::Time if self.idle() => break,
-                Event::Time => continue,
+                Event::Members | Event::Time => continue,
                 Event::Stop => break,
             };
-            if let Err(fatal) = self.handle(command).await {
+            if let Err(fatal) = done {
                 if *self.stop.borrow() {
                     break;
                 }
@@ -119,6 +129,7 @@ impl Actor {
             _ = self.stop.changed() => Event::Stop,
             Some(confirmation) = self.confirmations.1.recv() => Event::Confirmed(confirmation),
             command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
+            Ok(()) = self.members.changed() => Event::Members,
             _ = sleep_until(until) => Event::Time,
         }
     }
@@ -158,6 +169,7 @@ impl Actor {
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
         self.start(&options.start).await?;
+        self.standing().await?;
         self.finish_commit().await?;
         let work = self.work()?;
         work.source.poll.set(options.poll.as_millis() as u64);
@@ -174,13 +186,36 @@ impl Actor {
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
             if !self.wait_for_records(options, limits, reply).await? {
-                return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default() });
+                let held = (self.deps.heartbeat.clone(), self.standing().await?);
+                return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held });
             }
             // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
             state = self.view_state(options).await?;
             self.work()?.freeze(limits, &options.shape);
         }
         self.serve(options, state).await
+    }
+
+    /// Makes sure that this process has not stood still for so long that others took over. If it had, the rows tell what is left to it.
+    async fn standing(&mut self) -> Result<Standing, Error> {
+        let Some(standing) = self.deps.heartbeat.standing() else {
+            return Err(Error::Unavailable(format!(
+                "the heartbeat of worker '{}' could not be written for the lease duration, so others may read its shards; trying again",
+                self.deps.worker_id
+            )));
+        };
+        if self.standing != Some(standing) {
+            self.work()?.look_again().await?;
+            self.standing = Some(standing);
+        }
+        Ok(standing)
+    }
+
+    async fn tend(&mut self) -> Result<(), Error> {
+        if self.work()?.tend().await? {
+            self.publish();
+        }
+        Ok(())
     }
 
     /// The state of the view that pulls, which must be refreshing; none where the reader acknowledges by itself.
@@ -194,6 +229,7 @@ impl Actor {
     async fn start(&mut self, start: &Checkpoint) -> Result<(), Error> {
         if self.work.is_none() {
             self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start).await?);
+            self.standing = None;
             self.publish();
         }
         Ok(())
@@ -208,9 +244,7 @@ impl Actor {
     ) -> Result<bool, Error> {
         let deadline = Instant::now() + options.wait;
         loop {
-            if self.work()?.tend().await? {
-                self.publish();
-            }
+            self.tend().await?;
             let work = self.work()?;
             let until = match work.shards.since() {
                 Some(since) if work.shards.full(limits, &work.source) || since + options.linger <= Instant::now() => {
@@ -228,7 +262,7 @@ impl Actor {
                 _ = arrived.notified() => continue,
             };
             match event {
-                Event::Time => {}
+                Event::Time | Event::Members => {}
                 Event::Confirmed(confirmation) => self.settle(confirmation).await,
                 Event::Stop => {
                     return Err(Error::Unavailable(format!(
@@ -267,6 +301,7 @@ impl Actor {
     /// all (**shape-is-identity**).
     async fn serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
         let delivered = Arc::new(AtomicBool::new(false));
+        let held = (self.deps.heartbeat.clone(), self.standing().await?);
         let pipe = self.pipe.clone();
         let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
         if !open.offered {
@@ -305,7 +340,7 @@ impl Actor {
         }
         self.deps.metrics.batch(&self.pipe, if again { "replayed" } else { "served" });
         self.publish();
-        Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered })
+        Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered, held })
     }
 
     /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh has ended, so the answer is near; while in
@@ -400,7 +435,8 @@ impl Actor {
     /// What to do when nobody pulls: after a while drop the buffers, later give the leases back. True: the end.
     fn idle(&mut self) -> bool {
         let idle = self.last_pull.elapsed();
-        if idle > PIPE_IDLE_LEASES {
+        let others = |work: &Work| work.others_pull();
+        if idle > PIPE_IDLE_LEASES || idle > PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
             info!(pipe = self.pipe, "nobody pulls; the leases are given back");
             return true;
         }
@@ -428,6 +464,7 @@ impl Actor {
             }
             self.publish();
         }
+        self.deps.heartbeat.left(&self.pipe);
     }
 
     fn work(&mut self) -> Result<&mut Work, Error> {

@@ -1,8 +1,11 @@
 //! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through `leases`, `actor` serves and
-//! settles them, `recover` reads a dead process's batch again, `registry` finds the actor of a pipe, `members` tells living workers from dead ones.
+//! settles them, `recover` reads a dead process's batch again, `registry` finds the actor of a pipe, `members` tells living
+//! workers from dead ones, `heartbeat` keeps this one living, `balance` shares the leases out between them.
 
 mod actor;
+mod balance;
 mod buffer;
+pub mod heartbeat;
 mod leases;
 pub mod members;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actor::Actor;
+use super::heartbeat::Heartbeat;
 use super::members::Members;
 use super::pull::{Command, PullOptions, Served};
 use super::reader::{Knob, Source};
@@ -37,6 +38,8 @@ pub struct Deps {
     pub metrics: Metrics,
     /// Living and dead workers.
     pub members: Members,
+    /// This process among them.
+    pub heartbeat: Heartbeat,
     /// This worker.
     pub worker_id: String,
 }
@@ -162,6 +165,7 @@ impl Pipes {
             }
             match written {
                 Ok(()) => {
+                    self.deps.heartbeat.changed(pipe);
                     let commands = self.running().get(pipe).map(|r| r.commands.clone());
                     if let Some(commands) = commands {
                         // A pipe that has just ended reads the rows at its next start.

@@ -25,6 +25,8 @@ struct Running {
     checkpoint: Checkpoint,
     /// Under another epoch somebody else had the lease meanwhile.
     epoch: u64,
+    /// The open batch behind which reading began; when a person gives it up, its records have to be read.
+    behind: Option<String>,
 }
 
 impl Drop for Running {
@@ -53,7 +55,9 @@ impl Shards {
     /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts those that may read now (**parents-before-children**).
     pub fn follow(&mut self, leases: &Leases, source: &Source) {
         self.running.retain(|id, running| {
-            let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint;
+            let open =
+                |l: &Lease| running.behind.is_none() || running.behind == l.offer.as_ref().map(|o| o.batch.clone());
+            let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint && open(l);
             leases.get(id).is_some_and(|l| leases.holds(l) && !l.finished() && same(l))
         });
         let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
@@ -70,7 +74,8 @@ impl Shards {
             let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
             let task = tokio::spawn(read_shard(source.clone(), buffer.clone(), from, lease.caught_up_ms));
             let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);
-            self.running.insert(lease.shard_id.clone(), Running { buffer, reader, checkpoint, epoch });
+            let behind = lease.offer.as_ref().map(|offer| offer.batch.clone());
+            self.running.insert(lease.shard_id.clone(), Running { buffer, reader, checkpoint, epoch, behind });
         }
     }
 
@@ -83,6 +88,7 @@ impl Shards {
     pub fn committed(&mut self, shard_id: &str, checkpoint: &Checkpoint) {
         if let Some(running) = self.running.get_mut(shard_id) {
             running.checkpoint = checkpoint.clone();
+            running.behind = None;
         }
     }
 

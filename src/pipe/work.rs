@@ -1,6 +1,6 @@
 //! A started pipe: its leases, its readers and its open batch, and the steps that change them durably.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::leases::{Leases, Written};
-use super::members::Members;
+use super::members::Circle;
 use super::reader::Source;
 use super::recover::read_again;
 use super::registry::Deps;
@@ -18,6 +18,7 @@ use super::status::Status;
 use crate::domain::batch::{Batch, Limits, ShardRange};
 use crate::domain::error::Error;
 use crate::domain::lease::{Lease, Offer};
+use crate::domain::plan::rate_after;
 use crate::domain::sequence::Checkpoint;
 use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES, SHARD_REFRESH};
 
@@ -40,6 +41,17 @@ pub struct Open {
 }
 
 impl Open {
+    /// Payload, key and sequence number bytes from one shard.
+    fn bytes(&self, shard_id: &str) -> u64 {
+        let range = self.batch.ranges.iter().find(|range| range.shard_id == shard_id);
+        range.map_or(0, |range| range.slices.iter().map(|slice| slice.size() as u64).sum())
+    }
+
+    /// Whether records of this shard are in it.
+    pub fn has(&self, shard_id: &str) -> bool {
+        self.before.iter().any(|(id, _)| id == shard_id)
+    }
+
     fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
         Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest: Arc::default() }
     }
@@ -47,10 +59,10 @@ impl Open {
 
 /// What exists once the leases have been taken.
 pub struct Work {
-    deps: Deps,
-    pipe: String,
+    pub(super) deps: Deps,
+    pub(super) pipe: String,
     stream: String,
-    leases: Leases,
+    pub(super) leases: Leases,
     /// Readers and buffers.
     pub shards: Shards,
     /// What readers share.
@@ -58,6 +70,11 @@ pub struct Work {
     /// The open batch.
     pub open: Option<Open>,
     refreshed: Instant,
+    /// Who shared the leases at the last look, and when that was.
+    pub(super) circle: Circle,
+    pub(super) balanced: Option<Instant>,
+    /// Leases that are free and meant for others, and since when.
+    pub(super) unclaimed: BTreeMap<String, Instant>,
 }
 
 impl Work {
@@ -77,9 +94,14 @@ impl Work {
             source: deps.source(stream, i64::from(described.retention_hours) * 3_600_000),
             open: None,
             refreshed: Instant::now(),
+            circle: Circle::default(),
+            balanced: None,
+            unclaimed: BTreeMap::new(),
         };
-        work.refresh_shards(start).await?;
-        Ok(work)
+        deps.heartbeat.admitted().await?;
+        deps.heartbeat.joined(pipe);
+        let started = work.refresh_shards(start).await;
+        started.inspect_err(|_| deps.heartbeat.left(pipe)).map(|()| work)
     }
 
     /// Adds leases for shards that have none, takes what is free, and lets readers follow. `start` counts for a pipe without any lease;
@@ -104,21 +126,16 @@ impl Work {
             .collect();
         if !new.is_empty() {
             self.leases.create(new).await?;
+            self.deps.heartbeat.changed(&self.pipe);
         }
-        self.take_free().await?;
         self.refreshed = Instant::now();
+        self.balanced = None;
+        self.balance().await?;
+        self.follow();
         Ok(())
     }
 
-    /// Takes what is free. Whether there was anything.
-    async fn take_free(&mut self) -> Result<bool, Error> {
-        let members = &self.deps.members;
-        let some = self.leases.take(|lease| free(lease, members)).await?;
-        self.follow();
-        Ok(some)
-    }
-
-    fn follow(&mut self) {
+    pub(super) fn follow(&mut self) {
         self.shards.follow(&self.leases, &self.source);
         let readers = self.shards.buffers().count().max(1);
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
@@ -137,7 +154,7 @@ impl Work {
             let (mut leases, mut elsewhere) = self.holding(&offer.batch);
             if elsewhere {
                 self.leases.reload().await?;
-                self.take_free().await?;
+                self.take_rest_of(&offer.batch).await?;
                 (leases, elsewhere) = self.holding(&offer.batch);
             }
             if elsewhere {
@@ -234,10 +251,12 @@ impl Work {
         if ended || self.refreshed.elapsed() > SHARD_REFRESH {
             self.refresh_shards(&Checkpoint::TrimHorizon).await?;
             changed = true;
-        } else {
-            changed |= self.take_free().await?;
         }
-        Ok(changed)
+        if ended {
+            // Children may be with others, who wait for this.
+            self.deps.heartbeat.changed(&self.pipe);
+        }
+        Ok(self.balance().await? || changed)
     }
 
     /// Decides what the next batch is. Nothing can change it afterwards.
@@ -327,7 +346,9 @@ impl Work {
                 let ours = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == open.batch.id);
                 match self.leases.get(id).filter(ours) {
                     Some(lease) if lease.checkpoint == *before => {
-                        changes.push(lease.commit(&self.leases.holder(id), &open.batch.id, self.tip_ms(id), now)?);
+                        let next = lease.commit(&self.leases.holder(id), &open.batch.id, self.tip_ms(id), now)?;
+                        let rate = rate_after(lease.bytes_per_second, open.bytes(id), now - lease.last_commit_ms);
+                        changes.push(Lease { bytes_per_second: rate, ..next });
                     }
                     Some(lease) => {
                         moved = true;
@@ -362,6 +383,20 @@ impl Work {
         tip_ms.filter(|_| buffer.since().is_none())
     }
 
+    /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to others meanwhile.
+    pub async fn look_again(&mut self) -> Result<(), Error> {
+        self.leases.reload().await?;
+        self.follow();
+        let held = |id: &String| self.leases.get(id).is_some_and(|lease| self.leases.holds(lease));
+        match self.open.iter().flat_map(|open| &open.before).find(|(id, _)| !held(id)) {
+            Some((id, _)) => Err(Error::Fenced(format!(
+                "shard {id} of pipe '{}' went to another worker while '{}' stood still",
+                self.pipe, self.deps.worker_id
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Looks at the rows again after they were changed on purpose. What is open in them is recovered by the next pull.
     pub async fn reload(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
@@ -370,7 +405,7 @@ impl Work {
         Ok(())
     }
 
-    fn restart_readers(&mut self) {
+    pub(super) fn restart_readers(&mut self) {
         self.shards.clear();
         self.follow();
     }
@@ -416,11 +451,6 @@ impl Work {
             s.buffers = self.shards.buffers().cloned().collect();
         });
     }
-}
-
-/// Whether a lease may be taken from its owner: there is none, or it is dead.
-fn free(lease: &Lease, members: &Members) -> bool {
-    !lease.finished() && (lease.owner.is_empty() || members.is_dead(&lease.owner))
 }
 
 /// The error for a pipe name that is used with two streams.

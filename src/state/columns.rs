@@ -204,7 +204,13 @@ mod tests {
         let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), ".{0,20}");
         let counts = (any::<u64>(), any::<u64>(), any::<u64>());
         (names, counts, checkpoint(), prop::option::of(offer()), times).prop_map(
-            |((pipe, stream, shard_id, parents, owner), (epoch, committed_rows, bytes_per_second), checkpoint, offer, times)| Lease {
+            |(
+                (pipe, stream, shard_id, parents, owner),
+                (epoch, committed_rows, bytes_per_second),
+                checkpoint,
+                offer,
+                times,
+            )| Lease {
                 pipe,
                 stream,
                 shard_id,

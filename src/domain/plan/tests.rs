@@ -14,7 +14,8 @@ impl Leases {
 
     /// Every worker carries out its part, from the same rows. How many leases changed hands or became free.
     fn round(&mut self, workers: &BTreeSet<String>) -> usize {
-        let plans: Vec<(String, Plan)> = workers.iter().map(|w| (w.clone(), plan(&self.shares(), workers, w))).collect();
+        let plans: Vec<(String, Plan)> =
+            workers.iter().map(|w| (w.clone(), plan(&self.shares(), workers, w))).collect();
         let mut changed = 0;
         for (worker, plan) in plans {
             for (shard, owner, _) in &mut self.0 {

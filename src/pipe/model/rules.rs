@@ -111,7 +111,7 @@ async fn get_moves_no_checkpoint() {
     // Not even a whole body, while the refresh goes on.
     server.begin();
     let served = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
-    served.delivered();
+    assert!(served.deliver());
     sleep(Duration::from_secs(30)).await;
     assert!(world.leases().await.iter().all(|r| r.value.checkpoint == Checkpoint::TrimHorizon));
     server.end(Err("failed".into()));
@@ -166,7 +166,7 @@ async fn a_late_answer_does_not_confirm_what_the_next_refresh_left_unread() {
     server.begin();
     let first = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
     // Read whole, failed, and begun again before a WAIT VIEW looks: its answer will be about the second refresh.
-    first.delivered();
+    assert!(first.deliver());
     let pull = process.pipes.pull(PIPE, STREAM, options.clone());
     let second = pull.await.unwrap();
     assert_eq!(second.batch.as_ref().unwrap().id, first.batch.as_ref().unwrap().id);
@@ -190,7 +190,7 @@ async fn held_back_end() {
         a_moment().await;
         assert_eq!(server.waits(), round, "asked before the end of the body is sent");
         world.ledger.served(&batch, Format::ArrowStream);
-        served.delivered();
+        assert!(served.deliver());
         world.ledger.insert(&batch);
         server.end(Ok(()));
         a_moment().await;
