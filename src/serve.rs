@@ -43,6 +43,14 @@ impl Clock for SystemClock {
     }
 }
 
+/// The network that this process listens in, by the boot of its machine and the network's number there. Empty where the system does not tell.
+fn place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let network = std::fs::read_link("/proc/self/ns/net").ok();
+    let both = boot.zip(network).map(|(boot, network)| format!("{}/{}", boot.trim(), network.display()));
+    both.unwrap_or_default()
+}
+
 /// Runs the bridge until SIGTERM or SIGINT. The error is one sentence about why it could not start.
 pub async fn serve(config: Config) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("SIGTERM cannot be watched: {e}"))?;
@@ -70,7 +78,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     };
     let members = Members::new(clock.clone(), config.lease_duration);
     let heartbeat = Heartbeat::new(clock.clone(), config.lease_duration, &worker_id);
-    let beats = heartbeat.clone().run(store.clone(), members.clone(), address.to_string());
+    let beats = heartbeat.clone().run(store.clone(), members.clone(), address.to_string(), place());
     let beats = tokio::spawn(async move {
         // A heartbeat needs the tables: tried before, the first one would be lost, and the next comes a good while later.
         if let Some(tables) = tables {

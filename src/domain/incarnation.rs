@@ -7,15 +7,21 @@ use std::fmt;
 pub struct Incarnation {
     /// How many processes had the id before.
     generation: u64,
-    /// Random; empty when the process has ended and said so.
+    /// Random, and where the process runs; empty when it has ended and said so.
     process: String,
 }
 
 impl Incarnation {
-    /// The one that follows what the row says; none: the first.
-    pub fn after(row: Option<&str>, process: &str) -> Incarnation {
+    /// The one that follows what the row says; none: the first. `name` is random. `place` is the same for processes that cannot listen on
+    /// the same address at the same time; empty when that is not known.
+    pub fn after(row: Option<&str>, name: &str, place: &str) -> Incarnation {
         let generation = row.map_or(0, |text| Incarnation::parse(text).generation.saturating_add(1));
-        Incarnation { generation, process: process.into() }
+        Incarnation { generation, process: format!("{name}@{place}") }
+    }
+
+    /// Where it runs; empty when that is not known.
+    pub fn place(&self) -> &str {
+        self.process.split_once('@').map_or("", |(_, place)| place)
     }
 
     /// Reads the column. Anything that is not `<number>-<process>` is a process of generation 0.
@@ -48,14 +54,15 @@ mod tests {
 
     #[test]
     fn the_later_one_counts() {
-        let first = Incarnation::after(None, "zz");
-        let second = Incarnation::after(Some(&first.to_string()), "aa");
+        let first = Incarnation::after(None, "zz", "");
+        let second = Incarnation::after(Some(&first.to_string()), "aa", "here");
         assert!(first < second, "{first} {second}");
         assert_eq!(Incarnation::parse(&second.to_string()), second);
         assert!(!second.ended() && second.end().ended());
         assert_eq!(Incarnation::parse(&second.end().to_string()), second.end());
         // Two that began at the same time have an order, too.
-        assert_ne!(Incarnation::after(None, "a"), Incarnation::after(None, "b"));
+        assert_ne!(Incarnation::after(None, "a", ""), Incarnation::after(None, "b", ""));
+        assert_eq!((first.place(), second.place(), second.end().place()), ("", "here", ""));
         assert_eq!(Incarnation::parse("something else").generation, 0);
     }
 }

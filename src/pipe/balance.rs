@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::leases::Written;
 use super::members::Members;
 use super::work::Work;
 use crate::domain::error::Error;
@@ -35,8 +34,11 @@ impl Work {
         self.note_unclaimed(&plan.take);
         let released = self.give_back(&plan.release).await?;
         let overdue = self.overdue();
-        let wanted =
-            |l: &Lease| free(l, &members) && (plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id));
+        let losses = &self.losses;
+        // A finished lease needs somebody only to say that its shard is another one now.
+        let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && unheld(l, &members);
+        let meant = |l: &Lease| plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id);
+        let wanted = |l: &Lease| free(l, &members) && meant(l) || reopened(l);
         let taken = self.leases.take(wanted).await?;
         if released || taken {
             self.follow();
@@ -69,9 +71,7 @@ impl Work {
             return Ok(false);
         }
         info!(pipe = self.pipe, leases = released.len(), "leases are given back, for another worker to take");
-        if self.leases.write_each(released).await? == Written::Changed {
-            self.restart_readers();
-        }
+        self.leases.write_each(released).await?;
         self.deps.heartbeat.changed(&self.pipe);
         Ok(true)
     }
@@ -95,7 +95,11 @@ impl Work {
 
 /// Whether a lease may be taken from its owner: there is none, or it is dead.
 fn free(lease: &Lease, members: &Members) -> bool {
-    !lease.finished() && (lease.owner.is_empty() || members.is_dead(&lease.owner))
+    !lease.finished() && unheld(lease, members)
+}
+
+fn unheld(lease: &Lease, members: &Members) -> bool {
+    lease.owner.is_empty() || members.is_dead(&lease.owner)
 }
 
 fn share<'a>(lease: &'a Lease, members: &Members) -> Share<'a> {

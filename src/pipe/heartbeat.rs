@@ -121,13 +121,14 @@ impl Heartbeat {
     }
 
     /// Waits until the worker id is free, then beats and watches for ever, or until another process has the id. The store being away is waited out.
-    pub async fn run(self, store: Arc<dyn StateStore>, members: Members, address: String) {
+    /// `address` is where the process listens; for `place` see [`Incarnation::after`].
+    pub async fn run(self, store: Arc<dyn StateStore>, members: Members, address: String, place: String) {
         let beat = self.0.lease_duration / BEATS_PER_LEASE;
-        let before = match self.watch_predecessor(&*store, &members).await {
+        let before = match self.watch_predecessor(&*store, &members, &address, &place).await {
             Ok(before) => before,
             Err(why) => return self.refuse(why),
         };
-        let incarnation = Incarnation::after(before.as_deref(), &self.0.clock.batch_id());
+        let incarnation = Incarnation::after(before.as_deref(), &self.0.clock.batch_id(), &place);
         let mut me = Worker {
             worker_id: self.0.worker_id.clone(),
             incarnation: incarnation.to_string(),
@@ -178,14 +179,23 @@ impl Heartbeat {
     }
 
     /// Looks, before the first heartbeat, whether that of an earlier process with this id still moves. Gives what the row says.
-    async fn watch_predecessor(&self, store: &dyn StateStore, members: &Members) -> Result<Option<String>, String> {
+    async fn watch_predecessor(
+        &self,
+        store: &dyn StateStore,
+        members: &Members,
+        address: &str,
+        place: &str,
+    ) -> Result<Option<String>, String> {
         let (mut first, mut watched): (Option<Worker>, Option<Instant>) = (None, None);
         loop {
             if let Ok(rows) = self.patiently(store.workers()).await {
                 let row = rows.iter().find(|r| r.worker_id == self.0.worker_id).cloned();
                 members.observe(rows);
                 let Some(row) = row else { return Ok(None) };
-                if Incarnation::parse(&row.incarnation).ended() {
+                let before = Incarnation::parse(&row.incarnation);
+                // This process has the address, so that one is gone.
+                let replaced = !place.is_empty() && before.place() == place && row.address == address;
+                if before.ended() || replaced {
                     return Ok(Some(row.incarnation));
                 }
                 match &first {

@@ -1,6 +1,6 @@
 //! A started pipe: its leases, its readers and its open batch, and the steps that change them durably.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::leases::{Leases, Written};
+use super::lineage::Losses;
 use super::members::Circle;
 use super::reader::Source;
 use super::recover::read_again;
@@ -20,7 +21,8 @@ use crate::domain::error::Error;
 use crate::domain::lease::{Lease, Offer};
 use crate::domain::plan::rate_after;
 use crate::domain::sequence::Checkpoint;
-use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES, SHARD_REFRESH};
+use crate::domain::shard::Shard;
+use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES};
 
 /// The batch whose fate is open. There is at most one (**one-open-batch**).
 pub struct Open {
@@ -61,7 +63,7 @@ impl Open {
 pub struct Work {
     pub(super) deps: Deps,
     pub(super) pipe: String,
-    stream: String,
+    pub(super) stream: String,
     pub(super) leases: Leases,
     /// Readers and buffers.
     pub shards: Shards,
@@ -69,7 +71,9 @@ pub struct Work {
     pub source: Source,
     /// The open batch.
     pub open: Option<Open>,
-    refreshed: Instant,
+    /// When the stream's shards were last looked at; none: it is time.
+    pub(super) refreshed: Option<Instant>,
+    pub(super) losses: Losses,
     /// Who shared the leases at the last look, and when that was.
     pub(super) circle: Circle,
     pub(super) balanced: Option<Instant>,
@@ -93,50 +97,20 @@ impl Work {
             shards: Shards::new(),
             source: deps.source(stream, i64::from(described.retention_hours) * 3_600_000),
             open: None,
-            refreshed: Instant::now(),
+            refreshed: None,
+            losses: Losses::default(),
             circle: Circle::default(),
             balanced: None,
             unclaimed: BTreeMap::new(),
         };
         deps.heartbeat.admitted().await?;
         deps.heartbeat.joined(pipe);
-        let started = work.refresh_shards(start).await;
+        let started = work.look_at_shards(start).await;
         started.inspect_err(|_| deps.heartbeat.left(pipe)).map(|()| work)
     }
 
-    /// Adds leases for shards that have none, takes what is free, and lets readers follow. `start` counts for a pipe without any lease;
-    /// shards found later are children and begin at their oldest record (**children-from-trim-horizon**).
-    async fn refresh_shards(&mut self, start: &Checkpoint) -> Result<(), Error> {
-        // Others may have given leases back or finished parents, and people may have moved positions.
-        self.leases.reload().await?;
-        let shards = self.deps.kinesis.shards(&self.stream).await?;
-        let from = match self.leases.all().next() {
-            None => start,
-            Some(_) => &Checkpoint::TrimHorizon,
-        };
-        let now = self.deps.clock.now_ms();
-        let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
-        let missing = shards.iter().filter(|s| self.leases.get(&s.id).is_none());
-        let new: Vec<Lease> = missing
-            .map(|shard| {
-                // A parent that is no longer listed has left the retention: nothing to wait for.
-                let parents = shard.parents().into_iter().filter(|p| listed.contains(p.as_str())).collect();
-                Lease::new(&self.pipe, &self.stream, &shard.id, parents, from.clone(), now)
-            })
-            .collect();
-        if !new.is_empty() {
-            self.leases.create(new).await?;
-            self.deps.heartbeat.changed(&self.pipe);
-        }
-        self.refreshed = Instant::now();
-        self.balanced = None;
-        self.balance().await?;
-        self.follow();
-        Ok(())
-    }
-
     pub(super) fn follow(&mut self) {
-        self.shards.follow(&self.leases, &self.source);
+        self.shards.follow(&self.leases, &self.source, &self.losses);
         let readers = self.shards.buffers().count().max(1);
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
     }
@@ -149,7 +123,8 @@ impl Work {
             self.restart_readers();
         }
         for _ in 0..COMMIT_RETRIES {
-            let offer = self.leases.held().find_map(|l| l.offer.clone()).filter(|_| self.open.is_none());
+            let readable = |l: &&Lease| self.open.is_none() && self.losses.of(l).is_none();
+            let offer = self.leases.held().filter(readable).find_map(|l| l.offer.clone());
             let Some(offer) = offer else { return Ok(()) };
             let (mut leases, mut elsewhere) = self.holding(&offer.batch);
             if elsewhere {
@@ -161,7 +136,15 @@ impl Work {
                 return Err(self.in_two_hands(&offer.batch, leases).await);
             }
             if leases.len() == offer.shards as usize && leases.iter().all(Lease::offer_follows) {
-                return self.read_again(offer, leases).await;
+                let batch = offer.batch.clone();
+                match self.read_again(offer, leases).await {
+                    Err(gap @ Error::Gap(_)) => {
+                        self.losses.add_batch(&batch, gap);
+                        self.follow();
+                        continue;
+                    }
+                    done => return done,
+                }
             }
             // Only an edit by hand leaves a part of an offer behind. Its records are read again from the checkpoints.
             let batch = offer.batch;
@@ -225,8 +208,12 @@ impl Work {
         Ok(())
     }
 
-    /// Chores between batches: shards that ended, leases of workers that died, new shards, the mark of idle ones. True when something changed.
+    /// Chores between batches: shards that ended, leases to take and to give back, new shards, the mark of idle ones. True when something changed.
     pub async fn tend(&mut self) -> Result<bool, Error> {
+        if self.open.is_some() {
+            // Its shards look drained and are not.
+            return self.balance().await;
+        }
         let now = self.deps.clock.now_ms();
         let drained = self.shards.drained();
         let mut changes = Vec::new();
@@ -241,21 +228,18 @@ impl Work {
                 changes.push(lease.caught_up(&holder, tip_ms, now)?);
             }
         }
-        let ended = changes.iter().any(Lease::finished);
+        let ends = changes.iter().filter(|l| l.finished()).filter_map(|l| self.shards.buffer(&l.shard_id));
+        let ends: Vec<Vec<Shard>> = ends.map(|buffer| buffer.progress().children).collect();
         let mut changed = !changes.is_empty();
         match self.leases.write_each(changes).await? {
             Written::Yes if changed => self.follow(),
             Written::Yes => {}
             Written::Changed => self.restart_readers(),
         }
-        if ended || self.refreshed.elapsed() > SHARD_REFRESH {
-            self.refresh_shards(&Checkpoint::TrimHorizon).await?;
-            changed = true;
+        for children in ends {
+            self.adopt(&children).await?;
         }
-        if ended {
-            // Children may be with others, who wait for this.
-            self.deps.heartbeat.changed(&self.pipe);
-        }
+        changed |= self.look_at_shards_in_time().await?;
         Ok(self.balance().await? || changed)
     }
 
@@ -401,6 +385,8 @@ impl Work {
     pub async fn reload(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
         self.open = None;
+        // What was lost may have been given up.
+        self.refreshed = None;
         self.restart_readers();
         Ok(())
     }

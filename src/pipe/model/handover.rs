@@ -104,6 +104,35 @@ async fn a_worker_that_was_replaced_commits_nothing() {
     world.judge().unwrap();
 }
 
+/// The batch of a process that stood still is served by another one: the process sends neither the end of the body nor the batch again.
+#[tokio::test(start_paused = true)]
+async fn a_zombie_serves_nothing() {
+    let (world, server, first, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    server.begin();
+    let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    first.store.mute(true);
+    sleep(LEASE / 2).await;
+    let other_server = world.server();
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(2 * LEASE).await;
+    let _ = world.refresh(&second, &other_server, &options, Ending::FailedBefore).await;
+    assert_eq!(world.lease(&shard).await.owner, "another");
+    assert!(!served.deliver(), "the end of a body");
+    server.end(Err("the connection broke".into()));
+    // As long as it gets no heartbeat through, and once it does.
+    for muted in [true, false] {
+        first.store.mute(muted);
+        sleep(LEASE).await;
+        let pulled = world.refresh(&first, &server, &options, Ending::FailedBefore).await;
+        assert!(!matches!(pulled, Ok(Some(_))), "{pulled:?}");
+    }
+    assert_eq!(world.lease(&shard).await.owner, "another");
+    assert!(world.drain(&second, &other_server, &options).await);
+    world.judge().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_taken_although_the_answer_got_lost() {
     let (world, server, process, options) = calm(1);

@@ -60,6 +60,8 @@ async fn offered_before_first_byte() {
     let (world, server, process, options) = calm(1);
     let shard = first_shard(&world);
     // The lease exists and is held before the store fails.
+    a_moment().await;
+    a_moment().await;
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
     world.kinesis.put(&shard, 3);
     process.store.fault(Some(StateError::Unavailable("away".into())), false);
@@ -132,6 +134,7 @@ async fn only_a_refresh_confirms() {
     assert!(matches!(refused, Some(Error::NotFound(_))), "{refused:?}");
     // The refresh ends while the pull waits for a record: WAIT VIEW would say that all is well.
     let other = world.server();
+    drop(process);
     let waiting = world.process("worker", &other, MEMORY);
     other.begin();
     let slow = PullOptions { linger: Duration::from_secs(5), ..options.clone() };
@@ -218,10 +221,11 @@ async fn shape_is_identity() {
     assert_eq!(world.refresh(&process, &server, &narrow, Ending::FailedBefore).await.unwrap(), first);
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), first);
     // Once it is committed, any format will do; and one whose offer's answer got lost keeps the shape that was written.
-    a_moment().await;
+    assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
     world.kinesis.put(&shard, 3);
     process.store.fault(Some(StateError::Unavailable("lost".into())), true);
-    assert!(world.refresh(&process, &server, &altered, Ending::Success).await.is_err());
+    let lost = world.refresh(&process, &server, &altered, Ending::Success).await;
+    assert!(lost.is_err(), "{lost:?}");
     process.store.fault(None, false);
     let refused = world.refresh(&process, &server, &options, Ending::Success).await;
     assert!(matches!(refused, Err(Error::Unavailable(ref m)) if m.contains("JSONEachRow")), "{refused:?}");

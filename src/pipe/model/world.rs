@@ -113,7 +113,7 @@ impl World {
         let store = Arc::new(store);
         let members = Members::new(self.clock.clone(), LEASE);
         let heartbeat = Heartbeat::new(self.clock.clone(), LEASE, worker);
-        let beat = heartbeat.clone().run(store.clone(), members.clone(), String::new());
+        let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), "here".into());
         let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
             kinesis: self.kinesis.clone(),
