@@ -62,6 +62,7 @@ async fn offered_before_first_byte() {
     // The lease exists and is held before the store fails.
     a_moment().await;
     a_moment().await;
+    a_moment().await;
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
     world.kinesis.put(&shard, 3);
     process.store.fault(Some(StateError::Unavailable("away".into())), false);
