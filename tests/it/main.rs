@@ -6,6 +6,7 @@ mod drill;
 mod errors;
 mod hostile;
 mod layers;
+mod lineage;
 mod lossy;
 mod peer;
 mod protocol;
