@@ -88,6 +88,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: Budget::new(for_reads) };
     let deps = Deps {
         kinesis: kinesis.clone(),
+        fan_out: kinesis.clone(),
         store,
         views: Arc::new(clickhouse),
         clock,

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{error, info, warn};
 
-use super::pull::{Command, Confirm, PullOptions, Served};
+use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
 use super::registry::Deps;
 use super::status::Status;
 use super::work::{Open, Work};
@@ -20,7 +20,8 @@ use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
 use crate::limits::{
-    IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE, SHUTDOWN,
+    END_QUIET, IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE,
+    SHUTDOWN,
 };
 use crate::ports::{RefreshOutcome, ViewState};
 
@@ -51,7 +52,10 @@ pub struct Actor {
     stop: watch::Receiver<bool>,
     work: Option<Work>,
     last_committed: String,
+    pull_began: Instant,
     last_pull: Instant,
+    /// Who wants the end, once it has come.
+    ending: Option<EndRequest>,
 }
 
 impl Actor {
@@ -75,7 +79,9 @@ impl Actor {
             stop,
             work: None,
             last_committed: String::new(),
+            pull_began: Instant::now(),
             last_pull: Instant::now(),
+            ending: None,
         }
     }
 
@@ -96,7 +102,11 @@ impl Actor {
                 Event::Time => continue,
                 Event::Stop => break,
             };
-            if let Err(fatal) = self.handle(command).await {
+            let handled = self.handle(command).await;
+            if self.ending.is_some() {
+                break;
+            }
+            if let Err(fatal) = handled {
                 if *self.stop.borrow() {
                     break;
                 }
@@ -127,6 +137,7 @@ impl Actor {
     async fn handle(&mut self, command: Command) -> Result<(), Error> {
         match command {
             Command::Pull(options, mut reply) => {
+                self.pull_began = Instant::now();
                 let answer = match reply.is_closed() {
                     true => return Ok(()),
                     false => self.pull(&options, &mut reply).await,
@@ -143,6 +154,10 @@ impl Actor {
                 answer
             }
             Command::Reload => self.reload().await,
+            Command::End(asked) => {
+                self.end_if_quiet(asked);
+                Ok(())
+            }
         }
     }
 
@@ -157,7 +172,7 @@ impl Actor {
             // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
-        self.start(&options.start).await?;
+        self.start(&options.start, options.mode).await?;
         self.finish_commit().await?;
         let work = self.work()?;
         work.source.poll.set(options.poll.as_millis() as u64);
@@ -170,6 +185,7 @@ impl Actor {
                     self.pipe
                 )));
             }
+            work.read_by(options.mode).await?;
             // A batch may fill half of the memory, so that the next one can be read while it is being inserted.
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
@@ -191,9 +207,9 @@ impl Actor {
         }
     }
 
-    async fn start(&mut self, start: &Checkpoint) -> Result<(), Error> {
+    async fn start(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
         if self.work.is_none() {
-            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start).await?);
+            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode).await?);
             self.publish();
         }
         Ok(())
@@ -249,6 +265,10 @@ impl Actor {
                     let _ = other.send(self.ack(&batch).await);
                 }
                 Event::Command(Command::Reload) => self.reload().await?,
+                Event::Command(Command::End(asked)) => {
+                    let quiet = if self.pull_began >= asked.since { Quiet::No } else { Quiet::NotYet };
+                    let _ = asked.reply.send(quiet);
+                }
             }
         }
     }
@@ -359,7 +379,7 @@ impl Actor {
         if batch == self.last_committed {
             return Ok(());
         }
-        self.start(&Checkpoint::TrimHorizon).await?;
+        self.start(&Checkpoint::TrimHorizon, Mode::Polling).await?;
         self.work()?.recover().await?;
         match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
             Some(open) => open.confirmed = true,
@@ -387,6 +407,18 @@ impl Actor {
         });
         self.publish();
         Ok(())
+    }
+
+    /// Ends the pipe if nobody has pulled it for a while and no refresh is at work with its batch.
+    fn end_if_quiet(&mut self, asked: EndRequest) {
+        let pulled = self.pull_began >= asked.since;
+        let inserting = self.open().is_some_and(|open| open.waits > 0);
+        let quiet = self.last_pull.elapsed().max(asked.since.elapsed()) >= END_QUIET;
+        match (pulled, inserting, quiet) {
+            (false, false, true) => self.ending = Some(asked),
+            (true, ..) => drop(asked.reply.send(Quiet::No)),
+            _ => drop(asked.reply.send(Quiet::NotYet)),
+        }
     }
 
     async fn reload(&mut self) -> Result<(), Error> {
@@ -427,6 +459,9 @@ impl Actor {
                 warn!(pipe = self.pipe, "the leases could not be given back and will expire: {error}");
             }
             self.publish();
+        }
+        if let Some(asked) = self.ending {
+            let _ = asked.reply.send(Quiet::Yes);
         }
     }
 

@@ -1,8 +1,10 @@
 //! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through `leases`, `actor` serves and
-//! settles them, `recover` reads a dead process's batch again, `registry` finds the actor of a pipe, `members` tells living workers from dead ones.
+//! settles them, `recover` reads a dead process's batch again, `consumer` is as whom fan-out reads, `registry` finds the actor of a pipe, `members` tells living workers from dead ones.
 
 mod actor;
 mod buffer;
+mod consumer;
+mod end;
 mod leases;
 pub mod members;
 #[cfg(test)]
@@ -15,5 +17,5 @@ mod shards;
 pub mod status;
 mod work;
 
-pub use pull::{Confirm, PullOptions, Served};
+pub use pull::{Confirm, Mode, PullOptions, Served};
 pub use registry::{Deps, Pipes};

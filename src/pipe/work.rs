@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::leases::{Leases, Written};
 use super::members::Members;
+use super::pull::Mode;
 use super::reader::Source;
 use super::recover::read_again;
 use super::registry::Deps;
@@ -62,7 +63,7 @@ pub struct Work {
 
 impl Work {
     /// Takes leases and starts readers. `start` is where a pipe without any lease begins.
-    pub async fn start(deps: &Deps, pipe: &str, stream: &str, start: &Checkpoint) -> Result<Work, Error> {
+    pub async fn start(deps: &Deps, pipe: &str, stream: &str, start: &Checkpoint, mode: Mode) -> Result<Work, Error> {
         let described = deps.kinesis.stream(stream).await?;
         let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id).await?;
         if let Some(other) = leases.all().find(|l| l.stream != stream) {
@@ -74,12 +75,18 @@ impl Work {
             stream: stream.into(),
             leases,
             shards: Shards::new(),
-            source: deps.source(stream, i64::from(described.retention_hours) * 3_600_000),
+            source: deps.source(pipe, described),
             open: None,
             refreshed: Instant::now(),
         };
+        work.read_by(mode).await?;
         work.refresh_shards(start).await?;
         Ok(work)
+    }
+
+    /// How shards are read from now on; where they are read does not change. For fan-out the consumer is registered first.
+    pub async fn read_by(&self, mode: Mode) -> Result<(), Error> {
+        self.source.fan_out.want(mode == Mode::FanOut).await
     }
 
     /// Adds leases for shards that have none, takes what is free, and lets readers follow. `start` counts for a pipe without any lease;

@@ -97,7 +97,7 @@ impl Cursor {
                 Err(KinesisError::Other(Error::Unavailable(_))) if began.elapsed() < CURSOR_PATIENCE => {
                     pause = back_off(pause).await;
                 }
-                Err(KinesisError::Other(other)) => return Err(other),
+                Err(other) => return Err(other.into()),
             }
         }
     }
