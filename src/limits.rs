@@ -70,6 +70,34 @@ pub const SAMPLE_LOOK_BACK_MS: [i64; 3] = [10_000, 600_000, 3_600_000];
 pub const KINESIS_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for one attempt of a Kinesis call.
 pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Consumers that a stream may have (AWS: 20; 50 with on-demand advantage). Only said, not counted.
+pub const MAX_CONSUMERS_PER_STREAM: usize = 20;
+/// Longest name of a consumer (AWS).
+pub const MAX_CONSUMER_NAME: usize = 128;
+/// How long a pull waits for its consumer to become active before it fails and is repeated. AWS takes a few seconds; the client waits 30 s.
+pub const CONSUMER_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two looks at a consumer that is not active yet (AWS: 20 DescribeStreamConsumer calls a second).
+pub const CONSUMER_LOOK: Duration = Duration::from_millis(500);
+/// SubscribeToShard: time until the answer begins. As for any other call; polling goes on meanwhile.
+pub const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// SubscribeToShard: time between two calls for one shard, and between looks whether another subscription is still in the way (AWS takes over
+/// from one that is 5 s old).
+pub const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
+/// Subscriptions of one pipe that are made at the same time. Each brings a first event of a size that is not known before.
+pub const SUBSCRIBES_AT_ONCE: usize = 16;
+/// How long another subscription may be in the way before it is said: twice AWS's 5 s.
+pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(10);
+/// A subscription without an event for so long is stalled: AWS sends one every few seconds, also without records. With what follows, reading
+/// goes on by polling well within 30 s.
+pub const SUBSCRIPTION_SILENCE: Duration = Duration::from_secs(12);
+/// A subscription that is not read for so long, because buffers are full, is given up: on a shared connection it would be in the way of others.
+pub const SUBSCRIPTION_UNREAD: Duration = Duration::from_secs(5);
+/// Enhanced fan-out that failed is tried again after this pause, which doubles up to [`FAN_OUT_RETRY_LONGEST`].
+pub const FAN_OUT_RETRY_FIRST: Duration = Duration::from_secs(5);
+/// See [`FAN_OUT_RETRY_FIRST`].
+pub const FAN_OUT_RETRY_LONGEST: Duration = Duration::from_secs(300);
+/// A subscription that gave events for so long was a good one: its end is no failure, and the pauses begin anew. AWS's own end comes after 5 minutes.
+pub const SUBSCRIPTION_WELL: Duration = Duration::from_secs(60);
 /// Arrival timestamps are approximate and may be out of order: time ranges are read this much wider and then filtered.
 pub const TIMESTAMP_SLACK_MS: i64 = 5_000;
 /// How often the lease row of an idle shard is refreshed with the time at which nothing was left to read. Far below the shortest retention (24 h).
@@ -116,6 +144,10 @@ pub const SETTLE_GRACE: Duration = Duration::from_millis(2_000);
 pub const MAX_OUTSTANDING_WAITS: usize = 8;
 /// How often a pipe without work looks whether it is needed.
 pub const IDLE_TICK: Duration = Duration::from_secs(1);
+/// A pipe that is to end must not be pulled for so long: a view that fails comes back after 5 s at most (`refresh_retry_max_backoff_ms`).
+pub const END_QUIET: Duration = Duration::from_secs(6);
+/// How often it is looked whether a pipe that is to end is still pulled.
+pub const END_LOOK: Duration = Duration::from_millis(200);
 /// How often a write is tried again after a conflict that turned out to be harmless.
 pub const CONFLICT_RETRIES: usize = 5;
 /// How often a commit is tried again when people change the rows under it.

@@ -21,6 +21,10 @@ pub struct Metrics {
     pub failed_attempts: GaugeVec,
     /// Shards of the pipe whose position has left the retention.
     pub gaps: GaugeVec,
+    /// Subscriptions that fell silent, by pipe.
+    pub fan_out_stalls: IntCounterVec,
+    /// Shards of the pipe that are polled although fan-out is wanted.
+    pub fan_out_fallbacks: GaugeVec,
     /// Leases held here, by pipe.
     pub leases: GaugeVec,
     /// Bytes held of the memory budget.
@@ -59,6 +63,12 @@ impl Metrics {
             buffered_rows: gauge("buffered_rows", "Records read and not yet in a batch.", &["pipe", "shard"])?,
             failed_attempts: gauge("failed_attempts", "Refreshes that failed since the last commit.", &["pipe"])?,
             gaps: gauge("gaps", "Shards whose position has left the retention; only seek goes on.", &["pipe"])?,
+            fan_out_stalls: counter("fan_out_stalls_total", "Subscriptions that fell silent.", &["pipe"])?,
+            fan_out_fallbacks: gauge(
+                "fan_out_fallbacks",
+                "Shards that are polled although mode=efo was asked for.",
+                &["pipe"],
+            )?,
             leases: gauge("leases", "Leases held by this worker.", &["pipe"])?,
             memory_used: single("memory_used_bytes", "Bytes held by buffers.")?,
             memory_limit: single("memory_limit_bytes", "Bytes that buffers may hold.")?,

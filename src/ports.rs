@@ -63,6 +63,10 @@ pub enum KinesisError {
     IteratorExpired,
     /// The shard's calls or bytes a second are used up: wait and repeat.
     Throttled(String),
+    /// Another subscription of the same consumer to the shard is younger than five seconds, or the consumer is not active yet: wait and repeat.
+    InUse(String),
+    /// The consumer is not registered (any more): register it again.
+    NoConsumer(String),
     /// Anything else, already said for a person.
     Other(Error),
 }
@@ -71,7 +75,8 @@ impl From<KinesisError> for Error {
     fn from(error: KinesisError) -> Error {
         match error {
             KinesisError::IteratorExpired => Error::Unavailable("the shard iterator expired".into()),
-            KinesisError::Throttled(message) => Error::Unavailable(message),
+            KinesisError::Throttled(message) | KinesisError::InUse(message) => Error::Unavailable(message),
+            KinesisError::NoConsumer(message) => Error::NotFound(message),
             KinesisError::Other(error) => error,
         }
     }
@@ -90,6 +95,54 @@ pub trait KinesisApi: Send + Sync {
     async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError>;
     /// The next records, `limit` at most.
     async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError>;
+}
+
+/// A registered consumer of a stream: what enhanced fan-out reads as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// Amazon resource name.
+    pub arn: String,
+    /// It can be subscribed with (`ACTIVE`); otherwise it is just being registered or deregistered.
+    pub active: bool,
+}
+
+/// One event of a subscription. Kinesis sends one every few seconds, also when there is no record.
+#[derive(Debug)]
+pub struct Event {
+    /// The records, in order.
+    pub records: Chunk,
+    /// Where another subscription goes on: after this; it moves without records, too. None at the end of a closed shard.
+    pub continuation: Option<SequenceNumber>,
+    /// How far the event is behind the tip, ms.
+    pub millis_behind_latest: i64,
+    /// The shards that this one was split or merged into; some implementations name them before the end.
+    pub children: Vec<Shard>,
+}
+
+/// A shard's records as Kinesis pushes them, for up to five minutes.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next event; none when Kinesis has ended the subscription. Nothing that is not read is lost: the next subscription brings it.
+    async fn next(&mut self) -> Result<Option<Event>, KinesisError>;
+}
+
+/// The part of the Kinesis API that enhanced fan-out needs.
+#[async_trait]
+pub trait FanOutApi: Send + Sync {
+    /// A consumer by its name; none when the stream has none of that name.
+    async fn consumer(&self, stream: &Stream, name: &str) -> Result<Option<Consumer>, Error>;
+    /// Registers a consumer, which takes a moment to become active. One that exists is no error.
+    async fn register(&self, stream: &Stream, name: &str) -> Result<(), Error>;
+    /// Deregisters a consumer. One that does not exist is no error.
+    async fn deregister(&self, stream: &Stream, name: &str) -> Result<(), Error>;
+    /// Subscribes to a shard. Takes over from a subscription of the same consumer that is older than five seconds.
+    async fn subscribe(
+        &self,
+        stream: &str,
+        consumer_arn: &str,
+        shard_id: &str,
+        start: &IteratorStart,
+    ) -> Result<Box<dyn Subscription>, KinesisError>;
 }
 
 /// A value with the version of its row, which a compare-and-set expects to find.
@@ -148,6 +201,8 @@ pub trait StateStore: Send + Sync {
     async fn create(&self, leases: &[Lease]) -> Result<(), StateError>;
     /// Replaces leases whose rows are still at the given versions; `Conflict` when one is not.
     async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError>;
+    /// Removes leases whose rows are still at the given versions; `Conflict` when one is not. One that is gone already is no error.
+    async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError>;
     /// All workers that ever wrote a heartbeat.
     async fn workers(&self) -> Result<Vec<Worker>, StateError>;
     /// Writes one's own row.

@@ -91,6 +91,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: Budget::new(for_reads) };
     let deps = Deps {
         kinesis: kinesis.clone(),
+        fan_out: kinesis.clone(),
         store: store.clone(),
         views: Arc::new(clickhouse),
         clock,

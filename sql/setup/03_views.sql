@@ -9,7 +9,7 @@ FROM {database}.leases;
 CREATE OR REPLACE VIEW {database}.pipes AS
 SELECT *
 FROM url(kinesis_bridge, url = concat({bridge}, '/v1/pipes'), format = 'JSONEachRow',
-         structure = 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, sequence_number String, sub_sequence_number UInt32, millis_behind_latest Nullable(Int64), offered_rows UInt64, committed_rows UInt64, failed_attempts UInt64, last_error String, last_commit_time Nullable(DateTime64(3))');
+         structure = 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, sequence_number String, sub_sequence_number UInt32, millis_behind_latest Nullable(Int64), offered_rows UInt64, committed_rows UInt64, failed_attempts UInt64, last_error String, last_commit_time Nullable(DateTime64(3)), mode String');
 
 -- The streams of the bridge's AWS account and region.
 CREATE OR REPLACE VIEW {database}.streams AS

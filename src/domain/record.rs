@@ -104,16 +104,6 @@ impl Chunk {
         self.held = Some(Box::new(guard));
     }
 
-    /// Drops the first record: a reader that starts *at* its checkpoint has that record already.
-    pub fn without_first(self) -> Chunk {
-        let mut rest = Chunk::with_capacity(self.len(), self.payload.len());
-        for index in 1..self.len() {
-            // It fitted before, so it fits without its first record.
-            let _ = rest.push(self.get(index));
-        }
-        rest
-    }
-
     /// Gives back memory that was reserved and not used.
     pub fn shrink(&mut self) {
         self.text.shrink_to_fit();

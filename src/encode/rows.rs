@@ -54,6 +54,8 @@ pub struct PipeRow {
     pub last_error: String,
     /// Unix ms of the last commit; none before the first.
     pub last_commit_time: Option<i64>,
+    /// How this worker reads it: `polling` or `efo`; empty while it does not.
+    pub mode: String,
 }
 
 /// A row of `/v1/workers`.
@@ -98,7 +100,6 @@ impl Row for StreamRow {
             ("stream", text(rows, |r| &r.name)),
             ("arn", text(rows, |r| &r.arn)),
             ("status", text(rows, |r| &r.status)),
-            ("mode", text(rows, |r| &r.mode)),
             ("open_shards", uint32(rows, |r| r.open_shards.max(0).unsigned_abs())),
             ("retention_hours", uint32(rows, |r| r.retention_hours.max(0).unsigned_abs())),
         ]
@@ -138,6 +139,7 @@ impl Row for PipeRow {
             ("failed_attempts", uint64(rows, |r| r.failed_attempts)),
             ("last_error", text(rows, |r| &r.last_error)),
             ("last_commit_time", Arc::new(commits.with_timezone(UTC))),
+            ("mode", text(rows, |r| &r.mode)),
         ]
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::body::{Answer, Sender};
-use super::request::{NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_seek};
+use super::request::{NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_end, parse_seek};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::record::Chunk;
@@ -82,6 +82,7 @@ impl App {
             Request::Pipes { format } => rows(&self.pipe_rows().await?, format),
             Request::Workers { format } => rows(&self.worker_rows().await?, format),
             Request::Seek { pipe } => self.seek(&pipe, &incoming.body).await,
+            Request::End { pipe, confirmed } => self.end(&pipe, confirmed, &incoming.body).await,
             Request::Ack { pipe } => self.ack(&pipe, &incoming.body).await,
             Request::Metrics => self.metrics_text(),
             Request::Healthz => Ok(Reply::whole("ok\n", TEXT)),
@@ -99,6 +100,7 @@ impl App {
             limits: request.limits,
             linger: request.linger,
             wait: request.wait,
+            mode: request.mode,
             poll: request.poll,
             start: self.checkpoint(&request.start),
             resume: incoming.range.is_some_and(|(first, _)| first > 0),
@@ -180,6 +182,13 @@ impl App {
         Ok(Reply::whole("", TEXT))
     }
 
+    async fn end(&self, pipe: &str, confirmed: bool, body: &[u8]) -> Result<Reply, Error> {
+        if confirmed || parse_end(body, pipe)? {
+            self.pipes.end(pipe).await?;
+        }
+        Ok(Reply::whole("", TEXT))
+    }
+
     /// `latest` becomes the time of the request, so that it means the same after a restart.
     fn checkpoint(&self, start: &Start) -> Checkpoint {
         match start {
@@ -208,6 +217,8 @@ impl App {
             _ => ShardState::Reading,
         };
         let shard_error = progress.as_ref().and_then(|p| p.error.as_ref()).map(|e| e.to_string());
+        let fallback = progress.as_ref().and_then(|p| p.fallback.clone());
+        let mode = progress.as_ref().map_or("", |p| p.mode.name());
         let pipe_error = snapshot.map(|s| s.last_error.clone()).filter(|e| !e.is_empty());
         PipeRow {
             pipe: lease.pipe.clone(),
@@ -222,7 +233,8 @@ impl App {
             offered_rows: lease.offer.as_ref().map_or(0, |o| o.rows),
             committed_rows: lease.committed_rows,
             failed_attempts: snapshot.map_or(0, |s| s.failed_attempts.into()),
-            last_error: shard_error.or(pipe_error).unwrap_or_default(),
+            mode: mode.into(),
+            last_error: shard_error.or(fallback).or(pipe_error).unwrap_or_default(),
             last_commit_time: (lease.last_commit_ms > 0).then_some(lease.last_commit_ms),
         }
     }
@@ -254,10 +266,13 @@ impl App {
         metrics.leases.reset();
         metrics.failed_attempts.reset();
         metrics.gaps.reset();
+        metrics.fan_out_fallbacks.reset();
         for (pipe, snapshot) in self.pipes.snapshots() {
             let held = snapshot.leases.iter().filter(|l| l.owner == deps.worker_id).count();
             metrics.leases.with_label_values(&[pipe.as_str()]).set(held as f64);
             metrics.failed_attempts.with_label_values(&[pipe.as_str()]).set(f64::from(snapshot.failed_attempts));
+            let fallbacks = snapshot.buffers.iter().filter(|b| b.progress().fallback.is_some()).count();
+            metrics.fan_out_fallbacks.with_label_values(&[pipe.as_str()]).set(fallbacks as f64);
             let gaps = snapshot.leases.iter().filter(|l| snapshot.state(l) == ShardState::Gap).count();
             metrics.gaps.with_label_values(&[pipe.as_str()]).set(gaps as f64);
             for buffer in &snapshot.buffers {

@@ -15,9 +15,9 @@ use crate::domain::error::Error;
 use crate::domain::range::{Bound, SliceOf};
 use crate::encode::Format;
 use crate::limits;
-use crate::pipe::Confirm;
+use crate::pipe::{Confirm, Mode};
 
-pub use body::{SeekRow, parse_ack, parse_seek};
+pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
 use position::bound;
 pub use position::{Position, Start};
 use query::{Query, name, nearest, quoted};
@@ -64,6 +64,13 @@ pub enum Request {
     Seek {
         /// Name of the pipe.
         pipe: String,
+    },
+    /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end`, whose body is read by [`parse_end`].
+    End {
+        /// Name of the pipe.
+        pipe: String,
+        /// The request itself says it; otherwise the body has to.
+        confirmed: bool,
     },
     /// `POST /v1/pipes/{pipe}/ack`; the body is read by [`parse_ack`].
     Ack {
@@ -114,6 +121,8 @@ pub struct NextRequest {
     pub linger: Duration,
     /// How long to wait for a first record.
     pub wait: Duration,
+    /// How to read.
+    pub mode: Mode,
     /// Time between two GetRecords calls on a shard.
     pub poll: Duration,
     /// Format of the records; not Parquet.
@@ -124,7 +133,7 @@ pub struct NextRequest {
 struct Endpoint {
     /// With at most one part in braces.
     path: &'static str,
-    post: bool,
+    method: &'static str,
     parameters: &'static [&'static str],
     build: fn(String, &Query<'_>) -> Result<Request, Error>,
 }
@@ -135,11 +144,19 @@ impl Endpoint {
         parameters: &'static [&'static str],
         build: fn(String, &Query<'_>) -> Result<Request, Error>,
     ) -> Endpoint {
-        Endpoint { path, post: false, parameters, build }
+        Endpoint { path, method: "GET", parameters, build }
+    }
+
+    const fn post(path: &'static str, build: fn(String, &Query<'_>) -> Result<Request, Error>) -> Endpoint {
+        Endpoint { path, method: "POST", parameters: &[], build }
+    }
+
+    const fn delete(path: &'static str, build: fn(String, &Query<'_>) -> Result<Request, Error>) -> Endpoint {
+        Endpoint { path, method: "DELETE", parameters: &[], build }
     }
 }
 
-const ENDPOINTS: [Endpoint; 12] = [
+const ENDPOINTS: [Endpoint; 14] = [
     Endpoint::get("/v1/streams", &["format"], |_, q| Ok(Request::Streams { format: q.rows_format()? })),
     Endpoint::get("/v1/streams/{stream}/shards", &["format"], |stream, q| {
         Ok(Request::Shards { stream, format: q.rows_format()? })
@@ -170,13 +187,10 @@ const ENDPOINTS: [Endpoint; 12] = [
     ),
     Endpoint::get("/v1/pipes", &["format"], |_, q| Ok(Request::Pipes { format: q.rows_format()? })),
     Endpoint::get("/v1/workers", &["format"], |_, q| Ok(Request::Workers { format: q.rows_format()? })),
-    Endpoint {
-        path: "/v1/pipes/{pipe}/seek",
-        post: true,
-        parameters: &[],
-        build: |pipe, _| Ok(Request::Seek { pipe }),
-    },
-    Endpoint { path: "/v1/pipes/{pipe}/ack", post: true, parameters: &[], build: |pipe, _| Ok(Request::Ack { pipe }) },
+    Endpoint::post("/v1/pipes/{pipe}/seek", |pipe, _| Ok(Request::Seek { pipe })),
+    Endpoint::post("/v1/pipes/{pipe}/ack", |pipe, _| Ok(Request::Ack { pipe })),
+    Endpoint::post("/v1/pipes/{pipe}/end", |pipe, _| Ok(Request::End { pipe, confirmed: false })),
+    Endpoint::delete("/v1/pipes/{pipe}", |pipe, _| Ok(Request::End { pipe, confirmed: true })),
     Endpoint::get("/metrics", &[], |_, _| Ok(Request::Metrics)),
     Endpoint::get("/healthz", &[], |_, _| Ok(Request::Healthz)),
     Endpoint::get("/readyz", &[], |_, _| Ok(Request::Readyz)),
@@ -190,9 +204,8 @@ pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, E
         let known = nearest(path, ENDPOINTS.iter().map(|e| (filled(e.path, path), e.path)));
         return Err(Error::NotFound(format!("there is no path {}; the nearest is {known}", quoted(path))));
     };
-    let allowed = if endpoint.post { method == "POST" } else { matches!(method, "GET" | "HEAD") };
-    if !allowed {
-        let right = if endpoint.post { "POST" } else { "GET" };
+    let right = endpoint.method;
+    if method != right && (method, right) != ("HEAD", "GET") {
         return Err(Error::BadRequest(format!("{} takes {right}, not {}", endpoint.path, quoted(method))));
     }
     let captured = match captured {
@@ -290,15 +303,13 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
             ));
         }
     };
-    match query.get("mode") {
-        None | Some("polling") => {}
-        Some("efo") => {
-            return Err(Error::BadRequest("mode=efo is not available yet in this version; use mode=polling".into()));
-        }
+    let mode = match query.get("mode") {
+        None | Some("polling") => Mode::Polling,
+        Some("efo") => Mode::FanOut,
         Some(other) => {
             return Err(Error::BadRequest(format!("mode={} is refused: it must be polling or efo", quoted(other))));
         }
-    }
+    };
     let per_call = Duration::from_secs(1) / limits::GET_RECORDS_PER_SECOND;
     Ok(NextRequest {
         pipe,
@@ -311,6 +322,7 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
         },
         linger: query.millis("linger_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_LINGER),
         wait: query.millis("wait_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
+        mode,
         poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(per_call),
         format: query.records_format(false)?,
     })

@@ -195,6 +195,7 @@ fn kind(path: &str) -> &'static str {
         "workers" => "workers",
         "seek" => "seek",
         "ack" => "ack",
+        "end" => "end",
         "metrics" => "metrics",
         "healthz" => "healthz",
         "readyz" => "readyz",

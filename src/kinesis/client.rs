@@ -1,15 +1,16 @@
 //! The adapter from `KinesisApi` to aws-sdk-kinesis.
 
 use async_trait::async_trait;
+use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, ShardIteratorType};
+use aws_sdk_kinesis::config::{Builder, StalledStreamProtectionConfig};
+use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType};
 use aws_smithy_types::DateTime;
 use prometheus::IntCounterVec;
 
-use super::error::{NO_REGION, Subject, classify};
+use super::error::{NO_REGION, Subject, checked, classify};
 use crate::domain::error::Error;
 use crate::domain::record::{Chunk, RecordRef};
 use crate::domain::shard::Shard;
@@ -21,11 +22,13 @@ use crate::ports::{IteratorStart, KinesisApi, KinesisError, Page, Stream};
 /// Kinesis in one account and region.
 pub struct AwsKinesis {
     /// For calls that the SDK may repeat by itself.
-    control: Client,
+    pub(super) control: Client,
     /// For GetRecords: a reader paces and repeats by itself, so that throttling is seen and counted.
     data: Client,
+    /// For SubscribeToShard, whose answer lasts for minutes: the reader watches over it.
+    pub(super) subscriber: Client,
     region: String,
-    errors: IntCounterVec,
+    pub(super) errors: IntCounterVec,
 }
 
 impl AwsKinesis {
@@ -38,7 +41,14 @@ impl AwsKinesis {
         let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
         AwsKinesis {
             control: Client::new(&sdk),
-            data: client_without_retries(&sdk),
+            data: Client::from_conf(Builder::from(&sdk).retry_config(RetryConfig::disabled()).build()),
+            subscriber: Client::from_conf(
+                Builder::from(&sdk)
+                    .retry_config(RetryConfig::disabled())
+                    .timeout_config(TimeoutConfig::disabled())
+                    .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                    .build(),
+            ),
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
             errors,
         }
@@ -49,34 +59,26 @@ impl AwsKinesis {
         &self.region
     }
 
-    fn subject<'a>(&'a self, call: &'static str, stream: &'a str, shard: &'a str) -> Subject<'a> {
+    pub(super) fn subject<'a>(&'a self, call: &'static str, stream: &'a str, shard: &'a str) -> Subject<'a> {
         Subject { call, region: &self.region, stream, shard }
     }
 
-    fn count(&self, call: &str, error: KinesisError) -> KinesisError {
-        let kind = match &error {
-            KinesisError::IteratorExpired => "iterator_expired",
-            KinesisError::Throttled(_) => "throttled",
-            KinesisError::Other(error) => error.code(),
-        };
-        self.errors.with_label_values(&[call, kind]).inc();
-        error
+    pub(super) fn count(&self, call: &str, error: KinesisError) -> KinesisError {
+        counted(&self.errors, call, error)
     }
 }
 
-fn client_without_retries(sdk: &SdkConfig) -> Client {
-    let config = aws_sdk_kinesis::config::Builder::from(sdk).retry_config(RetryConfig::disabled()).build();
-    Client::from_conf(config)
-}
-
-/// Shorthand for `classify` + `count` on every call.
-macro_rules! checked {
-    ($self:ident, $call:literal, $stream:expr, $shard:expr, $sent:expr) => {
-        match $sent.await {
-            Ok(output) => Ok(output),
-            Err(error) => Err($self.count($call, classify(&$self.subject($call, $stream, $shard), error))),
-        }
+/// Counts a failed call.
+pub(super) fn counted(errors: &IntCounterVec, call: &str, error: KinesisError) -> KinesisError {
+    let kind = match &error {
+        KinesisError::IteratorExpired => "iterator_expired",
+        KinesisError::Throttled(_) => "throttled",
+        KinesisError::InUse(_) => "in_use",
+        KinesisError::NoConsumer(_) => "no_consumer",
+        KinesisError::Other(error) => error.code(),
     };
+    errors.with_label_values(&[call, kind]).inc();
+    error
 }
 
 #[async_trait]
@@ -183,24 +185,11 @@ impl KinesisApi for AwsKinesis {
     async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
         let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
         let output = checked!(self, "GetRecords", stream, shard_id, call.send())?;
-        let rows = output.records.len();
-        let mut records = Chunk::with_capacity(rows, output.records.iter().map(|r| r.data.as_ref().len()).sum());
-        // By value: each record's own allocations are freed as soon as it stands in the chunk.
-        for record in output.records {
-            let pushed = records.push(RecordRef {
-                key: record.partition_key.as_deref().unwrap_or_default(),
-                timestamp_ms: record.approximate_arrival_timestamp.and_then(|t| t.to_millis().ok()).unwrap_or(0),
-                sequence_number: &record.sequence_number,
-                sub_sequence: 0,
-                payload: record.data.as_ref(),
-            });
-            if !pushed {
-                return Err(KinesisError::Other(Error::Unavailable(format!(
-                    "GetRecords of shard {shard_id}, stream '{stream}', answered more than 4 GiB"
-                ))));
-            }
-        }
-        records.shrink();
+        let records = chunk(output.records).ok_or_else(|| {
+            KinesisError::Other(Error::Unavailable(format!(
+                "GetRecords of shard {shard_id}, stream '{stream}', answered more than 4 GiB"
+            )))
+        })?;
         Ok(Page {
             records,
             next: output.next_shard_iterator,
@@ -208,6 +197,26 @@ impl KinesisApi for AwsKinesis {
             children: output.child_shards.unwrap_or_default().into_iter().map(child).collect(),
         })
     }
+}
+
+/// Records as they are held in memory; none when they are larger than a chunk may be.
+pub(super) fn chunk(from: Vec<Record>) -> Option<Chunk> {
+    let mut records = Chunk::with_capacity(from.len(), from.iter().map(|r| r.data.as_ref().len()).sum());
+    // By value: each record's own allocations are freed as soon as it stands in the chunk.
+    for record in from {
+        let pushed = records.push(RecordRef {
+            key: record.partition_key.as_deref().unwrap_or_default(),
+            timestamp_ms: record.approximate_arrival_timestamp.and_then(|t| t.to_millis().ok()).unwrap_or(0),
+            sequence_number: &record.sequence_number,
+            sub_sequence: 0,
+            payload: record.data.as_ref(),
+        });
+        if !pushed {
+            return None;
+        }
+    }
+    records.shrink();
+    Some(records)
 }
 
 fn hash_keys(range: Option<HashKeyRange>) -> (String, String) {
@@ -230,7 +239,7 @@ fn shard(shard: aws_sdk_kinesis::types::Shard) -> Shard {
     }
 }
 
-fn child(child: ChildShard) -> Shard {
+pub(super) fn child(child: ChildShard) -> Shard {
     let (starting_hash_key, ending_hash_key) = hash_keys(child.hash_key_range);
     let mut parents = child.parent_shards.into_iter();
     Shard {

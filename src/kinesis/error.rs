@@ -8,6 +8,17 @@ use crate::ports::KinesisError;
 /// Stands for the region when none is configured.
 pub const NO_REGION: &str = "(none)";
 
+/// Shorthand for `classify` + `count` on every call.
+macro_rules! checked {
+    ($self:ident, $call:literal, $stream:expr, $shard:expr, $sent:expr) => {
+        match $sent.await {
+            Ok(output) => Ok(output),
+            Err(error) => Err($self.count($call, classify(&$self.subject($call, $stream, $shard), error))),
+        }
+    };
+}
+pub(super) use checked;
+
 /// What a call was about, for the sentence.
 pub struct Subject<'a> {
     /// API name, as AWS spells it.
@@ -51,6 +62,7 @@ where
                 "{call} on {thing} is throttled ({code}): other consumers share its 5 calls and 2 MiB a second"
             ));
         }
+        "ResourceInUseException" => return KinesisError::InUse(format!("{call} on {thing} has to wait: {message}")),
         "ResourceNotFoundException" => Error::NotFound(format!(
             "{thing} does not exist: check the name, the region (AWS_REGION) and the account ({call}: {message})"
         )),

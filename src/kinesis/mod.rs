@@ -2,5 +2,6 @@
 
 mod client;
 mod error;
+mod fan_out;
 
 pub use client::AwsKinesis;

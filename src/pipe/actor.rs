@@ -5,32 +5,27 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::heartbeat::Standing;
-use super::pull::{Command, Confirm, PullOptions, Served};
+use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
 use super::registry::Deps;
+use super::settle::Confirmation;
 use super::status::Status;
 use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
 use crate::limits::{
-    IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE, SHUTDOWN,
+    END_QUIET, IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE,
+    SHUTDOWN,
 };
-use crate::ports::{RefreshOutcome, ViewState};
-
-/// An answer of `SYSTEM WAIT VIEW`.
-struct Confirmation {
-    batch: String,
-    delivered: Arc<AtomicBool>,
-    outcome: RefreshOutcome,
-}
+use crate::ports::ViewState;
 
 /// What wakes the actor.
 enum Event {
@@ -44,20 +39,23 @@ enum Event {
 
 /// The task's state.
 pub struct Actor {
-    deps: Deps,
-    pipe: String,
+    pub(super) deps: Deps,
+    pub(super) pipe: String,
     stream: String,
-    status: Status,
+    pub(super) status: Status,
     commands: mpsc::Receiver<Command>,
     backlog: VecDeque<Command>,
-    confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
+    pub(super) confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
     members: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
-    work: Option<Work>,
+    pub(super) work: Option<Work>,
     /// What it was when the rows were last known to be right.
     standing: Option<Standing>,
-    last_committed: String,
+    pub(super) last_committed: String,
+    pull_began: Instant,
     last_pull: Instant,
+    /// Who wants the end, once it has come.
+    ending: Option<EndRequest>,
 }
 
 impl Actor {
@@ -84,7 +82,9 @@ impl Actor {
             work: None,
             standing: None,
             last_committed: String::new(),
+            pull_began: Instant::now(),
             last_pull: Instant::now(),
+            ending: None,
         }
     }
 
@@ -106,6 +106,9 @@ impl Actor {
                 Event::Members | Event::Time => continue,
                 Event::Stop => break,
             };
+            if self.ending.is_some() {
+                break;
+            }
             if let Err(fatal) = done {
                 if *self.stop.borrow() {
                     break;
@@ -138,6 +141,7 @@ impl Actor {
     async fn handle(&mut self, command: Command) -> Result<(), Error> {
         match command {
             Command::Pull(options, mut reply) => {
+                self.pull_began = Instant::now();
                 let answer = match reply.is_closed() {
                     true => return Ok(()),
                     false => self.pull(&options, &mut reply).await,
@@ -154,6 +158,10 @@ impl Actor {
                 answer
             }
             Command::Reload => self.reload().await,
+            Command::End(asked) => {
+                self.end_if_quiet(asked);
+                Ok(())
+            }
         }
     }
 
@@ -168,7 +176,7 @@ impl Actor {
             // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
-        self.start(&options.start).await?;
+        self.start(&options.start, options.mode).await?;
         self.standing().await?;
         self.finish_commit().await?;
         let work = self.work()?;
@@ -182,6 +190,7 @@ impl Actor {
                     self.pipe
                 )));
             }
+            work.read_by(options.mode).await?;
             // A batch may fill half of the memory, so that the next one can be read while it is being inserted.
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
@@ -226,9 +235,9 @@ impl Actor {
         }
     }
 
-    async fn start(&mut self, start: &Checkpoint) -> Result<(), Error> {
+    pub(super) async fn start(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
         if self.work.is_none() {
-            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start).await?);
+            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode).await?);
             self.standing = None;
             self.publish();
         }
@@ -283,6 +292,10 @@ impl Actor {
                     let _ = other.send(self.ack(&batch).await);
                 }
                 Event::Command(Command::Reload) => self.reload().await?,
+                Event::Command(Command::End(asked)) => {
+                    let quiet = if self.pull_began >= asked.since { Quiet::No } else { Quiet::NotYet };
+                    let _ = asked.reply.send(quiet);
+                }
             }
         }
     }
@@ -343,85 +356,16 @@ impl Actor {
         Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered, held })
     }
 
-    /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh has ended, so the answer is near; while in
-    /// doubt the batch is simply served again.
-    async fn await_settlement(&mut self, grace: Duration) {
-        let deadline = Instant::now() + grace;
-        while self.open().is_some_and(|open| open.waits > 0 && !open.confirmed) {
-            match timeout_at(deadline, self.confirmations.1.recv()).await {
-                Ok(Some(confirmation)) => self.settle(confirmation).await,
-                _ => return,
-            }
+    /// Ends the pipe if nobody has pulled it for a while and no refresh is at work with its batch.
+    fn end_if_quiet(&mut self, asked: EndRequest) {
+        let pulled = self.pull_began >= asked.since;
+        let inserting = self.open().is_some_and(|open| open.waits > 0);
+        let quiet = self.last_pull.elapsed().max(asked.since.elapsed()) >= END_QUIET;
+        match (pulled, inserting, quiet) {
+            (false, false, true) => self.ending = Some(asked),
+            (true, ..) => drop(asked.reply.send(Quiet::No)),
+            _ => drop(asked.reply.send(Quiet::NotYet)),
         }
-    }
-
-    /// Takes note of how a refresh ended.
-    async fn settle(&mut self, confirmation: Confirmation) {
-        let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
-        if open.batch.id != confirmation.batch {
-            return;
-        }
-        open.waits = open.waits.saturating_sub(1);
-        let id = open.batch.id.clone();
-        match confirmation.outcome {
-            // The answer may be about the refresh that was given the batch, or about one that was given it again since: all of them must have read it.
-            RefreshOutcome::Succeeded if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) => {
-                open.confirmed = true;
-                if let Err(later) = self.finish_commit().await {
-                    self.note_error(&later);
-                }
-            }
-            RefreshOutcome::Succeeded => self.failed(
-                "unread",
-                format!("batch {id}: the refresh succeeded without reading the batch to its end (a LIMIT in the view?); it is served again"),
-            ),
-            RefreshOutcome::Failed(why) => self.failed("failed", format!("batch {id}: {why}")),
-            RefreshOutcome::Unknown(why) => self.failed("unknown", format!("batch {id}: its refresh's end is not known: {why}")),
-        }
-    }
-
-    fn failed(&mut self, outcome: &str, message: String) {
-        warn!(pipe = self.pipe, "{message}");
-        self.deps.metrics.batch(&self.pipe, outcome);
-        self.status.publish(|s| {
-            s.failed_attempts += 1;
-            s.last_error = message;
-        });
-    }
-
-    /// The reader says that `batch` is in ClickHouse.
-    async fn ack(&mut self, batch: &str) -> Result<(), Error> {
-        if batch == self.last_committed {
-            return Ok(());
-        }
-        self.start(&Checkpoint::TrimHorizon).await?;
-        self.work()?.recover().await?;
-        match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
-            Some(open) => open.confirmed = true,
-            None => {
-                return Err(Error::NotFound(format!(
-                    "batch '{batch}' is not the open batch of pipe '{}': it was acknowledged before, or never served",
-                    self.pipe
-                )));
-            }
-        }
-        self.finish_commit().await
-    }
-
-    /// Commits the open batch if it is confirmed. Until that is done nothing else is served.
-    async fn finish_commit(&mut self) -> Result<(), Error> {
-        let Some(work) = self.work.as_mut().filter(|w| w.open.as_ref().is_some_and(|o| o.confirmed)) else {
-            return Ok(());
-        };
-        let batch = work.commit().await?;
-        self.deps.metrics.committed(&self.pipe, batch.rows() as u64, batch.bytes() as u64);
-        self.last_committed = batch.id.clone();
-        self.status.publish(|s| {
-            s.failed_attempts = 0;
-            s.last_error.clear();
-        });
-        self.publish();
-        Ok(())
     }
 
     async fn reload(&mut self) -> Result<(), Error> {
@@ -465,22 +409,25 @@ impl Actor {
             self.publish();
         }
         self.deps.heartbeat.left(&self.pipe);
+        if let Some(asked) = self.ending {
+            let _ = asked.reply.send(Quiet::Yes);
+        }
     }
 
-    fn work(&mut self) -> Result<&mut Work, Error> {
+    pub(super) fn work(&mut self) -> Result<&mut Work, Error> {
         self.work.as_mut().ok_or_else(|| not_started(&self.pipe))
     }
 
-    fn open(&self) -> Option<&Open> {
+    pub(super) fn open(&self) -> Option<&Open> {
         self.work.as_ref()?.open.as_ref()
     }
 
-    fn note_error(&self, error: &Error) {
+    pub(super) fn note_error(&self, error: &Error) {
         error!(pipe = self.pipe, code = error.code(), "{error}");
         self.status.publish(|s| s.last_error = error.to_string());
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         if let Some(work) = &self.work {
             work.publish(&self.status);
         }

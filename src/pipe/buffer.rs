@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::domain::error::Error;
 use crate::domain::record::Slice;
 use crate::domain::shard::Shard;
+use crate::pipe::Mode;
 
 /// A bounded queue between one reader and the pipe, and what the reader last knew.
 pub struct ShardBuffer {
@@ -39,6 +40,10 @@ pub struct Progress {
     pub ended: bool,
     /// Shards that the end named.
     pub children: Vec<Shard>,
+    /// How the shard is read now.
+    pub mode: Mode,
+    /// Why it is polled although fan-out is wanted; cleared by the first event.
+    pub fallback: Option<String>,
     /// What went wrong last; cleared by the next good answer. A `Gap` stays until the shard is read from another position.
     pub error: Option<Error>,
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::heartbeat::{Heartbeat, Standing};
 use crate::domain::batch::{Batch, Limits};
@@ -25,6 +26,26 @@ pub enum Confirm {
     Explicit,
 }
 
+/// How shards are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// By asking again and again (GetRecords).
+    #[default]
+    Polling,
+    /// By being told (SubscribeToShard).
+    FanOut,
+}
+
+impl Mode {
+    /// The word of the interface contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Polling => "polling",
+            Mode::FanOut => "efo",
+        }
+    }
+}
+
 /// What a pull asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullOptions {
@@ -38,6 +59,8 @@ pub struct PullOptions {
     pub linger: Duration,
     /// How long to wait for a first record.
     pub wait: Duration,
+    /// How to read.
+    pub mode: Mode,
     /// Time between GetRecords calls of a shard.
     pub poll: Duration,
     /// Where the shards of a pipe without checkpoints begin; the caller has made a time of `latest`.
@@ -71,12 +94,33 @@ impl Served {
     }
 }
 
+/// That a pipe shall end for good.
+pub struct EndRequest {
+    /// Since when that is asked, again and again.
+    pub since: Instant,
+    /// How it went.
+    pub reply: oneshot::Sender<Quiet>,
+}
+
+/// Whether a pipe that shall end is quiet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// It has given its leases back and ends.
+    Yes,
+    /// Nobody is known to pull it, but that may change: ask again.
+    NotYet,
+    /// It is pulled.
+    No,
+}
+
 /// What the actor is asked.
 pub enum Command {
     /// The next batch.
     Pull(PullOptions, oneshot::Sender<Result<Served, Error>>),
     /// A batch is in ClickHouse, says its reader.
     Ack(String, oneshot::Sender<Result<(), Error>>),
+    /// The pipe ends, if it is quiet.
+    End(EndRequest),
     /// Lease rows were changed on purpose: look at them again.
     Reload,
 }

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actor::Actor;
+use super::consumer::FanOut;
 use super::heartbeat::Heartbeat;
 use super::members::Members;
 use super::pull::{Command, PullOptions, Served};
@@ -18,7 +19,9 @@ use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
 use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
 use crate::metrics::Metrics;
-use crate::ports::{Clock, KinesisApi, RefreshOutcome, StateError, StateStore, Versioned, ViewState, Views};
+use crate::ports::{
+    Clock, FanOutApi, KinesisApi, RefreshOutcome, StateError, StateStore, Stream, Versioned, ViewState, Views,
+};
 use crate::read::budget::Budget;
 
 /// What pipes need of the world. Cheap to clone.
@@ -26,6 +29,8 @@ use crate::read::budget::Budget;
 pub struct Deps {
     /// Kinesis.
     pub kinesis: Arc<dyn KinesisApi>,
+    /// Enhanced fan-out.
+    pub fan_out: Arc<dyn FanOutApi>,
     /// Leases and workers.
     pub store: Arc<dyn StateStore>,
     /// Refreshable views.
@@ -45,8 +50,8 @@ pub struct Deps {
 }
 
 impl Deps {
-    /// What readers of `stream` share.
-    pub fn source(&self, stream: &str, retention_ms: i64) -> Source {
+    /// What the readers of a pipe share.
+    pub fn source(&self, pipe: &str, stream: Stream) -> Source {
         let poll = Knob::default();
         poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
         // Until the number of readers is known. Never 0: a reader that finds no room waits for somebody to take from its empty buffer.
@@ -56,10 +61,16 @@ impl Deps {
             kinesis: self.kinesis.clone(),
             clock: self.clock.clone(),
             budget: self.budget.clone(),
-            stream: stream.into(),
+            stream: stream.name.clone(),
             poll,
-            retention_ms,
+            retention_ms: i64::from(stream.retention_hours) * 3_600_000,
             shard_cap,
+            fan_out: FanOut::new(
+                self.fan_out.clone(),
+                stream,
+                pipe,
+                self.metrics.fan_out_stalls.with_label_values(&[pipe]),
+            ),
         }
     }
 
@@ -108,9 +119,9 @@ pub struct Pipes {
     stop: watch::Sender<bool>,
 }
 
-struct Running {
+pub(super) struct Running {
     stream: String,
-    commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<Command>,
     status: Status,
 }
 
@@ -126,7 +137,7 @@ impl Pipes {
         &self.deps
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
+    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,7 +196,7 @@ impl Pipes {
         )))
     }
 
-    async fn rows(&self, pipe: &str) -> Result<Vec<Versioned<Lease>>, Error> {
+    pub(super) async fn rows(&self, pipe: &str) -> Result<Vec<Versioned<Lease>>, Error> {
         let rows = self.deps.store.leases(Some(pipe)).await?;
         match rows.is_empty() {
             true => {

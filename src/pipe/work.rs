@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::leases::{Leases, Written};
 use super::lineage::Losses;
 use super::members::Circle;
+use super::pull::Mode;
 use super::reader::Source;
 use super::recover::read_again;
 use super::registry::Deps;
@@ -83,7 +84,7 @@ pub struct Work {
 
 impl Work {
     /// Takes leases and starts readers. `start` is where a pipe without any lease begins.
-    pub async fn start(deps: &Deps, pipe: &str, stream: &str, start: &Checkpoint) -> Result<Work, Error> {
+    pub async fn start(deps: &Deps, pipe: &str, stream: &str, start: &Checkpoint, mode: Mode) -> Result<Work, Error> {
         let described = deps.kinesis.stream(stream).await?;
         let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id).await?;
         if let Some(other) = leases.all().find(|l| l.stream != stream) {
@@ -95,7 +96,7 @@ impl Work {
             stream: stream.into(),
             leases,
             shards: Shards::new(),
-            source: deps.source(stream, i64::from(described.retention_hours) * 3_600_000),
+            source: deps.source(pipe, described),
             open: None,
             refreshed: None,
             losses: Losses::default(),
@@ -105,8 +106,18 @@ impl Work {
         };
         deps.heartbeat.admitted().await?;
         deps.heartbeat.joined(pipe);
-        let started = work.look_at_shards(start).await;
+        let started = work.begin(start, mode).await;
         started.inspect_err(|_| deps.heartbeat.left(pipe)).map(|()| work)
+    }
+
+    async fn begin(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
+        self.read_by(mode).await?;
+        self.look_at_shards(start).await
+    }
+
+    /// How shards are read from now on; where they are read does not change. For fan-out the consumer is registered first.
+    pub async fn read_by(&self, mode: Mode) -> Result<(), Error> {
+        self.source.fan_out.want(mode == Mode::FanOut).await
     }
 
     pub(super) fn follow(&mut self) {

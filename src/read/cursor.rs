@@ -20,6 +20,8 @@ pub struct Cursor {
     shard_id: String,
     position: IteratorStart,
     iterator: Option<String>,
+    /// An iterator for `position` is being asked for.
+    placing: bool,
     /// Bytes a record, from the last answer that had any; 0 before.
     average: usize,
     /// Nothing is known yet: there may be a long past of large records.
@@ -35,9 +37,15 @@ impl Cursor {
             shard_id: shard_id.into(),
             position,
             iterator: None,
+            placing: false,
             average: 0,
             first: true,
         }
+    }
+
+    /// Whether the last error was about the position: there was no iterator for it.
+    pub fn without_place(&self) -> bool {
+        self.placing
     }
 
     /// Records to ask for, so that the answer is about [`GET_RECORDS_TARGET_BYTES`].
@@ -67,7 +75,12 @@ impl Cursor {
         // it, and a fresh one would cost a call more.
         let iterator = match self.iterator.take() {
             Some(iterator) => iterator,
-            None => self.kinesis.iterator(&self.stream, &self.shard_id, &self.position).await?,
+            None => {
+                self.placing = true;
+                let iterator = self.kinesis.iterator(&self.stream, &self.shard_id, &self.position).await?;
+                self.placing = false;
+                iterator
+            }
         };
         let page = match self.kinesis.records(&self.stream, &self.shard_id, &iterator, limit).await {
             Err(throttled @ KinesisError::Throttled(_)) => {
@@ -97,7 +110,7 @@ impl Cursor {
                 Err(KinesisError::Other(Error::Unavailable(_))) if began.elapsed() < CURSOR_PATIENCE => {
                     pause = back_off(pause).await;
                 }
-                Err(KinesisError::Other(other)) => return Err(other),
+                Err(other) => return Err(other.into()),
             }
         }
     }

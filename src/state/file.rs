@@ -159,6 +159,11 @@ impl StateStore for FileStore {
         self.change(move |rows| rows.update(&leases)).await
     }
 
+    async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        let leases = leases.to_vec();
+        self.change(move |rows| rows.delete(&leases)).await
+    }
+
     async fn workers(&self) -> Result<Vec<Worker>, StateError> {
         Ok(self.inner.rows().workers.values().cloned().collect())
     }

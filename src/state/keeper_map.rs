@@ -134,6 +134,15 @@ impl KeeperMapStore {
         Ok(rows.map(|stored| (stored.row.key.clone(), (stored.row, stored._version))).collect())
     }
 
+    /// A statement that may be long.
+    async fn alter(&self, sql: &str) -> Result<(), ClickHouseError> {
+        let size = sql.len().to_string();
+        // Longer statements need the setting before they are parsed; a profile may forbid it, so only these get it.
+        let settings: &[_] =
+            if sql.len() > statement::PARSED_BY_DEFAULT { &[("max_query_size", size.as_str())] } else { &[] };
+        self.clickhouse.execute_with(sql, settings).await
+    }
+
     /// Asks the rows themselves how a write ended. `written` should be there now, each at its version.
     async fn settle(
         &self,
@@ -244,11 +253,7 @@ impl StateStore for KeeperMapStore {
         let rows: Vec<LeaseRow> = leases.iter().map(|row| LeaseRow::from(&row.value)).collect();
         let expected: Vec<i32> = leases.iter().map(|row| row.version).collect();
         let update = statement::update(&self.leases, &rows, &expected).map_err(StateError::Misconfigured)?;
-        let size = update.len().to_string();
-        // Longer statements need the setting before they are parsed; a profile may forbid it, so only these get it.
-        let settings: &[_] =
-            if update.len() > statement::PARSED_BY_DEFAULT { &[("max_query_size", size.as_str())] } else { &[] };
-        match self.clickhouse.execute_with(&update, settings).await {
+        match self.alter(&update).await {
             Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(
                 "a lease of pipe '{}' was changed or deleted by somebody else: {}",
                 rows[0].pipe, error.message
@@ -258,6 +263,27 @@ impl StateStore for KeeperMapStore {
                 let versions = expected.into_iter().map(|version| version.saturating_add(1));
                 self.settle(result, rows.into_iter().zip(versions).collect()).await
             }
+        }
+    }
+
+    async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        super::check(leases.iter().map(|row| &row.value))?;
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<LeaseRow> = leases.iter().map(|row| LeaseRow::from(&row.value)).collect();
+        let versions: Vec<i32> = leases.iter().map(|row| row.version).collect();
+        match self.alter(&statement::delete(&self.leases, &rows, &versions)).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(
+                "a lease of pipe '{}' was changed by somebody else: {}",
+                rows[0].pipe, error.message
+            ))),
+            // An error is not a defeat: what is not there any more is deleted.
+            Err(error) => match self.read_back(&rows.into_iter().zip(versions).collect::<Vec<_>>()).await {
+                Ok(left) if left.is_empty() => Ok(()),
+                _ => Err(self.error(&error)),
+            },
         }
     }
 

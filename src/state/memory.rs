@@ -40,6 +40,10 @@ impl StateStore for MemoryStore {
         self.rows().update(leases)
     }
 
+    async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        self.rows().delete(leases)
+    }
+
     async fn workers(&self) -> Result<Vec<Worker>, StateError> {
         Ok(self.rows().workers.values().cloned().collect())
     }

@@ -33,22 +33,37 @@ impl Rows {
     /// Replaces all leases, each one version further, or none.
     pub fn update(&mut self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
         super::check(leases.iter().map(|row| &row.value))?;
-        for row in leases {
-            let key = row.value.key();
-            match self.leases.get(&key) {
-                Some(now) if now.version == row.version => {}
-                Some(now) => {
-                    return Err(StateError::Conflict(format!(
-                        "the lease '{key}' is at version {}, not {}",
-                        now.version, row.version
-                    )));
-                }
-                None => return Err(StateError::Conflict(format!("the lease '{key}' does not exist"))),
-            }
+        if let Some(gone) = leases.iter().map(|row| row.value.key()).find(|key| !self.leases.contains_key(key)) {
+            return Err(StateError::Conflict(format!("the lease '{gone}' does not exist")));
         }
+        self.unchanged(leases)?;
         for row in leases {
             let next = Versioned { version: row.version + 1, value: row.value.clone() };
             self.leases.insert(row.value.key(), next);
+        }
+        Ok(())
+    }
+
+    /// Removes all leases that are there, or none.
+    pub fn delete(&mut self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        super::check(leases.iter().map(|row| &row.value))?;
+        self.unchanged(leases)?;
+        for row in leases {
+            self.leases.remove(&row.value.key());
+        }
+        Ok(())
+    }
+
+    /// Those that are there must be at their versions.
+    fn unchanged(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        for row in leases {
+            let key = row.value.key();
+            if let Some(now) = self.leases.get(&key).filter(|now| now.version != row.version) {
+                return Err(StateError::Conflict(format!(
+                    "the lease '{key}' is at version {}, not {}",
+                    now.version, row.version
+                )));
+            }
         }
         Ok(())
     }

@@ -45,10 +45,7 @@ pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
 pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String, String> {
     fits(rows)?;
     let keys = keys(rows);
-    let by_key = |values: Vec<String>, otherwise: &str| match values.split_first() {
-        Some((first, rest)) if rest.iter().all(|value| value == first) => first.clone(),
-        _ => format!("transform(key, [{keys}], [{}], {otherwise})", list(values.into_iter())),
-    };
+    let by_key = |values: Vec<String>, otherwise: &str| by_key(&keys, values, otherwise);
     let text = |get: fn(&LeaseRow) -> &str| by_key(rows.iter().map(|row| literal(get(row))).collect(), "''");
     let number = |get: fn(&LeaseRow) -> u64| by_key(rows.iter().map(|row| get(row).to_string()).collect(), "0");
     let moment =
@@ -82,6 +79,24 @@ pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String
     Ok(format!(
         "ALTER TABLE {table} UPDATE {assignments} WHERE key IN ({keys}) SETTINGS {ONE_TRANSACTION}, {ONE_BLOCK}, {NO_REHEARSAL}"
     ))
+}
+
+/// Removes the rows that are there, each of which must still be at its version, or none. Compared inside the statement and again by Keeper.
+pub fn delete(table: &str, rows: &[LeaseRow], versions: &[i32]) -> String {
+    let keys = keys(rows);
+    let version = by_key(&keys, versions.iter().map(i32::to_string).collect(), "_version");
+    format!(
+        "ALTER TABLE {table} DELETE WHERE key IN ({keys}) AND throwIf(_version != {version}, 'version') = 0 \
+         SETTINGS {ONE_TRANSACTION}, {ONE_BLOCK}, {NO_REHEARSAL}"
+    )
+}
+
+/// The value that belongs to the row's key.
+fn by_key(keys: &str, values: Vec<String>, otherwise: &str) -> String {
+    match values.split_first() {
+        Some((first, rest)) if rest.iter().all(|value| value == first) => first.clone(),
+        _ => format!("transform(key, [{keys}], [{}], {otherwise})", list(values.into_iter())),
+    }
 }
 
 /// `transform` takes no arrays, so it picks the number of one.

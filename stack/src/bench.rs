@@ -62,8 +62,8 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let (mut latencies, mut latency_floor) = (Vec::new(), Vec::new());
     if wanted(Part::Latency) {
         latency_floor = latency::floor(args, &stack)?;
-        for poll_ms in [200, 20] {
-            latencies.push(latency::run(args, &runtime, &stack, poll_ms)?);
+        for way in latency::WAYS {
+            latencies.push(latency::run(args, &runtime, &stack, way)?);
         }
     }
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;

@@ -10,12 +10,25 @@ use stack::{Bridge, LocalStack};
 use crate::common::{bridge_binary, local_stack, number, orders_sql, seed, wait_until};
 
 const SHARDS: i32 = 4;
-const RECORDS: u64 = 200_000;
 /// Records are written in steps, about a minute in all, so that every fault finds data on its way.
 const STEP: u64 = 1_000;
 const STEP_PAUSE: Duration = Duration::from_millis(280);
-const KILLS: usize = 16;
-const FORCED_KILLS: usize = 6;
+
+/// What is drilled, and how long.
+#[derive(Clone, Copy)]
+struct Plan {
+    records: u64,
+    kills: usize,
+    forced_kills: usize,
+    /// `mode=` of the pull.
+    mode: &'static str,
+    table_settings: &'static str,
+}
+
+const POLLING: Plan = Plan { records: 200_000, kills: 16, forced_kills: 6, mode: "polling", table_settings: WINDOW };
+/// Shorter: what is different is the reader.
+const FAN_OUT: Plan = Plan { records: 80_000, kills: 7, forced_kills: 3, mode: "efo", ..POLLING };
+const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
 
 /// What happens to the stack, and after which pause: a function of the seed alone.
 struct Schedule(Vec<(Duration, Fault)>);
@@ -30,10 +43,10 @@ enum Fault {
 }
 
 impl Schedule {
-    fn new(seed: u64) -> Schedule {
+    fn new(plan: Plan, seed: u64) -> Schedule {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut faults = vec![Fault::KillBridge; KILLS];
-        faults.extend([Fault::KillBetweenInsertAndCommit; FORCED_KILLS]);
+        let mut faults = vec![Fault::KillBridge; plan.kills];
+        faults.extend(vec![Fault::KillBetweenInsertAndCommit; plan.forced_kills]);
         faults.extend([Fault::KillClickHouse, Fault::StopClickHouse, Fault::KillZooKeeper]);
         random.shuffle(&mut faults);
         Schedule(faults.into_iter().map(|fault| (Duration::from_millis(random.u64(0..2_500)), fault)).collect())
@@ -43,20 +56,22 @@ impl Schedule {
 struct Drill {
     stack: LocalStack,
     bridge: Bridge,
+    plan: Plan,
     kills: usize,
 }
 
 impl Drill {
     /// Writes the records and does the schedule's faults meanwhile; then waits until all are in and committed.
-    fn run(table_settings: &str, seed: u64) -> Drill {
+    fn run(plan: Plan, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
-        let mut drill = Drill { stack, bridge, kills: 0 };
+        let mut drill = Drill { stack, bridge, plan, kills: 0 };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let client = runtime.block_on(stack::kinesis_client(&drill.stack.kinesis.endpoint()));
         runtime.block_on(stack::load::create_stream(&client, "orders", SHARDS)).expect("a stream");
         let clickhouse = &drill.stack.clickhouse;
-        let sql = orders_sql(&drill.bridge.url(), "drill", "&linger_ms=100&poll_ms=50", table_settings);
+        let parameters = format!("&linger_ms=100&poll_ms=50&mode={}", plan.mode);
+        let sql = orders_sql(&drill.bridge.url(), "drill", &parameters, plan.table_settings);
         clickhouse.run_script(&sql).expect("the contract's SQL");
         // One insert in four throws after its part was written: a materialized view on the target sees the block later than the target.
         let bomb = "CREATE TABLE bomb_sink (n UInt64) ENGINE = Null;\n\
@@ -65,13 +80,13 @@ impl Drill {
         clickhouse.run_script(bomb).expect("the failing view");
 
         let writer = runtime.spawn(async move {
-            for step in 0..RECORDS / STEP {
+            for step in 0..plan.records / STEP {
                 stack::load::put_orders(&client, "orders", step * STEP, STEP).await?;
                 tokio::time::sleep(STEP_PAUSE).await;
             }
             Ok::<(), String>(())
         });
-        for (pause, fault) in Schedule::new(seed).0 {
+        for (pause, fault) in Schedule::new(plan, seed).0 {
             std::thread::sleep(pause);
             drill.inflict(fault);
         }
@@ -128,16 +143,16 @@ impl Drill {
     }
 
     fn wait_until_complete(&self) {
-        let clickhouse = &self.stack.clickhouse;
+        let (clickhouse, records) = (&self.stack.clickhouse, self.plan.records);
         let committed = "SELECT sum(committed_rows) FROM kinesis.leases WHERE pipe = 'drill' AND offered_batch = ''";
         let distinct = "SELECT uniqExact(_shard_id, _sequence_number) FROM drill";
         wait_until(
             Duration::from_secs(120),
-            || number(clickhouse, distinct) == Some(RECORDS) && number(clickhouse, committed) == Some(RECORDS),
+            || number(clickhouse, distinct) == Some(records) && number(clickhouse, committed) == Some(records),
             || {
                 let show = |sql: &str| clickhouse.query(sql).unwrap_or_else(|error| error);
                 format!(
-                    "{RECORDS} records did not come through: distinct {:?}, committed {:?}\n{}\n{}\n{}",
+                    "{records} records did not come through: distinct {:?}, committed {:?}\n{}\n{}\n{}",
                     number(clickhouse, distinct),
                     number(clickhouse, committed),
                     show("SELECT * FROM system.view_refreshes FORMAT Vertical"),
@@ -162,14 +177,16 @@ impl Drill {
 
     fn report(&self) {
         println!(
-            "{} rows for {RECORDS} records; {} kills, {FORCED_KILLS} of them between insert and commit; open batches found after a start {}, \
+            "{} rows for {} records; {} kills, {} of them between insert and commit; open batches found after a start {}, \
              refreshes seen to fail {}",
             self.rows(),
+            self.plan.records,
             self.kills,
+            self.plan.forced_kills,
             self.log_lines("an open batch was found"),
             self.log_lines("the bomb went off"),
         );
-        assert_eq!(self.kills, KILLS + FORCED_KILLS);
+        assert_eq!(self.kills, self.plan.kills + self.plan.forced_kills);
         assert!(self.log_lines("an open batch was found") > 0, "no kill hit an open batch: the drill tested nothing");
         assert!(self.log_lines("the bomb went off") > 0, "no insert failed: the drill tested nothing");
     }
@@ -177,15 +194,28 @@ impl Drill {
 
 #[test]
 fn exactly_once_under_faults() {
-    let drill = Drill::run("SETTINGS non_replicated_deduplication_window = 1000", seed("exactly_once_under_faults"));
+    let drill = Drill::run(POLLING, seed("exactly_once_under_faults"));
     drill.report();
-    assert_eq!((drill.rows(), drill.distinct_ids()), (RECORDS, RECORDS));
+    assert_eq!((drill.rows(), drill.distinct_ids()), (POLLING.records, POLLING.records));
+}
+
+#[test]
+fn exactly_once_under_faults_with_fan_out() {
+    let drill = Drill::run(FAN_OUT, seed("exactly_once_under_faults_with_fan_out"));
+    drill.report();
+    assert_eq!((drill.rows(), drill.distinct_ids()), (FAN_OUT.records, FAN_OUT.records));
+    let pushed = || {
+        let pipes = crate::world::get(&drill.bridge, "/v1/pipes").rows();
+        pipes.len() == SHARDS as usize && pipes.iter().all(|row| row["mode"] == "efo")
+    };
+    wait_until(Duration::from_secs(60), pushed, || drill.bridge.log_tail());
 }
 
 #[test]
 fn at_least_once_without_a_window() {
-    let drill = Drill::run("", seed("at_least_once_without_a_window"));
+    let plan = Plan { table_settings: "", ..POLLING };
+    let drill = Drill::run(plan, seed("at_least_once_without_a_window"));
     drill.report();
-    assert_eq!(drill.distinct_ids(), RECORDS);
-    println!("{} rows came more than once, as they may without a window", drill.rows() - RECORDS);
+    assert_eq!(drill.distinct_ids(), plan.records);
+    println!("{} rows came more than once, as they may without a window", drill.rows() - plan.records);
 }

@@ -4,6 +4,7 @@ mod common;
 mod demo;
 mod drill;
 mod errors;
+mod fan_out;
 mod hostile;
 mod layers;
 mod lineage;

@@ -1,12 +1,15 @@
 //! A Kinesis that misbehaves: an HTTP proxy between the SDK and the emulator, which a test tells what to do with each call.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
@@ -35,6 +38,10 @@ pub enum Fault {
     Reset,
     /// The connection is closed in the middle of the answer.
     Cut,
+    /// The connection stays open, and no answer comes.
+    Silent,
+    /// So many pieces of a pushed answer come, then a half, then nothing more.
+    Stall(usize),
 }
 
 /// A call as the script sees it.
@@ -60,6 +67,7 @@ struct State {
     script: Mutex<Script>,
     calls: Mutex<HashMap<String, usize>>,
     faults: Mutex<usize>,
+    stalled: AtomicBool,
 }
 
 impl Proxy {
@@ -71,6 +79,7 @@ impl Proxy {
             script: Mutex::new(Box::new(script)),
             calls: Mutex::default(),
             faults: Mutex::default(),
+            stalled: AtomicBool::new(false),
         });
         let port = stack::free_port().expect("a port");
         let (listener, shared) = (listen(port), state.clone());
@@ -92,6 +101,11 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// While it is set, pushed answers come to a halt in the middle of an event, for good.
+    pub fn stall(&self, stalled: bool) {
+        self.state.stalled.store(stalled, Ordering::Relaxed);
+    }
+
     /// Calls of an operation so far.
     pub fn calls(&self, operation: &str) -> usize {
         self.state.calls.lock().expect("calls").get(operation).copied().unwrap_or(0)
@@ -110,7 +124,10 @@ impl Drop for Proxy {
 }
 
 impl State {
-    async fn pass(self: Arc<State>, request: Request<Incoming>) -> Result<Response<Part>, String> {
+    async fn pass(
+        self: Arc<State>,
+        request: Request<Incoming>,
+    ) -> Result<Response<UnsyncBoxBody<Bytes, String>>, String> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
         let target = head.headers.get("x-amz-target").and_then(|t| t.to_str().ok()).unwrap_or_default();
@@ -126,7 +143,8 @@ impl State {
             *self.faults.lock().expect("faults") += 1;
         }
         match fault {
-            Fault::None | Fault::Cut => {}
+            Fault::None | Fault::Cut | Fault::Stall(_) => {}
+            Fault::Silent => pending().await,
             Fault::Slow(time) => tokio::time::sleep(time).await,
             Fault::Aws(status, name) => {
                 let text = format!("{{\"__type\":\"{name}\",\"message\":\"said by the test\"}}");
@@ -142,20 +160,33 @@ impl State {
         let forwarded = forwarded.body(Full::new(body)).map_err(|e| e.to_string())?;
         let answer = self.client.request(forwarded).await.map_err(|e| e.to_string())?;
         let status = answer.status().as_u16();
+        if operation == "SubscribeToShard" {
+            let (head, body) = answer.into_parts();
+            let left = match fault {
+                Fault::Stall(pieces) => pieces,
+                Fault::Cut => 3,
+                _ => usize::MAX,
+            };
+            let cut = matches!(fault, Fault::Cut);
+            return Ok(Response::from_parts(
+                head,
+                Pushed { body, left, cut, halted: false, state: self }.boxed_unsync(),
+            ));
+        }
         let body = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
         let sent = if matches!(fault, Fault::Cut) { body.len() / 2 } else { usize::MAX };
         response(status, body, sent)
     }
 }
 
-fn response(status: u16, body: Bytes, sent: usize) -> Result<Response<Part>, String> {
+fn response(status: u16, body: Bytes, sent: usize) -> Result<Response<UnsyncBoxBody<Bytes, String>>, String> {
     let length = body.len();
     let part = Part { left: Some(body.slice(..sent.min(length))), cut: sent < length };
     Response::builder()
         .status(status)
         .header("content-type", "application/x-amz-json-1.1")
         .header("content-length", length)
-        .body(part)
+        .body(part.boxed_unsync())
         .map_err(|e| e.to_string())
 }
 
@@ -175,6 +206,39 @@ impl Body for Part {
             None if self.cut => Some(Err("cut on purpose".into())),
             None => None,
         })
+    }
+}
+
+/// A body that is passed on as it comes, until it halts.
+struct Pushed {
+    body: Incoming,
+    left: usize,
+    cut: bool,
+    halted: bool,
+    state: Arc<State>,
+}
+
+impl Body for Pushed {
+    type Data = Bytes;
+    type Error = String;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        if self.halted && self.cut {
+            return Poll::Ready(Some(Err("cut on purpose".into())));
+        }
+        // What still comes is swallowed, so that this is asked again and sees the client go.
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        while self.halted && frame.is_some() {
+            frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        }
+        let Some(frame) = frame else { return if self.halted { Poll::Pending } else { Poll::Ready(None) } };
+        let piece = frame.map_err(|e| e.to_string())?.into_data().unwrap_or_default();
+        if self.left == 0 || self.state.stalled.load(Ordering::Relaxed) {
+            self.halted = true;
+            return Poll::Ready(Some(Ok(Frame::data(piece.slice(..piece.len() / 2)))));
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }
 

@@ -12,7 +12,7 @@ use stack::Bridge;
 use crate::world::{get, post, sql, wait_until};
 
 /// Pulls with explicit acknowledgement until `enough` rows have come, each batch acknowledged, and gives them in order.
-fn pull_all(bridge: &Bridge, pipe: &str, query: &str, enough: usize) -> Vec<Value> {
+pub fn pull_all(bridge: &Bridge, pipe: &str, query: &str, enough: usize) -> Vec<Value> {
     let mut rows = Vec::new();
     wait_until("all rows", || {
         rows.extend(pull(bridge, pipe, query));
@@ -61,7 +61,7 @@ fn counts(rows: &[Value]) -> BTreeMap<&str, usize> {
 }
 
 /// Each of `<prefix>-0` to `<prefix>-<count - 1>` once, and nothing else.
-fn assert_each_once(rows: &[Value], prefixes: &[(&str, usize)]) {
+pub fn assert_each_once(rows: &[Value], prefixes: &[(&str, usize)]) {
     let wanted: BTreeMap<String, usize> =
         prefixes.iter().flat_map(|(prefix, count)| (0..*count).map(move |n| (format!("{prefix}-{n}"), 1))).collect();
     let got: BTreeMap<String, usize> = counts(rows).into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
@@ -71,7 +71,7 @@ fn assert_each_once(rows: &[Value], prefixes: &[(&str, usize)]) {
 }
 
 /// The same for the table of a pipe.
-fn assert_table_has_each_once(table: &str, count: usize) {
+pub fn assert_table_has_each_once(table: &str, count: usize) {
     let rows = || sql(&format!("SELECT count(), uniqExact(_raw_message) FROM {table}"));
     wait_until("all rows in the table", || {
         sql(&format!("SELECT uniqExact(_raw_message) FROM {table}")).trim() == count.to_string()

@@ -168,7 +168,8 @@ fn what_the_documentation_names_exists() {
             for url in code.split(['\'', ' ']).filter_map(|word| word.strip_prefix(DOCUMENTED)) {
                 let url = url.replace("{0..7}", "0");
                 let (place, query) = url.split_once('?').map_or((&*url, None), |(place, query)| (place, Some(query)));
-                let method = if place.ends_with("/seek") || place.ends_with("/ack") { "POST" } else { "GET" };
+                let posted = ["/seek", "/ack", "/end"].iter().any(|end| place.ends_with(end));
+                let method = if posted { "POST" } else { "GET" };
                 assert!(place.is_empty() || parse(method, place, query).is_ok(), "{path}: {url}");
             }
         }
@@ -296,8 +297,8 @@ fn rights_are_those_that_are_used() {
     let statements = policy["Statement"].as_array().expect("statements");
     let actions = statements.iter().flat_map(|statement| statement["Action"].as_array().expect("actions"));
     let allowed: BTreeSet<&str> = actions.filter_map(|action| action.as_str()?.strip_prefix("kinesis:")).collect();
-    let client = checkout_file("src/kinesis/client.rs");
-    let called = client.split("checked!(self, \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let source = checkout_file("src/kinesis/client.rs") + &checkout_file("src/kinesis/fan_out.rs");
+    let called = source.split("checked!(self, \"").skip(1).filter_map(|rest| rest.split('"').next());
     assert_eq!(allowed, called.collect());
 
     let xml = checkout_file("docker/clickhouse/users.d/bridge.xml");

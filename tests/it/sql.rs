@@ -11,7 +11,7 @@ use crate::peer::{Peer, RECORDS};
 use crate::real::{Real, real, store};
 use crate::state_contract::lease;
 
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
     ("orders.sql", include_str!("../../sql/examples/orders.sql")),
     ("ad_hoc.sql", include_str!("../../sql/examples/ad_hoc.sql")),
     ("backfill.sql", include_str!("../../sql/examples/backfill.sql")),
@@ -19,6 +19,7 @@ const EXAMPLES: [(&str, &str); 7] = [
     ("types.sql", include_str!("../../sql/examples/types.sql")),
     ("explicit_ack.sql", include_str!("../../sql/examples/explicit_ack.sql")),
     ("seek.sql", include_str!("../../sql/examples/seek.sql")),
+    ("end.sql", include_str!("../../sql/examples/end.sql")),
 ];
 
 #[test]
@@ -62,10 +63,11 @@ async fn the_printed_setup_makes_every_name_and_the_examples_run() {
     }
     each_pipe_keeps_each_record_once(&own, &peer);
     let posts: Vec<_> = peer.seen().into_iter().filter(|request| request.method == "POST").collect();
-    let [ack, seek] = posts.as_slice() else { panic!("{posts:?}") };
+    let [ack, seek, end] = posts.as_slice() else { panic!("{posts:?}") };
     assert_eq!((&*ack.target, ack.body.trim()), ("/v1/pipes/orders_by_hand/ack", r#"{"batch":"0123456789abcdef"}"#));
     let moved = r#"{"shard_id":"","position":"2026-11-21 10:00:00"}"#;
     assert_eq!((&*seek.target, seek.body.trim()), ("/v1/pipes/orders/seek", moved));
+    assert_eq!((&*end.target, end.body.trim()), ("/v1/pipes/orders_old/end", r#"{"pipe":"orders_old"}"#));
 }
 
 async fn every_name_answers(own: &Real, peer: &Peer, database: &str, token: Option<&str>) {

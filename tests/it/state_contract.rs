@@ -17,6 +17,7 @@ pub async fn state_store_contract<S: StateStore + 'static>(mut make: impl AsyncF
     update_is_all_or_nothing(&make().await).await;
     a_stale_version_is_a_conflict(&make().await).await;
     a_missing_row_is_a_conflict(&make().await).await;
+    delete_removes_what_is_unchanged(&make().await).await;
     stale_epochs_are_fenced(&make().await).await;
     one_of_eight_writers_wins_each_version(Arc::new(make().await)).await;
     one_of_eight_creators_wins(Arc::new(make().await)).await;
@@ -132,6 +133,29 @@ async fn a_stale_version_is_a_conflict(store: &impl StateStore) {
 async fn a_missing_row_is_a_conflict(store: &impl StateStore) {
     assert_conflict(store.update(&[at(0, lease("orders", "shard-0"))]).await);
     assert_eq!(store.leases(None).await, Ok(vec![]));
+}
+
+async fn delete_removes_what_is_unchanged(store: &impl StateStore) {
+    store.delete(&[]).await.expect("nothing to do");
+    let rows = [lease("orders", "shard-0"), lease("orders", "shard-1"), lease("other", "shard-0")];
+    store.create(&rows).await.expect("new rows");
+    let [zero, one, other] = rows;
+    store.update(&[at(0, one.clone())]).await.expect("the version is right");
+    assert_conflict(store.delete(&[at(0, zero.clone()), at(0, one.clone())]).await);
+    assert_eq!(store.leases(Some("orders")).await.expect("leases").len(), 2, "none or all");
+    let both = [at(0, zero.clone()), at(1, one.clone())];
+    store.delete(&both).await.expect("the versions are right");
+    assert_eq!(store.leases(None).await, Ok(vec![at(0, other.clone())]));
+    // What is gone is no error, also in part; and a row of that name begins anew.
+    store.delete(&both).await.expect("gone already");
+    store.create(std::slice::from_ref(&one)).await.expect("a new row");
+    assert_conflict(store.delete(&[at(0, zero.clone()), at(1, one.clone())]).await);
+    store.delete(&[at(0, zero), at(0, one)]).await.expect("the one that is there");
+    assert_eq!(store.leases(None).await, Ok(vec![at(0, other)]));
+    let many: Vec<Lease> = (0..LEASE_ROWS_PER_STATEMENT).map(|n| lease("many", &format!("shardId-{n:012}"))).collect();
+    store.create(&many).await.expect("new rows");
+    store.delete(&many.into_iter().map(|row| at(0, row)).collect::<Vec<_>>()).await.expect("one write");
+    assert_eq!(store.leases(Some("many")).await, Ok(vec![]));
 }
 
 async fn stale_epochs_are_fenced(store: &impl StateStore) {

@@ -65,12 +65,6 @@ proptest! {
     }
 
     #[test]
-    fn without_its_first_record_the_rest_is_the_same(records in records()) {
-        let rest = chunk(&records).without_first();
-        prop_assert_eq!(listed(rest.records()), records.get(1..).unwrap_or_default());
-    }
-
-    #[test]
     fn slices_cut_anywhere_are_the_whole(records in records(), cuts in prop::collection::vec(0..25usize, 0..6)) {
         let whole = Slice::whole(Arc::new(chunk(&records)));
         let (mut rest, mut parts) = (whole.clone(), Vec::new());

@@ -1,4 +1,4 @@
-//! Bodies of `seek` and `ack`: one JSON object a row, as `INSERT INTO FUNCTION url(…, 'JSONEachRow', …)` sends them.
+//! Bodies of `seek`, `ack` and `end`: one JSON object a row, as `INSERT INTO FUNCTION url(…, 'JSONEachRow', …)` sends them.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -33,6 +33,12 @@ struct SeekJson {
 #[serde(deny_unknown_fields)]
 struct AckJson {
     batch: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndJson {
+    pipe: String,
 }
 
 /// Unix milliseconds may come as a number.
@@ -76,6 +82,17 @@ pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
     batches.sort();
     batches.dedup();
     Ok(batches)
+}
+
+/// Reads the body of `end`, which must name the pipe again. False: there is no row, as when a SELECT found none.
+pub fn parse_end(body: &[u8], pipe: &str) -> Result<bool, Error> {
+    let named = rows(body, &format!("{{\"pipe\": \"{pipe}\"}}"), |row: EndJson| match row.pipe == pipe {
+        true => Ok(()),
+        false => {
+            Err(format!("the row names the pipe {} and the path '{pipe}': both must be the same", quoted(&row.pipe)))
+        }
+    })?;
+    Ok(!named.is_empty())
 }
 
 /// Reads rows one after the other; a message names the first that is wrong.

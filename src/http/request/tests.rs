@@ -48,12 +48,14 @@ fn a_pull_has_the_defaults_of_the_contract() {
             limits: Limits { max_rows: 500_000, max_bytes: 67_108_864 },
             linger: ms(1_000),
             wait: ms(10_000),
+            mode: Mode::Polling,
             poll: ms(200),
             format: Format::ArrowStream,
         }
     );
     assert_eq!(next_of(&format!("{STEM}&start=&max_rows=&mode=")), next, "empty counts as not given");
     assert_eq!(next_of(&format!("&{STEM}&mode=polling&")), next);
+    assert_eq!(next_of(&format!("{STEM}&mode=efo")), NextRequest { mode: Mode::FanOut, ..next.clone() });
     assert_eq!(parse("HEAD", "/v1/pipes/orders/next", Some(STEM)), Ok(Request::Next(next)));
 }
 
@@ -123,7 +125,6 @@ fn every_refusal_says_what_is_allowed() {
         (next, "stream=a&view=`a.b".into(), "in backquotes"),
         (next, "stream=a&view=.b".into(), "write <database>.<view>"),
         (next, "stream=a%2Fb&view=a.b".into(), "the stream 'a/b' is no valid name"),
-        (next, format!("{STEM}&mode=efo"), "mode=efo is not available yet in this version"),
         (next, format!("{STEM}&mode=fast"), "must be polling or efo"),
         (next, format!("{STEM}&start=5678901234567890123"), "start='5678901234567890123' is refused"),
         (next, format!("{STEM}&start=soon"), "must be trim_horizon, latest or a time"),
@@ -184,12 +185,18 @@ fn paths_and_methods_are_told_apart() {
         ("POST", "/v1/pipes/orders/next", "takes GET"),
         ("GET", "/v1/pipes/orders/seek", "takes POST"),
         ("HEAD", "/v1/pipes/orders/ack", "takes POST"),
+        ("GET", "/v1/pipes/orders/end", "takes POST"),
+        ("HEAD", "/v1/pipes/orders", "takes DELETE"),
+        ("DELETE", "/v1/pipes/orders/end", "takes POST"),
         ("PUT", "/metrics", "takes GET"),
     ] {
         assert!(matches!(parse(method, path, None), Err(Error::BadRequest(m)) if m.contains(right)), "{method} {path}");
     }
     assert_eq!(parse("POST", "/v1/pipes/a.b/seek", None), Ok(Request::Seek { pipe: "a.b".into() }));
     assert_eq!(parse("POST", "/v1/pipes/a/ack", None), Ok(Request::Ack { pipe: "a".into() }));
+    let end = |confirmed| Ok(Request::End { pipe: "a".into(), confirmed });
+    assert_eq!(parse("POST", "/v1/pipes/a/end", None), end(false));
+    assert_eq!(parse("DELETE", "/v1/pipes/a", None), end(true));
     assert_eq!(parse("HEAD", "/healthz", None), Ok(Request::Healthz));
     let format = Format::JsonEachRow;
     assert_eq!(get("/v1/streams", ""), Ok(Request::Streams { format }));
@@ -240,6 +247,23 @@ fn ack_reads_each_batch_once() {
     }
 }
 
+#[test]
+fn end_must_name_the_pipe_again() {
+    assert_eq!(parse_end(b"{\"pipe\":\"a\"}\n", "a"), Ok(true));
+    assert_eq!(parse_end(b"", "a"), Ok(false));
+    for (body, expected) in [
+        (
+            &b"{\"pipe\":\"b\"}"[..],
+            "row 1 of the body is refused: the row names the pipe 'b' and the path 'a': both must be the same",
+        ),
+        (b"{\"pipe\":\"a\"}{\"pipe\":\"\"}", "row 2 of the body is refused"),
+        (b"{}", "missing field `pipe` at line 1 column 2; rows look like {\"pipe\": \"a\"}"),
+    ] {
+        let Err(Error::BadRequest(message)) = parse_end(body, "a") else { panic!("{body:?}") };
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
 fn any_name() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9_.-]{1,128}"
 }
@@ -261,11 +285,12 @@ fn any_next() -> impl Strategy<Value = Request> {
     let ms = Duration::from_millis;
     let waits = (0..=12_000u64, 0..=12_000u64, 5..=10_000u64);
     let limits = (1..=limits::MAX_MAX_ROWS, 1..=limits::MAX_MAX_BYTES);
-    (any_name(), any_name(), any_confirm(), any_start(), limits, waits, any_format(false)).prop_map(
-        move |(pipe, stream, confirm, start, (max_rows, max_bytes), (linger, wait, poll), format)| {
+    let mode = prop_oneof![Just(Mode::Polling), Just(Mode::FanOut)];
+    (any_name(), any_name(), any_confirm(), any_start(), limits, waits, mode, any_format(false)).prop_map(
+        move |(pipe, stream, confirm, start, (max_rows, max_bytes), (linger, wait, poll), mode, format)| {
             let limits = Limits { max_rows, max_bytes };
             let (linger, wait, poll) = (ms(linger), ms(wait), ms(poll));
-            Request::Next(NextRequest { pipe, stream, confirm, start, limits, linger, wait, poll, format })
+            Request::Next(NextRequest { pipe, stream, confirm, start, limits, linger, wait, poll, mode, format })
         },
     )
 }
@@ -318,7 +343,7 @@ fn rendered(request: &Request) -> (String, String) {
                 [("linger_ms", n.linger), ("wait_ms", n.wait), ("poll_ms", n.poll)]
                     .map(|(k, v)| (k, v.as_millis().to_string())),
             );
-            pairs.push(("format", n.format.name().into()));
+            pairs.extend([("mode", n.mode.name().into()), ("format", n.format.name().into())]);
             format!("/v1/pipes/{}/next", n.pipe)
         }
         Request::Records(r) => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 
 use super::dice::{Dice, FakeClock};
+use super::fan_out::Consumers;
 use crate::domain::error::Error;
 use crate::domain::record::{Chunk, RecordRef};
 use crate::domain::sequence::SequenceNumber;
@@ -22,9 +23,10 @@ pub type Place = (String, u128);
 
 /// The only stream, as it is now.
 pub struct FakeKinesis {
-    dice: Arc<Dice>,
-    clock: Arc<FakeClock>,
+    pub(super) dice: Arc<Dice>,
+    pub(super) clock: Arc<FakeClock>,
     state: Mutex<State>,
+    pub(super) fan_out: Mutex<Consumers>,
 }
 
 #[derive(Default)]
@@ -63,7 +65,7 @@ impl FakeKinesis {
     pub fn new(dice: Arc<Dice>, clock: Arc<FakeClock>, shards: usize) -> Arc<FakeKinesis> {
         // Numbers gain a digit on the way, so that their order as text is not their order.
         let state = State { sequence: 9_900, ..State::default() };
-        let kinesis = FakeKinesis { dice, clock, state: Mutex::new(state) };
+        let kinesis = FakeKinesis { dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
         for _ in 0..shards {
             kinesis.state().add("", "");
         }
@@ -148,12 +150,25 @@ impl FakeKinesis {
         self.state().shards.get(shard_id).is_some_and(|s| !s.open())
     }
 
-    fn outage_now(&self) -> Result<(), Error> {
+    pub(super) fn outage_now(&self) -> Result<(), Error> {
         self.state().outage.clone().map_or(Ok(()), Err)
     }
 
+    /// The index of the record at which `start` stands.
+    pub(super) fn index(&self, shard_id: &str, start: &IteratorStart) -> Result<usize, KinesisError> {
+        let state = self.state();
+        let held = state.shards.get(shard_id).ok_or_else(|| no_shard(shard_id))?;
+        Ok(match start {
+            IteratorStart::TrimHorizon => held.trimmed,
+            IteratorStart::Latest => held.records.len(),
+            IteratorStart::AtTimestamp(ms) => held.records.partition_point(|r| r.at_ms < *ms).max(held.trimmed),
+            IteratorStart::At(sequence) => held.at(number(sequence)),
+            IteratorStart::After(sequence) => held.at(number(sequence) + 1),
+        })
+    }
+
     /// A page from `index` on, as far as it may go.
-    fn page(&self, shard_id: &str, index: usize, limit: usize) -> Result<Page, KinesisError> {
+    pub(super) fn page(&self, shard_id: &str, index: usize, limit: usize) -> Result<Page, KinesisError> {
         let state = self.state();
         let Some(held) = state.shards.get(shard_id) else { return Err(no_shard(shard_id)) };
         // What has been trimmed is passed over without a word, as Kinesis does.
@@ -258,16 +273,7 @@ impl KinesisApi for FakeKinesis {
         if self.dice.trouble(2) {
             return Err(KinesisError::Throttled("GetShardIterator is throttled".into()));
         }
-        let state = self.state();
-        let held = state.shards.get(shard_id).ok_or_else(|| no_shard(shard_id))?;
-        let index = match start {
-            IteratorStart::TrimHorizon => held.trimmed,
-            IteratorStart::Latest => held.records.len(),
-            IteratorStart::AtTimestamp(ms) => held.records.partition_point(|r| r.at_ms < *ms).max(held.trimmed),
-            IteratorStart::At(sequence) => held.at(number(sequence)),
-            IteratorStart::After(sequence) => held.at(number(sequence) + 1),
-        };
-        Ok(format!("{index}@{}", self.clock.now_ms()))
+        Ok(format!("{}@{}", self.index(shard_id, start)?, self.clock.now_ms()))
     }
 
     async fn records(&self, _: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {

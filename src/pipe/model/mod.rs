@@ -5,6 +5,7 @@
 
 mod clickhouse;
 mod dice;
+mod fan_out;
 mod handover;
 mod kinesis;
 mod ledger;

@@ -16,7 +16,7 @@ use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::{Checkpoint, SequenceNumber};
 use crate::encode::Format;
-use crate::pipe::PullOptions;
+use crate::pipe::{Mode, PullOptions};
 
 /// How long things go wrong.
 const TROUBLE: Duration = Duration::from_secs(40);
@@ -75,6 +75,7 @@ async fn bridge(world: &World, worker: &str, over: &AtomicBool) {
     let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
     let mut options = PullOptions {
         poll: Duration::from_millis(dice.one_of(&[200, 500, 1_000])),
+        mode: dice.one_of(&[Mode::Polling, Mode::FanOut]),
         linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
         wait: Duration::from_millis(dice.one_of(&[100, 1_000, 5_000])),
         shape: dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name().into(),
@@ -110,6 +111,9 @@ async fn cycle(world: &World, process: &Process, server: &FakeServer, options: &
     let ending = ending(dice);
     if dice.trouble(2) {
         alter(options);
+    }
+    if dice.trouble(3) {
+        options.mode = dice.one_of(&[Mode::Polling, Mode::FanOut]);
     }
     process.store.mute(dice.trouble(10));
     server.begin();

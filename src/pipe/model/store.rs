@@ -112,6 +112,15 @@ impl StateStore for WatchedStore {
         self.away(4, "the rows may have been written")
     }
 
+    async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        self.dice.delay(5).await;
+        self.away(4, "the rows were not deleted")?;
+        self.faulty(false)?;
+        self.rows.delete(leases).await?;
+        self.faulty(true)?;
+        self.away(4, "the rows may have been deleted")
+    }
+
     async fn workers(&self) -> Result<Vec<Worker>, StateError> {
         self.dice.delay(5).await;
         self.away(5, "the workers cannot be read")?;

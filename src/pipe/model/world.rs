@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, FakeClock};
+use super::fan_out::SharedKinesis;
 use super::kinesis::{FakeKinesis, STREAM, number};
 use super::ledger::Ledger;
 use super::store::WatchedStore;
@@ -19,7 +20,7 @@ use crate::encode::Format;
 use crate::metrics::Metrics;
 use crate::pipe::heartbeat::Heartbeat;
 use crate::pipe::members::Members;
-use crate::pipe::{Confirm, Deps, Pipes, PullOptions, Served};
+use crate::pipe::{Confirm, Deps, Mode, Pipes, PullOptions, Served};
 use crate::ports::{StateStore, Versioned};
 use crate::read::budget::Budget;
 use crate::state::MemoryStore;
@@ -117,6 +118,7 @@ impl World {
         let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
             kinesis: self.kinesis.clone(),
+            fan_out: Arc::new(SharedKinesis(self.kinesis.clone())),
             store: store.clone(),
             views: server.clone(),
             clock: self.clock.clone(),
@@ -265,6 +267,7 @@ pub fn options(limits: Limits) -> PullOptions {
         limits,
         linger: Duration::from_millis(200),
         wait: Duration::from_millis(1_000),
+        mode: Mode::Polling,
         poll: Duration::from_millis(200),
         start: Checkpoint::TrimHorizon,
         resume: false,

@@ -31,10 +31,28 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// Longest time for the last record to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A way of reading.
+#[derive(Clone, Copy)]
+pub struct Way {
+    /// What the URL of the view says, beside `linger_ms`.
+    pub parameter: &'static str,
+    /// The stream, and the table.
+    stream: &'static str,
+    /// What the middle latency shall be.
+    pub aim: &'static str,
+}
+
+/// What AWS allows one polling consumer, what it would refuse, and fan-out.
+pub const WAYS: [Way; 3] = [
+    Way { parameter: "poll_ms=200", stream: "latency_polled", aim: "" },
+    Way { parameter: "poll_ms=20", stream: "latency_polled_often", aim: "< 80 ms" },
+    Way { parameter: "mode=efo", stream: "latency_pushed", aim: "< 60 ms" },
+];
+
 /// What one run found. Times are in ms.
 pub struct Latency {
-    /// Time between GetRecords calls of a shard, ms.
-    pub poll_ms: u64,
+    /// How it read.
+    pub way: Way,
     /// Records measured.
     pub records: usize,
     /// Put sent to seen by a query, sorted.
@@ -49,10 +67,10 @@ pub struct Latency {
     pub batches_per_second: f64,
 }
 
-/// One run with this `poll_ms`.
-pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, poll_ms: u64) -> Result<Latency, String> {
-    super::step(&format!("latency at 1,000 records/s with linger_ms=50 and poll_ms={poll_ms}"));
-    let stream = format!("latency_{poll_ms}");
+/// One run.
+pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, way: Way) -> Result<Latency, String> {
+    super::step(&format!("latency at 1,000 records/s with linger_ms=50 and {}", way.parameter));
+    let stream = way.stream.to_owned();
     let client = runtime.block_on(async {
         let client = kinesis_client(&stack.kinesis.endpoint()).await;
         create_stream(&client, &stream, SHARDS).await.map(|()| client)
@@ -61,7 +79,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, poll_ms: u64
     super::throughput::wait_ready(&bridge)?;
     let job = Job::into(stream.clone());
     stack.clickhouse.query(&job.create_table()?)?;
-    let parameters = format!("&linger_ms=50&poll_ms={poll_ms}");
+    let parameters = format!("&linger_ms=50&{}", way.parameter);
     stack.clickhouse.query(&job.create_view(&bridge.url(), &stream, &parameters)?)?;
 
     let (skipped, total) = (ticks(WARM_UP) * RECORDS_PER_TICK, total(args));
@@ -92,7 +110,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, poll_ms: u64
     };
     let latencies = sorted(measured.flat_map(of_put).collect());
     Ok(Latency {
-        poll_ms,
+        way,
         records: latencies.len(),
         seen: latencies,
         acknowledged: sorted(acknowledged),

@@ -1,8 +1,10 @@
 //! `stack kinesis`: serves the Kinesis API of the `ferrokinesis` crate.
 
+mod turns;
+
 use std::future::IntoFuture;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
@@ -11,7 +13,7 @@ use ferrokinesis::create_app;
 use ferrokinesis::store::{DurableStateOptions, StoreOptions};
 use stack::{KinesisOptions, REGION};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use turns::Turns;
 
 /// A PutRecords call of 10 MiB is about 14 MB of JSON with its data in base64; twice that leaves room for keys.
 const BODY_LIMIT: usize = 28 * 1024 * 1024;
@@ -21,7 +23,7 @@ const SNAPSHOT_INTERVAL_SECONDS: u64 = 60;
 pub async fn run(listen: SocketAddr, options: KinesisOptions) -> Result<i32, String> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
-    let (app, _store) = create_app(StoreOptions {
+    let (app, store) = create_app(StoreOptions {
         create_stream_ms: options.state_change_ms,
         delete_stream_ms: options.state_change_ms,
         update_stream_ms: options.state_change_ms,
@@ -44,16 +46,8 @@ pub async fn run(listen: SocketAddr, options: KinesisOptions) -> Result<i32, Str
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });
-    // One request at a time: ferrokinesis 0.7.0 keeps a lock of a concurrent map while it awaits another lock, and deadlocks for good when
-    // reads and writes of a stream meet. A subscription's events are outside of this.
-    let turn = Arc::new(Semaphore::new(1));
-    let in_turn = middleware::from_fn(move |request: Request, next: Next| {
-        let turn = turn.clone();
-        async move {
-            let _turn = turn.acquire_owned().await;
-            next.run(request).await
-        }
-    });
+    let turns = Turns::new(store, Duration::from_millis(options.subscription_ms));
+    let in_turn = middleware::from_fn(move |request: Request, next: Next| turns.clone().answer(request, next));
     let serving = axum::serve(listener, app.layer(in_turn).layer(DefaultBodyLimit::max(BODY_LIMIT)));
     tokio::select! {
         ended = serving.into_future() => {

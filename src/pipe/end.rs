@@ -1,0 +1,109 @@
+//! The end of a pipe for good: its consumer is deregistered and its leases are deleted.
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::consumer::consumer_name;
+use super::pull::{Command, EndRequest, Quiet};
+use super::registry::Pipes;
+use crate::domain::error::Error;
+use crate::domain::lease::Lease;
+use crate::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET, LEASE_ROWS_PER_STATEMENT};
+use crate::ports::{StateError, Versioned};
+
+impl Pipes {
+    /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer, deletes its lease rows. Refused while it is pulled here, or held by
+    /// a living worker.
+    pub async fn end(&self, pipe: &str) -> Result<(), Error> {
+        self.rows(pipe).await?;
+        self.quiet(pipe).await?;
+        for _ in 0..COMMIT_RETRIES {
+            let rows = self.rows(pipe).await?;
+            self.nobodys(pipe, &rows)?;
+            for stream in streams(&rows) {
+                self.deregister(pipe, stream).await?;
+            }
+            let mut deleted = Ok(());
+            for part in rows.chunks(LEASE_ROWS_PER_STATEMENT) {
+                deleted = deleted.and(self.deps().store.delete(part).await);
+            }
+            match deleted {
+                Ok(()) => {
+                    info!(pipe, leases = rows.len(), "the pipe has ended for good; its leases are deleted");
+                    return Ok(());
+                }
+                // Somebody took it; `nobodys` says who.
+                Err(StateError::Conflict(_)) => continue,
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Err(Error::Unavailable(format!("the lease rows of pipe '{pipe}' keep changing; trying again")))
+    }
+
+    /// Waits until the pipe has stopped here.
+    async fn quiet(&self, pipe: &str) -> Result<(), Error> {
+        let since = Instant::now();
+        loop {
+            let Some(commands) = self.running().get(pipe).map(|r| r.commands.clone()) else { return Ok(()) };
+            let (reply, answer) = oneshot::channel();
+            if commands.send(Command::End(EndRequest { since, reply })).await.is_err() {
+                return Ok(());
+            }
+            // Without an answer it has just ended.
+            match answer.await.unwrap_or(Quiet::Yes) {
+                Quiet::Yes => return Ok(()),
+                Quiet::NotYet if since.elapsed() < END_QUIET + END_LOOK => sleep(END_LOOK).await,
+                Quiet::NotYet | Quiet::No => {
+                    return Err(Error::BadRequest(format!(
+                        "pipe '{pipe}' is being pulled here, so it cannot end: DROP its view, or stop it with SYSTEM STOP VIEW, first"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Refuses when a living worker has one of the leases. This one has stopped, so what is under its own name is left over.
+    fn nobodys(&self, pipe: &str, rows: &[Versioned<Lease>]) -> Result<(), Error> {
+        let deps = self.deps();
+        let living = |owner: &&String| !owner.is_empty() && **owner != deps.worker_id && !deps.members.is_dead(owner);
+        match rows.iter().map(|row| &row.value.owner).find(living) {
+            None => Ok(()),
+            Some(owner) => Err(Error::BadRequest(format!(
+                "pipe '{pipe}' is held by worker '{owner}', which lives or has died a moment ago, so it cannot end: DROP its view there, or stop \
+                 it with SYSTEM STOP VIEW, and end the pipe at that worker, or here when it has given the leases back"
+            ))),
+        }
+    }
+
+    async fn deregister(&self, pipe: &str, stream: &str) -> Result<(), Error> {
+        let (api, name) = (&self.deps().fan_out, consumer_name(pipe));
+        let stream = match self.deps().kinesis.stream(stream).await {
+            Ok(stream) => stream,
+            // Its consumers went with it.
+            Err(Error::NotFound(_)) => return Ok(()),
+            Err(other) => return Err(other),
+        };
+        match api.consumer(&stream, &name).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => {
+                api.deregister(&stream, &name).await?;
+                info!(pipe, stream = stream.name, consumer = name, "the consumer is deregistered");
+                Ok(())
+            }
+            Err(Error::AccessDenied(why)) => {
+                warn!(pipe, "a bridge that may not look for a consumer has not registered one: {why}");
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// The streams that rows name; one, unless somebody edited them.
+fn streams(rows: &[Versioned<Lease>]) -> Vec<&str> {
+    let mut streams: Vec<&str> = rows.iter().map(|row| row.value.stream.as_str()).collect();
+    streams.sort_unstable();
+    streams.dedup();
+    streams
+}
