@@ -107,6 +107,15 @@ pub fn exhausted<'a>(
     gone.filter(|l| !lost.contains_key(&l.shard_id)).map(|l| l.shard_id.clone()).collect()
 }
 
+/// Finished leases whose shard has left the retention, and that were finished longer ago than that: nothing can come of them any more. Their
+/// children need them no longer, either: a parent without a lease is nothing to wait for.
+pub fn forgettable<'a>(leases: impl Iterator<Item = &'a Lease>, shards: &[Shard], subject: Subject<'_>) -> Vec<String> {
+    let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
+    let old = |l: &&Lease| subject.now_ms - l.updated_ms > subject.retention_ms;
+    let gone = leases.filter(|l| l.finished() && l.offer.is_none() && !listed.contains(l.shard_id.as_str()));
+    gone.filter(old).map(|l| l.shard_id.clone()).collect()
+}
+
 impl Lost {
     /// The sentence for a person.
     pub fn message(self, lease: &Lease, retention_ms: i64) -> String {

@@ -121,6 +121,23 @@ impl Leases {
         self.reload().await
     }
 
+    /// Deletes rows. Where others did so first, or write just now, that counts.
+    pub async fn forget(&mut self, shard_ids: &[String]) -> Result<(), Error> {
+        let rows: Vec<Versioned<Lease>> = shard_ids.iter().filter_map(|id| self.rows.get(id).cloned()).collect();
+        for part in rows.chunks(LEASE_ROWS_PER_STATEMENT) {
+            match self.store.delete(part).await {
+                Ok(()) => info!(
+                    pipe = self.pipe,
+                    leases = part.len(),
+                    "leases of shards that have left the retention are deleted"
+                ),
+                Err(StateError::Conflict(_)) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+        if rows.is_empty() { Ok(()) } else { self.reload().await }
+    }
+
     /// Takes the leases that `free` allows and our own from before, each with a new epoch, which fences whoever had it. Whether there were any.
     pub async fn take(&mut self, free: impl Fn(&Lease) -> bool) -> Result<bool, Error> {
         let mut some = false;

@@ -8,7 +8,7 @@ use tracing::{error, info};
 use super::work::Work;
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
-use crate::domain::lineage::{Lost, Subject, exhausted, lost, missing};
+use crate::domain::lineage::{Lost, Subject, exhausted, forgettable, lost, missing};
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
 use crate::limits::SHARD_REFRESH;
@@ -48,6 +48,8 @@ impl Work {
         let exhausted = exhausted(self.leases.held(), &shards, &lost);
         self.note_lost(lost);
         self.finish(&exhausted).await?;
+        let forgettable = forgettable(self.leases.all().filter(|l| self.is_mine_to_forget(l)), &shards, self.subject());
+        self.leases.forget(&forgettable).await?;
         self.refreshed = Some(Instant::now());
         self.balanced = None;
         self.balance().await?;
@@ -94,6 +96,11 @@ impl Work {
         let finished = leases.map(|l| l.finish(&self.leases.holder(&l.shard_id), now));
         let finished = finished.collect::<Result<Vec<Lease>, Error>>()?;
         self.leases.write_each(finished).await.map(drop)
+    }
+
+    /// Finished leases keep their owner; somebody has to look after those of the dead.
+    fn is_mine_to_forget(&self, lease: &Lease) -> bool {
+        lease.owner == self.deps.worker_id || lease.owner.is_empty() || self.deps.members.is_dead(&lease.owner)
     }
 
     fn note_lost(&mut self, found: BTreeMap<String, Lost>) {

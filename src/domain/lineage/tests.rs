@@ -95,3 +95,16 @@ fn what_is_gone_is_told() {
         assert_eq!(exhausted([&lease].into_iter(), &shards, &BTreeMap::new()), ["2"]);
     }
 }
+
+#[test]
+fn what_was_finished_long_ago_is_forgotten() {
+    let shards = [shard("0", ["", ""], "1", "4")];
+    let lease = |id: &str, at: Checkpoint, hours: i64| Lease { updated_ms: NOW - hours * HOUR, ..lease(id, at) };
+    let leases = [
+        lease("0", Checkpoint::ShardEnd, 25),
+        lease("1", Checkpoint::ShardEnd, 25),
+        lease("2", Checkpoint::ShardEnd, 23),
+        lease("3", after("3"), 25),
+    ];
+    assert_eq!(forgettable(leases.iter(), &shards, SUBJECT), ["1"]);
+}
