@@ -58,6 +58,8 @@
 //! * **children-from-trim-horizon**: a shard that is found later begins at its oldest record (`pipe::work`; test `children_from_trim_horizon`).
 //! * **shape-is-identity**: an open batch is served in the format it was offered in, or not at all (`pipe::actor`, `pipe::work`; test
 //!   `shape_is_identity`).
+//! * **a-zombie-serves-nothing**: a process whose heartbeat did not arrive for the lease duration sends no end of a body, and looks at the rows
+//!   before it serves again (`pipe::heartbeat`, `pipe::pull`; test `a_zombie_serves_nothing`).
 //! * **expiry-on-the-observers-clock**: a worker is dead when its counter stood still for the lease duration on one's own monotonic clock, while
 //!   one could look (`pipe::members`; test `expiry_on_the_observers_clock`).
 

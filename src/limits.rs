@@ -117,8 +117,20 @@ pub const MAX_SAMPLE: usize = 10_000;
 pub const MIN_LEASE_DURATION: Duration = Duration::from_millis(100);
 /// Longest `--lease-duration`: for so long nobody reads the shards of a worker that died.
 pub const MAX_LEASE_DURATION: Duration = Duration::from_secs(3_600);
-/// Heartbeats in one lease duration, so that two lost ones in a row kill nobody.
-pub const BEATS_PER_LEASE: u32 = 3;
+/// Heartbeats in one lease duration: two lost ones in a row kill nobody, and a dead worker is followed within 1.4 lease durations.
+pub const BEATS_PER_LEASE: u32 = 5;
+/// Heartbeats are at least one part in so many of a lease duration apart, also when something has to be told soon.
+pub const SHORTEST_BEAT_SHARE: u32 = 50;
+/// A process that finds a row with its worker id watches it for one part in so many of the lease duration, 2.5 heartbeats, before it takes the id over.
+pub const ADMISSION_SHARE: u32 = 2;
+/// How often the sharing out of leases is thought over when nothing is known to have changed.
+pub const BALANCE_EVERY: Duration = Duration::from_secs(1);
+/// Workers that pull one pipe may differ by one part in so many of their average load before leases move: what moves is read again.
+pub const BALANCE_TOLERANCE: u64 = 5;
+/// What a shard weighs without any records, bytes a second: asking for them costs, too.
+pub const LEASE_BASE_WEIGHT: u64 = 16 << 10;
+/// Time over which a shard's rate is averaged for sharing leases out, ms.
+pub const RATE_WINDOW_MS: i64 = 60_000;
 /// Smallest `--memory`: one GetRecords answer of 10 MiB and its decoded form must fit.
 pub const MIN_MEMORY: usize = 32 << 20;
 

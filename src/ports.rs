@@ -1,5 +1,6 @@
 //! The traits between decisions and the world. Adapters under `kinesis`, `state` and `clickhouse` implement them; tests script them.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -181,7 +182,7 @@ impl From<StateError> for Error {
 pub struct Worker {
     /// Worker id.
     pub worker_id: String,
-    /// Random for each start of the process; two processes with one id are told apart by it.
+    /// Which process it is: two with one id are told apart by it.
     pub incarnation: String,
     /// Where its HTTP interface listens.
     pub address: String,
@@ -189,6 +190,8 @@ pub struct Worker {
     pub version: String,
     /// Counter; a worker whose counter stands still for the lease duration, on the observer's clock, is dead.
     pub heartbeat: u64,
+    /// The pipes that it runs now, each with a counter that grows when it changed lease rows that others should look at.
+    pub pipes: BTreeMap<String, u64>,
 }
 
 /// Where leases and workers live. Every write is a compare-and-set over all rows it names, or none.

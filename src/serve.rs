@@ -17,9 +17,10 @@ use crate::http::server::Server;
 use crate::kinesis::AwsKinesis;
 use crate::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN, SHUTDOWN_MARGIN};
 use crate::metrics::Metrics;
+use crate::pipe::heartbeat::Heartbeat;
 use crate::pipe::members::Members;
 use crate::pipe::{Deps, Pipes};
-use crate::ports::{Clock, StateStore, Worker};
+use crate::ports::{Clock, StateStore};
 use crate::read::budget::Budget;
 use crate::read::records::Reading;
 use crate::state::{FileStore, KeeperMapStore};
@@ -40,6 +41,14 @@ impl Clock for SystemClock {
     fn batch_id(&self) -> String {
         format!("{:016x}", fastrand::u64(..))
     }
+}
+
+/// The network that this process listens in, by the boot of its machine and the network's number there. Empty where the system does not tell.
+fn place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let network = std::fs::read_link("/proc/self/ns/net").ok();
+    let both = boot.zip(network).map(|(boot, network)| format!("{}/{}", boot.trim(), network.display()));
+    both.unwrap_or_default()
 }
 
 /// Runs the bridge until SIGTERM or SIGINT. The error is one sentence about why it could not start.
@@ -68,15 +77,9 @@ pub async fn serve(config: Config) -> Result<(), String> {
         }
     };
     let members = Members::new(clock.clone(), config.lease_duration);
-    let me = Worker {
-        worker_id: worker_id.clone(),
-        incarnation: clock.batch_id(),
-        address: address.to_string(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        heartbeat: 0,
-    };
-    let beats = members.clone().run(store.clone(), me);
-    tokio::spawn(async move {
+    let heartbeat = Heartbeat::new(clock.clone(), config.lease_duration, &worker_id);
+    let beats = heartbeat.clone().run(store.clone(), members.clone(), address.to_string(), place());
+    let beats = tokio::spawn(async move {
         // A heartbeat needs the tables: tried before, the first one would be lost, and the next comes a good while later.
         if let Some(tables) = tables {
             set_up(tables).await;
@@ -89,12 +92,13 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let deps = Deps {
         kinesis: kinesis.clone(),
         fan_out: kinesis.clone(),
-        store,
+        store: store.clone(),
         views: Arc::new(clickhouse),
         clock,
         budget,
         metrics: metrics.clone(),
         members,
+        heartbeat: heartbeat.clone(),
         worker_id: worker_id.clone(),
     };
     let app = Arc::new(App { pipes: Pipes::new(deps), reading, metrics });
@@ -113,11 +117,15 @@ pub async fn serve(config: Config) -> Result<(), String> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        // Nothing is given back: what this process holds is the other one's, or has its own epoch and expires.
+        why = heartbeat.refused() => return Err(why),
     }
     info!("stopping: open batches are settled or kept, leases are given back");
     let ended = timeout(SHUTDOWN - SHUTDOWN_MARGIN, async {
         // Answers that are being sent go on while the pipes wait for their refreshes.
         app.pipes.stop().await;
+        beats.abort();
+        heartbeat.end(&*store).await;
         let _ = stop.send(true);
         let _ = serving.await;
     });

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS {database}.leases
     offered_through_sub UInt32,
     offered_rows UInt64,
     committed_rows UInt64,
+    bytes_per_second UInt64 COMMENT 'what the shard weighs when leases are shared out between bridges',
     last_commit_time DateTime64(3, 'UTC') COMMENT '1970-01-01: never',
     caught_up_at DateTime64(3, 'UTC') COMMENT 'nothing was left to read at this time; 1970-01-01: never',
     updated_at DateTime64(3, 'UTC')
@@ -34,10 +35,11 @@ ENGINE = KeeperMap({leases_path}) PRIMARY KEY key;
 CREATE TABLE IF NOT EXISTS {database}.workers
 (
     worker_id String,
-    incarnation String COMMENT 'random at each start',
+    incarnation String COMMENT '<how many processes had this id>-<the process>; without the latter it has ended',
     address String COMMENT 'where its HTTP interface listens',
     version String,
     heartbeat UInt64,
+    pipes Map(String, UInt64) COMMENT 'the pipes that it runs, each with a counter that grows when others should look at the leases again',
     updated_at DateTime64(3, 'UTC')
 )
 ENGINE = KeeperMap({workers_path}) PRIMARY KEY worker_id;

@@ -63,6 +63,8 @@ pub struct Lease {
     pub offer: Option<Offer>,
     /// Rows committed so far.
     pub committed_rows: u64,
+    /// Payload, key and sequence number bytes a second, as its commits show: what the shard weighs when leases are shared out.
+    pub bytes_per_second: u64,
     /// Unix ms of the last commit; 0 for none.
     pub last_commit_ms: i64,
     /// Unix ms at which nothing was left to read behind the checkpoint; 0 for never. Tells an idle shard from a gap.
@@ -91,6 +93,7 @@ impl Lease {
             checkpoint: start,
             offer: None,
             committed_rows: 0,
+            bytes_per_second: 0,
             last_commit_ms: 0,
             caught_up_ms: 0,
             updated_ms: now_ms,

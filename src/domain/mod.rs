@@ -1,11 +1,16 @@
 //! Decisions, and nothing else: no async, no clock, no IO, no SDK types.
 //!
 //! `sequence` orders positions, `record` holds what was read, `lease` is the state machine of one shard of one pipe
-//! (checkpoint and offered range), `batch` chooses what one pull serves, `range` what a bounded read takes.
+//! (checkpoint and offered range), `plan` shares the leases of a pipe out between workers, `lineage` what a look at the shards
+//! means, `batch` chooses what one pull serves, `range` what
+//! a bounded read takes; `incarnation` orders the processes that had one worker id.
 
 pub mod batch;
 pub mod error;
+pub mod incarnation;
 pub mod lease;
+pub mod lineage;
+pub mod plan;
 pub mod range;
 pub mod record;
 pub mod sequence;

@@ -330,7 +330,12 @@ async fn send_batch(served: Served, format: Format, part: Option<Part>, sender: 
         (skip, left) = (skip - start, left - (end - start));
         if pieces.peek().is_none() && end == piece.len() as u64 {
             // Before the bytes leave: the refresh may end the moment they arrive.
-            served.delivered();
+            if !served.deliver() {
+                tracing::warn!(
+                    "the end of a batch is not sent: this process stood still, and its leases may be with others"
+                );
+                return sender.fail().await;
+            }
         }
         if !sender.send(piece.slice(start as usize..end as usize)).await || left == 0 {
             return;

@@ -3,6 +3,8 @@
 //! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) → served, as often as needed → confirmed by the
 //! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
 
+mod end;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +12,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
+use super::heartbeat::Standing;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
 use super::registry::Deps;
 use super::status::Status;
@@ -19,10 +22,7 @@ use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
-use crate::limits::{
-    END_QUIET, IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE,
-    SHUTDOWN,
-};
+use crate::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
 use crate::ports::{RefreshOutcome, ViewState};
 
 /// An answer of `SYSTEM WAIT VIEW`.
@@ -36,6 +36,8 @@ struct Confirmation {
 enum Event {
     Command(Command),
     Confirmed(Confirmation),
+    /// A worker came, died or changed lease rows.
+    Members,
     Time,
     Stop,
 }
@@ -49,8 +51,11 @@ pub struct Actor {
     commands: mpsc::Receiver<Command>,
     backlog: VecDeque<Command>,
     confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
+    members: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     work: Option<Work>,
+    /// What it was when the rows were last known to be right.
+    standing: Option<Standing>,
     last_committed: String,
     pull_began: Instant,
     last_pull: Instant,
@@ -68,6 +73,7 @@ impl Actor {
         commands: mpsc::Receiver<Command>,
         stop: watch::Receiver<bool>,
     ) -> Actor {
+        let members = deps.members.changes();
         Actor {
             deps,
             pipe,
@@ -76,8 +82,10 @@ impl Actor {
             commands,
             backlog: VecDeque::new(),
             confirmations: mpsc::channel(MAX_OUTSTANDING_WAITS),
+            members,
             stop,
             work: None,
+            standing: None,
             last_committed: String::new(),
             pull_began: Instant::now(),
             last_pull: Instant::now(),
@@ -92,21 +100,21 @@ impl Actor {
                 Some(command) => Event::Command(command),
                 None => self.event(Instant::now() + IDLE_TICK).await,
             };
-            let command = match event {
-                Event::Command(command) => command,
+            let done = match event {
+                Event::Command(command) => self.handle(command).await,
                 Event::Confirmed(confirmation) => {
                     self.settle(confirmation).await;
                     continue;
                 }
+                Event::Members if self.work.is_some() => self.tend().await,
                 Event::Time if self.idle() => break,
-                Event::Time => continue,
+                Event::Members | Event::Time => continue,
                 Event::Stop => break,
             };
-            let handled = self.handle(command).await;
             if self.ending.is_some() {
                 break;
             }
-            if let Err(fatal) = handled {
+            if let Err(fatal) = done {
                 if *self.stop.borrow() {
                     break;
                 }
@@ -129,6 +137,7 @@ impl Actor {
             _ = self.stop.changed() => Event::Stop,
             Some(confirmation) = self.confirmations.1.recv() => Event::Confirmed(confirmation),
             command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
+            Ok(()) = self.members.changed() => Event::Members,
             _ = sleep_until(until) => Event::Time,
         }
     }
@@ -173,6 +182,7 @@ impl Actor {
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
         self.start(&options.start, options.mode).await?;
+        self.standing().await?;
         self.finish_commit().await?;
         let work = self.work()?;
         work.source.poll.set(options.poll.as_millis() as u64);
@@ -190,13 +200,36 @@ impl Actor {
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
             if !self.wait_for_records(options, limits, reply).await? {
-                return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default() });
+                let held = (self.deps.heartbeat.clone(), self.standing().await?);
+                return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held });
             }
             // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
             state = self.view_state(options).await?;
             self.work()?.freeze(limits, &options.shape);
         }
         self.serve(options, state).await
+    }
+
+    /// Makes sure that this process has not stood still for so long that others took over. If it had, the rows tell what is left to it.
+    async fn standing(&mut self) -> Result<Standing, Error> {
+        let Some(standing) = self.deps.heartbeat.standing() else {
+            return Err(Error::Unavailable(format!(
+                "the heartbeat of worker '{}' could not be written for the lease duration, so others may read its shards; trying again",
+                self.deps.worker_id
+            )));
+        };
+        if self.standing != Some(standing) {
+            self.work()?.look_again().await?;
+            self.standing = Some(standing);
+        }
+        Ok(standing)
+    }
+
+    async fn tend(&mut self) -> Result<(), Error> {
+        if self.work()?.tend().await? {
+            self.publish();
+        }
+        Ok(())
     }
 
     /// The state of the view that pulls, which must be refreshing; none where the reader acknowledges by itself.
@@ -210,6 +243,7 @@ impl Actor {
     async fn start(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
         if self.work.is_none() {
             self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode).await?);
+            self.standing = None;
             self.publish();
         }
         Ok(())
@@ -224,9 +258,7 @@ impl Actor {
     ) -> Result<bool, Error> {
         let deadline = Instant::now() + options.wait;
         loop {
-            if self.work()?.tend().await? {
-                self.publish();
-            }
+            self.tend().await?;
             let work = self.work()?;
             let until = match work.shards.since() {
                 Some(since) if work.shards.full(limits, &work.source) || since + options.linger <= Instant::now() => {
@@ -244,7 +276,7 @@ impl Actor {
                 _ = arrived.notified() => continue,
             };
             match event {
-                Event::Time => {}
+                Event::Time | Event::Members => {}
                 Event::Confirmed(confirmation) => self.settle(confirmation).await,
                 Event::Stop => {
                     return Err(Error::Unavailable(format!(
@@ -287,6 +319,7 @@ impl Actor {
     /// all (**shape-is-identity**).
     async fn serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
         let delivered = Arc::new(AtomicBool::new(false));
+        let held = (self.deps.heartbeat.clone(), self.standing().await?);
         let pipe = self.pipe.clone();
         let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
         if !open.offered {
@@ -325,7 +358,7 @@ impl Actor {
         }
         self.deps.metrics.batch(&self.pipe, if again { "replayed" } else { "served" });
         self.publish();
-        Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered })
+        Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered, held })
     }
 
     /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh has ended, so the answer is near; while in
@@ -409,60 +442,12 @@ impl Actor {
         Ok(())
     }
 
-    /// Ends the pipe if nobody has pulled it for a while and no refresh is at work with its batch.
-    fn end_if_quiet(&mut self, asked: EndRequest) {
-        let pulled = self.pull_began >= asked.since;
-        let inserting = self.open().is_some_and(|open| open.waits > 0);
-        let quiet = self.last_pull.elapsed().max(asked.since.elapsed()) >= END_QUIET;
-        match (pulled, inserting, quiet) {
-            (false, false, true) => self.ending = Some(asked),
-            (true, ..) => drop(asked.reply.send(Quiet::No)),
-            _ => drop(asked.reply.send(Quiet::NotYet)),
-        }
-    }
-
     async fn reload(&mut self) -> Result<(), Error> {
         if let Some(work) = self.work.as_mut() {
             work.reload().await?;
         }
         self.publish();
         Ok(())
-    }
-
-    /// What to do when nobody pulls: after a while drop the buffers, later give the leases back. True: the end.
-    fn idle(&mut self) -> bool {
-        let idle = self.last_pull.elapsed();
-        if idle > PIPE_IDLE_LEASES {
-            info!(pipe = self.pipe, "nobody pulls; the leases are given back");
-            return true;
-        }
-        if idle > PIPE_IDLE_BUFFERS
-            && let Some(work) = self.work.as_mut()
-        {
-            if work.shards.buffers().next().is_some() {
-                info!(pipe = self.pipe, "nobody pulls; reading stops and the buffers are dropped");
-            }
-            work.rest();
-            self.publish();
-        }
-        false
-    }
-
-    /// The end: settle what can be settled in time, stop reading, give the leases back.
-    async fn end(mut self) {
-        self.await_settlement(SHUTDOWN / 2).await;
-        if let Err(error) = self.finish_commit().await {
-            self.note_error(&error);
-        }
-        if let Some(work) = self.work.as_mut() {
-            if let Err(error) = work.release().await {
-                warn!(pipe = self.pipe, "the leases could not be given back and will expire: {error}");
-            }
-            self.publish();
-        }
-        if let Some(asked) = self.ending {
-            let _ = asked.reply.send(Quiet::Yes);
-        }
     }
 
     fn work(&mut self) -> Result<&mut Work, Error> {

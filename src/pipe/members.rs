@@ -1,13 +1,13 @@
-//! Which workers live: each writes a heartbeat counter, and everybody watches the others' on its own monotonic clock.
+//! Which workers live, and what they run: each writes a heartbeat counter, and everybody watches the others' on its own monotonic clock.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tokio::sync::watch;
 
-use crate::limits::BEATS_PER_LEASE;
-use crate::ports::{Clock, StateStore, Worker};
+use crate::domain::incarnation::Incarnation;
+use crate::ports::{Clock, Worker};
 
 /// The workers as this one sees them. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +17,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     lease_duration: Duration,
     seen: Mutex<Seen>,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -25,72 +26,85 @@ struct Seen {
     last: Option<Instant>,
     /// For how long they have been watched. A time without a look counts little: then nobody may have been able to write, either.
     watched: Duration,
-    /// Heartbeat, and how much of `watched` had gone by when it last moved.
-    workers: HashMap<String, (Worker, Duration)>,
+    /// The last row that moved, and how much of `watched` had gone by then.
+    workers: BTreeMap<String, (Worker, Duration)>,
+    /// Who was dead at the last look.
+    dead: BTreeSet<String>,
+}
+
+/// Who pulls a pipe now, as far as it matters for its leases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circle {
+    /// Living workers that run the pipe, each with its count of changes that others should look at.
+    pub workers: BTreeMap<String, u64>,
+    /// Dead workers, whoever's: their leases are free.
+    dead: BTreeSet<String>,
 }
 
 impl Members {
     /// Nobody seen yet.
     pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration) -> Members {
-        Members(Arc::new(Inner { clock, lease_duration, seen: Mutex::default() }))
+        let changes = watch::Sender::new(0);
+        Members(Arc::new(Inner { clock, lease_duration, seen: Mutex::default(), changes }))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a counter may stand still.
+    pub fn lease_duration(&self) -> Duration {
+        self.0.lease_duration
     }
 
     /// Notes the rows of `kinesis.workers`.
     pub fn observe(&self, rows: Vec<Worker>) {
         let now = self.0.clock.monotonic();
-        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         let since = seen.last.replace(now).map_or(Duration::ZERO, |last| now.duration_since(last));
         seen.watched += since.min(self.0.lease_duration / 2);
-        let watched = seen.watched;
+        let (watched, mut changed) = (seen.watched, false);
         for row in rows {
-            let moved = seen
-                .workers
-                .get(&row.worker_id)
-                .is_none_or(|(old, _)| old.heartbeat != row.heartbeat || old.incarnation != row.incarnation);
-            if moved {
+            let old = seen.workers.get(&row.worker_id).map(|(old, _)| old);
+            if old.is_none_or(|old| old.heartbeat != row.heartbeat || old.incarnation != row.incarnation) {
+                changed |= old.is_none_or(|old| old.pipes != row.pipes);
                 seen.workers.insert(row.worker_id.clone(), (row, watched));
             }
+        }
+        let dead = seen.workers.keys().filter(|id| self.dead_in(&seen, id)).cloned().collect();
+        if changed || dead != seen.dead {
+            seen.dead = dead;
+            self.0.changes.send_modify(|version| *version += 1);
         }
     }
 
     /// Whether a worker's counter has stood still for the lease duration, as measured here (**expiry-on-the-observers-clock**). A worker that
     /// never wrote one is dead once this one has watched for that long. Whoever cannot look calls nobody dead.
     pub fn is_dead(&self, worker_id: &str) -> bool {
-        let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = seen.workers.get(worker_id).map_or(Duration::ZERO, |(_, moved)| *moved);
-        seen.watched - moved >= self.0.lease_duration
+        self.dead_in(&self.seen(), worker_id)
     }
 
-    /// All workers seen.
-    pub fn all(&self) -> Vec<Worker> {
-        let seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut workers: Vec<Worker> = seen.workers.values().map(|(w, _)| w.clone()).collect();
-        workers.sort_by(|a, b| a.worker_id.cmp(&b.worker_id));
-        workers
-    }
-
-    /// Beats and watches for ever. The store being away is waited out.
-    pub async fn run(self, store: Arc<dyn StateStore>, mut me: Worker) {
-        let mut well = true;
-        loop {
-            me.heartbeat += 1;
-            let done = match store.heartbeat(&me).await {
-                Ok(()) => store.workers().await,
-                Err(error) => Err(error),
-            };
-            match done {
-                Ok(rows) => {
-                    self.observe(rows);
-                    well = true;
-                }
-                Err(error) if well => {
-                    warn!("the heartbeat cannot be written: {}", crate::domain::error::Error::from(error));
-                    well = false;
-                }
-                Err(_) => {}
+    fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {
+        match seen.workers.get(worker_id) {
+            Some((row, moved)) => {
+                Incarnation::parse(&row.incarnation).ended() || seen.watched - *moved >= self.0.lease_duration
             }
-            tokio::time::sleep(self.0.lease_duration / BEATS_PER_LEASE).await;
+            None => seen.watched >= self.0.lease_duration,
         }
+    }
+
+    /// Who pulls `pipe`, besides the worker `me`.
+    pub fn circle(&self, pipe: &str, me: &str) -> Circle {
+        let seen = self.seen();
+        let others = seen.workers.values().filter(|(row, _)| row.worker_id != me);
+        let living = others.filter(|(row, _)| !seen.dead.contains(&row.worker_id));
+        let pulling = living.filter_map(|(row, _)| Some((row.worker_id.clone(), *row.pipes.get(pipe)?)));
+        Circle { workers: pulling.collect(), dead: seen.dead.clone() }
+    }
+
+    /// Told whenever a worker came, died, or changed something that others should look at.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 }
 
@@ -133,10 +147,11 @@ mod tests {
             *self.clock.0.lock().unwrap() += after;
             let worker = |(id, incarnation, heartbeat): &(&str, &str, u64)| Worker {
                 worker_id: (*id).into(),
-                incarnation: (*incarnation).into(),
+                incarnation: format!("0-{incarnation}"),
                 address: String::new(),
                 version: String::new(),
                 heartbeat: *heartbeat,
+                pipes: BTreeMap::new(),
             };
             self.members.observe(rows.iter().map(worker).collect());
         }
@@ -147,38 +162,38 @@ mod tests {
         let observer = Observer::new();
         assert!(!observer.members.is_dead("a") && !observer.members.is_dead("never seen"));
         for beat in 0..3 {
-            observer.looks(BEAT, &[("a", "", 7), ("b", "", beat)]);
+            observer.looks(BEAT, &[("a", "x", 7), ("b", "x", beat)]);
             assert!(!observer.members.is_dead("a"), "seen for {beat} beats");
         }
-        observer.looks(BEAT, &[("a", "", 7), ("b", "", 3)]);
+        observer.looks(BEAT, &[("a", "x", 7), ("b", "x", 3)]);
         assert!(
             observer.members.is_dead("a") && !observer.members.is_dead("b") && observer.members.is_dead("never seen")
         );
         // A counter that moves, wherever to, is a life; and so is another process with that name.
-        observer.looks(BEAT, &[("a", "", 2), ("b", "", 3)]);
+        observer.looks(BEAT, &[("a", "x", 2), ("b", "x", 3)]);
         assert!(!observer.members.is_dead("a"));
         for _ in 0..3 {
-            observer.looks(BEAT, &[("a", "", 2), ("b", "", 3)]);
+            observer.looks(BEAT, &[("a", "x", 2), ("b", "x", 3)]);
         }
         assert!(observer.members.is_dead("a") && observer.members.is_dead("b"));
-        observer.looks(BEAT, &[("a", "another", 2), ("b", "", 3)]);
+        observer.looks(BEAT, &[("a", "another", 2), ("b", "x", 3)]);
         assert!(!observer.members.is_dead("a") && observer.members.is_dead("b"));
     }
 
     #[test]
     fn a_time_in_which_nobody_could_write_kills_nobody() {
         let observer = Observer::new();
-        observer.looks(BEAT, &[("a", "", 1)]);
+        observer.looks(BEAT, &[("a", "x", 1)]);
         // The store was away for all. The clock alone says nothing.
         *observer.clock.0.lock().unwrap() += 100 * LEASE;
         assert!(!observer.members.is_dead("a"));
-        observer.looks(BEAT, &[("a", "", 1)]);
+        observer.looks(BEAT, &[("a", "x", 1)]);
         assert!(!observer.members.is_dead("a"));
-        observer.looks(BEAT, &[("a", "", 2)]);
+        observer.looks(BEAT, &[("a", "x", 2)]);
         assert!(!observer.members.is_dead("a"));
         // It comes back without the other.
         for _ in 0..3 {
-            observer.looks(100 * LEASE, &[("a", "", 2)]);
+            observer.looks(100 * LEASE, &[("a", "x", 2)]);
         }
         assert!(observer.members.is_dead("a"));
     }

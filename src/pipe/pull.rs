@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::heartbeat::{Heartbeat, Standing};
 use crate::domain::batch::{Batch, Limits};
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
@@ -76,12 +77,20 @@ pub struct Served {
     pub stream: String,
     /// Set when the last byte is handed to the connection.
     pub(super) delivered: Arc<AtomicBool>,
+    /// This process, and its standing when the batch was handed out.
+    pub(super) held: (Heartbeat, Standing),
 }
 
 impl Served {
-    /// To be called when the last byte is handed to the connection: only a batch that was sent whole can be committed.
-    pub fn delivered(&self) {
-        self.delivered.store(true, Ordering::Release);
+    /// To be called before the last byte is handed to the connection: only a batch that was sent whole can be committed. False: the end must not
+    /// be sent. This process stood still, so others may have taken its leases and may be serving the same batch (**a-zombie-serves-nothing**).
+    pub fn deliver(&self) -> bool {
+        let (heartbeat, standing) = &self.held;
+        let may = heartbeat.standing() == Some(*standing);
+        if may {
+            self.delivered.store(true, Ordering::Release);
+        }
+        may
     }
 }
 

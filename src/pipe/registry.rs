@@ -1,6 +1,6 @@
 //! Finds the actor of a pipe, or starts it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::actor::Actor;
 use super::consumer::FanOut;
+use super::heartbeat::Heartbeat;
 use super::members::Members;
 use super::pull::{Command, PullOptions, Served};
 use super::reader::{Knob, Source};
@@ -42,6 +43,8 @@ pub struct Deps {
     pub metrics: Metrics,
     /// Living and dead workers.
     pub members: Members,
+    /// This process among them.
+    pub heartbeat: Heartbeat,
     /// This worker.
     pub worker_id: String,
 }
@@ -162,17 +165,21 @@ impl Pipes {
     }
 
     /// Moves checkpoints; an empty shard id means all shards. An open batch is given up for all its shards: those that are not moved are read
-    /// again from their checkpoints, so its rows may come twice.
+    /// again from their checkpoints, so its rows may come twice. A shard that is no longer listed has nothing to read: it is finished, so that its
+    /// children go on.
     pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
         for _ in 0..COMMIT_RETRIES {
             let rows = self.rows(pipe).await?;
-            let changes = sought(pipe, &rows, moves, self.deps.clock.now_ms())?;
+            let shards = self.deps.kinesis.shards(&rows[0].value.stream).await?;
+            let listed: HashSet<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
+            let changes = sought(pipe, &rows, moves, &listed, self.deps.clock.now_ms())?;
             let mut written = Ok(());
             for part in changes.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
                 written = written.and(self.deps.store.update(part).await);
             }
             match written {
                 Ok(()) => {
+                    self.deps.heartbeat.changed(pipe);
                     let commands = self.running().get(pipe).map(|r| r.commands.clone());
                     if let Some(commands) = commands {
                         // A pipe that has just ended reads the rows at its next start.
@@ -246,6 +253,7 @@ fn sought(
     pipe: &str,
     rows: &[Versioned<Lease>],
     moves: &[(String, Checkpoint)],
+    listed: &HashSet<&str>,
     now_ms: i64,
 ) -> Result<Vec<Versioned<Lease>>, Error> {
     if let Some((unknown, _)) =
@@ -264,6 +272,7 @@ fn sought(
     let changed = rows.iter().filter_map(|row| {
         let in_batch = row.value.offer.as_ref().is_some_and(|o| given_up.contains(&o.batch.as_str()));
         let value = match target(&row.value) {
+            Some(_) if !listed.contains(row.value.shard_id.as_str()) => row.value.seek(Checkpoint::ShardEnd, now_ms),
             Some(to) => row.value.seek(to, now_ms),
             None if in_batch => row.value.give_up(now_ms),
             None => return None,

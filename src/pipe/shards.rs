@@ -10,8 +10,10 @@ use tracing::debug;
 
 use super::buffer::ShardBuffer;
 use super::leases::Leases;
+use super::lineage::Losses;
 use super::reader::{Source, read_shard};
 use crate::domain::batch::{Limits, ShardRange, choose};
+use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::readable;
@@ -25,6 +27,10 @@ struct Running {
     checkpoint: Checkpoint,
     /// Under another epoch somebody else had the lease meanwhile.
     epoch: u64,
+    /// The open batch behind which reading began; when a person gives it up, its records have to be read.
+    behind: Option<String>,
+    /// Nothing is read: the records after the position are gone.
+    lost: Option<Error>,
 }
 
 impl Drop for Running {
@@ -50,15 +56,23 @@ impl Shards {
         self.arrived.clone()
     }
 
-    /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts those that may read now (**parents-before-children**).
-    pub fn follow(&mut self, leases: &Leases, source: &Source) {
+    /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts those that may read now
+    /// (**parents-before-children**). What is lost has no reader, and says so.
+    pub fn follow(&mut self, leases: &Leases, source: &Source, losses: &Losses) {
         self.running.retain(|id, running| {
-            let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint;
-            leases.get(id).is_some_and(|l| leases.holds(l) && !l.finished() && same(l))
+            let open =
+                |l: &Lease| running.behind.is_none() || running.behind == l.offer.as_ref().map(|o| o.batch.clone());
+            let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint && open(l);
+            let lost = |l: &Lease| losses.of(l) == running.lost.as_ref();
+            leases
+                .get(id)
+                .is_some_and(|l| leases.holds(l) && same(l) && lost(l) && (!l.finished() || running.lost.is_some()))
         });
         let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
         for lease in leases.held() {
-            if lease.finished() || self.running.contains_key(&lease.shard_id) || !readable(lease, &all) {
+            let lost = losses.of(lease);
+            let begins = lost.is_some() || !lease.finished() && readable(lease, &all);
+            if !begins || self.running.contains_key(&lease.shard_id) {
                 continue;
             }
             // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
@@ -66,11 +80,21 @@ impl Shards {
                 Some(offer) => Checkpoint::After(offer.through.clone(), offer.through_sub),
                 None => lease.checkpoint.clone(),
             };
-            debug!(stream = source.stream, shard = lease.shard_id, "reading goes on at {from}");
             let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
-            let task = tokio::spawn(read_shard(source.clone(), buffer.clone(), from, lease.caught_up_ms));
+            let task = match lost {
+                Some(gap) => {
+                    buffer.note(|p| p.error = Some(gap.clone()));
+                    tokio::spawn(std::future::ready(()))
+                }
+                None => {
+                    debug!(stream = source.stream, shard = lease.shard_id, "reading goes on at {from}");
+                    tokio::spawn(read_shard(source.clone(), buffer.clone(), from, lease.caught_up_ms))
+                }
+            };
             let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);
-            self.running.insert(lease.shard_id.clone(), Running { buffer, reader, checkpoint, epoch });
+            let behind = lease.offer.as_ref().map(|offer| offer.batch.clone());
+            let running = Running { buffer, reader, checkpoint, epoch, behind, lost: lost.cloned() };
+            self.running.insert(lease.shard_id.clone(), running);
         }
     }
 
@@ -83,6 +107,7 @@ impl Shards {
     pub fn committed(&mut self, shard_id: &str, checkpoint: &Checkpoint) {
         if let Some(running) = self.running.get_mut(shard_id) {
             running.checkpoint = checkpoint.clone();
+            running.behind = None;
         }
     }
 

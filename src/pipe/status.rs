@@ -71,6 +71,10 @@ impl Snapshot {
 
     /// What a shard is doing.
     pub fn state(&self, lease: &Lease) -> ShardState {
+        let gap = self.buffer(&lease.shard_id).is_some_and(|b| matches!(b.progress().error, Some(Error::Gap(_))));
+        if gap {
+            return ShardState::Gap;
+        }
         if lease.finished() {
             return ShardState::Finished;
         }
@@ -81,7 +85,6 @@ impl Snapshot {
         if lease.parents.iter().any(unfinished_parent) {
             return ShardState::WaitingForParent;
         }
-        let gap = self.buffer(&lease.shard_id).is_some_and(|b| matches!(b.progress().error, Some(Error::Gap(_))));
-        if gap { ShardState::Gap } else { ShardState::Reading }
+        ShardState::Reading
     }
 }

@@ -1,6 +1,6 @@
 //! A started pipe: its leases, its readers and its open batch, and the steps that change them durably.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::leases::{Leases, Written};
-use super::members::Members;
+use super::lineage::Losses;
+use super::members::Circle;
 use super::pull::Mode;
 use super::reader::Source;
 use super::recover::read_again;
@@ -19,8 +20,10 @@ use super::status::Status;
 use crate::domain::batch::{Batch, Limits, ShardRange};
 use crate::domain::error::Error;
 use crate::domain::lease::{Lease, Offer};
+use crate::domain::plan::rate_after;
 use crate::domain::sequence::Checkpoint;
-use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES, SHARD_REFRESH};
+use crate::domain::shard::Shard;
+use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES};
 
 /// The batch whose fate is open. There is at most one (**one-open-batch**).
 pub struct Open {
@@ -41,6 +44,17 @@ pub struct Open {
 }
 
 impl Open {
+    /// Payload, key and sequence number bytes from one shard.
+    fn bytes(&self, shard_id: &str) -> u64 {
+        let range = self.batch.ranges.iter().find(|range| range.shard_id == shard_id);
+        range.map_or(0, |range| range.slices.iter().map(|slice| slice.size() as u64).sum())
+    }
+
+    /// Whether records of this shard are in it.
+    pub fn has(&self, shard_id: &str) -> bool {
+        self.before.iter().any(|(id, _)| id == shard_id)
+    }
+
     fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
         Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest: Arc::default() }
     }
@@ -48,17 +62,24 @@ impl Open {
 
 /// What exists once the leases have been taken.
 pub struct Work {
-    deps: Deps,
-    pipe: String,
-    stream: String,
-    leases: Leases,
+    pub(super) deps: Deps,
+    pub(super) pipe: String,
+    pub(super) stream: String,
+    pub(super) leases: Leases,
     /// Readers and buffers.
     pub shards: Shards,
     /// What readers share.
     pub source: Source,
     /// The open batch.
     pub open: Option<Open>,
-    refreshed: Instant,
+    /// When the stream's shards were last looked at; none: it is time.
+    pub(super) refreshed: Option<Instant>,
+    pub(super) losses: Losses,
+    /// Who shared the leases at the last look, and when that was.
+    pub(super) circle: Circle,
+    pub(super) balanced: Option<Instant>,
+    /// Leases that are free and meant for others, and since when.
+    pub(super) unclaimed: BTreeMap<String, Instant>,
 }
 
 impl Work {
@@ -77,11 +98,17 @@ impl Work {
             shards: Shards::new(),
             source: deps.source(pipe, described),
             open: None,
-            refreshed: Instant::now(),
+            refreshed: None,
+            losses: Losses::default(),
+            circle: Circle::default(),
+            balanced: None,
+            unclaimed: BTreeMap::new(),
         };
         work.read_by(mode).await?;
-        work.refresh_shards(start).await?;
-        Ok(work)
+        deps.heartbeat.admitted().await?;
+        deps.heartbeat.joined(pipe);
+        let started = work.look_at_shards(start).await;
+        started.inspect_err(|_| deps.heartbeat.left(pipe)).map(|()| work)
     }
 
     /// How shards are read from now on; where they are read does not change. For fan-out the consumer is registered first.
@@ -89,44 +116,8 @@ impl Work {
         self.source.fan_out.want(mode == Mode::FanOut).await
     }
 
-    /// Adds leases for shards that have none, takes what is free, and lets readers follow. `start` counts for a pipe without any lease;
-    /// shards found later are children and begin at their oldest record (**children-from-trim-horizon**).
-    async fn refresh_shards(&mut self, start: &Checkpoint) -> Result<(), Error> {
-        // Others may have given leases back or finished parents, and people may have moved positions.
-        self.leases.reload().await?;
-        let shards = self.deps.kinesis.shards(&self.stream).await?;
-        let from = match self.leases.all().next() {
-            None => start,
-            Some(_) => &Checkpoint::TrimHorizon,
-        };
-        let now = self.deps.clock.now_ms();
-        let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
-        let missing = shards.iter().filter(|s| self.leases.get(&s.id).is_none());
-        let new: Vec<Lease> = missing
-            .map(|shard| {
-                // A parent that is no longer listed has left the retention: nothing to wait for.
-                let parents = shard.parents().into_iter().filter(|p| listed.contains(p.as_str())).collect();
-                Lease::new(&self.pipe, &self.stream, &shard.id, parents, from.clone(), now)
-            })
-            .collect();
-        if !new.is_empty() {
-            self.leases.create(new).await?;
-        }
-        self.take_free().await?;
-        self.refreshed = Instant::now();
-        Ok(())
-    }
-
-    /// Takes what is free. Whether there was anything.
-    async fn take_free(&mut self) -> Result<bool, Error> {
-        let members = &self.deps.members;
-        let some = self.leases.take(|lease| free(lease, members)).await?;
-        self.follow();
-        Ok(some)
-    }
-
-    fn follow(&mut self) {
-        self.shards.follow(&self.leases, &self.source);
+    pub(super) fn follow(&mut self) {
+        self.shards.follow(&self.leases, &self.source, &self.losses);
         let readers = self.shards.buffers().count().max(1);
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
     }
@@ -139,19 +130,28 @@ impl Work {
             self.restart_readers();
         }
         for _ in 0..COMMIT_RETRIES {
-            let offer = self.leases.held().find_map(|l| l.offer.clone()).filter(|_| self.open.is_none());
+            let readable = |l: &&Lease| self.open.is_none() && self.losses.of(l).is_none();
+            let offer = self.leases.held().filter(readable).find_map(|l| l.offer.clone());
             let Some(offer) = offer else { return Ok(()) };
             let (mut leases, mut elsewhere) = self.holding(&offer.batch);
             if elsewhere {
                 self.leases.reload().await?;
-                self.take_free().await?;
+                self.take_rest_of(&offer.batch).await?;
                 (leases, elsewhere) = self.holding(&offer.batch);
             }
             if elsewhere {
                 return Err(self.in_two_hands(&offer.batch, leases).await);
             }
             if leases.len() == offer.shards as usize && leases.iter().all(Lease::offer_follows) {
-                return self.read_again(offer, leases).await;
+                let batch = offer.batch.clone();
+                match self.read_again(offer, leases).await {
+                    Err(gap @ Error::Gap(_)) => {
+                        self.losses.add_batch(&batch, gap);
+                        self.follow();
+                        continue;
+                    }
+                    done => return done,
+                }
             }
             // Only an edit by hand leaves a part of an offer behind. Its records are read again from the checkpoints.
             let batch = offer.batch;
@@ -215,8 +215,12 @@ impl Work {
         Ok(())
     }
 
-    /// Chores between batches: shards that ended, leases of workers that died, new shards, the mark of idle ones. True when something changed.
+    /// Chores between batches: shards that ended, leases to take and to give back, new shards, the mark of idle ones. True when something changed.
     pub async fn tend(&mut self) -> Result<bool, Error> {
+        if self.open.is_some() {
+            // Its shards look drained and are not.
+            return self.balance().await;
+        }
         let now = self.deps.clock.now_ms();
         let drained = self.shards.drained();
         let mut changes = Vec::new();
@@ -231,20 +235,19 @@ impl Work {
                 changes.push(lease.caught_up(&holder, tip_ms, now)?);
             }
         }
-        let ended = changes.iter().any(Lease::finished);
+        let ends = changes.iter().filter(|l| l.finished()).filter_map(|l| self.shards.buffer(&l.shard_id));
+        let ends: Vec<Vec<Shard>> = ends.map(|buffer| buffer.progress().children).collect();
         let mut changed = !changes.is_empty();
         match self.leases.write_each(changes).await? {
             Written::Yes if changed => self.follow(),
             Written::Yes => {}
             Written::Changed => self.restart_readers(),
         }
-        if ended || self.refreshed.elapsed() > SHARD_REFRESH {
-            self.refresh_shards(&Checkpoint::TrimHorizon).await?;
-            changed = true;
-        } else {
-            changed |= self.take_free().await?;
+        for children in ends {
+            self.adopt(&children).await?;
         }
-        Ok(changed)
+        changed |= self.look_at_shards_in_time().await?;
+        Ok(self.balance().await? || changed)
     }
 
     /// Decides what the next batch is. Nothing can change it afterwards.
@@ -334,7 +337,9 @@ impl Work {
                 let ours = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == open.batch.id);
                 match self.leases.get(id).filter(ours) {
                     Some(lease) if lease.checkpoint == *before => {
-                        changes.push(lease.commit(&self.leases.holder(id), &open.batch.id, self.tip_ms(id), now)?);
+                        let next = lease.commit(&self.leases.holder(id), &open.batch.id, self.tip_ms(id), now)?;
+                        let rate = rate_after(lease.bytes_per_second, open.bytes(id), now - lease.last_commit_ms);
+                        changes.push(Lease { bytes_per_second: rate, ..next });
                     }
                     Some(lease) => {
                         moved = true;
@@ -369,15 +374,31 @@ impl Work {
         tip_ms.filter(|_| buffer.since().is_none())
     }
 
+    /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to others meanwhile.
+    pub async fn look_again(&mut self) -> Result<(), Error> {
+        self.leases.reload().await?;
+        self.follow();
+        let held = |id: &String| self.leases.get(id).is_some_and(|lease| self.leases.holds(lease));
+        match self.open.iter().flat_map(|open| &open.before).find(|(id, _)| !held(id)) {
+            Some((id, _)) => Err(Error::Fenced(format!(
+                "shard {id} of pipe '{}' went to another worker while '{}' stood still",
+                self.pipe, self.deps.worker_id
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Looks at the rows again after they were changed on purpose. What is open in them is recovered by the next pull.
     pub async fn reload(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
         self.open = None;
+        // What was lost may have been given up.
+        self.refreshed = None;
         self.restart_readers();
         Ok(())
     }
 
-    fn restart_readers(&mut self) {
+    pub(super) fn restart_readers(&mut self) {
         self.shards.clear();
         self.follow();
     }
@@ -423,11 +444,6 @@ impl Work {
             s.buffers = self.shards.buffers().cloned().collect();
         });
     }
-}
-
-/// Whether a lease may be taken from its owner: there is none, or it is dead.
-fn free(lease: &Lease, members: &Members) -> bool {
-    !lease.finished() && (lease.owner.is_empty() || members.is_dead(&lease.owner))
 }
 
 /// The error for a pipe name that is used with two streams.

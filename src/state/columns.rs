@@ -26,6 +26,7 @@ pub struct LeaseRow {
     pub offered_through_sub: u32,
     pub offered_rows: u64,
     pub committed_rows: u64,
+    pub bytes_per_second: u64,
     #[serde(with = "time")]
     pub last_commit_time: i64,
     #[serde(with = "time")]
@@ -37,7 +38,7 @@ pub struct LeaseRow {
 /// The columns of [`LeaseRow`], in the order of the table.
 pub const LEASE_COLUMNS: &str = "key, pipe, stream, shard_id, parents, owner, epoch, sequence_number, sub_sequence_number, offered_batch, \
      offered_shape, offered_shards, offered_first, offered_through, offered_through_sub, offered_rows, committed_rows, \
-     last_commit_time, caught_up_at, updated_at";
+     bytes_per_second, last_commit_time, caught_up_at, updated_at";
 
 /// The column of a row that a person has to correct, and what is allowed there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ impl From<&Lease> for LeaseRow {
             offered_through_sub: offer.map_or(0, |o| o.through_sub),
             offered_rows: offer.map_or(0, |o| o.rows),
             committed_rows: lease.committed_rows,
+            bytes_per_second: lease.bytes_per_second,
             last_commit_time: time::in_range(lease.last_commit_ms),
             caught_up_at: time::in_range(lease.caught_up_ms),
             updated_at: time::in_range(lease.updated_ms),
@@ -98,6 +100,7 @@ impl LeaseRow {
             checkpoint,
             offer,
             committed_rows: self.committed_rows,
+            bytes_per_second: self.bytes_per_second,
             last_commit_ms: self.last_commit_time,
             caught_up_ms: self.caught_up_at,
             updated_ms: self.updated_at,
@@ -199,8 +202,15 @@ mod tests {
     fn lease() -> impl Strategy<Value = Lease> {
         let times = [0..=10_413_791_999_999i64, 0..=10_413_791_999_999, 0..=10_413_791_999_999];
         let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), ".{0,20}");
-        (names, any::<u64>(), checkpoint(), prop::option::of(offer()), any::<u64>(), times).prop_map(
-            |((pipe, stream, shard_id, parents, owner), epoch, checkpoint, offer, committed_rows, times)| Lease {
+        let counts = (any::<u64>(), any::<u64>(), any::<u64>());
+        (names, counts, checkpoint(), prop::option::of(offer()), times).prop_map(
+            |(
+                (pipe, stream, shard_id, parents, owner),
+                (epoch, committed_rows, bytes_per_second),
+                checkpoint,
+                offer,
+                times,
+            )| Lease {
                 pipe,
                 stream,
                 shard_id,
@@ -210,6 +220,7 @@ mod tests {
                 checkpoint,
                 offer,
                 committed_rows,
+                bytes_per_second,
                 last_commit_ms: times[0],
                 caught_up_ms: times[1],
                 updated_ms: times[2],

@@ -4,7 +4,7 @@
 //! switched off, so "Node exists" and "Bad version" always mean that somebody else was first. Any other error leaves the outcome
 //! open, and the rows themselves are asked: an error is not a defeat.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -61,6 +61,7 @@ struct WorkerRow {
     address: String,
     version: String,
     heartbeat: u64,
+    pipes: BTreeMap<String, u64>,
 }
 
 impl KeeperMapStore {
@@ -105,7 +106,7 @@ impl KeeperMapStore {
         let leases = format!("SELECT {LEASE_COLUMNS}, _version FROM {} WHERE key = ''", self.leases);
         self.clickhouse.json_lines(&leases).await?;
         let workers = format!(
-            "SELECT worker_id, incarnation, address, version, heartbeat, updated_at FROM {} WHERE worker_id = ''",
+            "SELECT worker_id, incarnation, address, version, heartbeat, pipes, updated_at FROM {} WHERE worker_id = ''",
             self.workers
         );
         self.clickhouse.json_lines(&workers).await.map(drop)
@@ -288,7 +289,7 @@ impl StateStore for KeeperMapStore {
 
     async fn workers(&self) -> Result<Vec<Worker>, StateError> {
         let sql = format!(
-            "SELECT worker_id, incarnation, address, version, heartbeat FROM {} ORDER BY worker_id \
+            "SELECT worker_id, incarnation, address, version, heartbeat, pipes FROM {} ORDER BY worker_id \
              SETTINGS output_format_json_quote_64bit_integers = 0",
             self.workers
         );
@@ -299,6 +300,7 @@ impl StateStore for KeeperMapStore {
             address: row.address,
             version: row.version,
             heartbeat: row.heartbeat,
+            pipes: row.pipes,
         });
         Ok(workers.collect())
     }

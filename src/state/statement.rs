@@ -70,6 +70,7 @@ pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String
         ("offered_through_sub", number(|r| r.offered_through_sub.into())),
         ("offered_rows", number(|r| r.offered_rows)),
         ("committed_rows", number(|r| r.committed_rows)),
+        ("bytes_per_second", number(|r| r.bytes_per_second)),
         ("last_commit_time", moment(|r| r.last_commit_time)),
         ("caught_up_at", moment(|r| r.caught_up_at)),
         ("updated_at", moment(|r| r.updated_at)),
@@ -117,9 +118,10 @@ fn parents(rows: &[LeaseRow], keys: &str) -> String {
 
 /// Writes the worker's row, whether it exists or not.
 pub fn heartbeat(table: &str, worker: &Worker) -> String {
+    let pipes = list(worker.pipes.iter().map(|(pipe, changes)| format!("{}, {changes}", literal(pipe))));
     format!(
-        "INSERT INTO {table} (worker_id, incarnation, address, version, heartbeat, updated_at) SETTINGS async_insert = 0, \
-         keeper_map_strict_mode = 0 VALUES ({}, {}, {}, {}, {}, now64(3))",
+        "INSERT INTO {table} (worker_id, incarnation, address, version, heartbeat, pipes, updated_at) SETTINGS async_insert = 0, \
+         keeper_map_strict_mode = 0 VALUES ({}, {}, {}, {}, {}, map({pipes}), now64(3))",
         literal(&worker.worker_id),
         literal(&worker.incarnation),
         literal(&worker.address),

@@ -7,6 +7,7 @@ mod errors;
 mod fan_out;
 mod hostile;
 mod layers;
+mod lineage;
 mod lossy;
 mod peer;
 mod protocol;

@@ -288,6 +288,7 @@ async fn the_account_of_the_containers_has_all_rights_it_needs() {
         address: "127.0.0.1:9020".into(),
         version: "0.1.0".into(),
         heartbeat: 1,
+        pipes: std::collections::BTreeMap::new(),
     };
     store.heartbeat(&worker).await.expect("a heartbeat");
     assert_eq!(store.workers().await, Ok(vec![worker]));

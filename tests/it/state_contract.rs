@@ -93,6 +93,7 @@ async fn update_replaces_every_column(store: &impl StateStore) {
         checkpoint: Checkpoint::After(number("49590338271490256608559692538361571095921575989136588898"), u32::MAX),
         offer: Some(Offer { rows: u64::MAX, shards: u32::MAX, through_sub: u32::MAX, ..offer("b1", "1", &long) }),
         committed_rows: u64::MAX,
+        bytes_per_second: u64::MAX,
         last_commit_ms: 1_763_720_000_001,
         caught_up_ms: 10_413_791_999_999,
         updated_ms: 0,
@@ -320,6 +321,7 @@ async fn heartbeats_replace_the_workers_row(store: &impl StateStore) {
         address: "127.0.0.1:9020".into(),
         version: "0.1.0".into(),
         heartbeat,
+        pipes: (0..heartbeat.min(2) - 1).map(|n| (format!("it's \\ pipe {n}"), heartbeat)).collect(),
     };
     assert_eq!(store.workers().await, Ok(vec![]));
     for (id, count) in [("b", 1), ("a", 1), ("b", 2), ("b", u64::MAX)] {

@@ -14,6 +14,12 @@ use crate::ports::{Clock, StateError};
 
 const RETENTION: Duration = Duration::from_secs(RETENTION_HOURS as u64 * 3_600);
 
+/// Time goes by at one stroke, and whoever lives beats again.
+async fn pass(time: Duration) {
+    advance(time).await;
+    sleep(LEASE / 2).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn recovery_as_a_unit() {
     let (world, server, process, options) = calm(3);
@@ -87,13 +93,42 @@ async fn a_worker_that_was_replaced_commits_nothing() {
     let before = world.lease(&shard).await;
     assert_eq!(before.owner, "another");
     // The first refresh succeeds now.
-    served.delivered();
+    assert!(!served.deliver(), "a worker that stood still sends the end of a body");
     world.ledger.insert(&batch);
     server.end(Ok(()));
     a_moment().await;
     assert_eq!(world.lease(&shard).await, before);
     let refused = world.refresh(&first, &server, &options, Ending::Success).await;
     assert!(!matches!(refused, Ok(Some(_))), "{refused:?}");
+    assert!(world.drain(&second, &other_server, &options).await);
+    world.judge().unwrap();
+}
+
+/// The batch of a process that stood still is served by another one: the process sends neither the end of the body nor the batch again.
+#[tokio::test(start_paused = true)]
+async fn a_zombie_serves_nothing() {
+    let (world, server, first, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    server.begin();
+    let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    first.store.mute(true);
+    sleep(LEASE / 2).await;
+    let other_server = world.server();
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(2 * LEASE).await;
+    let _ = world.refresh(&second, &other_server, &options, Ending::FailedBefore).await;
+    assert_eq!(world.lease(&shard).await.owner, "another");
+    assert!(!served.deliver(), "the end of a body");
+    server.end(Err("the connection broke".into()));
+    // As long as it gets no heartbeat through, and once it does.
+    for muted in [true, false] {
+        first.store.mute(muted);
+        sleep(LEASE).await;
+        let pulled = world.refresh(&first, &server, &options, Ending::FailedBefore).await;
+        assert!(!matches!(pulled, Ok(Some(_))), "{pulled:?}");
+    }
+    assert_eq!(world.lease(&shard).await.owner, "another");
     assert!(world.drain(&second, &other_server, &options).await);
     world.judge().unwrap();
 }
@@ -215,7 +250,7 @@ async fn gap_is_an_error() {
     let (world, server, process, shard) = committed().await;
     drop(process);
     world.kinesis.put(&shard, 3);
-    advance(RETENTION + Duration::from_secs(60)).await;
+    pass(RETENTION + Duration::from_secs(60)).await;
     world.kinesis.trim_before(world.clock.now_ms());
     world.kinesis.put(&shard, 3);
     let process = world.process("worker", &server, MEMORY);
@@ -233,7 +268,7 @@ async fn a_gap_under_a_running_reader_is_an_error() {
         if hour == 1 {
             world.kinesis.put(&shard, 3);
         }
-        advance(Duration::from_secs(3_600)).await;
+        pass(Duration::from_secs(3_600)).await;
         let _ = world.refresh(&process, &server, &options(WIDE), Ending::Success).await;
     }
     world.kinesis.trim_before(world.clock.now_ms() - RETENTION.as_millis() as i64);
@@ -249,7 +284,7 @@ async fn a_gap_behind_a_slow_reader_is_an_error() {
     let (world, server, process, shard) = committed().await;
     for _ in 0..40 {
         world.kinesis.put(&shard, 30);
-        advance(Duration::from_secs(3_600)).await;
+        pass(Duration::from_secs(3_600)).await;
     }
     let options = options(WIDE);
     // Gone to the retention, unread.
@@ -273,7 +308,7 @@ async fn an_offered_batch_that_is_gone_is_a_gap() {
     world.kinesis.put(&shard, 3);
     assert!(world.refresh(&process, &server, &options, Ending::FailedBefore).await.unwrap().is_some());
     drop(process);
-    advance(RETENTION + Duration::from_secs(60)).await;
+    pass(RETENTION + Duration::from_secs(60)).await;
     world.kinesis.trim_before(world.clock.now_ms());
     world.kinesis.put(&shard, 3);
     let process = world.process("worker", &server, MEMORY);
@@ -285,7 +320,7 @@ async fn an_idle_shard_is_no_gap() {
     // Nothing new for days, the committed records go, and the bridge is started again.
     let (world, server, process, shard) = committed().await;
     for _ in 0..3 * RETENTION_HOURS {
-        advance(Duration::from_secs(3_600)).await;
+        pass(Duration::from_secs(3_600)).await;
         world.kinesis.trim_before(world.clock.now_ms() - RETENTION.as_millis() as i64);
         for _ in 0..3 {
             assert_eq!(world.refresh(&process, &server, &options(WIDE), Ending::Success).await.unwrap(), None);

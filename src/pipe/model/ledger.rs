@@ -200,8 +200,14 @@ fn position(checkpoint: &Checkpoint) -> u128 {
 
 /// What a write did, or the rule that it breaks.
 fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, &'static str> {
-    let unlike =
-        |l: &Lease| Lease { committed_rows: 0, last_commit_ms: 0, caught_up_ms: 0, updated_ms: 0, ..l.clone() };
+    let unlike = |l: &Lease| Lease {
+        committed_rows: 0,
+        bytes_per_second: 0,
+        last_commit_ms: 0,
+        caught_up_ms: 0,
+        updated_ms: 0,
+        ..l.clone()
+    };
     let (was, is) = (unlike(old), unlike(new));
     if (&is.owner, is.epoch) != (&was.owner, was.epoch) {
         let take = Lease { owner: by.into(), epoch: was.epoch + 1, ..was.clone() };

@@ -111,7 +111,7 @@ async fn get_moves_no_checkpoint() {
     // Not even a whole body, while the refresh goes on.
     server.begin();
     let served = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
-    served.delivered();
+    assert!(served.deliver());
     sleep(Duration::from_secs(30)).await;
     assert!(world.leases().await.iter().all(|r| r.value.checkpoint == Checkpoint::TrimHorizon));
     server.end(Err("failed".into()));
@@ -132,6 +132,7 @@ async fn only_a_refresh_confirms() {
     assert!(matches!(refused, Some(Error::NotFound(_))), "{refused:?}");
     // The refresh ends while the pull waits for a record: WAIT VIEW would say that all is well.
     let other = world.server();
+    drop(process);
     let waiting = world.process("worker", &other, MEMORY);
     other.begin();
     let slow = PullOptions { linger: Duration::from_secs(5), ..options.clone() };
@@ -166,7 +167,7 @@ async fn a_late_answer_does_not_confirm_what_the_next_refresh_left_unread() {
     server.begin();
     let first = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
     // Read whole, failed, and begun again before a WAIT VIEW looks: its answer will be about the second refresh.
-    first.delivered();
+    assert!(first.deliver());
     let pull = process.pipes.pull(PIPE, STREAM, options.clone());
     let second = pull.await.unwrap();
     assert_eq!(second.batch.as_ref().unwrap().id, first.batch.as_ref().unwrap().id);
@@ -190,7 +191,7 @@ async fn held_back_end() {
         a_moment().await;
         assert_eq!(server.waits(), round, "asked before the end of the body is sent");
         world.ledger.served(&batch, Format::ArrowStream);
-        served.delivered();
+        assert!(served.deliver());
         world.ledger.insert(&batch);
         server.end(Ok(()));
         a_moment().await;
@@ -219,9 +220,11 @@ async fn shape_is_identity() {
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), first);
     // Once it is committed, any format will do; and one whose offer's answer got lost keeps the shape that was written.
     a_moment().await;
+    assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
     world.kinesis.put(&shard, 3);
     process.store.fault(Some(StateError::Unavailable("lost".into())), true);
-    assert!(world.refresh(&process, &server, &altered, Ending::Success).await.is_err());
+    let lost = world.refresh(&process, &server, &altered, Ending::Success).await;
+    assert!(lost.is_err(), "{lost:?}");
     process.store.fault(None, false);
     let refused = world.refresh(&process, &server, &options, Ending::Success).await;
     assert!(matches!(refused, Err(Error::Unavailable(ref m)) if m.contains("JSONEachRow")), "{refused:?}");

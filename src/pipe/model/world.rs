@@ -18,9 +18,10 @@ use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
 use crate::encode::Format;
 use crate::metrics::Metrics;
+use crate::pipe::heartbeat::Heartbeat;
 use crate::pipe::members::Members;
 use crate::pipe::{Confirm, Deps, Mode, Pipes, PullOptions, Served};
-use crate::ports::{StateStore, Versioned, Worker};
+use crate::ports::{StateStore, Versioned};
 use crate::read::budget::Budget;
 use crate::state::MemoryStore;
 
@@ -112,14 +113,9 @@ impl World {
         let store = WatchedStore::new(self.rows.clone(), self.dice.clone(), self.ledger.clone(), worker);
         let store = Arc::new(store);
         let members = Members::new(self.clock.clone(), LEASE);
-        let me = Worker {
-            worker_id: worker.into(),
-            incarnation: self.dice.below(u64::MAX).to_string(),
-            address: String::new(),
-            version: String::new(),
-            heartbeat: 0,
-        };
-        let beat = tokio::spawn(members.clone().run(store.clone(), me)).abort_handle();
+        let heartbeat = Heartbeat::new(self.clock.clone(), LEASE, worker);
+        let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), "here".into());
+        let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
             kinesis: self.kinesis.clone(),
             fan_out: Arc::new(SharedKinesis(self.kinesis.clone())),
@@ -129,6 +125,7 @@ impl World {
             budget: Budget::new(memory),
             metrics: Metrics::new().unwrap(),
             members,
+            heartbeat,
             worker_id: worker.into(),
         };
         Process { pipes: Pipes::new(deps), store, beat }
@@ -172,8 +169,9 @@ impl World {
         self.ledger.served(&batch, Format::parse(&options.shape).unwrap());
         self.dice.delay(100).await;
         let read = !matches!(ending, Ending::Unread | Ending::BridgeCrash | Ending::Partial);
-        if read {
-            served.delivered();
+        if read && !served.deliver() {
+            server.end(Err("the end of the body did not come".into()));
+            return Ok(Some(batch.id.clone()));
         }
         self.dice.delay(100).await;
         if matches!(

@@ -1,0 +1,97 @@
+use super::*;
+use crate::domain::sequence::SequenceNumber;
+
+const HOUR: i64 = 3_600_000;
+const NOW: i64 = 1_795_255_200_000;
+const SUBJECT: Subject<'_> = Subject { pipe: "orders", stream: "orders", retention_ms: 24 * HOUR, now_ms: NOW };
+
+fn shard(id: &str, parents: [&str; 2], begins: &str, ends: &str) -> Shard {
+    Shard {
+        id: id.into(),
+        parent: parents[0].into(),
+        adjacent_parent: parents[1].into(),
+        starting_hash_key: String::new(),
+        ending_hash_key: String::new(),
+        starting_sequence_number: begins.into(),
+        ending_sequence_number: ends.into(),
+    }
+}
+
+fn lease(id: &str, checkpoint: Checkpoint) -> Lease {
+    Lease::new("orders", "orders", id, vec![], checkpoint, 0)
+}
+
+fn after(number: &str) -> Checkpoint {
+    Checkpoint::After(SequenceNumber::parse(number).unwrap(), 0)
+}
+
+fn found(leases: &[Lease], shards: &[Shard], start: Checkpoint) -> Vec<(String, Vec<String>, Checkpoint)> {
+    let by_id = leases.iter().map(|l| (l.shard_id.as_str(), l)).collect();
+    let new = missing(&by_id, shards, &start, SUBJECT);
+    new.into_iter().map(|l| (l.shard_id, l.parents, l.checkpoint)).collect()
+}
+
+#[test]
+fn a_new_pipe_begins_where_it_was_told_with_the_parents_that_are_left() {
+    let shards = [shard("2", ["0", "1"], "5", ""), shard("1", ["", ""], "1", "4")];
+    let start = Checkpoint::AtTimestamp(7);
+    let expected = [("2".into(), vec!["1".into()], start.clone()), ("1".into(), vec![], start.clone())];
+    assert_eq!(found(&[], &shards, start), expected);
+}
+
+#[test]
+fn children_begin_at_their_oldest_record() {
+    let shards = [shard("0", ["", ""], "1", "4"), shard("1", ["0", ""], "5", ""), shard("2", ["0", ""], "5", "")];
+    let leases = [lease("0", after("3"))];
+    for child in found(&leases, &shards, Checkpoint::AtTimestamp(NOW)) {
+        assert_eq!((child.1, child.2), (vec!["0".into()], Checkpoint::TrimHorizon));
+    }
+    // Also behind a parent that is not listed any more and not read to its end.
+    assert_eq!(found(&leases, &shards[1..], Checkpoint::TrimHorizon)[0].1, ["0"]);
+}
+
+#[test]
+fn an_interrupted_beginning_is_continued_with_its_own_start() {
+    let shards = [shard("0", ["", ""], "1", ""), shard("1", ["", ""], "1", "")];
+    let leases = [lease("0", Checkpoint::AtTimestamp(5))];
+    assert_eq!(found(&leases, &shards, Checkpoint::AtTimestamp(9))[0].2, Checkpoint::AtTimestamp(5));
+}
+
+#[test]
+fn children_share_the_weight_of_their_parents() {
+    let heavy = Lease { bytes_per_second: 10, ..lease("0", after("3")) };
+    let light = Lease { bytes_per_second: 4, ..lease("1", after("3")) };
+    let by_id = BTreeMap::from([("0", &heavy), ("1", &light)]);
+    let shards = [shard("2", ["0", ""], "5", ""), shard("3", ["0", "1"], "5", "")];
+    let new = missing(&by_id, &shards, &Checkpoint::TrimHorizon, SUBJECT);
+    assert_eq!(new.iter().map(|l| l.bytes_per_second).collect::<Vec<_>>(), [5, 14]);
+}
+
+#[test]
+fn what_is_gone_is_told() {
+    let shards = [shard("0", ["", ""], "100", ""), shard("1", ["", ""], "100", "200")];
+    let gone = |lease: &Lease| lost([lease].into_iter(), &shards, SUBJECT).into_values().next();
+    // A number with fewer digits is a smaller one.
+    assert_eq!(gone(&lease("0", after("99"))), Some(Lost::Replaced));
+    assert_eq!(gone(&lease("0", after("100"))), None);
+    assert_eq!(gone(&lease("0", Checkpoint::TrimHorizon)), None);
+    assert_eq!(gone(&lease("0", Checkpoint::ShardEnd)), Some(Lost::Reopened));
+    assert_eq!(gone(&lease("1", Checkpoint::ShardEnd)), None);
+    assert_eq!(gone(&lease("2", Checkpoint::ShardEnd)), None);
+    for unread in [after("50"), Checkpoint::TrimHorizon, Checkpoint::AtTimestamp(NOW - 25 * HOUR)] {
+        let lease = lease("2", unread);
+        assert_eq!(gone(&lease), Some(Lost::Expired));
+        let message = Lost::Expired.message(&lease, SUBJECT.retention_ms);
+        for part in
+            ["'orders'", "shard 2", &lease.checkpoint.to_string(), "24 h", "oldest record", "/v1/pipes/orders/seek"]
+        {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+    let idle = Lease { caught_up_ms: NOW - 23 * HOUR, ..lease("2", after("50")) };
+    let began = lease("2", Checkpoint::AtTimestamp(NOW - HOUR));
+    for lease in [idle, began] {
+        assert_eq!(gone(&lease), None);
+        assert_eq!(exhausted([&lease].into_iter(), &shards, &BTreeMap::new()), ["2"]);
+    }
+}

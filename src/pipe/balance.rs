@@ -1,0 +1,112 @@
+//! Sharing the leases of a pipe out between the workers that pull it: this worker's part of the plan.
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::members::Members;
+use super::work::Work;
+use crate::domain::error::Error;
+use crate::domain::lease::Lease;
+use crate::domain::plan::{Share, plan};
+use crate::limits::BALANCE_EVERY;
+
+impl Work {
+    /// Takes and gives back what the plan says, when something has changed or it is time to look. True when leases changed hands.
+    pub(super) async fn balance(&mut self) -> Result<bool, Error> {
+        let circle = self.deps.members.circle(&self.pipe, &self.deps.worker_id);
+        if circle != self.circle {
+            // Somebody came, died, or says that rows have changed.
+            self.leases.reload().await?;
+            self.circle = circle;
+            self.follow();
+        } else if self.balanced.is_some_and(|at| at.elapsed() < BALANCE_EVERY) {
+            return Ok(false);
+        }
+        self.balanced = Some(Instant::now());
+        let me = &self.deps.worker_id;
+        let workers: BTreeSet<String> = self.circle.workers.keys().chain([me]).cloned().collect();
+        let members = self.deps.members.clone();
+        let shares = self.leases.all().filter(|l| !l.finished());
+        let shares: Vec<Share<'_>> = shares.map(|lease| share(lease, &members)).collect();
+        let plan = plan(&shares, &workers, me);
+        self.note_unclaimed(&plan.take);
+        let released = self.give_back(&plan.release).await?;
+        let overdue = self.overdue();
+        let losses = &self.losses;
+        // A finished lease needs somebody only to say that its shard is another one now.
+        let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && unheld(l, &members);
+        let meant = |l: &Lease| plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id);
+        let wanted = |l: &Lease| free(l, &members) && meant(l) || reopened(l);
+        let taken = self.leases.take(wanted).await?;
+        if released || taken {
+            self.follow();
+        }
+        Ok(released || taken)
+    }
+
+    /// Takes the leases of a batch, of which this worker has a part, from whoever is dead.
+    pub(super) async fn take_rest_of(&mut self, batch: &str) -> Result<(), Error> {
+        let members = self.deps.members.clone();
+        let of_batch = |l: &Lease| l.offer.as_ref().is_some_and(|offer| offer.batch == batch);
+        self.leases.take(|lease| free(lease, &members) && of_batch(lease)).await?;
+        self.follow();
+        Ok(())
+    }
+
+    /// Whether other workers pull this pipe.
+    pub fn others_pull(&self) -> bool {
+        !self.circle.workers.is_empty()
+    }
+
+    /// Gives leases back of which no batch is open; the others follow when theirs is settled. Whether there were any.
+    async fn give_back(&mut self, release: &BTreeSet<String>) -> Result<bool, Error> {
+        let now = self.deps.clock.now_ms();
+        let open = |l: &Lease| l.offer.is_some() || self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
+        let settled = self.leases.held().filter(|l| release.contains(&l.shard_id) && !open(l));
+        let released = settled.map(|l| l.release(&self.leases.holder(&l.shard_id), now));
+        let released = released.collect::<Result<Vec<Lease>, Error>>()?;
+        if released.is_empty() {
+            return Ok(false);
+        }
+        info!(pipe = self.pipe, leases = released.len(), "leases are given back, for another worker to take");
+        self.leases.write_each(released).await?;
+        self.deps.heartbeat.changed(&self.pipe);
+        Ok(true)
+    }
+
+    /// Notes which free leases are meant for others.
+    fn note_unclaimed(&mut self, mine: &BTreeSet<String>) {
+        let members = &self.deps.members;
+        let free = self.leases.all().filter(|l| free(l, members) && !mine.contains(&l.shard_id));
+        let before = std::mem::take(&mut self.unclaimed);
+        let since = |id: &String| before.get(id).copied().unwrap_or_else(Instant::now);
+        self.unclaimed = free.map(|l| (l.shard_id.clone(), since(&l.shard_id))).collect();
+    }
+
+    /// What others were meant to take and did not for a whole lease duration: anybody may have it.
+    fn overdue(&self) -> BTreeSet<String> {
+        let patience = self.deps.members.lease_duration();
+        let overdue = self.unclaimed.iter().filter(|(_, since)| since.elapsed() > patience);
+        overdue.map(|(shard_id, _)| shard_id.clone()).collect()
+    }
+}
+
+/// Whether a lease may be taken from its owner: there is none, or it is dead.
+fn free(lease: &Lease, members: &Members) -> bool {
+    !lease.finished() && unheld(lease, members)
+}
+
+fn unheld(lease: &Lease, members: &Members) -> bool {
+    lease.owner.is_empty() || members.is_dead(&lease.owner)
+}
+
+fn share<'a>(lease: &'a Lease, members: &Members) -> Share<'a> {
+    Share {
+        shard_id: &lease.shard_id,
+        owner: if free(lease, members) { "" } else { &lease.owner },
+        bytes_per_second: lease.bytes_per_second,
+        batch: lease.offer.as_ref().map(|offer| offer.batch.as_str()),
+    }
+}

@@ -1,0 +1,143 @@
+//! Pipes over streams that were split and merged before, while and after they were read, and over one that was created anew.
+
+use std::collections::HashMap;
+
+use stack::Bridge;
+
+use crate::records::reshard::{merge, shard_id, split};
+use crate::world::{self, *};
+
+/// A bridge whose state tables are there. Shards are found at once where their parents end, so nothing here waits for a look at the list.
+fn bridge(database: &str) -> Bridge {
+    let bridge = world::bridge(database, &[]);
+    wait_until("the bridge to be ready", || get(&bridge, "/readyz").status == 200);
+    bridge
+}
+
+/// Puts `<key>-<n>` for 20 keys and the next `count` numbers, so that the order of each key can be told.
+fn put_rounds(stream: &str, from: usize, count: usize) {
+    let records = (from..from + count)
+        .flat_map(|n| (0..20).map(move |key| (format!("key-{key}"), format!("key-{key} {n}").into_bytes())));
+    put(stream, records);
+}
+
+/// Pulls and acknowledges until each of the 20 keys has come with all numbers below `rounds`; every record once, in the order of its key.
+fn read_in_order(bridge: &Bridge, pipe: &str, next: &mut HashMap<String, usize>, rounds: usize) {
+    wait_until(&format!("{rounds} records of each key"), || {
+        let answer = get(
+            bridge,
+            &format!(
+                "/v1/pipes/{pipe}/next?stream={pipe}&ack=explicit&format=JSONEachRow&linger_ms=0&poll_ms=20&wait_ms=2000"
+            ),
+        );
+        let rows = answer.rows();
+        for row in &rows {
+            let (key, n) =
+                row["_raw_message"].as_str().and_then(|text| text.split_once(' ')).expect("a key and a number");
+            let expected = next.entry(key.into()).or_default();
+            assert_eq!(n.parse(), Ok(*expected), "the next record of {key}");
+            *expected += 1;
+        }
+        if let Some(batch) = rows.first().and_then(|row| row["_batch"].as_str()) {
+            assert_eq!(
+                post(bridge, &format!("/v1/pipes/{pipe}/ack"), &format!("{{\"batch\": \"{batch}\"}}\n")).status,
+                200
+            );
+        }
+        next.len() == 20 && next.values().all(|n| *n == rounds)
+    });
+}
+
+/// Shards of the pipe that are committed to their end.
+fn finished(database: &str) -> Vec<String> {
+    let rows =
+        sql(&format!("SELECT shard_id FROM {database}.leases WHERE sequence_number = 'SHARD_END' ORDER BY shard_id"));
+    rows.lines().map(String::from).collect()
+}
+
+#[test]
+fn a_history_of_reshards_is_read_in_order() {
+    create_stream("history", 2);
+    put_rounds("history", 0, 10);
+    split("history", &shard_id(0));
+    put_rounds("history", 10, 10);
+    merge("history", &shard_id(3), &shard_id(1));
+    put_rounds("history", 20, 10);
+    split("history", &shard_id(4));
+    put_rounds("history", 30, 10);
+    let bridge = bridge("history_db");
+    let mut next = HashMap::new();
+    read_in_order(&bridge, "history", &mut next, 40);
+    wait_until("all parents to be finished", || finished("history_db") == [0, 1, 3, 4].map(shard_id));
+}
+
+#[test]
+fn a_pipe_that_slept_reads_the_tails_of_closed_shards_first() {
+    create_stream("slept", 2);
+    put_rounds("slept", 0, 5);
+    let bridge = bridge("slept_db");
+    let mut next = HashMap::new();
+    read_in_order(&bridge, "slept", &mut next, 5);
+    bridge.kill();
+    put_rounds("slept", 5, 5);
+    split("slept", &shard_id(0));
+    put_rounds("slept", 10, 5);
+    split("slept", &shard_id(1));
+    merge("slept", &shard_id(3), &shard_id(4));
+    put_rounds("slept", 15, 5);
+    bridge.start_again().expect("the bridge comes back");
+    read_in_order(&bridge, "slept", &mut next, 20);
+    wait_until("all parents to be finished", || finished("slept_db") == [0, 1, 3, 4].map(shard_id));
+    // And while it reads.
+    split("slept", &shard_id(6));
+    put_rounds("slept", 20, 5);
+    merge("slept", &shard_id(7), &shard_id(8));
+    put_rounds("slept", 25, 5);
+    read_in_order(&bridge, "slept", &mut next, 30);
+}
+
+#[test]
+fn a_stream_created_anew_is_a_gap_until_somebody_seeks() {
+    create_stream("anew", 2);
+    split("anew", &shard_id(0));
+    put_rounds("anew", 0, 5);
+    let bridge = bridge("anew_db");
+    read_in_order(&bridge, "anew", &mut HashMap::new(), 5);
+    wait_until("the parent to be finished", || finished("anew_db") == [shard_id(0)]);
+    block_on(kinesis().delete_stream().stream_name("anew").enforce_consumer_deletion(true).send()).expect("deleted");
+    wait_until("the stream to be gone", || {
+        block_on(kinesis().describe_stream_summary().stream_name("anew").send()).is_err()
+    });
+    // With four shards: two of them have the ids of those that were being read, one of a finished one, one is new.
+    create_stream("anew", 4);
+    put_rounds("anew", 0, 5);
+    let states = || -> HashMap<String, (String, String)> {
+        let rows = get(&bridge, "/v1/pipes").rows();
+        let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap_or_default().to_string();
+        rows.iter().map(|row| (text(row, "shard_id"), (text(row, "state"), text(row, "last_error")))).collect()
+    };
+    wait_until("the gaps to be told", || {
+        let url = "/v1/pipes/anew/next?stream=anew&ack=explicit&format=JSONEachRow&linger_ms=0&wait_ms=1000";
+        let answer = get(&bridge, url);
+        // The shard that had no lease goes on meanwhile, and no other.
+        let rows = if answer.status == 200 { answer.rows() } else { Vec::new() };
+        if let Some(row) = rows.first() {
+            assert!(rows.iter().all(|row| row["_shard_id"] == shard_id(3).as_str()), "{rows:?}");
+            let batch = row["_batch"].as_str().expect("a batch");
+            let ack = format!("{{\"batch\": \"{batch}\"}}\n");
+            assert_eq!(post(&bridge, "/v1/pipes/anew/ack", &ack).status, 200);
+        }
+        let states = states();
+        [0, 1, 2].map(shard_id).iter().all(|id| states.get(id).is_some_and(|(state, _)| state == "gap"))
+    });
+    for id in [0, 1, 2].map(shard_id) {
+        let (_, told) = &states()[&id];
+        for part in ["'anew'", id.as_str(), "position", "oldest record", "created", "/v1/pipes/anew/seek"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+    assert_eq!(metric(&bridge, "kinesis_bridge_gaps{pipe=\"anew\"}"), Some(3.0));
+    let all = "{\"shard_id\": \"\", \"position\": \"trim_horizon\"}\n";
+    assert_eq!(post(&bridge, "/v1/pipes/anew/seek", all).status, 200);
+    read_in_order(&bridge, "anew", &mut HashMap::new(), 5);
+}
