@@ -4,7 +4,7 @@
 //!
 //! # The way of a record
 //!
-//! stream → [`kinesis`] (one GetRecords answer) → [`read::cursor`] → `pipe::reader` → `pipe::buffer` (one a shard) → `pipe::shards` (freezes a
+//! stream → [`kinesis`] (a GetRecords answer through [`read::cursor`], or an event of a subscription) → `pipe::reader` → `pipe::buffer` (one a shard) → `pipe::shards` (freezes a
 //! [`domain::batch`]) → `pipe::work` (offers it in the lease rows) → [`encode`] (bytes) → [`http`] (to the view's `url()`) → ClickHouse inserts →
 //! `pipe::actor` (the refresh's end is known) → `pipe::work` (commits).
 //!
@@ -51,7 +51,8 @@
 //! * **one-block**: a batch stays under ClickHouse's insert-block thresholds (`limits`, `domain::batch`; tests `one_block`,
 //!   `limits_stay_under_the_insert_thresholds`).
 //! * **gap-is-an-error**: a position that has left the retention stops its shard until `seek`, also under a running reader (`pipe::reader`,
-//!   `pipe::recover`; tests `gap_is_an_error`, `a_gap_under_a_running_reader_is_an_error`, `a_gap_behind_a_slow_reader_is_an_error`).
+//!   `pipe::recover`; tests `gap_is_an_error`, `a_gap_under_a_running_reader_is_an_error`, `a_gap_behind_a_slow_reader_is_an_error`,
+//!   `a_gap_is_an_error_under_fan_out_too`).
 //! * **parents-before-children**: a shard is read when its parents are committed to their end (`domain::shard`, `pipe::shards`; test
 //!   `parents_before_children`).
 //! * **children-from-trim-horizon**: a shard that is found later begins at its oldest record (`pipe::work`; test `children_from_trim_horizon`).

@@ -143,6 +143,8 @@ pub trait FanOutApi: Send + Sync {
         shard_id: &str,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError>;
+    /// A subscription fell silent: later ones shall not use the connection that it had in common with others.
+    fn distrust_connections(&self);
 }
 
 /// A value with the version of its row, which a compare-and-set expects to find.

@@ -185,6 +185,9 @@ fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Error> {
 
 /// The path without its names, for a metric label of few values.
 fn kind(path: &str) -> &'static str {
+    if path.strip_prefix("/v1/pipes/").is_some_and(|pipe| !pipe.contains('/')) {
+        return "pipe";
+    }
     match path.rsplit('/').next().unwrap_or_default() {
         "streams" => "streams",
         "shards" => "shards",

@@ -5,12 +5,13 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::{Builder, StalledStreamProtectionConfig};
+use aws_sdk_kinesis::config::Builder;
 use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType};
 use aws_smithy_types::DateTime;
 use prometheus::IntCounterVec;
 
 use super::error::{NO_REGION, Subject, checked, classify};
+use super::fan_out::Subscriber;
 use crate::domain::error::Error;
 use crate::domain::record::{Chunk, RecordRef};
 use crate::domain::shard::Shard;
@@ -25,8 +26,8 @@ pub struct AwsKinesis {
     pub(super) control: Client,
     /// For GetRecords: a reader paces and repeats by itself, so that throttling is seen and counted.
     data: Client,
-    /// For SubscribeToShard, whose answer lasts for minutes: the reader watches over it.
-    pub(super) subscriber: Client,
+    /// For SubscribeToShard.
+    pub(super) subscriber: Subscriber,
     region: String,
     pub(super) errors: IntCounterVec,
 }
@@ -42,13 +43,7 @@ impl AwsKinesis {
         AwsKinesis {
             control: Client::new(&sdk),
             data: Client::from_conf(Builder::from(&sdk).retry_config(RetryConfig::disabled()).build()),
-            subscriber: Client::from_conf(
-                Builder::from(&sdk)
-                    .retry_config(RetryConfig::disabled())
-                    .timeout_config(TimeoutConfig::disabled())
-                    .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-                    .build(),
-            ),
+            subscriber: Subscriber::new(&sdk),
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
             errors,
         }

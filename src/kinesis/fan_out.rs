@@ -1,6 +1,14 @@
 //! The adapter from `FanOutApi` to aws-sdk-kinesis.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
 use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::{Builder, Config, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
 use aws_sdk_kinesis::types::{
     ConsumerStatus, ShardIteratorType, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream,
@@ -12,7 +20,7 @@ use super::client::{AwsKinesis, child, chunk};
 use super::error::{Subject, checked, classify};
 use crate::domain::error::Error;
 use crate::domain::sequence::SequenceNumber;
-use crate::limits::MAX_CONSUMERS_PER_STREAM;
+use crate::limits::{MAX_CONSUMERS_PER_STREAM, SUBSCRIPTION_SILENCE};
 use crate::ports::{Consumer, Event, FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
 
 #[async_trait]
@@ -56,7 +64,7 @@ impl FanOutApi for AwsKinesis {
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         let position = starting_position(start).map_err(KinesisError::Other)?;
-        let call = self.subscriber.subscribe_to_shard().consumer_arn(consumer_arn).shard_id(shard_id);
+        let call = self.subscriber.client().subscribe_to_shard().consumer_arn(consumer_arn).shard_id(shard_id);
         let sent = call.starting_position(position).send();
         match checked!(self, "SubscribeToShard", stream, shard_id, sent) {
             Ok(answer) => Ok(Box::new(AwsSubscription {
@@ -70,6 +78,45 @@ impl FanOutApi for AwsKinesis {
                 "the consumer {consumer_arn} is not registered any more, or its shard is gone ({why})"
             ))),
             Err(other) => Err(other),
+        }
+    }
+
+    fn distrust_connections(&self) {
+        self.subscriber.renew();
+    }
+}
+
+/// The client that subscribes. Its answers last for minutes and the reader watches over them, so the SDK sets no time and repeats nothing.
+pub(super) struct Subscriber {
+    config: Config,
+    /// With the time at which it was made. Each client has connections of its own, and over HTTP/2 all subscriptions share one.
+    client: Mutex<(Client, Instant)>,
+}
+
+impl Subscriber {
+    pub(super) fn new(sdk: &SdkConfig) -> Subscriber {
+        let config = Builder::from(sdk)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .build();
+        let client = Mutex::new((Client::from_conf(config.clone()), Instant::now()));
+        Subscriber { config, client }
+    }
+
+    fn now(&self) -> MutexGuard<'_, (Client, Instant)> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self) -> Client {
+        self.now().0.clone()
+    }
+
+    /// Takes a new client, unless this one is so young that what fell silent was not its.
+    fn renew(&self) {
+        let mut now = self.now();
+        if now.1.elapsed() >= SUBSCRIPTION_SILENCE {
+            *now = (Client::from_conf(self.config.clone()), Instant::now());
         }
     }
 }

@@ -3,6 +3,9 @@
 //! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) → served, as often as needed → confirmed by the
 //! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
 
+mod end;
+mod settle;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,21 +13,18 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::error;
 
+use self::settle::Confirmation;
 use super::heartbeat::Standing;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
 use super::registry::Deps;
-use super::settle::Confirmation;
 use super::status::Status;
 use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
-use crate::limits::{
-    END_QUIET, IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SETTLE_GRACE,
-    SHUTDOWN,
-};
+use crate::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
 use crate::ports::ViewState;
 
 /// What wakes the actor.
@@ -39,19 +39,19 @@ enum Event {
 
 /// The task's state.
 pub struct Actor {
-    pub(super) deps: Deps,
-    pub(super) pipe: String,
+    deps: Deps,
+    pipe: String,
     stream: String,
-    pub(super) status: Status,
+    status: Status,
     commands: mpsc::Receiver<Command>,
     backlog: VecDeque<Command>,
-    pub(super) confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
+    confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
     members: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
-    pub(super) work: Option<Work>,
+    work: Option<Work>,
     /// What it was when the rows were last known to be right.
     standing: Option<Standing>,
-    pub(super) last_committed: String,
+    last_committed: String,
     pull_began: Instant,
     last_pull: Instant,
     /// Who wants the end, once it has come.
@@ -235,7 +235,7 @@ impl Actor {
         }
     }
 
-    pub(super) async fn start(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
+    async fn start(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
         if self.work.is_none() {
             self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode).await?);
             self.standing = None;
@@ -356,18 +356,6 @@ impl Actor {
         Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered, held })
     }
 
-    /// Ends the pipe if nobody has pulled it for a while and no refresh is at work with its batch.
-    fn end_if_quiet(&mut self, asked: EndRequest) {
-        let pulled = self.pull_began >= asked.since;
-        let inserting = self.open().is_some_and(|open| open.waits > 0);
-        let quiet = self.last_pull.elapsed().max(asked.since.elapsed()) >= END_QUIET;
-        match (pulled, inserting, quiet) {
-            (false, false, true) => self.ending = Some(asked),
-            (true, ..) => drop(asked.reply.send(Quiet::No)),
-            _ => drop(asked.reply.send(Quiet::NotYet)),
-        }
-    }
-
     async fn reload(&mut self) -> Result<(), Error> {
         if let Some(work) = self.work.as_mut() {
             work.reload().await?;
@@ -376,58 +364,20 @@ impl Actor {
         Ok(())
     }
 
-    /// What to do when nobody pulls: after a while drop the buffers, later give the leases back. True: the end.
-    fn idle(&mut self) -> bool {
-        let idle = self.last_pull.elapsed();
-        let others = |work: &Work| work.others_pull();
-        if idle > PIPE_IDLE_LEASES || idle > PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
-            info!(pipe = self.pipe, "nobody pulls; the leases are given back");
-            return true;
-        }
-        if idle > PIPE_IDLE_BUFFERS
-            && let Some(work) = self.work.as_mut()
-        {
-            if work.shards.buffers().next().is_some() {
-                info!(pipe = self.pipe, "nobody pulls; reading stops and the buffers are dropped");
-            }
-            work.rest();
-            self.publish();
-        }
-        false
-    }
-
-    /// The end: settle what can be settled in time, stop reading, give the leases back.
-    async fn end(mut self) {
-        self.await_settlement(SHUTDOWN / 2).await;
-        if let Err(error) = self.finish_commit().await {
-            self.note_error(&error);
-        }
-        if let Some(work) = self.work.as_mut() {
-            if let Err(error) = work.release().await {
-                warn!(pipe = self.pipe, "the leases could not be given back and will expire: {error}");
-            }
-            self.publish();
-        }
-        self.deps.heartbeat.left(&self.pipe);
-        if let Some(asked) = self.ending {
-            let _ = asked.reply.send(Quiet::Yes);
-        }
-    }
-
-    pub(super) fn work(&mut self) -> Result<&mut Work, Error> {
+    fn work(&mut self) -> Result<&mut Work, Error> {
         self.work.as_mut().ok_or_else(|| not_started(&self.pipe))
     }
 
-    pub(super) fn open(&self) -> Option<&Open> {
+    fn open(&self) -> Option<&Open> {
         self.work.as_ref()?.open.as_ref()
     }
 
-    pub(super) fn note_error(&self, error: &Error) {
+    fn note_error(&self, error: &Error) {
         error!(pipe = self.pipe, code = error.code(), "{error}");
         self.status.publish(|s| s.last_error = error.to_string());
     }
 
-    pub(super) fn publish(&self) {
+    fn publish(&self) {
         if let Some(work) = &self.work {
             work.publish(&self.status);
         }

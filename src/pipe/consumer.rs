@@ -75,9 +75,10 @@ impl FanOut {
         self.wanted.subscribe()
     }
 
-    /// Counts a subscription that fell silent.
+    /// Counts a subscription that fell silent, and lets the next ones take another connection.
     pub fn stalled(&self) {
         self.stalls.inc();
+        self.api.distrust_connections();
     }
 
     /// A turn to subscribe. First events are large, and the memory budget does not know of them yet.

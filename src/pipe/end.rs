@@ -20,7 +20,7 @@ impl Pipes {
         self.quiet(pipe).await?;
         for _ in 0..COMMIT_RETRIES {
             let rows = self.rows(pipe).await?;
-            self.nobodys(pipe, &rows)?;
+            self.nobodys(pipe, &rows).await?;
             for stream in streams(&rows) {
                 self.deregister(pipe, stream).await?;
             }
@@ -63,12 +63,13 @@ impl Pipes {
         }
     }
 
-    /// Refuses when a living worker has one of the leases. This one has stopped, so what is under its own name is left over.
-    fn nobodys(&self, pipe: &str, rows: &[Versioned<Lease>]) -> Result<(), Error> {
+    /// Refuses when another living worker has one of the leases or runs the pipe. This one has stopped, so what is under its own name is left over.
+    async fn nobodys(&self, pipe: &str, rows: &[Versioned<Lease>]) -> Result<(), Error> {
         let deps = self.deps();
-        let living = |owner: &&String| !owner.is_empty() && **owner != deps.worker_id && !deps.members.is_dead(owner);
-        let circle = deps.members.circle(pipe, &deps.worker_id);
-        match rows.iter().map(|row| &row.value.owner).find(living).or(circle.workers.keys().next()) {
+        let workers = deps.store.workers().await?;
+        let runs = workers.iter().filter(|worker| worker.pipes.contains_key(pipe)).map(|worker| &worker.worker_id);
+        let mut owners = rows.iter().map(|row| &row.value.owner).filter(|owner| !owner.is_empty()).chain(runs);
+        match owners.find(|id| **id != deps.worker_id && !deps.members.is_dead(id)) {
             None => Ok(()),
             Some(owner) => Err(Error::BadRequest(format!(
                 "pipe '{pipe}' is held by worker '{owner}', which lives or has died a moment ago, so it cannot end: DROP its view there, or stop \

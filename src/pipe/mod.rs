@@ -1,6 +1,6 @@
 //! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through `leases`, `actor` serves and
 //! settles them, `recover` reads a dead process's batch again, `consumer` is as whom fan-out reads, `registry` finds the actor of
-//! a pipe, `settle` learns how a batch ended, `members` tells living workers from dead ones, `heartbeat` keeps this one living, `balance` shares the leases out
+//! a pipe, `members` tells living workers from dead ones, `heartbeat` keeps this one living, `balance` shares the leases out
 //! between them, `lineage` looks at the shards of the stream.
 
 mod actor;
@@ -18,7 +18,6 @@ mod pull;
 mod reader;
 mod recover;
 mod registry;
-mod settle;
 mod shards;
 pub mod status;
 mod work;

@@ -156,6 +156,8 @@ impl FanOutApi for SharedKinesis {
             ended: false,
         }))
     }
+
+    fn distrust_connections(&self) {}
 }
 
 /// The stream as subscriptions share it.

@@ -35,12 +35,15 @@ impl Reader {
         let mut opening: Option<Opening> = None;
         // After an error: how long the next pause is.
         let (mut pause, mut failed) = (RETRY_FIRST, false);
+        let mut wants = true;
         loop {
-            if !*wanted.borrow_and_update() {
+            let wanted_before = std::mem::replace(&mut wants, *wanted.borrow_and_update());
+            if wanted_before && !wants {
                 opening = None;
                 *retry = Retry::new();
                 self.buffer.note(|p| p.fallback = None);
-            } else if opening.is_none() && retry.due() && self.may_subscribe() {
+            }
+            if wants && opening.is_none() && retry.due() && self.may_subscribe() {
                 opening = Some(Box::pin(open(self.source.clone(), self.buffer.shard_id.clone(), self.subscribe_at())));
             }
             self.buffer.room(self.source.shard_cap.get() as usize).await;

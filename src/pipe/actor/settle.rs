@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::actor::Actor;
-use super::pull::Mode;
+use super::Actor;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
+use crate::pipe::Mode;
 use crate::ports::RefreshOutcome;
 
 /// An answer of `SYSTEM WAIT VIEW`.
