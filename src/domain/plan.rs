@@ -33,6 +33,9 @@ pub struct Plan {
     pub release: BTreeSet<String>,
 }
 
+/// Shards that go together, and their weight.
+type Unit<'a> = (u64, Vec<&'a str>);
+
 /// The part of the worker `me`. `workers` are all that live and pull the pipe; leases of others are left alone.
 ///
 /// What is free goes to whoever has least, heaviest first. Then leases move from those with most to the one with least, as few as possible,
@@ -41,7 +44,7 @@ pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan 
     let mut plan = Plan::default();
     let mut loads: BTreeMap<&str, u64> = workers.iter().map(|w| (w.as_str(), 0)).collect();
     let mut held: BTreeMap<&str, BTreeSet<(u64, &str)>> = loads.keys().map(|w| (*w, BTreeSet::new())).collect();
-    let mut units: BTreeMap<(Option<&str>, &str), (u64, Vec<&str>)> = BTreeMap::new();
+    let mut units: BTreeMap<(Option<&str>, &str), Unit<'_>> = BTreeMap::new();
     for lease in leases {
         let weight = weight(lease);
         if let (Some(load), Some(held)) = (loads.get_mut(lease.owner), held.get_mut(lease.owner)) {
@@ -55,7 +58,7 @@ pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan 
         }
     }
     let mut by_load: BTreeSet<(u64, &str)> = loads.iter().map(|(worker, load)| (*load, *worker)).collect();
-    let mut units: Vec<(u64, Vec<&str>)> = units.into_values().collect();
+    let mut units: Vec<Unit<'_>> = units.into_values().collect();
     // Heaviest first; the sort is stable, so that equal ones stay in the order of their keys.
     units.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
     for (weight, shards) in units {
