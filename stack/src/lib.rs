@@ -15,6 +15,7 @@
 
 mod bridge;
 mod clickhouse;
+mod cluster;
 mod kinesis;
 pub mod load;
 mod local;
@@ -23,7 +24,8 @@ pub mod service;
 mod zookeeper;
 
 pub use bridge::Bridge;
-pub use clickhouse::{ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use clickhouse::{CLUSTER, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use cluster::Cluster;
 pub use kinesis::{Kinesis, KinesisOptions, REGION, aws_environment, kinesis_client};
 pub use local::LocalStack;
 pub use ports::free_port;
