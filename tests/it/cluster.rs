@@ -1,0 +1,3 @@
+//! Several ClickHouse servers, a bridge or two beside each, one pipe.
+
+mod blocks;
