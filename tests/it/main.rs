@@ -17,6 +17,7 @@ mod read;
 mod readme;
 mod real;
 mod records;
+mod second;
 mod sql;
 mod state;
 mod state_contract;
