@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine and Apache ZooKeeper.
+# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine, Apache ZooKeeper and a second Kinesis.
 # Does nothing, quickly, when everything is there.
 set -euo pipefail
 
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
 readonly ENGINE_VERSION='26.7.3-stable.1'
 readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=='
+# A bundle without dependencies, under the MIT licence. Nothing of it is run while it is installed.
+readonly KINESIS_PACKAGE='kinesis-local'
+readonly KINESIS_VERSION='0.6.2'
+readonly KINESIS_SHA512='mFlmksPMQP/A3nT22N2E8WzUbJcbEdxkCnhNCx2lHj20CW4vzuVH8zn5ByRg5LS5es8tvnx2mY1DpbZ5kw9PPQ=='
 readonly ZOOKEEPER_VERSION='3.8.0-*'
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -48,6 +52,43 @@ install_zookeeper() {
     echo "install: ZooKeeper is $(readlink -f /usr/share/java/zookeeper.jar)"
 }
 
+# unpack_npm PACKAGE@VERSION SHA512 FOLDER FILE...: brings files of a package into a folder, the last one last. Whatever interrupts this, a file of an
+# incomplete download is never taken for a complete one.
+unpack_npm() {
+    local package=$1 sha512=$2 folder=$3
+    shift 3
+    have npm || apt_install "$package" npm
+    mkdir -p "$folder"
+    local download
+    download=$(mktemp -d "$folder/download.XXXXXX")
+    # shellcheck disable=SC2064 # expanded now: the variable is local
+    trap "rm -rf '$PWD/$download'" EXIT
+    (cd "$download" && npm pack --silent "$package" >/dev/null)
+    local archive
+    archive=$(echo "$download"/*.tgz)
+    local digest
+    digest=$(openssl dgst -sha512 -binary "$archive" | base64 -w0)
+    [[ $digest == "$sha512" ]] ||
+        fail "the downloaded $package has the SHA-512 digest $digest instead of $sha512: it is not the pinned release, do not use it"
+    tar -xzf "$archive" -C "$download" "${@/#/package/}"
+    local file
+    for file; do
+        mv "$download/package/$file" "$folder/$file"
+    done
+    rm -rf "$download"
+    trap - EXIT
+}
+
+install_second_kinesis() {
+    have node || apt_install 'a second Kinesis for the tests' nodejs
+    local folder=.stack/kinesis-local-$KINESIS_VERSION
+    if [[ ! -e $folder/main.js ]]; then
+        echo "install: a second Kinesis $KINESIS_VERSION (npm package $KINESIS_PACKAGE, 8 MB) into $folder"
+        unpack_npm "$KINESIS_PACKAGE@$KINESIS_VERSION" "$KINESIS_SHA512" "$folder" LICENSE package.json server.json main.js
+    fi
+    echo "install: the second Kinesis is $folder/main.js"
+}
+
 install_clickhouse() {
     if [[ -n ${CLICKHOUSE_BINARY:-} ]]; then
         [[ -x $CLICKHOUSE_BINARY ]] || fail "CLICKHOUSE_BINARY is $CLICKHOUSE_BINARY, which is no program: correct it or unset it"
@@ -63,25 +104,8 @@ install_clickhouse() {
     if [[ ! -e $library ]]; then
         [[ $(uname -sm) == 'Linux x86_64' ]] ||
             fail "the ClickHouse engine library is for Linux on x86_64 only: install ClickHouse, so that 'clickhouse' is on PATH"
-        have npm || apt_install 'the ClickHouse engine library' npm
         echo "install: the ClickHouse engine $ENGINE_VERSION (npm package $ENGINE_PACKAGE, 180 MB) into $folder"
-        mkdir -p "$folder"
-        # Whatever interrupts this, an incomplete library is never taken for a complete one: it gets its name last.
-        local download
-        download=$(mktemp -d "$folder/download.XXXXXX")
-        # shellcheck disable=SC2064 # expanded now: the variable is local
-        trap "rm -rf '$PWD/$download'" EXIT
-        (cd "$download" && npm pack --silent "$ENGINE_PACKAGE@$ENGINE_VERSION" >/dev/null)
-        local archive
-        archive=$(echo "$download"/*.tgz)
-        local digest
-        digest=$(openssl dgst -sha512 -binary "$archive" | base64 -w0)
-        [[ $digest == "$ENGINE_SHA512" ]] ||
-            fail "the downloaded engine has the SHA-512 digest $digest instead of $ENGINE_SHA512: it is not the pinned release, do not use it"
-        tar -xzf "$archive" -C "$download" package/libchdb.so
-        mv "$download/package/libchdb.so" "$library"
-        rm -rf "$download"
-        trap - EXIT
+        unpack_npm "$ENGINE_PACKAGE@$ENGINE_VERSION" "$ENGINE_SHA512" "$folder" libchdb.so
     fi
     echo "install: ClickHouse is the engine library $library"
 }
@@ -96,3 +120,4 @@ if ! have openssl; then
 fi
 install_zookeeper
 install_clickhouse
+install_second_kinesis

@@ -5,7 +5,7 @@ CREATE TABLE orders (id String, user_id UInt64, price Float64, _timestamp DateTi
 ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_deduplication_window = 1000;
 
 -- Refreshes back to back: each one pulls a batch as soon as there are records. With these retries a failing one backs off to 5 s.
--- ORDER BY ALL makes a batch the same block each time, which deduplication needs.
+-- ORDER BY ALL and one thread make a batch the same block each time, which deduplication needs.
 CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 0 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS
@@ -16,4 +16,4 @@ FROM (
              '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
 )
 ORDER BY ALL
-SETTINGS http_max_tries = 1;
+SETTINGS http_max_tries = 1, max_threads = 1;

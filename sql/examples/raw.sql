@@ -19,4 +19,4 @@ SELECT _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_num
 FROM url('http://localhost:9020/v1/pipes/orders_raw/next?stream=orders&view=default.orders_raw_pipe', 'ArrowStream',
          '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
 ORDER BY ALL
-SETTINGS http_max_tries = 1, deduplicate_blocks_in_dependent_materialized_views = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1;

@@ -29,4 +29,4 @@ FROM (
              '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
 )
 ORDER BY _shard_id, toUInt256(_sequence_number), _sub_sequence_number
-SETTINGS http_max_tries = 1, deduplicate_insert_select = 'enable_even_for_bad_queries';
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_insert_select = 'enable_even_for_bad_queries';

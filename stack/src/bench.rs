@@ -10,6 +10,7 @@ mod memory;
 pub mod replay;
 mod report;
 mod sql;
+mod takeover;
 mod throughput;
 
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub struct BenchArgs {
     /// Records of the throughput runs.
     #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     records: u64,
-    /// Throughput rounds; the figures are the middle ones.
+    /// Rounds of throughput and of takeover; the figures are the middle ones.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds of each latency run.
@@ -36,7 +37,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
     memory_mib: u64,
     /// Only some of the parts.
-    #[arg(long, value_delimiter = ',', default_value = "throughput,latency,memory")]
+    #[arg(long, value_delimiter = ',', default_value = "throughput,latency,memory,takeover")]
     only: Vec<Part>,
 }
 
@@ -49,6 +50,8 @@ enum Part {
     Latency,
     /// A stream of 1 GiB in 64 MiB.
     Memory,
+    /// A bridge is killed, another one goes on.
+    Takeover,
 }
 
 /// Runs what was asked and prints the table.
@@ -67,8 +70,9 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
         }
     }
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
+    let takeover = wanted(Part::Takeover).then(|| takeover::run(args, &runtime, &stack)).transpose()?;
     let version = stack.clickhouse.query("SELECT version()")?;
-    report::print(version.trim(), throughput.as_ref(), &latencies, &latency_floor, memory.as_ref());
+    report::print(version.trim(), throughput.as_ref(), &latencies, &latency_floor, memory.as_ref(), takeover.as_ref());
     Ok(0)
 }
 

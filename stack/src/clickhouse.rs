@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use config::{ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use config::{CLUSTER, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
 
 use crate::service::{Launch, Service, stack_binary};
 use crate::{Result, checkout, free_port};
@@ -34,7 +34,7 @@ impl ClickHouse {
     /// `zookeeper_port` is the coordination service on 127.0.0.1 for KeeperMap; without one there is no KeeperMap.
     pub fn start(dir: &Path, zookeeper_port: Option<u16>, options: &ClickHouseOptions) -> Result<ClickHouse> {
         let http_port = free_port()?;
-        let native_port = free_port()?;
+        let native_port = options.native_port.map_or_else(free_port, Ok)?;
         let ports = config::Ports { http: http_port, native: native_port, zookeeper: zookeeper_port };
         let config = config::write(dir, &ports, options)?;
         let mut launch = find_engine()?.launch(&config, dir)?.in_folder(dir);

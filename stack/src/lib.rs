@@ -5,6 +5,7 @@
 //! | [`ClickHouse`] | a ClickHouse server, or the same engine hosted from its library |
 //! | [`ZooKeeper`] | Apache ZooKeeper, which keeps the KeeperMap tables |
 //! | [`Kinesis`] | the Kinesis server of the `ferrokinesis` crate, in a process of its own |
+//! | [`KinesisLocal`] | a second Kinesis server, independent of the first: the npm package `kinesis-local` |
 //! | [`Bridge`] | the product's own binary |
 //!
 //! Each is a child process on 127.0.0.1 with a free port. It ends when its value is dropped, and also when the process
@@ -15,7 +16,9 @@
 
 mod bridge;
 mod clickhouse;
+mod cluster;
 mod kinesis;
+mod kinesis_local;
 pub mod load;
 mod local;
 mod ports;
@@ -23,8 +26,10 @@ pub mod service;
 mod zookeeper;
 
 pub use bridge::Bridge;
-pub use clickhouse::{ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use clickhouse::{CLUSTER, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use cluster::Cluster;
 pub use kinesis::{Kinesis, KinesisOptions, REGION, aws_environment, kinesis_client};
+pub use kinesis_local::KinesisLocal;
 pub use local::LocalStack;
 pub use ports::free_port;
 pub use service::{Launch, Service};

@@ -1,5 +1,6 @@
 //! Tests on real components: ClickHouse, ZooKeeper and a Kinesis server, over the network.
 
+mod cluster;
 mod common;
 mod demo;
 mod drill;
@@ -16,6 +17,7 @@ mod read;
 mod readme;
 mod real;
 mod records;
+mod second;
 mod sql;
 mod state;
 mod state_contract;

@@ -1,8 +1,8 @@
 //! The polling reader: where it starts, in which order it reads, and that no fault of Kinesis costs or doubles a record.
 
 mod faults;
-mod order;
-mod starts;
+pub mod order;
+pub mod starts;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 mod formats;
 mod large;
 mod meta;
-mod ranges;
+pub mod ranges;
 pub mod reshard;
 
 use stack::Bridge;

@@ -8,6 +8,8 @@ use aws_sdk_kinesis::Client;
 use stack::{Bridge, LocalStack, kinesis_client};
 use tokio::runtime::Runtime;
 
+use crate::second;
+
 /// The structure of `next` in ClickHouse, as the documentation prints it.
 pub const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
                         _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String";
@@ -39,8 +41,11 @@ pub fn runtime() -> &'static Runtime {
     &RUNTIME
 }
 
-/// A client of the shared stack's Kinesis.
+/// A client of the shared stack's Kinesis, or of the second one within [`second::on_it`].
 pub fn kinesis() -> &'static Client {
+    if second::is_meant() {
+        return second::client();
+    }
     static CLIENT: LazyLock<Client> = LazyLock::new(|| block_on(kinesis_client(&stack().kinesis.endpoint())));
     &CLIENT
 }
@@ -74,6 +79,9 @@ pub fn bridge_in(database: &str, flags: &[(&str, &str)], environment: &[(&str, &
 /// The environment of a bridge on the shared stack, changed.
 pub fn environment_with(changes: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut environment = stack().bridge_environment();
+    if second::is_meant() {
+        environment.extend(stack::aws_environment(&second::endpoint()));
+    }
     environment.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
     let set = changes.iter().filter(|(_, value)| !value.is_empty());
     environment.extend(set.map(|(name, value)| (name.to_string(), value.to_string())));
@@ -187,7 +195,7 @@ pub fn create_pipe(bridge: &Bridge, pipe: &str, query: &str) {
         "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 0 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
          APPEND TO {pipe} AS SELECT _key, _shard_id, _sequence_number, _timestamp, _raw_message FROM url('{url}', 'ArrowStream', '{NEXT}') \
-         ORDER BY ALL SETTINGS http_max_tries = 1"
+         ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"
     ));
 }
 

@@ -3,6 +3,7 @@
 use super::latency::Latency;
 use super::measure::{MIB, median, percentile};
 use super::memory::Memory;
+use super::takeover::{LEASE, Takeover};
 use super::throughput::Throughput;
 
 /// How much more than the floor of reading the bridge may use.
@@ -18,6 +19,7 @@ pub fn print(
     latencies: &[Latency],
     latency_floor: &[f64],
     memory: Option<&Memory>,
+    takeover: Option<&Takeover>,
 ) {
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     println!("clickhouse-kinesis-bridge on {processors} processors shared by all processes, ClickHouse {clickhouse}\n");
@@ -41,6 +43,9 @@ pub fn print(
     }
     if let Some(memory) = memory {
         of_memory(memory, &mut lines, &mut notes);
+    }
+    if let Some(takeover) = takeover {
+        of_takeover(takeover, &mut lines, &mut notes);
     }
     table(&lines);
     println!();
@@ -182,6 +187,26 @@ fn of_memory(found: &Memory, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
         found.seconds,
         mebibytes(found.sampled_peak),
         mebibytes(found.sampled_mean)
+    ));
+}
+
+fn of_takeover(found: &Takeover, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
+    let (measured, peer) = (median(found.seconds.iter().copied()), LEASE.as_secs_f64() + 5.0);
+    lines.push(line([
+        "kill -9 to the other bridge's commits, s",
+        &format!("{measured:.1}"),
+        "lease duration + 5 s",
+        &format!("{peer:.0}"),
+        &format!("{:.2}", measured / peer),
+        "< 1",
+    ]));
+    let rounds: Vec<String> = found.seconds.iter().map(|seconds| format!("{seconds:.1}")).collect();
+    notes.push(format!(
+        "takeover: two bridges with the default --lease-duration of {} s share 4 shards at 1,000 records/s; from the kill of one to the moment at which \
+         the other has committed records of each of its shards; rounds {}. {} records in all, each of them once in the table.",
+        LEASE.as_secs(),
+        rounds.join(" "),
+        thousands(found.records as f64)
     ));
 }
 

@@ -10,6 +10,8 @@ use crate::Result;
 pub const PASSWORD_USER: &str = "bridge_password";
 /// A user who may read the database `default` and nothing else; its password is [`TEST_PASSWORD`].
 pub const WEAK_USER: &str = "weak";
+/// The name of the cluster that servers which know of each other are in.
+pub const CLUSTER: &str = "all_servers";
 /// The password of every user that has one.
 pub const TEST_PASSWORD: &str = "correct horse battery";
 
@@ -25,11 +27,15 @@ pub struct ClickHouseOptions {
     pub keeper_map: bool,
     /// Users besides `default`, `bridge`, [`PASSWORD_USER`] and [`WEAK_USER`].
     pub users: Vec<User>,
+    /// The port of the native protocol; none takes a free one.
+    pub native_port: Option<u16>,
+    /// The native ports of all servers on 127.0.0.1 that make up the cluster [`CLUSTER`], a shard each; empty for no cluster.
+    pub cluster: Vec<u16>,
 }
 
 impl Default for ClickHouseOptions {
     fn default() -> ClickHouseOptions {
-        ClickHouseOptions { keeper_map: true, users: Vec::new() }
+        ClickHouseOptions { keeper_map: true, users: Vec::new(), native_port: None, cluster: Vec::new() }
     }
 }
 
@@ -60,7 +66,7 @@ pub(super) fn environment() -> Vec<(String, String)> {
 pub(super) fn write(dir: &Path, ports: &Ports, options: &ClickHouseOptions) -> Result<PathBuf> {
     let main = dir.join("config.xml");
     let mut files = vec![
-        (main.clone(), render_main(dir, ports)),
+        (main.clone(), render_main(dir, ports, &options.cluster)),
         (dir.join("users.xml"), include_str!("users.xml").to_owned()),
         (dir.join("config.d/query-log.xml"), QUERY_LOG.to_owned()),
         (dir.join("users.d/bridge.xml"), BRIDGE_USER.to_owned()),
@@ -80,13 +86,21 @@ pub(super) fn write(dir: &Path, ports: &Ports, options: &ClickHouseOptions) -> R
     Ok(main)
 }
 
-fn render_main(dir: &Path, ports: &Ports) -> String {
+fn render_main(dir: &Path, ports: &Ports, cluster: &[u16]) -> String {
+    // Hosted engines all have the same server id, and one that finds another's session under its own id ends it ("Session was killed").
     let zookeeper = ports.zookeeper.map_or_else(String::new, |port| {
         format!(
             "<zookeeper><node><host>127.0.0.1</host><port>{port}</port></node>\
-             <session_timeout_ms>10000</session_timeout_ms></zookeeper>"
+             <session_timeout_ms>10000</session_timeout_ms>\
+             <sessions_path>/clickhouse/sessions/{}</sessions_path></zookeeper>",
+            ports.native
         )
     });
+    let shard = |port: &u16| format!("<shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard>");
+    let cluster = match cluster.iter().map(shard).collect::<String>() {
+        shards if shards.is_empty() => shards,
+        shards => format!("<remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers>"),
+    };
     let dir = escape(&dir.display().to_string());
     let (http, native) = (ports.http, ports.native);
     format!(
@@ -102,6 +116,7 @@ fn render_main(dir: &Path, ports: &Ports) -> String {
     <format_schema_path>{dir}/data/format_schemas/</format_schema_path>
     <users_config>{dir}/users.xml</users_config>
     {zookeeper}
+    {cluster}
 </clickhouse>
 "
     )

@@ -47,6 +47,7 @@ fn users_rights_and_errors_are_as_configured() {
             password: "s<cret & more".to_owned(),
             grants: vec!["GRANT SELECT ON system.*".to_owned()],
         }],
+        ..ClickHouseOptions::default()
     };
     let clickhouse = ClickHouse::start(dir.path(), None, &options).expect("ClickHouse");
     let as_user = |user, password, sql| clickhouse.query_as(user, password, sql);

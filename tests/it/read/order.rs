@@ -16,34 +16,40 @@ fn put_round(stream: &str, round: usize) {
 
 #[test]
 fn the_records_of_a_key_keep_their_order_over_splits_and_merges() {
-    create_stream("read-reshard", 2);
+    over_splits_and_merges("read-reshard");
+}
+
+/// For the stream `name`, with a bridge of that name.
+pub fn over_splits_and_merges(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 2);
     let mut round = 0;
     let mut rounds = |count: usize| {
         for _ in 0..count {
-            put_round("read-reshard", round);
+            put_round(name, round);
             round += 1;
         }
         round
     };
     rounds(5);
-    split("read-reshard", &shard_id(0));
+    split(name, &shard_id(0));
     rounds(5);
-    merge("read-reshard", &shard_id(3), &shard_id(1));
+    merge(name, &shard_id(3), &shard_id(1));
     rounds(5);
-    split("read-reshard", &shard_id(4));
+    split(name, &shard_id(4));
     let put = rounds(5) * KEYS;
 
-    let bridge = bridge("read_reshard", &[]);
+    let bridge = bridge(id, &[]);
     // Small batches, so that shards are changed in the middle of many.
-    let query = "stream=read-reshard&max_rows=37";
-    let mut rows = pull_all(&bridge, "read_reshard", query, put);
+    let query = &format!("stream={name}&max_rows=37");
+    let mut rows = pull_all(&bridge, id, query, put);
     assert_eq!(rows.len(), put);
     // And a reshard while the pipe runs.
-    split("read-reshard", &shard_id(5));
-    merge("read-reshard", &shard_id(2), &shard_id(7));
+    split(name, &shard_id(5));
+    merge(name, &shard_id(2), &shard_id(7));
     let all = rounds(5) * KEYS;
     // What is closed now is found when its shards end.
-    rows.extend(pull_all(&bridge, "read_reshard", query, all - put));
+    rows.extend(pull_all(&bridge, id, query, all - put));
 
     let mut last: HashMap<&str, &str> = HashMap::new();
     for row in &rows {
@@ -52,7 +58,7 @@ fn the_records_of_a_key_keep_their_order_over_splits_and_merges() {
         assert!(before.is_none_or(|before| before < payload), "{key}: {payload} came after {before:?}");
     }
     assert_eq!((rows.len(), last.len()), (all, KEYS));
-    assert_eq!(pull(&bridge, "read_reshard", query).len(), 0);
+    assert_eq!(pull(&bridge, id, query).len(), 0);
     wait_until("all parents finished", || {
         let pipes = get(&bridge, "/v1/pipes").rows();
         let finished = |row: &&serde_json::Value| row["state"] == "finished";

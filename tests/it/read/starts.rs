@@ -17,32 +17,42 @@ fn next_second() {
 
 #[test]
 fn trim_horizon_is_the_default_and_means_everything() {
-    create_stream("read-horizon", 3);
-    put_numbered("read-horizon", "a", 50);
-    let bridge = bridge("read_horizon", &[]);
-    for (pipe, start) in
-        [("read_default", ""), ("read_horizon", "&start=trim_horizon"), ("read_upper", "&start=TRIM_HORIZON")]
-    {
-        let rows = pull_all(&bridge, pipe, &format!("stream=read-horizon{start}"), 50);
+    everything("read-horizon");
+}
+
+/// For the stream `name`, with a bridge of that name.
+pub fn everything(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 3);
+    put_numbered(name, "a", 50);
+    let bridge = bridge(id, &[]);
+    for (pipe, start) in [("read_default", ""), (id, "&start=trim_horizon"), ("read_upper", "&start=TRIM_HORIZON")] {
+        let rows = pull_all(&bridge, pipe, &format!("stream={name}{start}"), 50);
         assert_each_once(&rows, &[("a", 50)]);
     }
 }
 
 #[test]
 fn latest_begins_at_the_first_pull() {
-    create_stream("read-latest", 2);
-    put_numbered("read-latest", "before", 50);
+    latest("read-latest");
+}
+
+/// For the stream `name`, with a bridge of that name.
+pub fn latest(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 2);
+    put_numbered(name, "before", 50);
     next_second();
-    let bridge = bridge("read_latest", &[]);
+    let bridge = bridge(id, &[]);
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
-    let query = "stream=read-latest&start=latest";
-    assert_eq!(offered(&bridge, "read_latest", query), [""; 0]);
+    let query = &format!("stream={name}&start=latest");
+    assert_eq!(offered(&bridge, id, query), [""; 0]);
     next_second();
-    put_numbered("read-latest", "after", 50);
-    let rows = pull_all(&bridge, "read_latest", query, 50);
+    put_numbered(name, "after", 50);
+    let rows = pull_all(&bridge, id, query, 50);
     assert_each_once(&rows, &[("after", 50)]);
     // A start counts for the first pull only.
-    let rows = offered(&bridge, "read_latest", "stream=read-latest&start=trim_horizon");
+    let rows = offered(&bridge, id, &format!("stream={name}&start=trim_horizon"));
     assert_eq!(rows, [""; 0]);
 }
 
@@ -103,19 +113,25 @@ fn latest_holds_for_a_view_too() {
 
 #[test]
 fn a_time_is_a_start() {
-    create_stream("read-time", 2);
-    put_numbered("read-time", "before", 50);
+    at_a_time("read-time");
+}
+
+/// For the stream `name`, with a bridge of that name.
+pub fn at_a_time(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 2);
+    put_numbered(name, "before", 50);
     next_second();
     let ms = now_ms() / 1_000 * 1_000;
-    put_numbered("read-time", "after", 50);
-    let bridge = bridge("read_time", &[]);
+    put_numbered(name, "after", 50);
+    let bridge = bridge(id, &[]);
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
     let text = |format: &str| {
         sql(&format!("SELECT formatDateTime(fromUnixTimestamp64Milli({ms}), '{format}', 'UTC')")).trim().to_owned()
     };
     let spellings = [ms.to_string(), text("%Y-%m-%dT%H:%i:%S.000Z"), text("%Y-%m-%d+%H:%i:%S")];
     for (number, time) in spellings.iter().enumerate() {
-        let rows = pull_all(&bridge, &format!("read_time_{number}"), &format!("stream=read-time&start={time}"), 50);
+        let rows = pull_all(&bridge, &format!("read_time_{number}"), &format!("stream={name}&start={time}"), 50);
         assert_each_once(&rows, &[("after", 50)]);
     }
 }

@@ -19,10 +19,16 @@ fn put_in_three_seconds(stream: &str) {
 
 #[test]
 fn a_time_range_begins_with_from_and_ends_before_to() {
-    create_stream("rec-time", 2);
-    put_in_three_seconds("rec-time");
-    let bridge = bridge("rec_time", &[]);
-    let all = records(&bridge, "rec-time", "");
+    of_time("rec-time");
+}
+
+/// For the stream `name`, with a bridge of that name.
+pub fn of_time(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 2);
+    put_in_three_seconds(name);
+    let bridge = bridge(id, &[]);
+    let all = records(&bridge, name, "");
     // A group may have been put over the border of two seconds, so the borders are taken from what came back.
     let bound = |function: &str, key: &str, format: &str| {
         let time = format!("{function}(toTimeZone(_timestamp, 'UTC'))");
@@ -36,16 +42,16 @@ fn a_time_range_begins_with_from_and_ends_before_to() {
     for format in [iso, plain, ms] {
         let (b_first, c_first) = (bound("min", "b", format), bound("min", "c", format));
         let c_last = bound("max", "c", format);
-        assert_eq!(keys(&bridge, "rec-time", &format!("from={b_first}&to={c_first}")), b, "{format}");
-        assert_eq!(keys(&bridge, "rec-time", &format!("to={b_first}")), a, "{format}");
-        assert_eq!(keys(&bridge, "rec-time", &format!("from={b_first}&to=")), [b, c].concat(), "{format}");
-        assert_eq!(keys(&bridge, "rec-time", &format!("from={b_first}&to={b_first}")), [""; 0], "{format}");
-        assert!(!keys(&bridge, "rec-time", &format!("from={c_last}")).is_empty(), "{format}");
+        assert_eq!(keys(&bridge, name, &format!("from={b_first}&to={c_first}")), b, "{format}");
+        assert_eq!(keys(&bridge, name, &format!("to={b_first}")), a, "{format}");
+        assert_eq!(keys(&bridge, name, &format!("from={b_first}&to=")), [b, c].concat(), "{format}");
+        assert_eq!(keys(&bridge, name, &format!("from={b_first}&to={b_first}")), [""; 0], "{format}");
+        assert!(!keys(&bridge, name, &format!("from={c_last}")).is_empty(), "{format}");
     }
     let last = bound("max", "c", ms).parse::<i64>().expect("a number");
-    assert_eq!(keys(&bridge, "rec-time", &format!("from={}", last + 1)), [""; 0]);
-    assert_eq!(keys(&bridge, "rec-time", &format!("to={}", last + 1)).len(), 9);
-    assert_eq!(keys(&bridge, "rec-time", "from=&to=").len(), 9);
+    assert_eq!(keys(&bridge, name, &format!("from={}", last + 1)), [""; 0]);
+    assert_eq!(keys(&bridge, name, &format!("to={}", last + 1)).len(), 9);
+    assert_eq!(keys(&bridge, name, "from=&to=").len(), 9);
     // Read twice, the same.
     let digest = format!("SELECT groupBitXor(cityHash64(*)) FROM {all}");
     assert_eq!(sql(&digest), sql(&digest));
@@ -53,15 +59,21 @@ fn a_time_range_begins_with_from_and_ends_before_to() {
 
 #[test]
 fn a_sequence_range_holds_both_its_ends() {
-    create_stream("rec-sequence", 1);
-    put("rec-sequence", (0..10).map(|n| (format!("k-{n}"), vec![b'x'; n])));
-    let bridge = bridge("rec_sequence", &[]);
+    of_sequence_numbers("rec-sequence");
+}
+
+/// For the stream `name`, with a bridge of that name.
+pub fn of_sequence_numbers(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 1);
+    put(name, (0..10).map(|n| (format!("k-{n}"), vec![b'x'; n])));
+    let bridge = bridge(id, &[]);
     let sequence = |key: &str| {
-        let all = records(&bridge, "rec-sequence", "");
+        let all = records(&bridge, name, "");
         sql(&format!("SELECT _sequence_number FROM {all} WHERE _key = '{key}'")).trim().to_owned()
     };
     let (third, seventh) = (sequence("k-3"), sequence("k-7"));
-    let of_shard = |range: String| keys(&bridge, "rec-sequence", &format!("shard=shardId-000000000000&{range}"));
+    let of_shard = |range: String| keys(&bridge, name, &format!("shard=shardId-000000000000&{range}"));
     assert_eq!(of_shard(format!("from={third}&to={seventh}")), ["k-3", "k-4", "k-5", "k-6", "k-7"]);
     assert_eq!(of_shard(format!("from={third}&to={third}")), ["k-3"]);
     assert_eq!(of_shard(format!("to={third}")), ["k-0", "k-1", "k-2", "k-3"]);

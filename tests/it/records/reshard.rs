@@ -36,26 +36,32 @@ pub fn shard_id(number: usize) -> String {
 
 #[test]
 fn closed_shards_are_read_too() {
-    create_stream("rec-reshard", 2);
-    put_numbered("rec-reshard", "a", 40);
-    split("rec-reshard", &shard_id(0));
-    put_numbered("rec-reshard", "b", 40);
-    merge("rec-reshard", &shard_id(3), &shard_id(1));
-    put_numbered("rec-reshard", "c", 40);
-    let bridge = bridge("rec_reshard", &[]);
-    let all = records(&bridge, "rec-reshard", "");
+    closed_shards("rec-reshard");
+}
+
+/// For the stream `name`, with a bridge of that name.
+pub fn closed_shards(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 2);
+    put_numbered(name, "a", 40);
+    split(name, &shard_id(0));
+    put_numbered(name, "b", 40);
+    merge(name, &shard_id(3), &shard_id(1));
+    put_numbered(name, "c", 40);
+    let bridge = bridge(id, &[]);
+    let all = records(&bridge, name, "");
     assert_eq!(sql(&format!("SELECT count(), uniqExact(_key) FROM {all}")), "120\t120\n");
     // Parents: 0 and 1; children of the split: 2 and 3; of the merge: 4.
     let by_shard = sql(&format!("SELECT DISTINCT _shard_id FROM {all} ORDER BY _shard_id"));
     assert_eq!(by_shard.lines().collect::<Vec<_>>(), (0..5).map(shard_id).collect::<Vec<_>>());
-    let parent = keys(&bridge, "rec-reshard", &format!("shard={}", shard_id(0)));
+    let parent = keys(&bridge, name, &format!("shard={}", shard_id(0)));
     assert!(!parent.is_empty() && parent.iter().all(|key| key.starts_with("a-")), "{parent:?}");
-    let child = keys(&bridge, "rec-reshard", &format!("shard={}", shard_id(4)));
+    let child = keys(&bridge, name, &format!("shard={}", shard_id(4)));
     assert!(!child.is_empty() && child.iter().all(|key| key.starts_with("c-")), "{child:?}");
-    let slices = records(&bridge, "rec-reshard", "slice={0..3}/4");
+    let slices = records(&bridge, name, "slice={0..3}/4");
     assert_eq!(sql(&format!("SELECT count(), uniqExact(_key) FROM {slices}")), "120\t120\n");
 
-    let rows = get(&bridge, "/v1/streams/rec-reshard/shards").rows();
+    let rows = get(&bridge, &format!("/v1/streams/{name}/shards")).rows();
     let lineage: Vec<[&str; 3]> = rows
         .iter()
         .map(|r| ["shard_id", "parent_shard_id", "adjacent_parent_shard_id"].map(|c| r[c].as_str().unwrap_or_default()))

@@ -1,0 +1,76 @@
+//! The reading tests once more, on a second Kinesis that other people wrote: small streams, each of its own.
+//!
+//! What it does not do, and what is therefore not run on it: it trims nothing (no gaps), and its iterators live for five minutes whatever one sets.
+//! It gives ChildShards where a shard ends, which the first does not.
+
+use std::cell::Cell;
+use std::sync::LazyLock;
+
+use aws_sdk_kinesis::Client;
+use stack::{KinesisLocal, kinesis_client};
+
+use crate::world::block_on;
+use crate::{read, records};
+
+thread_local! {
+    static MEANT: Cell<bool> = const { Cell::new(false) };
+}
+
+static SECOND: LazyLock<KinesisLocal> = LazyLock::new(|| KinesisLocal::start().expect("the second Kinesis"));
+
+/// Whether this thread's test runs on the second Kinesis.
+pub fn is_meant() -> bool {
+    MEANT.get()
+}
+
+/// Its URL.
+pub fn endpoint() -> String {
+    SECOND.endpoint()
+}
+
+/// A client for it.
+pub fn client() -> &'static Client {
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| block_on(kinesis_client(&endpoint())));
+    &CLIENT
+}
+
+/// Runs a test's body with it in the place of the first. Each test has a thread of its own.
+fn on_it(body: impl FnOnce()) {
+    MEANT.set(true);
+    body();
+}
+
+#[test]
+fn the_records_of_a_key_keep_their_order_over_splits_and_merges() {
+    on_it(|| read::order::over_splits_and_merges("second-order"));
+}
+
+#[test]
+fn everything_is_read_from_the_trim_horizon() {
+    on_it(|| read::starts::everything("second-horizon"));
+}
+
+#[test]
+fn latest_begins_at_the_first_pull() {
+    on_it(|| read::starts::latest("second-latest"));
+}
+
+#[test]
+fn a_time_is_a_start() {
+    on_it(|| read::starts::at_a_time("second-start"));
+}
+
+#[test]
+fn closed_shards_are_read_too() {
+    on_it(|| records::reshard::closed_shards("second-closed"));
+}
+
+#[test]
+fn a_time_range_begins_with_from_and_ends_before_to() {
+    on_it(|| records::ranges::of_time("second-time"));
+}
+
+#[test]
+fn a_sequence_range_holds_both_its_ends() {
+    on_it(|| records::ranges::of_sequence_numbers("second-sequence"));
+}
