@@ -96,6 +96,48 @@ fn a_pipe_that_slept_reads_the_tails_of_closed_shards_first() {
     read_in_order(&bridge, "slept", &mut next, 30);
 }
 
+/// The new shards of this emulator name no parents, so the order of a key is nobody's there; every record must come all the same.
+#[test]
+fn update_shard_count_is_followed() {
+    create_stream("doubled", 2);
+    put_numbered("doubled", "a", 100);
+    let bridge = bridge("doubled_db");
+    create_pipe(&bridge, "doubled", "stream=doubled&view=default.doubled_view&linger_ms=0&poll_ms=20&wait_ms=1000");
+    let count = || sql("SELECT count(), uniqExact(_key) FROM doubled").trim().to_string();
+    wait_until("the first records", || count() == "100\t100");
+    let call = kinesis().update_shard_count().stream_name("doubled").target_shard_count(4);
+    block_on(call.scaling_type(aws_sdk_kinesis::types::ScalingType::UniformScaling).send()).expect("four shards");
+    block_on(stack::load::wait_active(kinesis(), "doubled")).expect("an active stream");
+    put_numbered("doubled", "b", 100);
+    wait_until("all records", || count() == "200\t200");
+    drop_pipe("doubled");
+}
+
+#[test]
+fn more_shards_than_a_page_lists_are_all_found() {
+    create_stream("wide", 1_200);
+    put_numbered("wide", "a", 3_000);
+    let bridge = bridge("wide_db");
+    assert_eq!(get(&bridge, "/v1/streams/wide/shards").rows().len(), 1_200);
+    let next = || {
+        get(
+            &bridge,
+            "/v1/pipes/wide/next?stream=wide&ack=explicit&format=JSONEachRow&linger_ms=5000&wait_ms=10000&poll_ms=5000",
+        )
+    };
+    let mut keys = std::collections::BTreeSet::new();
+    wait_until("the records of all shards", || {
+        let rows = next().rows();
+        keys.extend(rows.iter().map(|row| row["_key"].as_str().expect("a key").to_string()));
+        if let Some(batch) = rows.first().and_then(|row| row["_batch"].as_str()) {
+            let ack = format!("{{\"batch\": \"{batch}\"}}\n");
+            assert_eq!(post(&bridge, "/v1/pipes/wide/ack", &ack).status, 200);
+        }
+        keys.len() == 3_000
+    });
+    assert_eq!(sql("SELECT count(), sum(committed_rows) FROM wide_db.leases"), "1200\t3000\n");
+}
+
 #[test]
 fn a_stream_created_anew_is_a_gap_until_somebody_seeks() {
     create_stream("anew", 2);
