@@ -35,13 +35,18 @@ impl Reader {
         let mut opening: Option<Opening> = None;
         // After an error: how long the next pause is.
         let (mut pause, mut failed) = (RETRY_FIRST, false);
-        let mut wants = true;
+        let (mut wants, mut verified) = (true, false);
         loop {
             let wanted_before = std::mem::replace(&mut wants, *wanted.borrow_and_update());
             if wanted_before && !wants {
                 opening = None;
                 *retry = Retry::new();
                 self.buffer.note(|p| p.fallback = None);
+            }
+            let was_verified = std::mem::replace(&mut verified, !self.unverified);
+            if was_verified && !verified {
+                // It was not asked for at the record that is in doubt now.
+                opening = None;
             }
             if wants && opening.is_none() && retry.due() && self.may_subscribe() {
                 opening = Some(Box::pin(open(self.source.clone(), self.buffer.shard_id.clone(), self.subscribe_at())));
