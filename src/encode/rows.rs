@@ -100,6 +100,7 @@ impl Row for StreamRow {
             ("stream", text(rows, |r| &r.name)),
             ("arn", text(rows, |r| &r.arn)),
             ("status", text(rows, |r| &r.status)),
+            ("mode", text(rows, |r| &r.mode)),
             ("open_shards", uint32(rows, |r| r.open_shards.max(0).unsigned_abs())),
             ("retention_hours", uint32(rows, |r| r.retention_hours.max(0).unsigned_abs())),
         ]

@@ -1,6 +1,6 @@
 //! Finds the actor of a pipe, or starts it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,6 +17,7 @@ use super::work::another_stream;
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::shard::Shard;
 use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
 use crate::metrics::Metrics;
 use crate::ports::{
@@ -171,7 +172,7 @@ impl Pipes {
         for _ in 0..COMMIT_RETRIES {
             let rows = self.rows(pipe).await?;
             let shards = self.deps.kinesis.shards(&rows[0].value.stream).await?;
-            let listed: HashSet<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
+            let listed = shards.iter().map(|shard| (shard.id.as_str(), shard)).collect();
             let changes = sought(pipe, &rows, moves, &listed, self.deps.clock.now_ms())?;
             let mut written = Ok(());
             for part in changes.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
@@ -253,7 +254,7 @@ fn sought(
     pipe: &str,
     rows: &[Versioned<Lease>],
     moves: &[(String, Checkpoint)],
-    listed: &HashSet<&str>,
+    listed: &HashMap<&str, &Shard>,
     now_ms: i64,
 ) -> Result<Vec<Versioned<Lease>>, Error> {
     if let Some((unknown, _)) =
@@ -271,11 +272,15 @@ fn sought(
         .collect();
     let changed = rows.iter().filter_map(|row| {
         let in_batch = row.value.offer.as_ref().is_some_and(|o| given_up.contains(&o.batch.as_str()));
-        let value = match target(&row.value) {
-            Some(_) if !listed.contains(row.value.shard_id.as_str()) => row.value.seek(Checkpoint::ShardEnd, now_ms),
-            Some(to) => row.value.seek(to, now_ms),
-            None if in_batch => row.value.give_up(now_ms),
-            None => return None,
+        let value = match (target(&row.value), listed.get(row.value.shard_id.as_str())) {
+            (Some(_), None) => row.value.seek(Checkpoint::ShardEnd, now_ms),
+            (Some(to), Some(shard)) => {
+                // In a stream that was created anew, the shard may have come from others, or from none.
+                let parents = shard.parents().into_iter().filter(|parent| row.value.parents.contains(parent)).collect();
+                Lease { parents, ..row.value.seek(to, now_ms) }
+            }
+            (None, _) if in_batch => row.value.give_up(now_ms),
+            (None, _) => return None,
         };
         Some(Versioned { version: row.version, value })
     });

@@ -140,11 +140,6 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
             "'viev' is no parameter of /v1/pipes/{pipe}/next; the nearest is view",
         ),
         (
-            "err_efo",
-            "stream=err-pipe&view=default.err_efo_view&mode=efo",
-            "mode=efo is not available yet in this version; use mode=polling",
-        ),
-        (
             "err_mode",
             "stream=err-pipe&view=default.err_mode_view&mode=push",
             "mode='push' is refused: it must be polling or efo",

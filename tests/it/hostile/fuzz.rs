@@ -20,7 +20,7 @@ const FAREWELL: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\
 
 /// What is damaged. As they stand, and whatever becomes of them, none may change a row: views that do not exist, streams that do not exist, positions
 /// that are none.
-const SEEDS: [&str; 22] = [
+const SEEDS: [&str; 24] = [
     "GET /v1/streams HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET /v1/streams/hostile-fuzz/shards?format=ArrowStream HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n",
     "GET /v1/streams/hostile-fuzz/sample?limit=3 HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -41,7 +41,9 @@ const SEEDS: [&str; 22] = [
     "POST /v1/pipes/nowhere/seek HTTP/1.1\r\nHost: h\r\nContent-Length: 25\r\n\r\n{\"position\": \"somewhere\"}",
     "POST /v1/pipes/hostile_fuzz/ack HTTP/1.1\r\nHost: h\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
     "POST /v1/pipes/nowhere/ack HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
-    "DELETE /v1/pipes/hostile_fuzz HTTP/1.1\r\nHost: h\r\n\r\n",
+    "DELETE /v1/pipes/nowhere HTTP/1.1\r\nHost: h\r\n\r\n",
+    "DELETE /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: h\r\n\r\n",
+    "POST /v1/pipes/hostile_fuzz/end HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\r\n{\"pipe\": \"another\"}",
     "GET http://h/v1/streams?format=%4a%53%4fNEachRow HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 ];
 
