@@ -113,10 +113,15 @@ impl Heartbeat {
     /// Ends when this process may not use its worker id: what a person has to do.
     pub async fn refused(&self) -> String {
         let mut admission = self.0.admission.subscribe();
-        match admission.wait_for(|a| matches!(a, Admission::Refused(_))).await.as_deref() {
-            Ok(Admission::Refused(why)) => why.clone(),
+        let _ = admission.wait_for(|a| matches!(a, Admission::Refused(_))).await;
+        let why = match &*admission.borrow() {
+            Admission::Refused(why) => Some(why.clone()),
             // The sender lives as long as `self`.
-            _ => std::future::pending().await,
+            _ => None,
+        };
+        match why {
+            Some(why) => why,
+            None => std::future::pending().await,
         }
     }
 
