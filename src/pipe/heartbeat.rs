@@ -234,7 +234,9 @@ impl Heartbeat {
         let lapse = self.0.lease_duration;
         let mut own = self.own();
         own.row = Some(row.clone());
-        if own.sent.is_some_and(|before| sent.saturating_duration_since(before) >= lapse) {
+        // It may have stood still between looking at the clock and sending: what others saw lies between the last sending and this answer.
+        let answered = self.0.clock.monotonic();
+        if own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse) {
             warn!(
                 worker = self.0.worker_id,
                 "no heartbeat arrived for {lapse:?}; the leases may be with others, and are looked at again"
