@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is built into $(TARGET), which follows CARGO_TARGET_DIR.
 .DEFAULT_GOAL := help
-.PHONY: help install build up demo test lint bench clean
+.PHONY: help install build up demo test lint bench simulate mutants scale clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BRIDGE := clickhouse-kinesis-bridge
@@ -30,6 +30,16 @@ lint: ## Formatting, clippy, docs, licences, the Compose file.
 # The tests start the programs of both crates, so all of them are built first.
 test: install lint build ## Everything that must pass.
 	cargo test --workspace --locked
+
+simulate: ## The pull protocol in a simulated world, from SEEDS=1000000 seeds; SEED=7 for one, with its log.
+	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --workspace --locked --release --lib every_record_arrives_exactly_once -- --nocapture
+
+mutants: ## Plant known bugs, one at a time, and see whether the simulation finds each.
+	cargo build --workspace --locked
+	$(TARGET)/debug/stack mutants $(MUTANTS)
+
+scale: ## 5,000 shards and 50 workers in virtual time: operations on the state, hand-over, memory a shard.
+	SCALE=$(or $(SCALE),5000x50) cargo test --workspace --locked --release --lib many_shards_and_workers -- --nocapture
 
 bench: install ## The figures, each beside its ceiling, in release builds; BENCH='--records 200000' for a short look.
 	cargo build --workspace --locked --release

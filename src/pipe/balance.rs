@@ -38,7 +38,9 @@ impl Work {
         // A finished lease needs somebody only to say that its shard is another one now.
         let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && unheld(l, &members);
         let meant = |l: &Lease| plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id);
-        let wanted = |l: &Lease| free(l, &members) && meant(l) || reopened(l);
+        let left = |l: &Lease| l.owner == self.deps.worker_id && overdue.contains(&l.shard_id);
+        let wanted = |l: &Lease| free(l, &members) && meant(l) || left(l) || reopened(l);
+        self.look_before_taking(&wanted).await?;
         let taken = self.leases.take(wanted).await?;
         if released || taken {
             self.follow();
@@ -50,8 +52,19 @@ impl Work {
     pub(super) async fn take_rest_of(&mut self, batch: &str) -> Result<(), Error> {
         let members = self.deps.members.clone();
         let of_batch = |l: &Lease| l.offer.as_ref().is_some_and(|offer| offer.batch == batch);
-        self.leases.take(|lease| free(lease, &members) && of_batch(lease)).await?;
+        let wanted = |lease: &Lease| free(lease, &members) && of_batch(lease);
+        self.look_before_taking(&wanted).await?;
+        self.leases.take(wanted).await?;
         self.follow();
+        Ok(())
+    }
+
+    /// Whoever has come to life since the last look at the workers may have taken a lease since: it has beaten before, so a look after the rows
+    /// were read shows it (**expiry-on-the-observers-clock**).
+    async fn look_before_taking(&self, wanted: &(impl Fn(&Lease) -> bool + Sync)) -> Result<(), Error> {
+        if self.leases.all().any(|lease| !lease.owner.is_empty() && wanted(lease)) {
+            self.deps.members.observe(self.deps.store.workers().await?);
+        }
         Ok(())
     }
 
@@ -76,16 +89,18 @@ impl Work {
         Ok(true)
     }
 
-    /// Notes which free leases are meant for others.
+    /// Notes which free leases are meant for others, and which stand under this worker's name without being held: a process that had the name
+    /// before took them with its last breath, and nobody else will call their owner dead.
     fn note_unclaimed(&mut self, mine: &BTreeSet<String>) {
         let members = &self.deps.members;
-        let free = self.leases.all().filter(|l| free(l, members) && !mine.contains(&l.shard_id));
+        let own = |l: &Lease| l.owner == self.deps.worker_id && !l.finished() && !self.leases.holds(l);
+        let free = self.leases.all().filter(|l| own(l) || free(l, members) && !mine.contains(&l.shard_id));
         let before = std::mem::take(&mut self.unclaimed);
         let since = |id: &String| before.get(id).copied().unwrap_or_else(Instant::now);
         self.unclaimed = free.map(|l| (l.shard_id.clone(), since(&l.shard_id))).collect();
     }
 
-    /// What others were meant to take and did not for a whole lease duration: anybody may have it.
+    /// What others were meant to take and did not, or an earlier self took, for a whole lease duration: anybody may have it.
     fn overdue(&self) -> BTreeSet<String> {
         let patience = self.deps.members.lease_duration();
         let overdue = self.unclaimed.iter().filter(|(_, since)| since.elapsed() > patience);

@@ -1,6 +1,6 @@
 //! The registered consumer as which a pipe is pushed its records: one a pipe, shared by all workers, found by its name.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use prometheus::IntCounter;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
@@ -40,10 +40,13 @@ pub struct FanOut {
     name: String,
     /// The consumer's resource name, once it was active.
     arn: Arc<Mutex<Option<String>>>,
-    wanted: watch::Sender<bool>,
+    wanted: Arc<std::sync::Mutex<Wanted>>,
     turns: Arc<Semaphore>,
     stalls: IntCounter,
 }
+
+/// Whether readers shall use it, and a channel to each: they are woken in their order, so that runs can be repeated.
+type Wanted = (bool, Vec<watch::Sender<bool>>);
 
 impl FanOut {
     /// Nothing is asked or registered before it is wanted. `stalls` counts subscriptions that fell silent.
@@ -53,7 +56,7 @@ impl FanOut {
             stream,
             name: consumer_name(pipe),
             arn: Arc::default(),
-            wanted: watch::Sender::new(false),
+            wanted: Arc::default(),
             turns: Arc::new(Semaphore::new(SUBSCRIBES_AT_ONCE)),
             stalls,
         }
@@ -61,18 +64,28 @@ impl FanOut {
 
     /// Switches all readers. Before they are switched on, the consumer is there, or the error says why not.
     pub async fn want(&self, wanted: bool) -> Result<(), Error> {
-        if *self.wanted.borrow() != wanted {
+        if self.readers().0 != wanted {
             if wanted {
                 self.consumer().await?;
             }
-            self.wanted.send_replace(wanted);
+            let mut readers = self.readers();
+            readers.0 = wanted;
+            readers.1.retain(|reader| reader.send(wanted).is_ok());
         }
         Ok(())
     }
 
     /// Whether readers shall use it, now and later.
     pub fn wanted(&self) -> watch::Receiver<bool> {
-        self.wanted.subscribe()
+        let mut readers = self.readers();
+        let (sender, receiver) = watch::channel(readers.0);
+        readers.1.retain(|reader| !reader.is_closed());
+        readers.1.push(sender);
+        receiver
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a subscription that fell silent, and lets the next ones take another connection.

@@ -113,10 +113,15 @@ impl Heartbeat {
     /// Ends when this process may not use its worker id: what a person has to do.
     pub async fn refused(&self) -> String {
         let mut admission = self.0.admission.subscribe();
-        match admission.wait_for(|a| matches!(a, Admission::Refused(_))).await.as_deref() {
-            Ok(Admission::Refused(why)) => why.clone(),
+        let _ = admission.wait_for(|a| matches!(a, Admission::Refused(_))).await;
+        let why = match &*admission.borrow() {
+            Admission::Refused(why) => Some(why.clone()),
             // The sender lives as long as `self`.
-            _ => std::future::pending().await,
+            _ => None,
+        };
+        match why {
+            Some(why) => why,
+            None => std::future::pending().await,
         }
     }
 
@@ -229,7 +234,9 @@ impl Heartbeat {
         let lapse = self.0.lease_duration;
         let mut own = self.own();
         own.row = Some(row.clone());
-        if own.sent.is_some_and(|before| sent.saturating_duration_since(before) >= lapse) {
+        // It may have stood still between looking at the clock and sending: what others saw lies between the last sending and this answer.
+        let answered = self.0.clock.monotonic();
+        if own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse) {
             warn!(
                 worker = self.0.worker_id,
                 "no heartbeat arrived for {lapse:?}; the leases may be with others, and are looked at again"

@@ -42,10 +42,13 @@ impl Work {
     pub(super) async fn look_at_shards(&mut self, start: &Checkpoint) -> Result<(), Error> {
         // Others may have given leases back or finished parents, and people may have moved positions.
         self.leases.reload().await?;
+        // A slow answer does not list a shard that others found meanwhile.
+        let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         self.add_missing(&shards, start).await?;
-        let lost = lost(self.leases.all(), &shards, self.subject());
-        let exhausted = exhausted(self.leases.held(), &shards, &lost);
+        let asked = |l: &&Lease| asked_of.contains(&l.shard_id);
+        let lost = lost(self.leases.all().filter(asked), &shards, self.subject());
+        let exhausted = exhausted(self.leases.held().filter(asked), &shards, &lost);
         self.note_lost(lost);
         self.finish(&exhausted).await?;
         let forgettable = forgettable(self.leases.all().filter(|l| self.is_mine_to_forget(l)), &shards, self.subject());

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::domain::incarnation::Incarnation;
 use crate::ports::{Clock, Worker};
 
 /// The workers as this one sees them. Cheap to clone.
@@ -85,12 +84,9 @@ impl Members {
     }
 
     fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {
-        match seen.workers.get(worker_id) {
-            Some((row, moved)) => {
-                Incarnation::parse(&row.incarnation).ended() || seen.watched - *moved >= self.0.lease_duration
-            }
-            None => seen.watched >= self.0.lease_duration,
-        }
+        // That a row says its process has ended is no proof: it may have been written late, over that of the next one.
+        let moved = seen.workers.get(worker_id).map_or(Duration::ZERO, |(_, moved)| *moved);
+        seen.watched - moved >= self.0.lease_duration
     }
 
     /// Who pulls `pipe`, besides the worker `me`.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod commands;
+mod mutants;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +38,8 @@ enum Command {
     /// Read a stream and drop the records, for `bench`.
     #[command(hide = true)]
     BenchFloor(bench::floor::FloorArgs),
+    /// Plant known bugs in the bridge's sources, one at a time in a copy, and see whether the simulation finds each.
+    Mutants(mutants::MutantsArgs),
     /// Put orders into a stream.
     Load(commands::load::LoadArgs),
     /// Serve a local Kinesis.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
             runtime.block_on(commands::kinesis_server::run(SocketAddr::new(address, port), options))
         }),
         Command::Load(args) => commands::runtime().and_then(|runtime| runtime.block_on(commands::load::run(args))),
+        Command::Mutants(args) => mutants::run(&args),
         Command::ClickhouseHost { library, args } => commands::clickhouse_host::run(&library, args),
         Command::Supervise { folder, command } => commands::supervise::run(folder.as_deref(), &command),
     };

@@ -88,6 +88,11 @@ impl FakeServer {
         self.ended.notify_waiters();
     }
 
+    /// How often the server has died.
+    pub fn starts(&self) -> u64 {
+        self.now().start
+    }
+
     /// How many WAIT VIEW statements have been received.
     pub fn waits(&self) -> usize {
         self.now().waits

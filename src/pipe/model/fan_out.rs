@@ -382,7 +382,9 @@ mod rules {
         // The insert takes long; nobody pulls meanwhile.
         sleep(Duration::from_secs(30)).await;
         assert!(matches!(process.pipes.end(PIPE).await, Err(Error::BadRequest(_))));
-        assert!(world.rest_of_refresh(&server, &options, Ending::Success, Ok(served)).await.unwrap().is_some());
+        assert!(
+            world.rest_of_refresh(&process, &server, &options, Ending::Success, Ok(served)).await.unwrap().is_some()
+        );
         a_moment().await;
         assert!(world.settled().await);
         world.judge().unwrap();

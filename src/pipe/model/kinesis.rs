@@ -35,15 +35,20 @@ struct State {
     sequence: u128,
     /// What every call answers while it is set.
     outage: Option<Error>,
+    /// Most calls are throttled.
+    storm: bool,
 }
 
 struct Held {
     shard: Shard,
+    /// The first and the last hash key.
+    range: (u128, u128),
     records: Vec<Put>,
     trimmed: usize,
 }
 
 struct Put {
+    key: String,
     sequence: u128,
     at_ms: i64,
     payload: Vec<u8>,
@@ -66,8 +71,10 @@ impl FakeKinesis {
         // Numbers gain a digit on the way, so that their order as text is not their order.
         let state = State { sequence: 9_900, ..State::default() };
         let kinesis = FakeKinesis { dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
-        for _ in 0..shards {
-            kinesis.state().add("", "");
+        let width = u128::MAX / shards as u128;
+        for n in 0..shards as u128 {
+            let last = if n + 1 == shards as u128 { u128::MAX } else { (n + 1) * width - 1 };
+            kinesis.state().add("", "", (n * width, last));
         }
         Arc::new(kinesis)
     }
@@ -81,31 +88,53 @@ impl FakeKinesis {
         self.state().shards.iter().filter(|(_, s)| s.open()).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Appends `count` records to a shard.
+    /// How many shards there are, the closed ones included.
+    pub fn count(&self) -> usize {
+        self.state().shards.len()
+    }
+
+    /// Appends `count` records to a shard, under a key that belongs there.
     pub fn put(&self, shard_id: &str, count: u64) {
+        let key = self.state().shards[shard_id].range.0;
+        self.put_key(key, count);
+    }
+
+    /// Appends `count` records of one partition key to the shard that takes it now. The key is its own hash.
+    pub fn put_key(&self, key: u128, count: u64) {
         let at_ms = self.clock.now_ms();
-        let mut state = self.state();
+        let state = &mut *self.state();
+        let owner = |s: &&mut Held| s.open() && s.range.0 <= key && key <= s.range.1;
+        let held = state.shards.values_mut().find(owner).expect("one open shard for each key");
         for _ in 0..count {
             state.sequence += 1 + u128::from(self.dice.below(3));
-            let sequence = state.sequence;
-            let payload = format!("{shard_id}/{sequence}/{}", "x".repeat(self.dice.below(40) as usize)).into_bytes();
-            state.shards.get_mut(shard_id).unwrap().records.push(Put { sequence, at_ms, payload });
+            let (sequence, filler) = (state.sequence, "x".repeat(self.dice.below(40) as usize));
+            let payload = format!("{}/{sequence}/{filler}", held.shard.id).into_bytes();
+            held.records.push(Put { key: key.to_string(), sequence, at_ms, payload });
         }
     }
 
-    /// Closes a shard and opens two in its place.
+    /// Closes a shard and opens two in its place, each with half of its hash keys.
     pub fn split(&self, shard_id: &str) -> [String; 2] {
         let mut state = self.state();
-        state.close(shard_id);
-        [state.add(shard_id, ""), state.add(shard_id, "")]
+        let (first, last) = state.close(shard_id);
+        let middle = first + (last - first) / 2;
+        [state.add(shard_id, "", (first, middle)), state.add(shard_id, "", (middle + 1, last))]
     }
 
-    /// Closes two shards and opens one in their place.
+    /// Closes two neighbours and opens one in their place.
     pub fn merge(&self, one: &str, other: &str) -> String {
         let mut state = self.state();
-        state.close(one);
-        state.close(other);
-        state.add(one, other)
+        let (a, b) = (state.close(one), state.close(other));
+        assert!(a.1.checked_add(1) == Some(b.0) || b.1.checked_add(1) == Some(a.0), "only neighbours merge");
+        state.add(one, other, (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Pairs of open shards whose hash keys follow each other, in this order, no shard twice.
+    pub fn neighbours(&self) -> Vec<(String, String)> {
+        let state = self.state();
+        let mut open: Vec<&Held> = state.shards.values().filter(|s| s.open()).collect();
+        open.sort_by_key(|s| s.range.0);
+        open.chunks_exact(2).map(|pair| (pair[0].shard.id.clone(), pair[1].shard.id.clone())).collect()
     }
 
     /// Drops what arrived before `ms`.
@@ -125,6 +154,18 @@ impl FakeKinesis {
     /// What every call answers from now on; none: they work.
     pub fn outage(&self, error: Option<Error>) {
         self.state().outage = error;
+    }
+
+    /// Lets most calls be throttled, or none.
+    pub fn storm(&self, storm: bool) {
+        self.state().storm = storm;
+    }
+
+    /// The records of a shard that have left the retention.
+    pub fn trimmed(&self, shard_id: &str) -> Vec<Place> {
+        let state = self.state();
+        let trimmed = state.shards.get(shard_id).map(|s| &s.records[..s.trimmed]).unwrap_or_default();
+        trimmed.iter().map(|r| (shard_id.to_string(), r.sequence)).collect()
     }
 
     /// Every record that was ever put.
@@ -181,7 +222,7 @@ impl FakeKinesis {
         let mut records = Chunk::default();
         for put in &held.records[index..index + count] {
             let pushed = records.push(RecordRef {
-                key: "key",
+                key: &put.key,
                 timestamp_ms: put.at_ms,
                 sequence_number: &put.sequence.to_string(),
                 sub_sequence: 0,
@@ -193,7 +234,8 @@ impl FakeKinesis {
         let now = self.clock.now_ms();
         // The end may come with the last records or after them.
         let ended = behind.is_none() && !held.open() && (count == 0 || self.dice.percent(50));
-        let children = state.shards.values().filter(|s| ended && s.shard.parents().iter().any(|p| p == shard_id));
+        let all = state.shards.values().take(if ended { usize::MAX } else { 0 });
+        let children = all.filter(|s| s.shard.parents().iter().any(|p| p == shard_id));
         Ok(Page {
             records,
             next: (!ended).then(|| format!("{next}@{now}")),
@@ -204,23 +246,25 @@ impl FakeKinesis {
 }
 
 impl State {
-    fn add(&mut self, parent: &str, adjacent_parent: &str) -> String {
+    fn add(&mut self, parent: &str, adjacent_parent: &str, range: (u128, u128)) -> String {
         let id = format!("shardId-{:012}", self.shards.len());
         let shard = Shard {
             id: id.clone(),
             parent: parent.into(),
             adjacent_parent: adjacent_parent.into(),
-            starting_hash_key: String::new(),
-            ending_hash_key: String::new(),
+            starting_hash_key: range.0.to_string(),
+            ending_hash_key: range.1.to_string(),
             starting_sequence_number: self.sequence.to_string(),
             ending_sequence_number: String::new(),
         };
-        self.shards.insert(id.clone(), Held { shard, records: Vec::new(), trimmed: 0 });
+        self.shards.insert(id.clone(), Held { shard, range, records: Vec::new(), trimmed: 0 });
         id
     }
 
-    fn close(&mut self, shard_id: &str) {
-        self.shards.get_mut(shard_id).unwrap().shard.ending_sequence_number = self.sequence.to_string();
+    fn close(&mut self, shard_id: &str) -> (u128, u128) {
+        let held = self.shards.get_mut(shard_id).unwrap();
+        held.shard.ending_sequence_number = self.sequence.to_string();
+        held.range
     }
 }
 
@@ -279,7 +323,7 @@ impl KinesisApi for FakeKinesis {
     async fn records(&self, _: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
         self.dice.delay(40).await;
         self.outage_now().map_err(KinesisError::Other)?;
-        if self.dice.trouble(4) {
+        if self.dice.trouble(if self.state().storm { 80 } else { 4 }) {
             return Err(KinesisError::Throttled("GetRecords is throttled".into()));
         }
         if self.dice.trouble(3) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::dice::Dice;
 use super::kinesis::{FakeKinesis, Place, number};
 use crate::domain::batch::Batch;
 use crate::domain::lease::Lease;
@@ -15,6 +16,7 @@ pub const PERSON: &str = "a person";
 /// The target tables, and what has been written and sent.
 pub struct Ledger {
     kinesis: Arc<FakeKinesis>,
+    dice: Arc<Dice>,
     /// Whether people move positions in this run: then rows may come twice.
     pub moves: bool,
     state: Mutex<State>,
@@ -31,6 +33,12 @@ struct State {
     offered: BTreeMap<(String, String), String>,
     /// The bytes of every batch, by format.
     bytes: BTreeMap<(String, &'static str), Vec<u8>>,
+    /// The last record of each partition key that was inserted for the first time.
+    last_of_key: BTreeMap<String, u128>,
+    /// Records that left the retention before they were read, after a gap was told.
+    told: BTreeSet<Place>,
+    /// Batches that people took a lease of.
+    freed: BTreeSet<String>,
     served: u64,
     violations: Vec<String>,
 }
@@ -49,8 +57,8 @@ enum Step {
 
 impl Ledger {
     /// Empty tables.
-    pub fn new(kinesis: Arc<FakeKinesis>, moves: bool) -> Arc<Ledger> {
-        Arc::new(Ledger { kinesis, moves, state: Mutex::default() })
+    pub fn new(kinesis: Arc<FakeKinesis>, dice: Arc<Dice>, moves: bool) -> Arc<Ledger> {
+        Arc::new(Ledger { kinesis, dice, moves, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -67,14 +75,34 @@ impl Ledger {
         self.state().violations.clone()
     }
 
-    /// How often each record is in the plain table.
-    pub fn plain(&self) -> BTreeMap<Place, u32> {
-        self.state().plain.clone()
+    /// How often a record is in the plain table and in the deduplicating one.
+    pub fn times(&self, place: &Place) -> (u32, u32) {
+        let state = self.state();
+        let times = |table: &BTreeMap<Place, u32>| table.get(place).copied().unwrap_or(0);
+        (times(&state.plain), times(&state.dedup))
     }
 
-    /// How often each record is in the deduplicating table.
-    pub fn dedup(&self) -> BTreeMap<Place, u32> {
-        self.state().dedup.clone()
+    /// A gap was told: what of this shard has left the retention unread is known to be lost.
+    pub fn gap_told(&self, shard_id: &str) {
+        let trimmed = self.kinesis.trimmed(shard_id);
+        self.state().told.extend(trimmed);
+    }
+
+    /// A person takes a lease from its owner; what is open in it may be served by two.
+    pub fn freed(&self, lease: &Lease) {
+        self.state().freed.extend(lease.offer.as_ref().map(|offer| offer.batch.clone()));
+    }
+
+    /// A process sends the end of a batch whose lease it does not hold any more.
+    pub fn ended_by_another(&self, batch: &str, lease: &Lease) {
+        if !self.moves && !self.state().freed.contains(batch) {
+            self.broken("a-zombie-serves-nothing", format!("the end of batch {batch} is sent, and {lease:?}"));
+        }
+    }
+
+    /// Whether a record is known to be lost.
+    pub fn is_told(&self, place: &Place) -> bool {
+        self.state().told.contains(place)
     }
 
     /// How many batches were served, those served again included.
@@ -87,6 +115,7 @@ impl Ledger {
         let encoded = encode_batch(batch, format).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat();
         let mut state = self.state();
         state.served += 1;
+        self.dice.note(|| format!("served {} {} bytes as {format:?}: {:?}", batch.id, encoded.len(), batch.ranges));
         for range in &batch.ranges {
             let (id, shard) = (&batch.id, &range.shard_id);
             let broken = match state.offered.get(&(id.clone(), shard.clone())) {
@@ -112,20 +141,29 @@ impl Ledger {
             range.records().map(|r| ((range.shard_id.clone(), r.sequence_number.parse().unwrap()), r.payload.to_vec()))
         });
         let rows: Vec<(Place, Vec<u8>)> = rows.collect();
+        let records = batch.ranges.iter().flat_map(|range| range.records().map(|r| r.key));
         let state = &mut *self.state();
-        let mut early = Vec::new();
-        for ((shard, sequence), _) in &rows {
-            let new = !state.plain.contains_key(&(shard.clone(), *sequence));
-            for parent in self.kinesis.parents(shard).iter().filter(|_| new) {
-                let missing = |p: &Place| !state.plain.contains_key(p);
-                early.extend(
-                    self.kinesis.between(parent, 0, u128::MAX).into_iter().find(missing).map(|p| (shard.clone(), p)),
-                );
+        let mut broken = Vec::new();
+        let mut shards_seen = BTreeSet::new();
+        for ((place, _), key) in rows.iter().zip(records) {
+            let (shard, sequence) = place;
+            if state.plain.contains_key(place) {
+                continue;
+            }
+            if shards_seen.insert(shard) {
+                for parent in self.kinesis.parents(shard) {
+                    let missing = |p: &Place| !state.plain.contains_key(p) && !state.told.contains(p);
+                    if let Some(missing) = self.kinesis.between(&parent, 0, u128::MAX).into_iter().find(missing) {
+                        broken
+                            .push(format!("parents-before-children: {shard} is inserted while {missing:?} is missing"));
+                    }
+                }
+            }
+            if let Some(before) = state.last_of_key.insert(key.into(), *sequence).filter(|before| before > sequence) {
+                broken.push(format!("order of key {key}: {before} is inserted before {place:?}"));
             }
         }
-        if let Some((shard, missing)) = early.first() {
-            state.violations.push(format!("parents-before-children: {shard} is inserted while {missing:?} is missing"));
-        }
+        state.violations.extend(broken);
         for (place, _) in &rows {
             *state.plain.entry(place.clone()).or_default() += 1;
         }
@@ -144,8 +182,29 @@ impl Ledger {
         }
     }
 
+    /// A process takes leases in one write: those of an open batch all together (**recovery-as-a-unit**).
+    pub fn taken_together(&self, by: &str, before: &[Lease], new: &[&Lease]) {
+        let state = self.state();
+        for taken in new.iter().filter(|l| l.owner == by) {
+            let Some(batch) = taken.offer.as_ref().map(|o| &o.batch).filter(|b| !state.freed.contains(*b)) else {
+                continue;
+            };
+            let of_batch = before.iter().filter(|l| l.offer.as_ref().is_some_and(|o| o.batch == *batch));
+            let was_taken = |l: &&Lease| l.epoch != taken.epoch || l.shard_id != taken.shard_id;
+            let left =
+                of_batch.filter(was_taken).find(|l| l.owner != by && new.iter().all(|n| n.shard_id != l.shard_id));
+            if let Some(left) = left.cloned() {
+                drop(state);
+                return self.broken("recovery-as-a-unit", format!("{by} takes {taken:?} and leaves {left:?}"));
+            }
+        }
+    }
+
     /// A row of the store was replaced by the process that took it with `taken`.
     pub fn stepped(&self, by: &str, taken: Option<u64>, old: &Lease, new: &Lease) {
+        let open = new.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
+        let (shard, epoch, at) = (&new.shard_id, new.epoch, &new.checkpoint);
+        tracing::debug!("{by} writes {shard}: {} {epoch} from {} at {at}, {open:?}", new.owner, old.checkpoint);
         if by == PERSON {
             return;
         }
@@ -165,14 +224,14 @@ impl Ledger {
             }
             (Step::Commit, Some(offer), _) => {
                 let range = self.kinesis.between(&old.shard_id, position(&old.checkpoint), number(&offer.through));
-                self.all_inserted("commit-equals-offer", &range);
+                self.all_inserted("commit-equals-offer", old, &range);
             }
             (Step::Finish, _, _) => {
                 if !self.kinesis.closed(&old.shard_id) {
                     self.broken("parents-before-children", format!("{} is finished and open", old.shard_id));
                 }
                 let all = self.kinesis.between(&old.shard_id, 0, u128::MAX);
-                self.all_inserted("parents-before-children", &all);
+                self.all_inserted("parents-before-children", old, &all);
             }
             (Step::Discard, _, _) if !self.moves => {
                 self.broken("offer-is-frozen", format!("{step:?}: {old:?} -> {new:?}"));
@@ -181,10 +240,20 @@ impl Ledger {
         }
     }
 
-    fn all_inserted(&self, rule: &str, places: &[Place]) {
-        let missing = places.iter().find(|p| !self.state().plain.contains_key(p)).cloned();
-        if let Some(missing) = missing {
-            self.broken(rule, format!("{missing:?} is committed and was never inserted"));
+    /// All of these are in the table, but what is known to be lost.
+    fn all_inserted(&self, rule: &str, old: &Lease, places: &[Place]) {
+        let state = &mut *self.state();
+        let trimmed: BTreeSet<Place> = self.kinesis.trimmed(&old.shard_id).into_iter().collect();
+        for place in places.iter().filter(|p| !state.plain.contains_key(*p)) {
+            if state.told.contains(place) {
+                continue;
+            }
+            match (trimmed.contains(place), &old.checkpoint) {
+                // Nothing was known of the shard, so nobody can tell that its oldest record is not its first one.
+                (true, Checkpoint::TrimHorizon) => drop(state.told.insert(place.clone())),
+                (true, _) => state.violations.push(format!("gap-is-an-error: {place:?} is gone and passed over")),
+                (false, _) => state.violations.push(format!("{rule}: {place:?} is passed and was never inserted")),
+            }
         }
     }
 }
@@ -213,6 +282,9 @@ fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, 
         let take = Lease { owner: by.into(), epoch: was.epoch + 1, ..was.clone() };
         let release = Lease { owner: String::new(), ..was.clone() };
         let mine = was.owner == by && taken == Some(was.epoch);
+        if is.offer != was.offer {
+            return Err("offer-is-frozen");
+        }
         return match () {
             () if is == take => Ok(Step::Take),
             () if is == release && mine => Ok(Step::Release),

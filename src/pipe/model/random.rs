@@ -1,54 +1,144 @@
-//! Random runs: records, splits and merges, bad answers everywhere, crashes, people. Then calm, and the account.
+//! Random runs: records, reshards, bad answers everywhere, crashes, pauses, people. Then calm, and the account.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::clickhouse::FakeServer;
 use super::dice::Dice;
-use super::kinesis::{STREAM, number};
+use super::kinesis::{RETENTION_HOURS, STREAM, number};
 use super::ledger::PERSON;
-use super::world::{Ending, PIPE, Process, World, options};
+use super::remote::Gate;
+use super::store::LATEST;
+use super::world::{Ending, LEASE, PATIENCE, PIPE, Process, World, options};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::{Checkpoint, SequenceNumber};
 use crate::encode::Format;
+use crate::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
 use crate::pipe::{Mode, PullOptions};
+use crate::ports::Clock;
 
-/// How long things go wrong.
-const TROUBLE: Duration = Duration::from_secs(40);
-/// How long it may take after that until everything is committed.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long it may take in the calm until everything is committed.
+const SETTLED_WITHIN: Duration = Duration::from_secs(900);
+/// More shards than that a stream does not get, the closed ones included.
+const MOST_SHARDS: usize = 40;
+const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A run that a seed decides. The error says what was wrong at its end.
-pub async fn run(seed: u64) -> Result<u64, String> {
-    let dice = fastrand::Rng::with_seed(seed).u64(..);
-    let (shards, workers, moves) = (1 + dice % 4, 1 + dice / 4 % 2, (dice / 8).is_multiple_of(3));
-    let world = Arc::new(World::new(seed, shards as usize, moves));
+/// What kind of run a seed is.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    shards: usize,
+    workers: u64,
+    /// People move positions: then rows may come twice.
+    moves: bool,
+    /// How long things go wrong.
+    trouble: Duration,
+    lease: Duration,
+    /// Reshards happen so many times in a hundred puts.
+    reshards: u64,
+    /// Processes stand still for up to so long.
+    pauses: Option<Duration>,
+    /// Wall clocks are wrong by up to so much.
+    skew: Duration,
+    /// The view refreshes so often; for days, and what is read too late is gone.
+    every: Option<Duration>,
+}
+
+impl Plan {
+    fn of(dice: &Dice) -> Plan {
+        let few = Plan {
+            shards: 1 + dice.below(4) as usize,
+            workers: 1 + dice.below(2),
+            moves: dice.percent(33),
+            trouble: Duration::from_secs(40),
+            lease: LEASE,
+            reshards: 6,
+            pauses: None,
+            skew: Duration::ZERO,
+            every: None,
+        };
+        let pauses = Some(Duration::from_secs(dice.one_of(&[20, 40, 180])));
+        let skew = Duration::from_secs(3_600 * dice.one_of(&[0, 1, 5]));
+        match dice.below(20) {
+            0..7 => few,
+            7..11 => Plan { pauses, skew, workers: 1 + dice.below(3), ..few },
+            11..18 => Plan {
+                shards: 1 + dice.below(12) as usize,
+                workers: 2 + dice.below(5),
+                moves: dice.percent(10),
+                trouble: Duration::from_secs(90),
+                reshards: 10,
+                pauses: pauses.filter(|_| dice.percent(60)),
+                skew,
+                ..few
+            },
+            _ => Plan {
+                workers: 1 + dice.below(3),
+                moves: true,
+                trouble: 24 * HOUR * (2 + dice.below(3) as u32),
+                lease: Duration::from_secs(300),
+                reshards: 3,
+                pauses: Some(Duration::from_secs(7_200)).filter(|_| dice.percent(50)),
+                skew: skew.min(HOUR),
+                every: Some(Duration::from_secs(dice.one_of(&[300, 1_800, 7_200, 26 * 3_600]))),
+                ..few
+            },
+        }
+    }
+}
+
+/// A run that a seed decides, and its trace. The error says what was wrong.
+pub async fn run(seed: u64, traced: bool) -> (Result<u64, String>, Vec<String>) {
+    let dice = Dice::new(seed, traced);
+    let plan = Plan::of(&dice);
+    tracing::debug!("{plan:?}");
+    let world = Arc::new(World::new(dice.clone(), plan.shards, plan.moves, plan.lease));
+    let outcome = play(&world, plan).await;
+    (outcome, dice.trace())
+}
+
+async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
     let over = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
-    for worker in 0..workers {
+    for worker in 0..plan.workers {
         let (world, over) = (world.clone(), over.clone());
-        tasks.push(tokio::spawn(async move { bridge(&world, &format!("worker-{worker}"), &over).await }));
+        tasks.push(tokio::spawn(async move { life(&world, plan, worker, &over).await }));
     }
-    let (producer, people) = (world.clone(), world.clone());
-    let producer = tokio::spawn(async move { produce(&producer).await });
-    let people = tokio::spawn(async move { disturb(&people).await });
-    sleep(TROUBLE).await;
-    for task in [producer, people] {
+    let (producer, people, weather) = (world.clone(), world.clone(), world.clone());
+    let others = [
+        tokio::spawn(async move { produce(&producer, plan).await }),
+        tokio::spawn(async move { disturb(&people, plan).await }),
+        tokio::spawn(async move { storms(&weather, plan).await }),
+    ];
+    sleep(plan.trouble).await;
+    for task in others {
         task.abort();
         let _ = task.await;
     }
+    world.kinesis.storm(false);
+    world.rows.away.store(false, Ordering::Relaxed);
     world.dice.calm();
-    let settled = timeout(PATIENCE, async {
-        while !world.settled().await && world.ledger.violations().is_empty() {
+    tracing::debug!("calm");
+    let calm = Instant::now();
+    if plan.every.is_some() {
+        // A shard of which nothing was read and all is gone is only passed by what comes after it.
+        world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 1));
+    }
+    let settled = timeout(SETTLED_WITHIN, async {
+        while !(world.settled().await && world.finished().await) && world.ledger.violations().is_empty() {
             sleep(Duration::from_millis(500)).await;
         }
     });
     let settled = settled.await.is_ok();
+    let shared_out = match settled && world.ledger.violations().is_empty() {
+        true => shared_out(world, plan, calm).await,
+        false => Ok(()),
+    };
     over.store(true, Ordering::Relaxed);
     for task in tasks {
         task.await.map_err(|e| e.to_string())?;
@@ -56,45 +146,148 @@ pub async fn run(seed: u64) -> Result<u64, String> {
     match (world.ledger.violations().first(), settled) {
         (Some(broken), _) => return Err(broken.clone()),
         (None, false) => {
-            let line = |l: &Lease| {
-                let offer = l.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
-                format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
-            };
-            let leases: String = world.leases().await.iter().map(|row| line(&row.value)).collect();
-            return Err(format!("not everything is committed after {PATIENCE:?}:{leases}"));
+            let leases = world.leases().await;
+            let all: String = leases.iter().map(|row| line(&row.value)).collect();
+            return Err(format!("not everything is committed after {SETTLED_WITHIN:?}:{all}"));
         }
         (None, true) => world.judge()?,
     }
+    shared_out?;
     Ok(world.ledger.served_count())
 }
 
-/// One bridge beside one server, started again whenever it ends.
-async fn bridge(world: &World, worker: &str, over: &AtomicBool) {
+fn line(l: &Lease) -> String {
+    let offer = l.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
+    format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
+}
+
+/// In the calm, two lease durations after the last change, every lease that is not finished belongs to a living worker, everybody has some if
+/// there are enough, and they are shared out evenly by what they weigh. And so it stays.
+async fn shared_out(world: &World, plan: Plan, calm: Instant) -> Result<(), String> {
+    if plan.every.is_some() {
+        // Nobody pulls for most of the time, and leases are given back.
+        return Ok(());
+    }
+    sleep_until((calm + LATEST).max(Instant::now()) + 2 * plan.lease).await;
+    for _ in 0..5 {
+        let leases: Vec<Lease> = world.leases().await.into_iter().map(|row| row.value).collect();
+        let living = world.living();
+        let mut loads: BTreeMap<&str, u64> = living.iter().map(|worker| (worker.as_str(), 0)).collect();
+        let mut heaviest = 0;
+        let held = leases.iter().filter(|l| !l.finished());
+        for lease in held.clone() {
+            let weight = lease.bytes_per_second + LEASE_BASE_WEIGHT;
+            heaviest = heaviest.max(weight);
+            match loads.get_mut(lease.owner.as_str()) {
+                Some(load) => *load += weight,
+                None => return Err(format!("in the calm nobody who lives has the lease{}", line(lease))),
+            }
+        }
+        let (most, least) = (loads.values().max().unwrap(), loads.values().min().unwrap());
+        let average = loads.values().sum::<u64>() / loads.len() as u64;
+        let even = most - least <= (heaviest * 8 / 7 + 1).max(average / BALANCE_TOLERANCE);
+        if !even || *least == 0 && held.clone().count() >= living.len() {
+            let all: String = held.map(line).collect();
+            return Err(format!("in the calm the leases are not shared out evenly: {loads:?}{all}"));
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// One bridge beside one server: it may come late, is started again when it dies, and may leave for good.
+async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let dice = &world.dice;
-    let server = world.server();
+    let (server, worker) = (world.server(), format!("worker-{number}"));
     let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
+    let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
+    let skew_ms = dice.within(2 * plan.skew).as_millis() as i64 - plan.skew.as_millis() as i64;
+    let poll_ms = if plan.every.is_some() { 10_000 } else { dice.one_of(&[200, 500, 1_000]) };
     let mut options = PullOptions {
-        poll: Duration::from_millis(dice.one_of(&[200, 500, 1_000])),
-        mode: dice.one_of(&[Mode::Polling, Mode::FanOut]),
+        poll: Duration::from_millis(poll_ms),
+        mode: dice.one_of(&modes),
         linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
-        wait: Duration::from_millis(dice.one_of(&[100, 1_000, 5_000])),
+        wait: Duration::from_millis(if plan.every.is_some() { 12_000 } else { dice.one_of(&[100, 1_000, 5_000]) }),
         shape: dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name().into(),
         ..options(Limits { max_rows: dice.one_of(&[1, 7, 50, 1_000]), max_bytes: dice.one_of(&[200, 4_000, 1 << 20]) })
     };
+    if number > 0 && dice.percent(30) {
+        dice.trouble_for(dice.within(plan.trouble)).await;
+    }
     while !over.load(Ordering::Relaxed) {
-        let process = world.process(worker, &server, memory);
+        world.lives(&worker, true);
+        let process = world.skewed_process(&worker, &server, memory, skew_ms);
+        tracing::debug!(worker, "starts");
+        let pauses =
+            plan.pauses.map(|most| tokio::spawn(pause(dice.clone(), process.gate.clone(), worker.clone(), most)));
         while !over.load(Ordering::Relaxed) {
-            if cycle(world, &process, &server, &mut options).await == Next::Crash {
+            let next = tokio::select! {
+                biased;
+                why = process.heartbeat.refused() => {
+                    tracing::debug!(worker, "{why}");
+                    server.end(Err("the connection broke".into()));
+                    Next::Crash
+                }
+                next = cycle(world, plan, &process, &server, &mut options) => next,
+            };
+            if next == Next::Crash {
                 break;
+            }
+            if let Some(every) = plan.every {
+                dice.trouble_for(every).await;
             }
             dice.delay(300).await;
         }
-        if dice.percent(20) {
-            process.pipes.stop().await;
+        if let Some(pauses) = pauses {
+            pauses.abort();
         }
+        let leaves = dice.percent(20);
+        if leaves {
+            process.gate.resume();
+            process.leave().await;
+        }
+        tracing::debug!(worker, leaves, "ends");
         drop(process);
+        if leaves && number > 0 && dice.trouble(30) {
+            world.lives(&worker, false);
+            return;
+        }
         if dice.trouble(60) {
             sleep(Duration::from_millis(dice.below(20_000))).await;
+        }
+    }
+}
+
+/// A process stands still from time to time, until it is calm.
+async fn pause(dice: Arc<Dice>, gate: Arc<Gate>, worker: String, most: Duration) {
+    while !dice.is_calm() {
+        dice.trouble_for(dice.within(2 * most)).await;
+        tracing::debug!(worker, "stands still");
+        gate.pause();
+        dice.trouble_for(dice.within(most)).await;
+        tracing::debug!(worker, "goes on");
+        gate.resume();
+    }
+}
+
+/// For a while the store is away for everybody, or Kinesis throttles them all.
+async fn storms(world: &World, plan: Plan) {
+    let dice = &world.dice;
+    loop {
+        sleep(dice.within(plan.trouble)).await;
+        let length = dice.within(Duration::from_secs(30).max(plan.trouble / 10));
+        match dice.percent(50) {
+            true => {
+                tracing::debug!("the store is away for {length:?}");
+                world.rows.away.store(true, Ordering::Relaxed);
+                sleep(length).await;
+                world.rows.away.store(false, Ordering::Relaxed);
+            }
+            false => {
+                world.kinesis.storm(true);
+                sleep(length).await;
+                world.kinesis.storm(false);
+            }
         }
     }
 }
@@ -106,24 +299,31 @@ enum Next {
 }
 
 /// One refresh, and what may happen around it.
-async fn cycle(world: &World, process: &Process, server: &FakeServer, options: &mut PullOptions) -> Next {
+async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer, options: &mut PullOptions) -> Next {
     let dice = &world.dice;
     let ending = ending(dice);
     if dice.trouble(2) {
         alter(options);
     }
     if dice.trouble(3) {
-        options.mode = dice.one_of(&[Mode::Polling, Mode::FanOut]);
+        options.mode = if plan.every.is_some() { Mode::Polling } else { dice.one_of(&[Mode::Polling, Mode::FanOut]) };
     }
     process.store.mute(dice.trouble(10));
     server.begin();
-    let pull = process.pipes.pull(PIPE, STREAM, options.clone());
-    let pulled = match dice.trouble(8) {
-        false => Ok(pull.await),
-        // The refresh is cancelled, the server dies or the bridge dies while the pull waits.
-        true => timeout(Duration::from_millis(dice.below(1_500)), pull).await,
+    let pull = async {
+        let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
+        process.gate.pass().await;
+        pulled
     };
-    let Ok(pulled) = pulled else {
+    // The refresh is cancelled, the server dies or the bridge dies while the pull waits; or ClickHouse hears nothing for too long.
+    let given_up = dice.trouble(8);
+    let patience = if given_up { Duration::from_millis(dice.below(1_500)) } else { PATIENCE };
+    let Ok(pulled) = timeout(patience, pull).await else {
+        if !given_up {
+            tracing::debug!("the pull is given up: timeout");
+            server.end(Err("Timeout exceeded while reading from socket".into()));
+            return recovered(world, server).await;
+        }
         let what = dice.below(3);
         tracing::debug!("the pull is given up: {}", ["cancelled", "server crash", "bridge crash"][what as usize]);
         match what {
@@ -136,15 +336,25 @@ async fn cycle(world: &World, process: &Process, server: &FakeServer, options: &
         }
         return recovered(world, server).await;
     };
-    let refused = world.rest_of_refresh(server, options, ending, pulled).await.err();
+    let refused = world.rest_of_refresh(process, server, options, ending, pulled).await.err();
+    // What a person sees in `/v1/pipes`: a gap in one shard does not stop the others.
+    let buffers = process.pipes.snapshots().remove(PIPE).map(|s| s.buffers).unwrap_or_default();
+    for error in buffers.iter().filter_map(|b| b.progress().error) {
+        if let Error::Gap(told) = error {
+            gap(world, plan, process, &told).await;
+        }
+    }
     if matches!(ending, Ending::BridgeCrash | Ending::BridgeCrashAfter) || dice.trouble(2) {
         return Next::Crash;
     }
     if dice.trouble(2) {
-        // The process stands still, or nothing of what it says arrives: others take over, and it does not know.
+        // Nobody pulls for a while.
         sleep(Duration::from_secs(dice.below(40))).await;
     }
     if let Some(refused) = refused {
+        if let Error::Gap(told) = &refused {
+            gap(world, plan, process, told).await;
+        }
         if matches!(refused, Error::BadRequest(_)) {
             // The open batch was offered in the other format, and the message says so.
             alter(options);
@@ -187,31 +397,63 @@ fn ending(dice: &Dice) -> Ending {
     ])
 }
 
-/// Puts records, and splits and merges shards while it does.
-async fn produce(world: &World) {
-    let (dice, kinesis) = (&world.dice, &world.kinesis);
-    let mut resharded = 0;
-    loop {
-        let open = kinesis.open_shards();
-        let shard = &open[dice.below(open.len() as u64) as usize];
-        kinesis.put(shard, dice.below(12));
-        if resharded < 3 && dice.percent(6) {
-            resharded += 1;
-            let other = open.iter().find(|s| *s != shard);
-            match other {
-                Some(other) if dice.percent(40) => drop(kinesis.merge(shard, other)),
-                _ => drop(kinesis.split(shard)),
-            }
+/// A gap is told. In a world that loses nothing there is none; in the others a person goes on from the oldest record.
+async fn gap(world: &World, plan: Plan, process: &Process, told: &str) {
+    tracing::debug!("{told}");
+    let shard = told.split("shard ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+    if plan.every.is_none() {
+        // What is committed leaves the retention at once here; whoever stood still meanwhile may miss it, and does not hold the lease.
+        let lease = world.lease(shard).await;
+        if process.store.taken(&lease.key()) != Some(lease.epoch) {
+            return;
         }
-        sleep(Duration::from_millis(dice.below(1_500))).await;
+        return world.ledger.broken("gap-is-an-error", format!("nothing is lost, and it says: {told}"));
+    }
+    world.ledger.gap_told(shard);
+    let elsewhere = world.process(PERSON, &world.server(), 1 << 20);
+    let _ = elsewhere.pipes.seek(PIPE, &[(shard.into(), Checkpoint::TrimHorizon)]).await;
+}
+
+/// Puts records under a few keys or many, and reshards the stream while it does.
+async fn produce(world: &World, plan: Plan) {
+    let (dice, kinesis) = (&world.dice, &world.kinesis);
+    let keys: Vec<u128> = (0..dice.one_of(&[2, 8, 40])).map(|_| u128::from(dice.below(u64::MAX)) << 64).collect();
+    loop {
+        kinesis.put_key(keys[dice.below(keys.len() as u64) as usize], dice.below(12));
+        if dice.percent(plan.reshards) {
+            reshard(world);
+        }
+        // Hours without a record, where days pass.
+        let most = plan.every.map_or(Duration::from_millis(1_500), |_| dice.one_of(&[HOUR / 60, HOUR, 6 * HOUR]));
+        sleep(dice.within(most)).await;
     }
 }
 
-/// People and time: rows are written as they are, freed, moved; committed records leave the retention.
-async fn disturb(world: &World) {
+/// One split or merge, or one for every shard as UpdateShardCount does it. Parents may have been read or not.
+fn reshard(world: &World) {
+    let (dice, kinesis) = (&world.dice, &world.kinesis);
+    let (open, pairs) = (kinesis.open_shards(), kinesis.neighbours());
+    let room = MOST_SHARDS.saturating_sub(kinesis.count());
+    match dice.below(8) {
+        0 if open.len() * 2 <= room => open.iter().for_each(|shard| drop(kinesis.split(shard))),
+        1 if pairs.len() <= room => pairs.iter().for_each(|(one, other)| drop(kinesis.merge(one, other))),
+        2..5 if !pairs.is_empty() && room > 0 => {
+            let (one, other) = &pairs[dice.below(pairs.len() as u64) as usize];
+            kinesis.merge(one, other);
+        }
+        5..8 if room > 1 => drop(kinesis.split(&open[dice.below(open.len() as u64) as usize])),
+        _ => {}
+    }
+}
+
+/// People and time: rows are written as they are, freed, moved; records leave the retention.
+async fn disturb(world: &World, plan: Plan) {
     let dice = &world.dice;
     loop {
-        sleep(Duration::from_millis(dice.below(6_000))).await;
+        sleep(dice.within(plan.every.map_or(Duration::from_secs(6), |_| HOUR))).await;
+        if plan.every.is_some() {
+            world.kinesis.trim_before(world.clock.now_ms() - i64::from(RETENTION_HOURS) * 3_600_000);
+        }
         let leases = world.leases().await;
         if leases.is_empty() {
             continue;
@@ -220,6 +462,7 @@ async fn disturb(world: &World) {
         match dice.below(10) {
             0..3 => world.edit(&lease.shard_id, |_| {}).await,
             3 => world.edit(&lease.shard_id, |l| l.owner.clear()).await,
+            _ if plan.every.is_some() => {}
             _ if world.ledger.moves => move_back(world, &lease.shard_id).await,
             _ => {
                 if let Checkpoint::After(through, _) = &lease.checkpoint {

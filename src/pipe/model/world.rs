@@ -1,18 +1,20 @@
 //! All that is outside a bridge, and bridges to put into it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, FakeClock};
 use super::fan_out::SharedKinesis;
 use super::kinesis::{FakeKinesis, STREAM, number};
 use super::ledger::Ledger;
-use super::store::WatchedStore;
-use crate::domain::batch::Limits;
+use super::remote::{Gate, Remote};
+use super::store::{Rows, WatchedStore};
+use crate::domain::batch::{Batch, Limits};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
@@ -23,12 +25,13 @@ use crate::pipe::members::Members;
 use crate::pipe::{Confirm, Deps, Mode, Pipes, PullOptions, Served};
 use crate::ports::{StateStore, Versioned};
 use crate::read::budget::Budget;
-use crate::state::MemoryStore;
 
 /// The pipe of all runs.
 pub const PIPE: &str = "orders";
-/// The lease duration of all runs.
+/// The lease duration of most runs.
 pub const LEASE: Duration = Duration::from_secs(10);
+/// How long ClickHouse waits for the next byte (`http_receive_timeout`).
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Kinesis, the rows, the tables, time and chance.
 pub struct World {
@@ -39,9 +42,12 @@ pub struct World {
     /// The stream.
     pub kinesis: Arc<FakeKinesis>,
     /// What outlives a crash.
-    pub rows: Arc<MemoryStore>,
+    pub rows: Arc<Rows>,
     /// What really happened.
     pub ledger: Arc<Ledger>,
+    /// The lease duration.
+    pub lease: Duration,
+    living: Mutex<BTreeSet<String>>,
 }
 
 /// A running bridge. Dropping it is a crash.
@@ -50,7 +56,20 @@ pub struct Process {
     pub pipes: Pipes,
     /// Its way to the rows.
     pub store: Arc<WatchedStore>,
+    /// Whether it runs or stands still.
+    pub gate: Arc<Gate>,
+    /// Its standing among the workers.
+    pub heartbeat: Heartbeat,
     beat: AbortHandle,
+}
+
+impl Process {
+    /// SIGTERM.
+    pub async fn leave(&self) {
+        self.pipes.stop().await;
+        self.beat.abort();
+        self.heartbeat.end(&*self.store).await;
+    }
 }
 
 impl Drop for Process {
@@ -89,18 +108,33 @@ pub enum Ending {
 
 impl World {
     /// A stream of so many shards. In a calm world nothing goes wrong by chance; `moves` says that people will move positions.
-    pub fn new(seed: u64, shards: usize, moves: bool) -> World {
-        let (dice, clock) = (Dice::new(seed), FakeClock::new());
+    pub fn new(dice: Arc<Dice>, shards: usize, moves: bool, lease: Duration) -> World {
+        let clock = FakeClock::new();
         let kinesis = FakeKinesis::new(dice.clone(), clock.clone(), shards);
-        let ledger = Ledger::new(kinesis.clone(), moves);
-        World { dice, clock, kinesis, rows: Arc::new(MemoryStore::new()), ledger }
+        let ledger = Ledger::new(kinesis.clone(), dice.clone(), moves);
+        World { dice, clock, kinesis, rows: Arc::default(), ledger, lease, living: Mutex::default() }
     }
 
     /// A world in which only happens what the test says.
     pub fn calm(shards: usize) -> World {
-        let world = World::new(1, shards, false);
-        world.dice.calm();
-        world
+        let dice = Dice::new(1, false);
+        dice.calm();
+        World::new(dice, shards, false, LEASE)
+    }
+
+    /// Notes who is there to stay, or has left for good.
+    pub fn lives(&self, worker: &str, lives: bool) {
+        let mut living = self.living.lock().unwrap();
+        if lives {
+            living.insert(worker.into())
+        } else {
+            living.remove(worker)
+        };
+    }
+
+    /// Who is there to stay.
+    pub fn living(&self) -> BTreeSet<String> {
+        self.living.lock().unwrap().clone()
     }
 
     /// A server with the view.
@@ -110,25 +144,36 @@ impl World {
 
     /// Starts a bridge beside `server`.
     pub fn process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize) -> Process {
-        let store = WatchedStore::new(self.rows.clone(), self.dice.clone(), self.ledger.clone(), worker);
+        self.skewed_process(worker, server, memory, 0)
+    }
+
+    /// The same on a computer whose wall clock is wrong by `skew_ms`.
+    pub fn skewed_process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize, skew_ms: i64) -> Process {
+        let (dice, gate) = (&self.dice, Gate::new());
+        let clock = self.clock.of_process(skew_ms, gate.clone());
+        let store = WatchedStore::new(self.rows.clone(), dice.clone(), self.ledger.clone(), worker, gate.clone());
         let store = Arc::new(store);
-        let members = Members::new(self.clock.clone(), LEASE);
-        let heartbeat = Heartbeat::new(self.clock.clone(), LEASE, worker);
+        let members = Members::new(clock.clone(), self.lease);
+        let heartbeat = Heartbeat::new(clock.clone(), self.lease, worker);
         let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), "here".into());
         let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
-            kinesis: self.kinesis.clone(),
-            fan_out: Arc::new(SharedKinesis(self.kinesis.clone())),
+            kinesis: Arc::new(self.remote(&self.kinesis, &gate, worker)),
+            fan_out: Arc::new(self.remote(&Arc::new(SharedKinesis(self.kinesis.clone())), &gate, worker)),
             store: store.clone(),
-            views: server.clone(),
-            clock: self.clock.clone(),
+            views: Arc::new(self.remote(server, &gate, worker)),
+            clock,
             budget: Budget::new(memory),
             metrics: Metrics::new().unwrap(),
             members,
-            heartbeat,
+            heartbeat: heartbeat.clone(),
             worker_id: worker.into(),
         };
-        Process { pipes: Pipes::new(deps), store, beat }
+        Process { pipes: Pipes::new(deps), store, gate, heartbeat, beat }
+    }
+
+    fn remote<T>(&self, to: &Arc<T>, gate: &Arc<Gate>, who: &str) -> Remote<T> {
+        Remote { to: to.clone(), gate: gate.clone(), dice: self.dice.clone(), who: who.into() }
     }
 
     /// A refresh that pulls once and goes as `ending` says. The batch, if there was one.
@@ -141,12 +186,13 @@ impl World {
     ) -> Result<Option<String>, Error> {
         server.begin();
         let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
-        self.rest_of_refresh(server, options, ending, pulled).await
+        self.rest_of_refresh(process, server, options, ending, pulled).await
     }
 
     /// What follows the answer to the pull.
     pub async fn rest_of_refresh(
         &self,
+        process: &Process,
         server: &FakeServer,
         options: &PullOptions,
         ending: Ending,
@@ -168,10 +214,24 @@ impl World {
         tracing::debug!("refresh reads batch {}, {} rows: {ending:?}", batch.id, batch.rows());
         self.ledger.served(&batch, Format::parse(&options.shape).unwrap());
         self.dice.delay(100).await;
+        if self.dice.trouble(3) {
+            // It stands still in the middle of the body, for long enough that others may take over.
+            process.gate.pause();
+            self.dice.trouble_for(self.dice.within(PATIENCE)).await;
+            process.gate.resume();
+        }
+        // The rest of the body comes when the process runs, if ClickHouse waits for so long.
+        if timeout(PATIENCE, process.gate.pass()).await.is_err() {
+            server.end(Err("Timeout exceeded while reading from socket".into()));
+            return Ok(Some(batch.id.clone()));
+        }
         let read = !matches!(ending, Ending::Unread | Ending::BridgeCrash | Ending::Partial);
         if read && !served.deliver() {
             server.end(Err("the end of the body did not come".into()));
             return Ok(Some(batch.id.clone()));
+        }
+        if read {
+            self.still_held(process, &batch).await;
         }
         self.dice.delay(100).await;
         if matches!(
@@ -193,9 +253,18 @@ impl World {
         Ok(Some(batch.id.clone()))
     }
 
+    /// A process ends a body: all of the batch must be in its hands still.
+    async fn still_held(&self, process: &Process, batch: &Batch) {
+        let leases = self.leases().await.into_iter().map(|row| row.value);
+        let mut lost = leases.filter(|l| batch.ranges.iter().any(|r| r.shard_id == l.shard_id));
+        if let Some(lost) = lost.find(|l| process.store.taken(&l.key()) != Some(l.epoch) || l.owner.is_empty()) {
+            self.ledger.ended_by_another(&batch.id, &lost);
+        }
+    }
+
     /// The pipe's rows.
     pub async fn leases(&self) -> Vec<Versioned<Lease>> {
-        self.rows.leases(Some(PIPE)).await.unwrap()
+        self.rows.held.leases(Some(PIPE)).await.unwrap()
     }
 
     /// One row.
@@ -207,13 +276,17 @@ impl World {
     pub async fn edit(&self, shard_id: &str, change: impl Fn(&mut Lease)) {
         let row = self.leases().await.into_iter().find(|r| r.value.shard_id == shard_id);
         let Some(mut row) = row else { return };
+        let before = row.value.clone();
         change(&mut row.value);
+        if (&before.owner, before.epoch) != (&row.value.owner, row.value.epoch) {
+            self.ledger.freed(&before);
+        }
         tracing::debug!(
             "a person writes {shard_id}: at {}, {:?}",
             row.value.checkpoint,
             row.value.offer.as_ref().map(|o| &o.batch)
         );
-        self.rows.update(&[row]).await.unwrap();
+        self.rows.held.update(&[row]).await.unwrap();
     }
 
     /// Whether every record is committed and nothing is open.
@@ -226,7 +299,16 @@ impl World {
                 _ => false,
             })
         };
-        leases.iter().all(|l| l.offer.is_none()) && self.kinesis.all().iter().all(|(s, n)| committed(s, *n))
+        let done = |(shard, n): &(String, u128)| committed(shard, *n) || self.ledger.is_told(&(shard.clone(), *n));
+        leases.iter().all(|l| l.offer.is_none()) && self.kinesis.all().iter().all(done)
+    }
+
+    /// Whether each open shard has a lease and each closed one is finished.
+    pub async fn finished(&self) -> bool {
+        let leases = self.leases().await;
+        let open = self.kinesis.open_shards();
+        open.iter().all(|s| leases.iter().any(|l| l.value.shard_id == *s))
+            && leases.iter().all(|l| l.value.finished() || !self.kinesis.closed(&l.value.shard_id))
     }
 
     /// Refreshes until every record is committed. False: that did not come about in time.
@@ -246,13 +328,13 @@ impl World {
         if let Some(first) = self.ledger.violations().first() {
             return Err(first.clone());
         }
-        let (plain, dedup) = (self.ledger.plain(), self.ledger.dedup());
         for place in self.kinesis.all() {
-            match (plain.get(&place), dedup.get(&place)) {
-                (None, _) => return Err(format!("{place:?} was lost")),
-                (_, Some(1)) => {}
+            match self.ledger.times(&place) {
+                (0, _) if self.ledger.is_told(&place) => {}
+                (0, _) => return Err(format!("{place:?} was lost")),
+                (_, 1) => {}
                 (_, _) if self.ledger.moves => {}
-                (_, times) => return Err(format!("{place:?} is in the deduplicating table {times:?} times")),
+                (_, times) => return Err(format!("{place:?} is in the deduplicating table {times} times")),
             }
         }
         Ok(())

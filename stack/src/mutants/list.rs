@@ -1,0 +1,274 @@
+//! The bugs that the simulation must find.
+
+/// A bug, as replacements in the bridge's sources.
+pub struct Mutant {
+    /// What it is called.
+    pub name: &'static str,
+    /// The invariant (see `src/lib.rs`) that it breaks.
+    pub breaks: &'static str,
+    /// File, text that stands there exactly once, and what takes its place.
+    pub edits: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// All of them.
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "no fencing",
+        breaks: "stale-epoch-is-fenced",
+        edits: &[
+            (
+                "src/domain/lease.rs",
+                "if self.owner == holder.owner && self.epoch == holder.epoch {",
+                "if self.owner == holder.owner {",
+            ),
+            (
+                "src/pipe/leases.rs",
+                "lease.owner == self.worker && self.taken.get(&lease.shard_id) == Some(&lease.epoch)",
+                "lease.owner == self.worker",
+            ),
+        ],
+    },
+    Mutant {
+        name: "an unknown end of a refresh commits",
+        breaks: "only-a-refresh-confirms",
+        edits: &[(
+            "src/pipe/actor/settle.rs",
+            "RefreshOutcome::Succeeded if [&",
+            "RefreshOutcome::Succeeded | RefreshOutcome::Unknown(_) if [&",
+        )],
+    },
+    Mutant {
+        name: "a cancelled refresh commits",
+        breaks: "only-a-refresh-confirms",
+        edits: &[(
+            "src/pipe/registry.rs",
+            "Ok(Some(state)) if !state.exception.is_empty() =>",
+            "Ok(Some(state)) if state.uuid.is_empty() =>",
+        )],
+    },
+    Mutant {
+        name: "a batch that was read in part is committed",
+        breaks: "held-back-end",
+        edits: &[(
+            "src/pipe/actor/settle.rs",
+            "[&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire))",
+            "[&confirmation.delivered, &open.latest].len() == 2",
+        )],
+    },
+    Mutant {
+        name: "a pull confirms the batch that it is given",
+        breaks: "get-moves-no-checkpoint",
+        edits: &[(
+            "src/pipe/actor.rs",
+            "open.latest = delivered.clone();",
+            "open.latest = delivered.clone(); open.confirmed = true;",
+        )],
+    },
+    Mutant {
+        name: "a child is read before its parent is",
+        breaks: "parents-before-children",
+        edits: &[(
+            "src/domain/shard.rs",
+            "all.get(parent).is_none_or(|p| p.finished())",
+            "all.get(parent).is_none_or(|p| p.epoch > 0)",
+        )],
+    },
+    Mutant {
+        name: "a child begins at the latest record",
+        breaks: "children-from-trim-horizon",
+        edits: &[(
+            "src/domain/lineage.rs",
+            "(false, false) => Checkpoint::TrimHorizon,",
+            "(false, false) => Checkpoint::AtTimestamp(subject.now_ms),",
+        )],
+    },
+    Mutant {
+        name: "a takeover drops the open batch",
+        breaks: "offer-is-frozen",
+        edits: &[(
+            "src/domain/lease.rs",
+            "Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }",
+            "Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, offer: None, ..self.clone() }",
+        )],
+    },
+    Mutant {
+        name: "a release forgets the open batch",
+        breaks: "offer-is-frozen",
+        edits: &[(
+            "src/domain/lease.rs",
+            "Ok(Lease { owner: String::new(), updated_ms: now_ms, ..self.clone() })",
+            "Ok(Lease { owner: String::new(), updated_ms: now_ms, offer: None, ..self.clone() })",
+        )],
+    },
+    Mutant {
+        name: "another batch takes the place of the open one",
+        breaks: "one-open-batch",
+        edits: &[
+            (
+                "src/domain/lease.rs",
+                "if let Some(open) = &self.offer {",
+                "if let Some(open) = self.offer.as_ref().filter(|o| o.batch == offer.batch) {",
+            ),
+            (
+                "src/pipe/actor.rs",
+                "work.recover().await?;\n        if work.open.is_none() {",
+                "if work.open.is_none() {",
+            ),
+            ("src/pipe/work.rs", "Some((lease, None)) => {", "Some((lease, _)) => {"),
+        ],
+    },
+    Mutant {
+        name: "a batch is served although its offer may not be written",
+        breaks: "offered-before-first-byte",
+        edits: &[(
+            "src/pipe/actor.rs",
+            "if let Err(failed) = self.work()?.offer().await {",
+            "if let Err(failed) = self.work()?.offer().await.or(Ok::<(), Error>(())) {",
+        )],
+    },
+    Mutant {
+        name: "an open batch changes its format",
+        breaks: "shape-is-identity",
+        edits: &[("src/pipe/actor.rs", "} else if open.shape != options.shape {", "} else if open.shape.is_empty() {")],
+    },
+    Mutant {
+        name: "wall clocks tell who is dead",
+        breaks: "expiry-on-the-observers-clock",
+        edits: &[
+            (
+                "src/pipe/heartbeat.rs",
+                "(me.heartbeat + 1, self.own().pipes.clone())",
+                "(self.0.clock.now_ms() as u64, self.own().pipes.clone())",
+            ),
+            (
+                "src/pipe/members.rs",
+                "        seen.watched - moved >= self.0.lease_duration\n",
+                "        let since = |beat: u64| (self.0.clock.now_ms() as u64).saturating_sub(beat) as u128;\n        \
+                 moved == Duration::MAX || seen.workers.get(worker_id).is_some_and(|(row, _)| since(row.heartbeat) > self.0.lease_duration.as_millis())\n",
+            ),
+        ],
+    },
+    Mutant {
+        name: "a lease is taken after an old look at the workers",
+        breaks: "expiry-on-the-observers-clock",
+        edits: &[(
+            "src/pipe/balance.rs",
+            "self.deps.members.observe(self.deps.store.workers().await?);",
+            "self.deps.store.workers().await?;",
+        )],
+    },
+    Mutant {
+        name: "sequence numbers are compared as text",
+        breaks: "checkpoint-moves-forward",
+        edits: &[("src/domain/sequence.rs", "compare_digits(&self.0, &other.0)", "self.0.cmp(&other.0)")],
+    },
+    Mutant {
+        name: "a dead worker's batch is taken lease by lease",
+        breaks: "recovery-as-a-unit",
+        edits: &[(
+            "src/pipe/leases.rs",
+            "all.into_iter().take_while(|l| batch(l) == first).take(LEASE_ROWS_PER_STATEMENT).collect()",
+            "all.into_iter().take_while(|l| batch(l) == first).take(1).collect()",
+        )],
+    },
+    Mutant {
+        name: "a process that stood still ends its body",
+        breaks: "a-zombie-serves-nothing",
+        edits: &[(
+            "src/pipe/pull.rs",
+            "let may = heartbeat.standing() == Some(*standing);",
+            "let may = heartbeat.standing() == Some(*standing) || !self.stream.is_empty();",
+        )],
+    },
+    Mutant {
+        name: "a process that stood still before it sent its heartbeat does not notice",
+        breaks: "a-zombie-serves-nothing",
+        edits: &[(
+            "src/pipe/heartbeat.rs",
+            "own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse)",
+            "own.sent.is_some_and(|before| sent.max(before).saturating_duration_since(before) >= lapse && answered >= sent)",
+        )],
+    },
+    Mutant {
+        name: "a gap is passed over",
+        breaks: "gap-is-an-error",
+        edits: &[(
+            "src/pipe/reader/mod.rs",
+            "if there || !self.doubtful() && !self.vanished {",
+            "if there || !self.vanished {",
+        )],
+    },
+    Mutant {
+        name: "the record of the checkpoint is read again",
+        breaks: "commit-equals-offer",
+        edits: &[(
+            "src/pipe/reader/mod.rs",
+            "let known = |sequence: &str| self.last.as_ref().is_some_and(|l| compare_digits(sequence, l.as_str()).is_le());",
+            "let known = |sequence: &str| self.last.as_ref().is_some_and(|l| compare_digits(sequence, l.as_str()).is_lt());",
+        )],
+    },
+    Mutant {
+        name: "a batch that is read again gets what came later, too",
+        breaks: "same-batch-same-bytes",
+        edits: &[
+            (
+                "src/pipe/recover.rs",
+                "let limit = cursor.limit().min(usize::try_from(left).unwrap_or(usize::MAX));",
+                "let limit = cursor.limit();",
+            ),
+            ("src/pipe/recover.rs", "match through == Some(offer.through.as_str()) {", "match through.is_some() {"),
+        ],
+    },
+    Mutant {
+        name: "a lost answer leaves no doubt",
+        breaks: "offer-is-frozen",
+        edits: &[(
+            "src/pipe/leases.rs",
+            "Err(other) => {\n                    self.in_doubt = true;",
+            "Err(other) => {\n                    self.in_doubt = false;",
+        )],
+    },
+    Mutant {
+        name: "a shard is finished while its last records are in a batch that is not offered",
+        breaks: "parents-before-children",
+        edits: &[(
+            "src/pipe/work.rs",
+            "if self.open.is_some() {\n            // Its shards look drained and are not.",
+            "if self.pipe.is_empty() {\n            // Its shards look drained and are not.",
+        )],
+    },
+    Mutant {
+        name: "what a dead process took late under this name stays with nobody",
+        breaks: "nobody is starved",
+        edits: &[(
+            "src/pipe/balance.rs",
+            "let left = |l: &Lease| l.owner == self.deps.worker_id && ",
+            "let left = |l: &Lease| l.owner.is_empty() && ",
+        )],
+    },
+    Mutant {
+        name: "leases are not given back to who joins",
+        breaks: "balance",
+        edits: &[("src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_stands_there_once() {
+        let mut names = std::collections::BTreeSet::new();
+        for mutant in MUTANTS {
+            assert!(names.insert(mutant.name), "{} is there twice", mutant.name);
+            assert!(!mutant.edits.is_empty() && !mutant.breaks.is_empty(), "{}", mutant.name);
+            for (file, text, instead) in mutant.edits {
+                let source = std::fs::read_to_string(super::super::root().join(file)).expect(file);
+                assert_eq!(source.matches(text).count(), 1, "{}: {file} has not exactly one\n{text}", mutant.name);
+                assert_ne!(text, instead);
+            }
+        }
+        assert!(names.len() >= 12);
+    }
+}
