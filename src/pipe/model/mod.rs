@@ -1,6 +1,6 @@
 //! The pull protocol in a simulated world, in virtual time: the real pipes, with scripted Kinesis, rows, ClickHouse, clock and chance.
 //!
-//! `random` runs what a seed decides; `world` and what it is made of also serve the tests that show one rule each. `ledger` is the account
+//! `random` runs what a seed decides, with what `outside` does to it; `world` and what it is made of also serve the tests that show one rule each. `ledger` is the account
 //! that every run is held to: who wrote what, which bytes were sent, what the tables hold. `remote` and `store` are what one process has of
 //! the world; they let it stand still, and lose and delay what it says and hears.
 
@@ -10,6 +10,7 @@ mod fan_out;
 mod handover;
 mod kinesis;
 mod ledger;
+mod outside;
 mod random;
 mod remote;
 mod rules;

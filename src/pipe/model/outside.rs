@@ -1,0 +1,128 @@
+//! What happens to a stream and a pipe from outside: records, reshards, outages, and people who edit the state.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::kinesis::{RETENTION_HOURS, number};
+use super::ledger::PERSON;
+use super::random::Plan;
+use super::world::{PIPE, World};
+use crate::domain::sequence::{Checkpoint, SequenceNumber};
+use crate::ports::Clock;
+
+/// More shards than that a stream does not get, the closed ones included.
+const MOST_SHARDS: usize = 40;
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Puts records under a few keys or many, and reshards the stream while it does.
+pub async fn produce(world: &World, plan: Plan) {
+    let (dice, kinesis) = (&world.dice, &world.kinesis);
+    let keys: Vec<u128> = (0..dice.one_of(&[2, 8, 40])).map(|_| u128::from(dice.below(u64::MAX)) << 64).collect();
+    loop {
+        kinesis.put_key(keys[dice.below(keys.len() as u64) as usize], dice.below(12));
+        if dice.percent(plan.reshards) {
+            reshard(world);
+        }
+        // Hours without a record, where days pass.
+        let most = plan.every.map_or(Duration::from_millis(1_500), |_| dice.one_of(&[HOUR / 60, HOUR, 6 * HOUR]));
+        sleep(dice.within(most)).await;
+    }
+}
+
+/// One split or merge, or one for every shard as UpdateShardCount does it. Parents may have been read or not.
+fn reshard(world: &World) {
+    let (dice, kinesis) = (&world.dice, &world.kinesis);
+    let (open, pairs) = (kinesis.open_shards(), kinesis.neighbours());
+    let room = MOST_SHARDS.saturating_sub(kinesis.count());
+    match dice.below(8) {
+        0 if open.len() * 2 <= room => open.iter().for_each(|shard| drop(kinesis.split(shard))),
+        1 if pairs.len() <= room => pairs.iter().for_each(|(one, other)| drop(kinesis.merge(one, other))),
+        2..5 if !pairs.is_empty() && room > 0 => {
+            let (one, other) = &pairs[dice.below(pairs.len() as u64) as usize];
+            kinesis.merge(one, other);
+        }
+        5..8 if room > 1 => drop(kinesis.split(&open[dice.below(open.len() as u64) as usize])),
+        _ => {}
+    }
+}
+
+/// People and time: rows are written as they are, freed, moved; records leave the retention.
+pub async fn disturb(world: &World, plan: Plan) {
+    let dice = &world.dice;
+    loop {
+        sleep(dice.within(plan.every.map_or(Duration::from_secs(6), |_| HOUR))).await;
+        if plan.every.is_some() {
+            world.kinesis.trim_before(world.clock.now_ms() - i64::from(RETENTION_HOURS) * 3_600_000);
+        }
+        let leases = world.leases().await;
+        if leases.is_empty() {
+            continue;
+        }
+        let lease = leases[dice.below(leases.len() as u64) as usize].value.clone();
+        match dice.below(10) {
+            0..3 => world.edit(&lease.shard_id, |_| {}).await,
+            3 => world.edit(&lease.shard_id, |l| l.owner.clear()).await,
+            _ if plan.every.is_some() => {}
+            _ if world.ledger.moves => move_back(world, &lease.shard_id).await,
+            _ => {
+                if let Checkpoint::After(through, _) = &lease.checkpoint {
+                    // The record of the checkpoint stays: without it an idle shard and a gap cannot be told apart at once.
+                    world.kinesis.trim_shard(&lease.shard_id, number(through));
+                }
+            }
+        }
+    }
+}
+
+/// A person moves a position back, with or without the offer, on one row or on all, by hand or with `seek`.
+async fn move_back(world: &World, shard_id: &str) {
+    let dice = &world.dice;
+    match dice.below(4) {
+        0 => world.edit(shard_id, |l| l.checkpoint = Checkpoint::TrimHorizon).await,
+        1 => world.edit(shard_id, |l| l.offer = None).await,
+        2 => {
+            let all = world.kinesis.between(shard_id, 0, u128::MAX);
+            let place = all.get(dice.below(1 + all.len() as u64) as usize);
+            let Some((_, sequence)) = place else { return };
+            let to = SequenceNumber::parse(&sequence.to_string()).unwrap();
+            world
+                .edit(shard_id, |l| {
+                    let back = Checkpoint::After(to.clone(), 0);
+                    if back.precedes(&l.checkpoint) {
+                        (l.checkpoint, l.offer) = (back, None);
+                    }
+                })
+                .await;
+        }
+        _ => {
+            let server = world.server();
+            let elsewhere = world.process(PERSON, &server, 1 << 20);
+            let which = dice.one_of(&["", shard_id]).to_string();
+            let _ = elsewhere.pipes.seek(PIPE, &[(which, Checkpoint::TrimHorizon)]).await;
+        }
+    }
+}
+
+/// For a while the store is away for everybody, or Kinesis throttles them all.
+pub async fn storms(world: &World, plan: Plan) {
+    let dice = &world.dice;
+    loop {
+        sleep(dice.within(plan.trouble)).await;
+        let length = dice.within(Duration::from_secs(30).max(plan.trouble / 10));
+        match dice.percent(50) {
+            true => {
+                tracing::debug!("the store is away for {length:?}");
+                world.rows.away.store(true, Ordering::Relaxed);
+                sleep(length).await;
+                world.rows.away.store(false, Ordering::Relaxed);
+            }
+            false => {
+                world.kinesis.storm(true);
+                sleep(length).await;
+                world.kinesis.storm(false);
+            }
+        }
+    }
+}
