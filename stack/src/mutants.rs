@@ -103,26 +103,32 @@ impl Place {
     /// Builds and runs the simulation. What it found, if anything.
     fn simulate(&self, seeds: u64) -> Result<Option<String>, String> {
         let binary = self.build()?;
+        // Into a file: nobody reads while it runs, and what does not fit into a pipe would stop it.
+        let said = self.target.join("simulation.log");
+        let log = fs::File::create(&said).map_err(|e| format!("{}: {e}", said.display()))?;
         let mut run = Command::new(binary)
             .args([TEST, "--exact"])
             .env("SEEDS", seeds.to_string())
             .env_remove("SEED")
             .env("RUST_BACKTRACE", "0")
-            .stdout(Stdio::piped())
+            .stdout(log)
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| format!("the simulation does not start: {e}"))?;
         let began = Instant::now();
-        while run.try_wait().map_err(|e| e.to_string())?.is_none() {
+        let ended = loop {
+            if let Some(status) = run.try_wait().map_err(|e| e.to_string())? {
+                break status;
+            }
             if began.elapsed() > PATIENCE {
                 let _ = run.kill();
                 return Ok(Some("it does not come to an end".into()));
             }
             std::thread::sleep(Duration::from_millis(50));
-        }
-        let output = run.wait_with_output().map_err(|e| e.to_string())?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        match (output.status.success(), text.lines().find(|line| line.starts_with("SEED="))) {
+        };
+        let text = fs::read(&said).map_err(|e| format!("{}: {e}", said.display()))?;
+        let text = String::from_utf8_lossy(&text);
+        match (ended.success(), text.lines().find(|line| line.starts_with("SEED="))) {
             (true, _) if text.contains("1 passed") => Ok(None),
             (false, Some(found)) => Ok(Some(found.chars().take(200).collect())),
             // The program's own panics count, too.
