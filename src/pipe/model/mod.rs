@@ -83,7 +83,10 @@ fn run_seeds(next: &AtomicU64, end: u64, done: impl Fn()) -> Option<(u64, String
         if seed >= end {
             return None;
         }
-        if let (Err(what), _) = run(seed, false) {
+        // A panic is a failure of its seed, too.
+        let ended =
+            std::panic::catch_unwind(|| run(seed, false)).unwrap_or_else(|_| (Err("a panic".into()), Vec::new()));
+        if let (Err(what), _) = ended {
             next.store(end, Ordering::Relaxed);
             return Some((seed, what));
         }

@@ -220,15 +220,6 @@ pub const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "a lost answer leaves no doubt",
-        breaks: "offer-is-frozen",
-        edits: &[(
-            "src/pipe/leases.rs",
-            "Err(other) => {\n                    self.in_doubt = true;",
-            "Err(other) => {\n                    self.in_doubt = false;",
-        )],
-    },
-    Mutant {
         name: "a shard is finished while its last records are in a batch that is not offered",
         breaks: "parents-before-children",
         edits: &[(
