@@ -222,6 +222,8 @@ pub struct ViewState {
     pub status: String,
     /// The exception of the last attempt; empty when it succeeded.
     pub exception: String,
+    /// Whether a refresh has succeeded since the server started; what was before, it forgets, and the exception with it.
+    pub succeeded: bool,
     /// How many attempts have failed in a row.
     pub retry: u64,
 }

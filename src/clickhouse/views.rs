@@ -15,6 +15,7 @@ struct Row {
     status: String,
     exception: String,
     retry: u64,
+    succeeded: u8,
 }
 
 #[async_trait]
@@ -22,8 +23,8 @@ impl Views for ClickHouse {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
         // The cast keeps `retry` a JSON number: 64-bit integers are quoted under some profiles.
         let sql = format!(
-            "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry FROM system.view_refreshes \
-             WHERE database = {} AND view = {}",
+            "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry, \
+             isNotNull(last_success_time) AS succeeded FROM system.view_refreshes WHERE database = {} AND view = {}",
             literal(database),
             literal(view)
         );
@@ -41,6 +42,7 @@ impl Views for ClickHouse {
             status: row.status,
             exception: row.exception,
             retry: row.retry,
+            succeeded: row.succeeded != 0,
         }))
     }
 

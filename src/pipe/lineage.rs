@@ -20,7 +20,7 @@ pub(super) struct Losses {
     shards: BTreeMap<String, Error>,
     /// By offered batch that cannot be read again.
     batches: BTreeMap<String, Error>,
-    /// Shards that looked reopened at the last look. ListShards may be late, so it takes two looks.
+    /// Shards that looked reopened, or were not listed, at the last look. ListShards may be late, so it takes two looks.
     suspected: BTreeSet<String>,
 }
 
@@ -49,7 +49,7 @@ impl Work {
         let asked = |l: &&Lease| asked_of.contains(&l.shard_id);
         let lost = lost(self.leases.all().filter(asked), &shards, self.subject());
         let exhausted = exhausted(self.leases.held().filter(asked), &shards, &lost);
-        self.note_lost(lost);
+        let exhausted = self.note_lost(lost, exhausted);
         self.finish(&exhausted).await?;
         let forgettable = forgettable(self.leases.all().filter(|l| self.is_mine_to_forget(l)), &shards, self.subject());
         self.leases.forget(&forgettable).await?;
@@ -106,11 +106,13 @@ impl Work {
         lease.owner == self.deps.worker_id || lease.owner.is_empty() || self.deps.members.is_dead(&lease.owner)
     }
 
-    fn note_lost(&mut self, found: BTreeMap<String, Lost>) {
+    /// Notes what was found lost at two looks, and gives those of `exhausted` that were absent at both.
+    fn note_lost(&mut self, found: BTreeMap<String, Lost>, exhausted: Vec<String>) -> Vec<String> {
         let suspected = std::mem::take(&mut self.losses.suspected);
         let before = std::mem::take(&mut self.losses.shards);
         for (shard_id, lost) in found {
-            if lost == Lost::Reopened {
+            // That a shard begins after the position needs no second look.
+            if lost != Lost::Replaced {
                 self.losses.suspected.insert(shard_id.clone());
                 if !suspected.contains(&shard_id) {
                     continue;
@@ -125,6 +127,8 @@ impl Work {
         }
         // Tried again: what could not be read may have been a fault.
         self.losses.batches.clear();
+        self.losses.suspected.extend(exhausted.iter().cloned());
+        exhausted.into_iter().filter(|shard_id| suspected.contains(shard_id)).collect()
     }
 
     fn subject(&self) -> Subject<'_> {

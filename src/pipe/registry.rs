@@ -92,23 +92,30 @@ impl Deps {
     }
 
     /// How the running refresh of the view `uuid` ends.
-    ///
-    /// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh. The view's exception tells that, and it
-    /// stays until a later refresh succeeds, which cannot happen before this answer is known: that refresh pulls here and is given the same batch.
     pub async fn refresh_end(&self, database: &str, view: &str, uuid: &str) -> RefreshOutcome {
-        let outcome = self.views.wait(database, view).await;
-        if outcome != RefreshOutcome::Succeeded {
-            return outcome;
+        refresh_end(&*self.views, database, view, uuid).await
+    }
+}
+
+/// How the running refresh of the view `uuid` ends.
+///
+/// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh. The view's exception tells that, and it
+/// stays until a later refresh succeeds, which cannot happen before this answer is known: that refresh pulls here and is given the same batch.
+/// A server that restarts forgets the exception, and that a refresh ever succeeded.
+async fn refresh_end(views: &dyn Views, database: &str, view: &str, uuid: &str) -> RefreshOutcome {
+    let outcome = views.wait(database, view).await;
+    if outcome != RefreshOutcome::Succeeded {
+        return outcome;
+    }
+    match views.view(database, view).await {
+        Ok(Some(state)) if state.uuid != uuid => {
+            RefreshOutcome::Unknown(format!("the view '{database}.{view}' was replaced meanwhile"))
         }
-        match self.views.view(database, view).await {
-            Ok(Some(state)) if state.uuid != uuid => {
-                RefreshOutcome::Unknown(format!("the view '{database}.{view}' was replaced meanwhile"))
-            }
-            Ok(Some(state)) if !state.exception.is_empty() => RefreshOutcome::Failed(state.exception),
-            Ok(Some(_)) => RefreshOutcome::Succeeded,
-            Ok(None) => RefreshOutcome::Unknown(format!("the view '{database}.{view}' is gone")),
-            Err(error) => RefreshOutcome::Unknown(error.to_string()),
-        }
+        Ok(Some(state)) if !state.exception.is_empty() => RefreshOutcome::Failed(state.exception),
+        Ok(Some(state)) if !state.succeeded => RefreshOutcome::Unknown("the server restarted meanwhile".into()),
+        Ok(Some(_)) => RefreshOutcome::Succeeded,
+        Ok(None) => RefreshOutcome::Unknown(format!("the view '{database}.{view}' is gone")),
+        Err(error) => RefreshOutcome::Unknown(error.to_string()),
     }
 }
 
@@ -289,4 +296,41 @@ fn sought(
 
 fn ended(pipe: &str) -> Error {
     Error::Unavailable(format!("pipe '{pipe}' has just ended here and starts anew with the next pull"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `SYSTEM WAIT VIEW` says OK, and the view is in this state.
+    struct Waited(Option<ViewState>);
+
+    #[async_trait::async_trait]
+    impl Views for Waited {
+        async fn view(&self, _: &str, _: &str) -> Result<Option<ViewState>, Error> {
+            Ok(self.0.clone())
+        }
+
+        async fn wait(&self, _: &str, _: &str) -> RefreshOutcome {
+            RefreshOutcome::Succeeded
+        }
+    }
+
+    #[tokio::test]
+    async fn wait_view_alone_proves_nothing() {
+        let state = |uuid: &str, exception: &str, succeeded| ViewState {
+            uuid: uuid.into(),
+            running: false,
+            status: "Scheduled".into(),
+            exception: exception.into(),
+            succeeded,
+            retry: 0,
+        };
+        let outcome = async |state| refresh_end(&Waited(state), "default", "orders_pipe", "a").await;
+        assert_eq!(outcome(Some(state("a", "", true))).await, RefreshOutcome::Succeeded);
+        assert!(matches!(outcome(Some(state("a", "cancelled", true))).await, RefreshOutcome::Failed(_)));
+        for unknown in [None, Some(state("b", "", true)), Some(state("a", "", false))] {
+            assert!(matches!(outcome(unknown).await, RefreshOutcome::Unknown(_)));
+        }
+    }
 }

@@ -33,6 +33,8 @@ struct View {
     gone: bool,
     /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
     cancelled: bool,
+    /// A refresh has succeeded since the start of the server.
+    succeeded: bool,
 }
 
 impl FakeServer {
@@ -55,6 +57,7 @@ impl FakeServer {
         let mut view = self.now();
         view.running = false;
         view.cancelled = false;
+        view.succeeded |= result.is_ok();
         view.retry = if result.is_ok() { 0 } else { view.retry + 1 };
         view.exception = result.err().unwrap_or_default();
         drop(view);
@@ -88,11 +91,6 @@ impl FakeServer {
         self.ended.notify_waiters();
     }
 
-    /// How often the server has died.
-    pub fn starts(&self) -> u64 {
-        self.now().start
-    }
-
     /// How many WAIT VIEW statements have been received.
     pub fn waits(&self) -> usize {
         self.now().waits
@@ -117,6 +115,7 @@ impl Views for FakeServer {
             running: view.running,
             status: if view.running { "Running".into() } else { "Scheduled".into() },
             exception: view.exception.clone(),
+            succeeded: view.succeeded,
             retry: view.retry,
         }))
     }
