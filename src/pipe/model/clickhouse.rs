@@ -147,6 +147,13 @@ impl Views for FakeServer {
             _ => RefreshOutcome::Succeeded,
         };
         tracing::debug!("WAIT VIEW answers {outcome:?}");
+        let idle = view.cancelled && !view.running;
+        drop(view);
+        if idle && self.dice.trouble(30) {
+            // It dies behind its answer, which is all that is left of the refresh.
+            self.crash();
+            self.restart();
+        }
         outcome
     }
 }

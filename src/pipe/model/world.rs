@@ -155,7 +155,9 @@ impl World {
         let store = Arc::new(store);
         let members = Members::new(clock.clone(), self.lease);
         let heartbeat = Heartbeat::new(clock.clone(), self.lease, worker);
-        let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), "here".into());
+        // A process that comes back elsewhere has to wait until its predecessor is certainly gone.
+        let place = if self.dice.trouble(50) { "" } else { "here" };
+        let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), place.into());
         let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
             kinesis: Arc::new(self.remote(&self.kinesis, &gate, worker)),

@@ -47,6 +47,11 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "the word of a server that restarted since commits",
+        breaks: "only-a-refresh-confirms",
+        edits: &[("src/pipe/registry.rs", "if !state.succeeded =>", "if state.uuid.is_empty() =>")],
+    },
+    Mutant {
         name: "a batch that was read in part is committed",
         breaks: "held-back-end",
         edits: &[(
