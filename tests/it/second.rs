@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use aws_sdk_kinesis::Client;
 use stack::{KinesisLocal, kinesis_client};
 
-use crate::world::block_on;
+use crate::world::{block_on, bridge, create_stream, get};
 use crate::{read, records};
 
 thread_local! {
@@ -43,6 +43,17 @@ fn on_it(body: impl FnOnce()) {
 #[test]
 fn the_records_of_a_key_keep_their_order_over_splits_and_merges() {
     on_it(|| read::order::over_splits_and_merges("second-order"));
+}
+
+/// The first Kinesis does not know its own token.
+#[test]
+fn more_shards_than_a_page_lists_are_all_found() {
+    on_it(|| {
+        create_stream("second-wide", 999);
+        records::reshard::split("second-wide", &records::reshard::shard_id(7));
+        let bridge = bridge("second_wide", &[]);
+        assert_eq!(get(&bridge, "/v1/streams/second-wide/shards").rows().len(), 1_001);
+    });
 }
 
 #[test]

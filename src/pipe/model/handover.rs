@@ -10,6 +10,7 @@ use super::world::{Ending, LEASE, PIPE, WIDE, World, options};
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
 use crate::pipe::PullOptions;
+use crate::pipe::status::ShardState;
 use crate::ports::{Clock, StateError};
 
 const RETENTION: Duration = Duration::from_secs(RETENTION_HOURS as u64 * 3_600);
@@ -331,4 +332,49 @@ async fn an_idle_shard_is_no_gap() {
     world.kinesis.put(&shard, 3);
     assert!(world.drain(&process, &server, &options(WIDE)).await);
     world.judge().unwrap();
+}
+
+/// A parent leaves the retention before it was read to its end: a gap of that parent, for which its children wait until somebody seeks. One that was
+/// read is nobody's loss, and its row goes, too.
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
+    let (world, server, process, options) = calm(2);
+    let shards = world.kinesis.open_shards();
+    world.kinesis.put(&shards[0], 3);
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
+    a_moment().await;
+    drop(process);
+    world.kinesis.put(&shards[1], 3);
+    let (read, unread) = (world.kinesis.split(&shards[0]), world.kinesis.split(&shards[1]));
+    world.kinesis.put(&read[0], 4);
+    world.kinesis.put(&unread[0], 5);
+    let process = world.process("worker", &server, MEMORY);
+    world.kinesis.expire(&shards[1]);
+    // The other shards go on meanwhile.
+    for _ in 0..20 {
+        let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(world.lease(&shards[0]).await.checkpoint, Checkpoint::ShardEnd);
+    assert_eq!((world.lease(&read[0]).await.committed_rows, world.lease(&unread[0]).await.committed_rows), (4, 0));
+    let snapshot = process.pipes.snapshots().remove(PIPE).unwrap();
+    let told = snapshot.buffer(&shards[1]).unwrap().progress().error.unwrap();
+    assert!(
+        matches!(told, Error::Gap(ref m) if m.contains(&shards[1]) && m.contains("left the stream's retention")),
+        "{told:?}"
+    );
+    assert_eq!(snapshot.state(&world.lease(&shards[1]).await), ShardState::Gap);
+    process.pipes.seek(PIPE, &[(shards[1].clone(), Checkpoint::TrimHorizon)]).await.unwrap();
+    for _ in 0..5 {
+        let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(world.lease(&unread[0]).await.committed_rows, 5, "the children go on");
+    // After the retention the row of the parent that was read goes.
+    world.kinesis.expire(&shards[0]);
+    for _ in 0..3 {
+        pass(RETENTION).await;
+        let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+    }
+    assert!(world.leases().await.iter().all(|row| row.value.shard_id != shards[0]));
 }

@@ -144,6 +144,11 @@ impl FakeKinesis {
         }
     }
 
+    /// A closed shard leaves the retention as a whole.
+    pub fn expire(&self, shard_id: &str) {
+        self.state().shards.remove(shard_id);
+    }
+
     /// Drops the records of a shard before `sequence`.
     pub fn trim_shard(&self, shard_id: &str, sequence: u128) {
         if let Some(held) = self.state().shards.get_mut(shard_id) {
