@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use aws_sdk_kinesis::Client;
 use stack::{KinesisLocal, kinesis_client};
 
-use crate::world::{block_on, bridge, create_stream, get};
+use crate::world::{block_on, bridge_in, get};
 use crate::{read, records};
 
 thread_local! {
@@ -45,15 +45,22 @@ fn the_records_of_a_key_keep_their_order_over_splits_and_merges() {
     on_it(|| read::order::over_splits_and_merges("second-order"));
 }
 
-/// The first Kinesis does not know its own token.
+/// The first Kinesis does not know its own token. This one has 1,000 open shards at most, so it is one of its own.
 #[test]
 fn more_shards_than_a_page_lists_are_all_found() {
-    on_it(|| {
-        create_stream("second-wide", 999);
-        records::reshard::split("second-wide", &records::reshard::shard_id(7));
-        let bridge = bridge("second_wide", &[]);
-        assert_eq!(get(&bridge, "/v1/streams/second-wide/shards").rows().len(), 1_001);
-    });
+    let own = KinesisLocal::start().expect("a Kinesis");
+    let client = block_on(kinesis_client(&own.endpoint()));
+    block_on(stack::load::create_stream(&client, "second-wide", 999)).expect("a stream");
+    let shard = records::reshard::shard_id(7);
+    let shards =
+        block_on(client.list_shards().stream_name("second-wide").send()).expect("shards").shards.unwrap_or_default();
+    let range = shards.iter().find(|s| s.shard_id == shard).and_then(|s| s.hash_key_range.as_ref()).expect("its range");
+    let middle = range.starting_hash_key.parse::<u128>().expect("a hash key") + 1_000;
+    let split = client.split_shard().stream_name("second-wide").shard_to_split(&shard);
+    block_on(split.new_starting_hash_key(middle.to_string()).send()).expect("a split");
+    block_on(stack::load::wait_active(&client, "second-wide")).expect("an active stream");
+    let bridge = bridge_in("second_wide", &[], &[("AWS_ENDPOINT_URL", &own.endpoint())]);
+    assert_eq!(get(&bridge, "/v1/streams/second-wide/shards").rows().len(), 1_001);
 }
 
 #[test]
