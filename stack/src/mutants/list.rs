@@ -234,15 +234,6 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "what a dead process took late under this name stays with nobody",
-        breaks: "nobody is starved",
-        edits: &[(
-            "src/pipe/balance.rs",
-            "let left = |l: &Lease| l.owner == self.deps.worker_id && ",
-            "let left = |l: &Lease| l.owner.is_empty() && ",
-        )],
-    },
-    Mutant {
         name: "leases are not given back to who joins",
         breaks: "balance",
         edits: &[("src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],
