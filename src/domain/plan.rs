@@ -39,7 +39,8 @@ type Unit<'a> = (u64, Vec<&'a str>);
 /// The part of the worker `me`. `workers` are all that live and pull the pipe; leases of others are left alone.
 ///
 /// What is free goes to whoever has least, heaviest first. Then leases move from those with most to the one with least, as few as possible,
-/// while the two differ by more than one part in [`BALANCE_TOLERANCE`] of the average and the move brings them nearer to each other.
+/// while the two differ by more than one part in [`BALANCE_TOLERANCE`] of the average, or one has nothing, and the move brings them nearer to
+/// each other.
 pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan {
     let mut plan = Plan::default();
     let mut loads: BTreeMap<&str, u64> = workers.iter().map(|w| (w.as_str(), 0)).collect();
@@ -73,7 +74,7 @@ pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan 
         let Some(&least) = by_load.first() else { break };
         // Whoever has most may have one hot shard alone, which helps nobody elsewhere.
         let gaps = by_load.iter().rev().map(|most| (*most, most.0 - least.0));
-        let uneven = gaps.take_while(|(_, gap)| *gap > average / BALANCE_TOLERANCE);
+        let uneven = gaps.take_while(|(_, gap)| least.0 == 0 || *gap > average / BALANCE_TOLERANCE);
         let found = uneven.filter_map(|(most, gap)| Some((most, moved(held.get(most.1)?, gap)?))).next();
         let Some((most, (weight, shard))) = found else { break };
         by_load.remove(&least);
