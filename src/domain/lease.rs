@@ -105,6 +105,11 @@ impl Lease {
         format!("{}/{}", self.pipe, self.shard_id)
     }
 
+    /// The batch that is offered from it, if any.
+    pub fn batch(&self) -> Option<&str> {
+        self.offer.as_ref().map(|offer| offer.batch.as_str())
+    }
+
     /// Whether all records of the shard are committed.
     pub fn finished(&self) -> bool {
         self.checkpoint == Checkpoint::ShardEnd

@@ -213,7 +213,7 @@ impl App {
         let state = match snapshot {
             Some(snapshot) if mine => snapshot.state(lease),
             _ if lease.finished() => ShardState::Finished,
-            _ if lease.owner.is_empty() || mine || deps.members.is_dead(&lease.owner) => ShardState::Unowned,
+            _ if mine || deps.members.is_nobodys(lease) => ShardState::Unowned,
             _ => ShardState::Reading,
         };
         let shard_error = progress.as_ref().and_then(|p| p.error.as_ref()).map(|e| e.to_string());

@@ -36,7 +36,7 @@ impl Work {
         let overdue = self.overdue();
         let losses = &self.losses;
         // A finished lease needs somebody only to say that its shard is another one now.
-        let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && unheld(l, &members);
+        let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && members.is_nobodys(l);
         let meant = |l: &Lease| plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id);
         let left = |l: &Lease| l.owner == self.deps.worker_id && overdue.contains(&l.shard_id);
         let wanted = |l: &Lease| free(l, &members) && meant(l) || left(l) || reopened(l);
@@ -51,8 +51,7 @@ impl Work {
     /// Takes the leases of a batch, of which this worker has a part, from whoever is dead.
     pub(super) async fn take_rest_of(&mut self, batch: &str) -> Result<(), Error> {
         let members = self.deps.members.clone();
-        let of_batch = |l: &Lease| l.offer.as_ref().is_some_and(|offer| offer.batch == batch);
-        let wanted = |lease: &Lease| free(lease, &members) && of_batch(lease);
+        let wanted = |lease: &Lease| free(lease, &members) && lease.batch() == Some(batch);
         self.look_before_taking(&wanted).await?;
         self.leases.take(wanted).await?;
         self.follow();
@@ -110,11 +109,7 @@ impl Work {
 
 /// Whether a lease may be taken from its owner: there is none, or it is dead.
 fn free(lease: &Lease, members: &Members) -> bool {
-    !lease.finished() && unheld(lease, members)
-}
-
-fn unheld(lease: &Lease, members: &Members) -> bool {
-    lease.owner.is_empty() || members.is_dead(&lease.owner)
+    !lease.finished() && members.is_nobodys(lease)
 }
 
 fn share<'a>(lease: &'a Lease, members: &Members) -> Share<'a> {
@@ -122,6 +117,6 @@ fn share<'a>(lease: &'a Lease, members: &Members) -> Share<'a> {
         shard_id: &lease.shard_id,
         owner: if free(lease, members) { "" } else { &lease.owner },
         bytes_per_second: lease.bytes_per_second,
-        batch: lease.offer.as_ref().map(|offer| offer.batch.as_str()),
+        batch: lease.batch(),
     }
 }

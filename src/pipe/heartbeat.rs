@@ -113,15 +113,10 @@ impl Heartbeat {
     /// Ends when this process may not use its worker id: what a person has to do.
     pub async fn refused(&self) -> String {
         let mut admission = self.0.admission.subscribe();
-        let _ = admission.wait_for(|a| matches!(a, Admission::Refused(_))).await;
-        let why = match &*admission.borrow() {
-            Admission::Refused(why) => Some(why.clone()),
+        match admission.wait_for(|a| matches!(a, Admission::Refused(_))).await.map(|a| a.clone()) {
+            Ok(Admission::Refused(why)) => why,
             // The sender lives as long as `self`.
-            _ => None,
-        };
-        match why {
-            Some(why) => why,
-            None => std::future::pending().await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -191,7 +186,7 @@ impl Heartbeat {
         address: &str,
         place: &str,
     ) -> Result<Option<String>, String> {
-        let (mut first, mut watched): (Option<Worker>, Option<Instant>) = (None, None);
+        let mut first: Option<(Worker, Instant)> = None;
         loop {
             if let Ok(rows) = self.patiently(store.workers()).await {
                 let row = rows.iter().find(|r| r.worker_id == self.0.worker_id).cloned();
@@ -206,15 +201,14 @@ impl Heartbeat {
                 match &first {
                     None => {
                         info!(worker = self.0.worker_id, "waiting whether another process still uses this worker id");
-                        watched = Some(self.0.clock.monotonic());
-                        first = Some(row);
+                        first = Some((row, self.0.clock.monotonic()));
                     }
-                    Some(first) if (first.heartbeat, &first.incarnation) != (row.heartbeat, &row.incarnation) => {
+                    Some((first, _)) if (first.heartbeat, &first.incarnation) != (row.heartbeat, &row.incarnation) => {
                         return Err(self.used_by(&row.address));
                     }
-                    Some(_) => {
-                        let since = watched.map(|since| self.0.clock.monotonic().saturating_duration_since(since));
-                        if since.is_some_and(|since| since >= self.0.lease_duration / ADMISSION_SHARE) {
+                    Some((_, since)) => {
+                        let watched = self.0.clock.monotonic().saturating_duration_since(*since);
+                        if watched >= self.0.lease_duration / ADMISSION_SHARE {
                             return Ok(Some(row.incarnation));
                         }
                     }

@@ -103,7 +103,7 @@ impl Work {
 
     /// Finished leases keep their owner; somebody has to look after those of the dead.
     fn is_mine_to_forget(&self, lease: &Lease) -> bool {
-        lease.owner == self.deps.worker_id || lease.owner.is_empty() || self.deps.members.is_dead(&lease.owner)
+        lease.owner == self.deps.worker_id || self.deps.members.is_nobodys(lease)
     }
 
     /// Notes what was found lost at two looks, and gives those of `exhausted` that were absent at both.

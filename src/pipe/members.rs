@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::domain::lease::Lease;
 use crate::ports::{Clock, Worker};
 
 /// The workers as this one sees them. Cheap to clone.
@@ -81,6 +82,11 @@ impl Members {
     /// never wrote one is dead once this one has watched for that long. Whoever cannot look calls nobody dead.
     pub fn is_dead(&self, worker_id: &str) -> bool {
         self.dead_in(&self.seen(), worker_id)
+    }
+
+    /// Whether no living worker holds the lease.
+    pub fn is_nobodys(&self, lease: &Lease) -> bool {
+        lease.owner.is_empty() || self.is_dead(&lease.owner)
     }
 
     fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {

@@ -60,8 +60,7 @@ impl Shards {
     /// (**parents-before-children**). What is lost has no reader, and says so.
     pub fn follow(&mut self, leases: &Leases, source: &Source, losses: &Losses) {
         self.running.retain(|id, running| {
-            let open =
-                |l: &Lease| running.behind.is_none() || running.behind == l.offer.as_ref().map(|o| o.batch.clone());
+            let open = |l: &Lease| running.behind.is_none() || running.behind.as_deref() == l.batch();
             let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint && open(l);
             let lost = |l: &Lease| losses.of(l) == running.lost.as_ref();
             leases
@@ -92,7 +91,7 @@ impl Shards {
                 }
             };
             let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);
-            let behind = lease.offer.as_ref().map(|offer| offer.batch.clone());
+            let behind = lease.batch().map(str::to_owned);
             let running = Running { buffer, reader, checkpoint, epoch, behind, lost: lost.cloned() };
             self.running.insert(lease.shard_id.clone(), running);
         }

@@ -170,7 +170,7 @@ impl Work {
 
     /// The leases held here whose offer belongs to `batch`, and whether there are others elsewhere.
     fn holding(&self, batch: &str) -> (Vec<Lease>, bool) {
-        let of_batch = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == batch);
+        let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let held: Vec<Lease> = self.leases.held().filter(of_batch).cloned().collect();
         let elsewhere = self.leases.all().filter(of_batch).count() > held.len();
         (held, elsewhere)
@@ -178,7 +178,7 @@ impl Work {
 
     /// Another living worker holds a part of a batch, and neither can settle it: whoever has its first shard waits, the other gives way.
     async fn in_two_hands(&mut self, batch: &str, mine: Vec<Lease>) -> Error {
-        let of_batch = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == batch);
+        let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let first = self.leases.all().find(of_batch).map(|l| l.shard_id.clone());
         if mine.first().map(|l| &l.shard_id) != first.as_ref() {
             let now = self.deps.clock.now_ms();
@@ -338,7 +338,7 @@ impl Work {
             let Some(open) = &self.open else { break };
             let (mut changes, mut moved) = (Vec::with_capacity(open.before.len()), false);
             for (id, before) in &open.before {
-                let ours = |l: &&Lease| l.offer.as_ref().is_some_and(|o| o.batch == open.batch.id);
+                let ours = |l: &&Lease| l.batch() == Some(open.batch.id.as_str());
                 match self.leases.get(id).filter(ours) {
                     Some(lease) if lease.checkpoint == *before => {
                         let next = lease.commit(&self.leases.holder(id), &open.batch.id, self.tip_ms(id), now)?;
