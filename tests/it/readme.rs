@@ -89,6 +89,7 @@ fn every_sql_block_runs_and_every_select_has_rows() {
     holds("SELECT uniqExact(id) FROM orders", format!("{RECORDS}\n"));
     holds("SELECT count(), uniqExact(_shard_id, _sequence_number) FROM orders_raw", format!("{RECORDS}\t{RECORDS}\n"));
     holds("SELECT count(), uniqExact(status) FROM orders_by_status", format!("{RECORDS}\t4\n"));
+    holds("SELECT sum(orders) FROM orders_daily", format!("{RECORDS}\n"));
     holds("SELECT count(), uniqExact(id) FROM orders_history", format!("{RECORDS}\t{RECORDS}\n"));
     holds("SELECT count() FROM kinesis.leases WHERE pipe = 'orders_by_hand' AND offered_batch = ''", "4\n".into());
 

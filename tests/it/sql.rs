@@ -125,6 +125,10 @@ fn each_pipe_keeps_each_record_once(own: &Real, peer: &Peer) {
     for table in ["orders", "orders_raw", "orders_by_status", "orders_typed", "orders_history", "orders_by_hand"] {
         assert_eq!(own.ask(&format!("SELECT count() FROM {table}")), format!("{RECORDS}\n"), "{table}");
     }
+    assert_eq!(
+        own.ask("SELECT sum(orders), (SELECT count() FROM orders_raw_errors) FROM orders_daily"),
+        format!("{RECORDS}\t0\n")
+    );
     assert_eq!(own.ask("SELECT uniqExact(id), min(price) > 0 FROM orders"), format!("{RECORDS}\t1\n"));
     let typed = "SELECT countIf(notEmpty(items)), countIf(first_item['sku'] = items[1].sku), countIf(document.user_id = extra.Int64),
         countIf(note IS NOT NULL), uniqExact(document.status.:String) FROM orders_typed";
