@@ -22,5 +22,6 @@ mod second;
 mod sql;
 mod state;
 mod state_contract;
+mod types;
 mod views;
 mod world;

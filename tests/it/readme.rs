@@ -1,6 +1,6 @@
 //! The user documentation is true: its SQL runs, and what it names exists.
 
-mod markdown;
+pub mod markdown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
