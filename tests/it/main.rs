@@ -18,6 +18,7 @@ mod read;
 mod readme;
 mod real;
 mod records;
+mod s3;
 mod second;
 mod sql;
 mod state;
