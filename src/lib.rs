@@ -4,7 +4,7 @@
 //!
 //! # The way of a record
 //!
-//! stream → [`kinesis`] (a GetRecords answer through [`read::cursor`], or an event of a subscription) → `pipe::reader` → `pipe::buffer` (one a shard) → `pipe::shards` (freezes a
+//! stream → [`kinesis`] (a GetRecords answer through [`read::cursor`], or an event of a subscription) → `pipe::reader` → [`unpack`] (rows) → `pipe::buffer` (one a shard) → `pipe::shards` (freezes a
 //! [`domain::batch`]) → `pipe::work` (offers it in the lease rows) → [`encode`] (bytes) → [`http`] (to the view's `url()`) → ClickHouse inserts →
 //! `pipe::actor` (the refresh's end is known) → `pipe::work` (commits).
 //!
@@ -17,6 +17,7 @@
 //! | [`limits`] | every limit, with its source |
 //! | [`kinesis`], [`clickhouse`], [`state`] | adapters to the AWS SDK, ClickHouse, and where leases are kept |
 //! | [`encode`] | records and rows to Arrow, JSON and Parquet |
+//! | [`unpack`] | what is in a Kinesis record: aggregates, compressed payloads, several rows |
 //! | [`read`] | going through shards: cursor, bounded reads, the memory budget |
 //! | [`pipe`] | a pipe at work: readers, buffers, the open batch, its settlement |
 //! | [`http`] | requests, answers, connections |
@@ -78,6 +79,7 @@ pub mod read;
 pub mod serve;
 pub mod sql;
 pub mod state;
+pub mod unpack;
 
 // The contract suite of the state stores is compiled here and as part of the integration tests, under one name.
 #[cfg(test)]

@@ -22,6 +22,14 @@ pub const MAX_WAIT: Duration = Duration::from_millis(12_000);
 /// Most shards in one batch: all its lease rows are written in one Keeper request, which may have 1 MB.
 pub const MAX_SHARDS_PER_BATCH: usize = 1_000;
 
+/// What the payloads of one Kinesis record may be together when they are decompressed; what would be more stays as it is. A record has 10 MiB at most
+/// (AWS), and logs shrink to a tenth; so it is no bomb that is refused by mistake. Constant, because a replay must give the same rows everywhere.
+pub const MAX_INFLATED: usize = 32 << 20;
+/// Bytes of rows that are unpacked at a time before the buffer is asked for room.
+pub const UNPACKED_CHUNK: usize = 1 << 20;
+/// Log events in one CloudWatch envelope (CloudWatch Logs takes 10,000 in one PutLogEvents).
+pub const MAX_LOG_EVENTS: usize = 100_000;
+
 /// Rows in one Arrow record batch. With 56 digits of sequence number the widest small column stays under 0.5 MiB.
 pub const ARROW_BATCH_ROWS: usize = 8_192;
 /// Bytes of payload in one Arrow record batch. ClickHouse's reader seeks (reconnects) over unused column buffers of about 4 MiB

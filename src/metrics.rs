@@ -25,6 +25,8 @@ pub struct Metrics {
     pub fan_out_stalls: IntCounterVec,
     /// Shards of the pipe that are polled although fan-out is wanted.
     pub fan_out_fallbacks: GaugeVec,
+    /// What was found in records that were no plain row, by stream and outcome.
+    pub unpacked: IntCounterVec,
     /// Leases held here, by pipe.
     pub leases: GaugeVec,
     /// Bytes held of the memory budget.
@@ -68,6 +70,11 @@ impl Metrics {
                 "fan_out_fallbacks",
                 "Shards that are polled although mode=efo was asked for.",
                 &["pipe"],
+            )?,
+            unpacked: counter(
+                "unpacked_total",
+                "What pipes found in records that were no plain row.",
+                &["stream", "outcome"],
             )?,
             leases: gauge("leases", "Leases held by this worker.", &["pipe"])?,
             memory_used: single("memory_used_bytes", "Bytes held by buffers.")?,

@@ -48,6 +48,7 @@ impl ShardRange {
             shape: shape.into(),
             shards,
             first: sequence_of(first)?,
+            first_sub: first.sub_sequence,
             through: sequence_of(last)?,
             through_sub: last.sub_sequence,
             rows: self.rows() as u64,

@@ -10,6 +10,7 @@
 
 use super::error::Error;
 use super::sequence::{Checkpoint, SequenceNumber};
+use super::unpacking::Unpacking;
 
 #[cfg(test)]
 mod tests;
@@ -28,18 +29,27 @@ pub struct Holder {
 pub struct Offer {
     /// The batch, shared by all leases it spans. 16 hexadecimal digits.
     pub batch: String,
-    /// What else fixes the bytes: the response format. Another shape may not serve this batch.
+    /// What else fixes the bytes: the response format and how records become rows. Another shape may not serve this batch.
     pub shape: String,
     /// How many leases the batch spans, so that a settler knows whether it holds all of them.
     pub shards: u32,
     /// First record, inclusive; reading it again starts here.
     pub first: SequenceNumber,
+    /// First row of `first`; the ones before it were committed earlier.
+    pub first_sub: u32,
     /// Last record, inclusive: the checkpoint after the commit.
     pub through: SequenceNumber,
     /// Last sub-record of `through`.
     pub through_sub: u32,
     /// Rows in the range; a reread that finds another number is a gap.
     pub rows: u64,
+}
+
+impl Offer {
+    /// How its records become rows.
+    pub fn unpacking(&self) -> Unpacking {
+        Unpacking::within(&self.shape)
+    }
 }
 
 /// One row of `kinesis.leases`.
@@ -59,6 +69,10 @@ pub struct Lease {
     pub epoch: u64,
     /// The committed position.
     pub checkpoint: Checkpoint,
+    /// How the record of the checkpoint was taken apart: what is left of it goes on in that way.
+    pub unpacking: Unpacking,
+    /// The first row that was offered since the pipe's start or the last seek: before it, a backfill has to end.
+    pub began: Option<(SequenceNumber, u32)>,
     /// What has been offered and not settled.
     pub offer: Option<Offer>,
     /// Rows committed so far.
@@ -91,6 +105,8 @@ impl Lease {
             owner: String::new(),
             epoch: 0,
             checkpoint: start,
+            unpacking: Unpacking::default(),
+            began: None,
             offer: None,
             committed_rows: 0,
             bytes_per_second: 0,
@@ -134,7 +150,8 @@ impl Lease {
             return Err(self.broken(&format!("batch {} is offered while {} is open", offer.batch, open.batch)));
         }
         let range = format!("a range {}..{} does not follow {}", offer.first, offer.through, self.checkpoint);
-        let offered = Lease { offer: Some(offer), updated_ms: now_ms, ..self.clone() };
+        let began = self.began.clone().or_else(|| Some((offer.first.clone(), offer.first_sub)));
+        let offered = Lease { offer: Some(offer), began, updated_ms: now_ms, ..self.clone() };
         if offered.offer_follows() { Ok(offered) } else { Err(self.broken(&range)) }
     }
 
@@ -153,6 +170,7 @@ impl Lease {
         }
         Ok(Lease {
             checkpoint: Checkpoint::After(offer.through.clone(), offer.through_sub),
+            unpacking: offer.unpacking(),
             committed_rows: self.committed_rows + offer.rows,
             last_commit_ms: now_ms,
             caught_up_ms: self.caught_up_ms.max(tip_ms.unwrap_or(0)),
@@ -179,7 +197,7 @@ impl Lease {
 
     /// Moves the checkpoint where a person wants it and forgets the open offer: a batch that is on its way finds no offer to commit.
     pub fn seek(&self, to: Checkpoint, now_ms: i64) -> Lease {
-        Lease { checkpoint: to, offer: None, caught_up_ms: 0, updated_ms: now_ms, ..self.clone() }
+        Lease { checkpoint: to, began: None, offer: None, caught_up_ms: 0, updated_ms: now_ms, ..self.clone() }
     }
 
     /// Forgets the open offer and keeps the checkpoint, because a person gave up the batch: its records will be part of a later one.
@@ -197,8 +215,8 @@ impl Lease {
     pub fn offer_follows(&self) -> bool {
         let after = |offer: &Offer| Checkpoint::After(offer.through.clone(), offer.through_sub);
         let begins = |offer: &Offer| match &self.checkpoint {
-            // A range may begin within the aggregate in which the last one ended.
-            Checkpoint::After(committed, _) => offer.first >= *committed,
+            // A range may begin within the record in which the last one ended.
+            Checkpoint::After(committed, sub) => (&offer.first, offer.first_sub) > (committed, *sub),
             _ => true,
         };
         self.offer.as_ref().is_none_or(|o| self.checkpoint.precedes(&after(o)) && begins(o) && o.first <= o.through)

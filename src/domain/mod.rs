@@ -3,7 +3,7 @@
 //! `sequence` orders positions, `record` holds what was read, `lease` is the state machine of one shard of one pipe
 //! (checkpoint and offered range), `plan` shares the leases of a pipe out between workers, `lineage` what a look at the shards
 //! means, `batch` chooses what one pull serves, `range` what
-//! a bounded read takes; `incarnation` orders the processes that had one worker id.
+//! a bounded read takes, `unpacking` how a record becomes rows; `incarnation` orders the processes that had one worker id.
 
 pub mod batch;
 pub mod error;
@@ -17,3 +17,4 @@ pub mod sequence;
 pub mod shard;
 #[cfg(test)]
 mod tests;
+pub mod unpacking;

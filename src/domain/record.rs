@@ -18,9 +18,9 @@ pub struct RecordRef<'a> {
     pub timestamp_ms: i64,
     /// Decimal digits.
     pub sequence_number: &'a str,
-    /// Number within a KPL aggregate, from 0; 0 for a plain record.
+    /// Number of the row within its Kinesis record, from 0; 0 for a plain record.
     pub sub_sequence: u32,
-    /// The payload as it was put.
+    /// The payload, as it was put or as unpacking made it.
     pub payload: &'a [u8],
 }
 
@@ -99,9 +99,19 @@ impl Chunk {
         self.text.capacity() + self.payload.capacity() + self.rows.capacity() * std::mem::size_of::<Row>()
     }
 
+    /// Bytes of the records and of what is noted about them; not what is reserved.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.payload.len() + self.rows.len() * std::mem::size_of::<Row>()
+    }
+
     /// Keeps `guard` for as long as the chunk lives: the reader's hold on the memory budget.
     pub fn hold(&mut self, guard: impl Any + Send + Sync) {
         self.held = Some(Box::new(guard));
+    }
+
+    /// Whether a guard is kept.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Gives back memory that was reserved and not used.

@@ -21,6 +21,7 @@ fn offer(batch: &str, first: u64, through: u64) -> Offer {
         shards: 1,
         first: sequence(first),
         through: sequence(through),
+        first_sub: 0,
         through_sub: 0,
         rows: through - first + 1,
     }

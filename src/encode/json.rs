@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use chrono::DateTime;
 
-use super::Columns;
+use super::inline::fields;
+use super::{Columns, Payload};
 use crate::domain::error::Error;
 use crate::domain::record::RecordRef;
 
@@ -21,15 +22,16 @@ pub(super) struct Json {
     rows: bool,
     /// `","_stream":"…","_shard_id":"…","_sequence_number":"` for each shard.
     shards: Vec<Vec<u8>>,
-    /// What stands behind the payload.
-    end: Vec<u8>,
+    payload: Payload,
+    /// `,"_batch":"…"`, or nothing.
+    batch: Vec<u8>,
     /// The second that was written last and its text: neighbours mostly share it.
     second: i64,
     second_text: String,
 }
 
 impl Json {
-    pub(super) fn new(columns: &Columns) -> Json {
+    pub(super) fn new(columns: &Columns, payload: Payload) -> Json {
         let shard = |id: &String| {
             let mut text = b"\",\"_stream\":\"".to_vec();
             escape(columns.stream.as_bytes(), &mut text);
@@ -38,18 +40,18 @@ impl Json {
             text.extend_from_slice(b"\",\"_sequence_number\":\"");
             text
         };
-        let mut end = b"\"".to_vec();
-        if let Some(batch) = &columns.batch {
-            end.extend_from_slice(b",\"_batch\":\"");
-            escape(batch.as_bytes(), &mut end);
-            end.push(b'"');
+        let mut batch = Vec::new();
+        if let Some(id) = &columns.batch {
+            batch.extend_from_slice(b",\"_batch\":\"");
+            escape(id.as_bytes(), &mut batch);
+            batch.push(b'"');
         }
-        end.push(b'}');
         Json {
             out: Vec::new(),
             rows: false,
             shards: columns.shards.iter().map(shard).collect(),
-            end,
+            payload,
+            batch,
             second: 0,
             second_text: second_text(0),
         }
@@ -83,9 +85,31 @@ impl Json {
         escape(record.sequence_number.as_bytes(), out);
         out.extend_from_slice(b"\",\"_sub_sequence_number\":");
         out.extend_from_slice(record.sub_sequence.to_string().as_bytes());
-        out.extend_from_slice(b",\"_raw_message\":\"");
-        escape(record.payload, out);
-        out.extend_from_slice(&self.end);
+        let own = match self.payload {
+            Payload::Raw => {
+                out.extend_from_slice(b",\"_raw_message\":\"");
+                escape(record.payload, out);
+                &[]
+            }
+            Payload::Inline => {
+                let (fields, raw, error) = match fields(record.payload) {
+                    Ok(fields) => (fields, &[][..], String::new()),
+                    Err(why) => (&[][..], record.payload, format!("the payload is no JSON object for a row: {why}")),
+                };
+                out.extend_from_slice(b",\"_error\":\"");
+                escape(error.as_bytes(), out);
+                out.extend_from_slice(b"\",\"_raw_message\":\"");
+                escape(raw, out);
+                fields
+            }
+        };
+        out.push(b'"');
+        out.extend_from_slice(&self.batch);
+        if !own.is_empty() {
+            out.push(b',');
+            out.extend_from_slice(own);
+        }
+        out.push(b'}');
         if self.out.len() >= PIECE {
             let next = Vec::with_capacity(PIECE + PIECE / 8);
             ready.push_back(std::mem::replace(&mut self.out, next).into());

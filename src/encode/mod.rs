@@ -7,6 +7,7 @@
 //! The end of a body is split off as the *tail*: the pull protocol holds it back until ClickHouse has said how the refresh ended.
 
 mod arrow;
+mod inline;
 mod json;
 mod parquet;
 mod rows;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -63,6 +65,65 @@ impl Format {
     }
 }
 
+/// Where a record's payload stands in its row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Payload {
+    /// In the column `_raw_message`.
+    #[default]
+    Raw,
+    /// Its own fields stand beside the other columns, if it is a JSON object; `_error` says why it is not, and `_raw_message` holds it then.
+    Inline,
+}
+
+impl Payload {
+    /// All values, in the order in which messages list them.
+    pub const ALL: [Payload; 2] = [Payload::Raw, Payload::Inline];
+
+    /// The word of the parameter `payload`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Payload::Raw => "raw",
+            Payload::Inline => "inline",
+        }
+    }
+}
+
+/// How records are written: the format, and where payloads stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    format: Format,
+    payload: Payload,
+}
+
+impl Form {
+    /// None where the format has no place for such payloads: only in `JSONEachRow` rows may differ in their columns.
+    pub fn new(format: Format, payload: Payload) -> Option<Form> {
+        (payload == Payload::Raw || format == Format::JsonEachRow).then_some(Form { format, payload })
+    }
+
+    /// The format.
+    pub fn format(self) -> Format {
+        self.format
+    }
+}
+
+impl From<Format> for Form {
+    fn from(format: Format) -> Form {
+        Form { format, payload: Payload::Raw }
+    }
+}
+
+/// As in a URL; the default is not said.
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.format.name())?;
+        match self.payload {
+            Payload::Raw => Ok(()),
+            other => write!(f, " payload={}", other.name()),
+        }
+    }
+}
+
 /// What is the same for all records of an answer, known before the first one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
@@ -99,10 +160,11 @@ enum Kind {
 
 impl Encoder {
     /// An encoder that has written nothing yet.
-    pub fn new(format: Format, columns: &Columns) -> Result<Encoder, Error> {
-        let kind = match format {
+    pub fn new(form: impl Into<Form>, columns: &Columns) -> Result<Encoder, Error> {
+        let form = form.into();
+        let kind = match form.format {
             Format::ArrowStream => Kind::Arrow(Box::new(arrow::ArrowStream::new(columns)?)),
-            Format::JsonEachRow => Kind::Json(Box::new(json::Json::new(columns))),
+            Format::JsonEachRow => Kind::Json(Box::new(json::Json::new(columns, form.payload))),
             Format::Parquet => Kind::Parquet(Box::new(parquet::Parquet::new(columns)?)),
         };
         Ok(Encoder { kind, ready: VecDeque::new() })
@@ -151,15 +213,15 @@ pub struct Pieces<B> {
 }
 
 /// Encodes a frozen batch, which may be borrowed or shared.
-pub fn encode_batch<B: Borrow<Batch>>(batch: B, format: Format) -> Result<Pieces<B>, Error> {
-    let encoder = Encoder::new(format, &Columns::of(batch.borrow()))?;
+pub fn encode_batch<B: Borrow<Batch>>(batch: B, form: impl Into<Form>) -> Result<Pieces<B>, Error> {
+    let encoder = Encoder::new(form, &Columns::of(batch.borrow()))?;
     Ok(Pieces { batch, encoder: Some(encoder), ready: VecDeque::new(), range: 0, slice: 0, record: 0 })
 }
 
 /// The length of the encoded batch, tail included, by encoding it once and counting.
-pub fn encoded_len(batch: &Batch, format: Format) -> Result<u64, Error> {
+pub fn encoded_len(batch: &Batch, form: impl Into<Form>) -> Result<u64, Error> {
     let mut length = 0;
-    for piece in encode_batch(batch, format)? {
+    for piece in encode_batch(batch, form)? {
         length += piece?.len() as u64;
     }
     Ok(length)

@@ -11,7 +11,8 @@ use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::record::Chunk;
 use crate::domain::sequence::Checkpoint;
-use crate::encode::{Columns, Encoder, Format, PipeRow, Row, WorkerRow, encode_batch, encode_rows, encoded_len};
+use crate::domain::unpacking::Unpacking;
+use crate::encode::{Columns, Encoder, Form, Format, PipeRow, Row, WorkerRow, encode_batch, encode_rows, encoded_len};
 use crate::limits::{BODY_QUEUE, WRITE_TIMEOUT};
 use crate::metrics::Metrics;
 use crate::pipe::status::{ShardState, Snapshot};
@@ -76,7 +77,7 @@ impl App {
         match request {
             Request::Streams { format } => rows(&self.reading.kinesis.streams().await?, format),
             Request::Shards { stream, format } => rows(&self.reading.kinesis.shards(&stream).await?, format),
-            Request::Sample { stream, limit, format } => self.sample(&stream, limit, format).await,
+            Request::Sample { stream, limit, unpacking, form } => self.sample(&stream, limit, unpacking, form).await,
             Request::Records(request) => self.records(request, incoming.cut).await,
             Request::Next(request) => self.next(request, incoming).await,
             Request::Pipes { format } => rows(&self.pipe_rows().await?, format),
@@ -96,7 +97,8 @@ impl App {
     async fn next(self: &Arc<Self>, request: NextRequest, incoming: Incoming) -> Result<Reply, Error> {
         let options = PullOptions {
             confirm: request.confirm,
-            shape: request.format.name().into(),
+            shape: format!("{} {}", request.form, request.unpacking).trim_end().into(),
+            unpacking: request.unpacking,
             limits: request.limits,
             linger: request.linger,
             wait: request.wait,
@@ -106,16 +108,16 @@ impl App {
             resume: incoming.range.is_some_and(|(first, _)| first > 0),
         };
         let served = self.pipes.pull(&request.pipe, &request.stream, options).await?;
-        let format = request.format;
+        let form = request.form;
         let Some(batch) = &served.batch else {
             let columns = Columns { batch: Some(String::new()), stream: served.stream, shards: Vec::new() };
-            return encoded(format, &columns, &[]);
+            return encoded(form, &columns, &[]);
         };
         let part = match incoming.range {
             None | Some((0, None)) => None,
             Some((first, last)) => {
                 let (batch, pipe) = (batch.clone(), request.pipe);
-                let total = tokio::task::spawn_blocking(move || encoded_len(&batch, format)).await;
+                let total = tokio::task::spawn_blocking(move || encoded_len(&batch, form)).await;
                 let total = total.map_err(|e| Error::Internal(format!("encoding a batch failed: {e}")))??;
                 let last = last.unwrap_or(u64::MAX).min(total.saturating_sub(1));
                 if first > last {
@@ -127,18 +129,18 @@ impl App {
             }
         };
         let (sender, body) = Sender::new(incoming.cut, WRITE_TIMEOUT);
-        tokio::spawn(send_batch(served, format, part, sender));
-        Ok(Reply { body, content_type: format.content_type(), part })
+        tokio::spawn(send_batch(served, form, part, sender));
+        Ok(Reply { body, content_type: form.format().content_type(), part })
     }
 
     async fn records(self: &Arc<Self>, request: RecordsRequest, cut: Arc<Notify>) -> Result<Reply, Error> {
-        let RecordsRequest { stream, from, to, shard, slice, limit, format } = request;
-        let range = Range { stream: stream.clone(), from, to, shard, slice };
+        let RecordsRequest { stream, from, to, shard, slice, limit, unpacking, form } = request;
+        let range = Range { stream: stream.clone(), from, to, shard, slice, unpacking };
         let reading = Reading { budget: self.reading.budget.for_another(), ..self.reading.clone() };
         let memory = reading.budget.clone();
         let shards = reading.shards(&range).await?;
         let columns = Columns { batch: None, stream, shards: shards.clone() };
-        let encoder = Encoder::new(format, &columns)?;
+        let encoder = Encoder::new(form, &columns)?;
         let (found, mut receiver) = mpsc::channel(BODY_QUEUE);
         tokio::spawn(reading.run(range, shards, found));
         // An error before the first record still has a status of its own.
@@ -152,12 +154,12 @@ impl App {
                 sender.fail().await;
             }
         });
-        Ok(Reply { body, content_type: format.content_type(), part: None })
+        Ok(Reply { body, content_type: form.format().content_type(), part: None })
     }
 
-    async fn sample(&self, stream: &str, limit: usize, format: Format) -> Result<Reply, Error> {
-        let (shards, chunks) = self.reading.sample(stream, limit).await?;
-        encoded(format, &Columns { batch: None, stream: stream.into(), shards }, &chunks)
+    async fn sample(&self, stream: &str, limit: usize, unpacking: Unpacking, form: Form) -> Result<Reply, Error> {
+        let (shards, chunks) = self.reading.sample(stream, limit, unpacking).await?;
+        encoded(form, &Columns { batch: None, stream: stream.into(), shards }, &chunks)
     }
 
     async fn seek(&self, pipe: &str, body: &[u8]) -> Result<Reply, Error> {
@@ -166,7 +168,9 @@ impl App {
             .map(|row| {
                 let to = match row.position {
                     Position::Start(start) => self.checkpoint(&start),
-                    Position::Sequence(sequence) => Checkpoint::After(sequence, 0),
+                    Position::Sequence(sequence) => {
+                        Checkpoint::After(sequence, row.sub_sequence_number.unwrap_or(u32::MAX))
+                    }
                 };
                 (row.shard_id.unwrap_or_default(), to)
             })
@@ -295,8 +299,8 @@ fn rows<R: Row>(rows: &[R], format: Format) -> Result<Reply, Error> {
 }
 
 /// Few records, encoded at once.
-fn encoded(format: Format, columns: &Columns, chunks: &[(usize, Chunk)]) -> Result<Reply, Error> {
-    let mut encoder = Encoder::new(format, columns)?;
+fn encoded(form: Form, columns: &Columns, chunks: &[(usize, Chunk)]) -> Result<Reply, Error> {
+    let mut encoder = Encoder::new(form, columns)?;
     for (shard, chunk) in chunks {
         for record in chunk.records() {
             encoder.push(record, *shard)?;
@@ -308,13 +312,13 @@ fn encoded(format: Format, columns: &Columns, chunks: &[(usize, Chunk)]) -> Resu
     }
     let (rest, tail) = encoder.finish()?;
     rest.iter().chain([&tail]).for_each(|piece| whole.extend_from_slice(piece));
-    Ok(Reply::whole(whole, format.content_type()))
+    Ok(Reply::whole(whole, form.format().content_type()))
 }
 
 /// Sends a batch, or a part of it. The refresh cannot end before the last piece: WAIT VIEW has been issued by then (**held-back-end**).
-async fn send_batch(served: Served, format: Format, part: Option<Part>, sender: Sender) {
+async fn send_batch(served: Served, form: Form, part: Option<Part>, sender: Sender) {
     let Some(batch) = served.batch.clone() else { return };
-    let pieces = match encode_batch(batch, format) {
+    let pieces = match encode_batch(batch, form) {
         Ok(pieces) => pieces,
         Err(error) => {
             tracing::error!("{error}");

@@ -13,7 +13,8 @@ use percent_encoding::percent_decode_str;
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::range::{Bound, SliceOf};
-use crate::encode::Format;
+use crate::domain::unpacking::Unpacking;
+use crate::encode::{Form, Format};
 use crate::limits;
 use crate::pipe::{Confirm, Mode};
 
@@ -43,8 +44,10 @@ pub enum Request {
         stream: String,
         /// Most records.
         limit: usize,
-        /// Format of the records; not Parquet.
-        format: Format,
+        /// How records become rows.
+        unpacking: Unpacking,
+        /// Form of the rows; not Parquet.
+        form: Form,
     },
     /// `GET /v1/streams/{stream}/records`
     Records(RecordsRequest),
@@ -100,8 +103,10 @@ pub struct RecordsRequest {
     pub slice: Option<SliceOf>,
     /// Most records.
     pub limit: Option<usize>,
-    /// Format of the records.
-    pub format: Format,
+    /// How records become rows.
+    pub unpacking: Unpacking,
+    /// Form of the rows.
+    pub form: Form,
 }
 
 /// A pull.
@@ -125,8 +130,10 @@ pub struct NextRequest {
     pub mode: Mode,
     /// Time between two GetRecords calls on a shard.
     pub poll: Duration,
-    /// Format of the records; not Parquet.
-    pub format: Format,
+    /// How records become rows.
+    pub unpacking: Unpacking,
+    /// Form of the rows; not Parquet.
+    pub form: Form,
 }
 
 /// A path, who may call it how, and what it becomes.
@@ -161,13 +168,19 @@ const ENDPOINTS: [Endpoint; 14] = [
     Endpoint::get("/v1/streams/{stream}/shards", &["format"], |stream, q| {
         Ok(Request::Shards { stream, format: q.rows_format()? })
     }),
-    Endpoint::get("/v1/streams/{stream}/sample", &["limit", "format"], |stream, q| {
-        let limit = q.number("limit", 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
-        Ok(Request::Sample { stream, limit, format: q.records_format(false)? })
-    }),
-    Endpoint::get("/v1/streams/{stream}/records", &["from", "to", "shard", "slice", "limit", "format"], |stream, q| {
-        records(stream, q).map(Request::Records)
-    }),
+    Endpoint::get(
+        "/v1/streams/{stream}/sample",
+        &["limit", "decompress", "split", "payload", "format"],
+        |stream, q| {
+            let limit = q.number("limit", 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
+            Ok(Request::Sample { stream, limit, unpacking: q.unpacking()?, form: q.form(false)? })
+        },
+    ),
+    Endpoint::get(
+        "/v1/streams/{stream}/records",
+        &["from", "to", "shard", "slice", "limit", "decompress", "split", "payload", "format"],
+        |stream, q| records(stream, q).map(Request::Records),
+    ),
     Endpoint::get(
         "/v1/pipes/{pipe}/next",
         &[
@@ -181,6 +194,9 @@ const ENDPOINTS: [Endpoint; 14] = [
             "linger_ms",
             "wait_ms",
             "poll_ms",
+            "decompress",
+            "split",
+            "payload",
             "format",
         ],
         |pipe, q| next(pipe, q).map(Request::Next),
@@ -262,7 +278,8 @@ fn records(stream: String, query: &Query<'_>) -> Result<RecordsRequest, Error> {
         shard,
         slice: query.get("slice").map(slice).transpose()?,
         limit: query.number("limit", 1..=usize::MAX)?,
-        format: query.records_format(true)?,
+        unpacking: query.unpacking()?,
+        form: query.form(true)?,
     })
 }
 
@@ -324,7 +341,8 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
         wait: query.millis("wait_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
         mode,
         poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(per_call),
-        format: query.records_format(false)?,
+        unpacking: query.unpacking()?,
+        form: query.form(false)?,
     })
 }
 

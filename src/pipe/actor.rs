@@ -24,6 +24,7 @@ use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::unpacking::Unpacking;
 use crate::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
 use crate::ports::ViewState;
 
@@ -176,13 +177,14 @@ impl Actor {
             // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
-        self.start(&options.start, options.mode).await?;
+        self.start(&options.start, options.mode, options.unpacking).await?;
         self.standing().await?;
         self.finish_commit().await?;
         let work = self.work()?;
         work.source.poll.set(options.poll.as_millis() as u64);
         work.wake();
         work.recover().await?;
+        work.unpack_by(options.unpacking);
         if work.open.is_none() {
             if options.resume {
                 return Err(Error::RangeNotSatisfiable(format!(
@@ -235,9 +237,9 @@ impl Actor {
         }
     }
 
-    async fn start(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
+    async fn start(&mut self, start: &Checkpoint, mode: Mode, unpacking: Unpacking) -> Result<(), Error> {
         if self.work.is_none() {
-            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode).await?);
+            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode, unpacking).await?);
             self.standing = None;
             self.publish();
         }

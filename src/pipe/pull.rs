@@ -11,6 +11,7 @@ use super::heartbeat::{Heartbeat, Standing};
 use crate::domain::batch::{Batch, Limits};
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::unpacking::Unpacking;
 
 /// Who says that a batch is in ClickHouse.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +52,10 @@ impl Mode {
 pub struct PullOptions {
     /// Who confirms.
     pub confirm: Confirm,
-    /// The response format; part of the batch's identity.
+    /// The response format and how records become rows; part of the batch's identity.
     pub shape: String,
+    /// How records become rows.
+    pub unpacking: Unpacking,
     /// How large a new batch may be.
     pub limits: Limits,
     /// How long a new batch may fill once it has a record.

@@ -18,6 +18,7 @@ use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
+use crate::domain::unpacking::Unpacking;
 use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
 use crate::metrics::Metrics;
 use crate::ports::{
@@ -52,7 +53,7 @@ pub struct Deps {
 
 impl Deps {
     /// What the readers of a pipe share.
-    pub fn source(&self, pipe: &str, stream: Stream) -> Source {
+    pub fn source(&self, pipe: &str, stream: Stream, unpacking: Unpacking) -> Source {
         let poll = Knob::default();
         poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
         // Until the number of readers is known. Never 0: a reader that finds no room waits for somebody to take from its empty buffer.
@@ -66,6 +67,8 @@ impl Deps {
             poll,
             retention_ms: i64::from(stream.retention_hours) * 3_600_000,
             shard_cap,
+            unpacking,
+            unpacked: self.metrics.unpacked.clone(),
             fan_out: FanOut::new(
                 self.fan_out.clone(),
                 stream,

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::buffer::ShardBuffer;
 use super::leases::Leases;
 use super::lineage::Losses;
-use super::reader::{Source, read_shard};
+use super::reader::{Source, Start, read_shard};
 use crate::domain::batch::{Limits, ShardRange, choose};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
@@ -75,10 +75,11 @@ impl Shards {
                 continue;
             }
             // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
-            let from = match &lease.offer {
-                Some(offer) => Checkpoint::After(offer.through.clone(), offer.through_sub),
-                None => lease.checkpoint.clone(),
+            let (after, unpacking) = match &lease.offer {
+                Some(offer) => (Checkpoint::After(offer.through.clone(), offer.through_sub), offer.unpacking()),
+                None => (lease.checkpoint.clone(), lease.unpacking),
             };
+            let at = Start { after, unpacking, caught_up_ms: lease.caught_up_ms };
             let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
             let task = match lost {
                 Some(gap) => {
@@ -86,8 +87,8 @@ impl Shards {
                     tokio::spawn(std::future::ready(()))
                 }
                 None => {
-                    debug!(stream = source.stream, shard = lease.shard_id, "reading goes on at {from}");
-                    tokio::spawn(read_shard(source.clone(), buffer.clone(), from, lease.caught_up_ms))
+                    debug!(stream = source.stream, shard = lease.shard_id, "reading goes on at {}", at.after);
+                    tokio::spawn(read_shard(source.clone(), buffer.clone(), at))
                 }
             };
             let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);

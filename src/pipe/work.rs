@@ -23,6 +23,7 @@ use crate::domain::lease::{Lease, Offer};
 use crate::domain::plan::rate_after;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
+use crate::domain::unpacking::Unpacking;
 use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES};
 
 /// The batch whose fate is open. There is at most one (**one-open-batch**).
@@ -84,7 +85,14 @@ pub struct Work {
 
 impl Work {
     /// Takes leases and starts readers. `start` is where a pipe without any lease begins.
-    pub async fn start(deps: &Deps, pipe: &str, stream: &str, start: &Checkpoint, mode: Mode) -> Result<Work, Error> {
+    pub async fn start(
+        deps: &Deps,
+        pipe: &str,
+        stream: &str,
+        start: &Checkpoint,
+        mode: Mode,
+        unpacking: Unpacking,
+    ) -> Result<Work, Error> {
         let described = deps.kinesis.stream(stream).await?;
         let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id).await?;
         if let Some(other) = leases.all().find(|l| l.stream != stream) {
@@ -96,7 +104,7 @@ impl Work {
             stream: stream.into(),
             leases,
             shards: Shards::new(),
-            source: deps.source(pipe, described),
+            source: deps.source(pipe, described, unpacking),
             open: None,
             refreshed: None,
             losses: Losses::default(),
@@ -118,6 +126,14 @@ impl Work {
     /// How shards are read from now on; where they are read does not change. For fan-out the consumer is registered first.
     pub async fn read_by(&self, mode: Mode) -> Result<(), Error> {
         self.source.fan_out.want(mode == Mode::FanOut).await
+    }
+
+    /// How records become rows from now on. Where a batch is open, it stays as it was offered; one that was not offered yet is forgotten.
+    pub fn unpack_by(&mut self, unpacking: Unpacking) {
+        if self.source.unpacking != unpacking && self.open.as_ref().is_none_or(|open| !open.offered) {
+            self.source.unpacking = unpacking;
+            self.forget_open();
+        }
     }
 
     pub(super) fn follow(&mut self) {
@@ -207,7 +223,7 @@ impl Work {
         );
         let reads =
             leases.iter().filter_map(|lease| Some((lease, lease.offer.as_ref()?))).map(async |(lease, offer)| {
-                let slices = read_again(&self.source, &lease.shard_id, offer).await?;
+                let slices = read_again(&self.source, lease, offer).await?;
                 Ok::<_, Error>(ShardRange { shard_id: lease.shard_id.clone(), slices })
             });
         let read = try_join_all(reads).await;

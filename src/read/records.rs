@@ -11,8 +11,10 @@ use super::cursor::{Cursor, Pace};
 use crate::domain::error::Error;
 use crate::domain::range::{Bound, Place, SliceOf, place};
 use crate::domain::record::Chunk;
+use crate::domain::unpacking::Unpacking;
 use crate::limits::{GET_RECORDS_PER_SECOND, RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK_MS};
 use crate::ports::{Clock, IteratorStart, KinesisApi};
+use crate::unpack::{Rules, Unpacker};
 
 /// What is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Range {
     pub shard: Option<String>,
     /// Only this part of the shards.
     pub slice: Option<SliceOf>,
+    /// How records become rows.
+    pub unpacking: Unpacking,
 }
 
 /// What reading needs of the world. Cheap to clone.
@@ -120,8 +124,14 @@ impl Reading {
             drop(page.records);
             reservation.resize(inside.memory());
             inside.hold(reservation);
-            if !inside.is_empty() && found.send(Ok((index, inside))).await.is_err() {
-                return Ok(());
+            let mut unpacker = Unpacker::new(inside, 0, Rules { unpacking: range.unpacking, begun: None });
+            while let Some(mut rows) = unpacker.next_chunk() {
+                if !rows.is_held() {
+                    rows.hold(self.budget.hold(rows.memory() + unpacker.memory()));
+                }
+                if found.send(Ok((index, rows))).await.is_err() {
+                    return Ok(());
+                }
             }
             if past || tip || page.next.is_none() {
                 return Ok(());
@@ -129,13 +139,19 @@ impl Reading {
         }
     }
 
-    /// The newest records of a stream, `limit` at most, oldest first; with their shard ids.
-    pub async fn sample(&self, stream: &str, limit: usize) -> Result<(Vec<String>, Vec<(usize, Chunk)>), Error> {
+    /// The newest rows of a stream, `limit` at most, oldest first; with their shard ids.
+    pub async fn sample(
+        &self,
+        stream: &str,
+        limit: usize,
+        unpacking: Unpacking,
+    ) -> Result<(Vec<String>, Vec<(usize, Chunk)>), Error> {
         let mut look_back = SAMPLE_LOOK_BACK_MS.iter();
         loop {
             let from = look_back.next().map_or(Bound::Open, |ms| Bound::Time(self.clock.now_ms() - ms));
             let last_try = from == Bound::Open;
-            let range = Range { stream: stream.into(), from, to: Bound::Open, shard: None, slice: None };
+            let (stream, to) = (stream.into(), Bound::Open);
+            let range = Range { stream, from, to, shard: None, slice: None, unpacking };
             let shards = self.shards(&range).await?;
             let (sender, mut receiver) = mpsc::channel(RECORDS_SHARDS_AT_ONCE);
             let read = tokio::spawn(self.clone().run(range, shards.clone(), sender));

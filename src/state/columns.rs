@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::lease::{Lease, Offer};
 use crate::domain::sequence::{Checkpoint, SequenceNumber};
+use crate::domain::unpacking::Unpacking;
 
 /// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are Unix ms here and `DateTime64(3, 'UTC')` in the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,10 +19,14 @@ pub struct LeaseRow {
     pub epoch: u64,
     pub sequence_number: String,
     pub sub_sequence_number: u32,
+    pub unpacking: String,
+    pub began_sequence_number: String,
+    pub began_sub_sequence_number: u32,
     pub offered_batch: String,
     pub offered_shape: String,
     pub offered_shards: u32,
     pub offered_first: String,
+    pub offered_first_sub: u32,
     pub offered_through: String,
     pub offered_through_sub: u32,
     pub offered_rows: u64,
@@ -36,8 +41,8 @@ pub struct LeaseRow {
 }
 
 /// The columns of [`LeaseRow`], in the order of the table.
-pub const LEASE_COLUMNS: &str = "key, pipe, stream, shard_id, parents, owner, epoch, sequence_number, sub_sequence_number, offered_batch, \
-     offered_shape, offered_shards, offered_first, offered_through, offered_through_sub, offered_rows, committed_rows, \
+pub const LEASE_COLUMNS: &str = "key, pipe, stream, shard_id, parents, owner, epoch, sequence_number, sub_sequence_number, unpacking, \
+     began_sequence_number, began_sub_sequence_number, offered_batch, offered_shape, offered_shards, offered_first, offered_first_sub, offered_through, offered_through_sub, offered_rows, committed_rows, \
      bytes_per_second, last_commit_time, caught_up_at, updated_at";
 
 /// The column of a row that a person has to correct, and what is allowed there.
@@ -63,10 +68,14 @@ impl From<&Lease> for LeaseRow {
             epoch: lease.epoch,
             sequence_number: lease.checkpoint.sequence_text(),
             sub_sequence_number: lease.checkpoint.sub_sequence(),
+            unpacking: lease.unpacking.to_string(),
+            began_sequence_number: lease.began.as_ref().map_or_else(String::new, |(first, _)| first.as_str().into()),
+            began_sub_sequence_number: lease.began.as_ref().map_or(0, |(_, sub)| *sub),
             offered_batch: text(|o| &o.batch),
             offered_shape: text(|o| &o.shape),
             offered_shards: offer.map_or(0, |o| o.shards),
             offered_first: text(|o| o.first.as_str()),
+            offered_first_sub: offer.map_or(0, |o| o.first_sub),
             offered_through: text(|o| o.through.as_str()),
             offered_through_sub: offer.map_or(0, |o| o.through_sub),
             offered_rows: offer.map_or(0, |o| o.rows),
@@ -90,6 +99,16 @@ impl LeaseRow {
             }
         }
         let offer = self.offer()?;
+        let began = match self.began_sequence_number.as_str() {
+            "" => None,
+            text => match SequenceNumber::parse(text) {
+                Some(first) => Some((first, self.began_sub_sequence_number)),
+                None => {
+                    let problem = format!("'{text}' is no sequence number: write one, or nothing");
+                    return Err(BadColumn { column: "began_sequence_number", problem });
+                }
+            },
+        };
         let lease = Lease {
             pipe: self.pipe,
             stream: self.stream,
@@ -98,6 +117,8 @@ impl LeaseRow {
             owner: self.owner,
             epoch: self.epoch,
             checkpoint,
+            unpacking: Unpacking::within(&self.unpacking),
+            began,
             offer,
             committed_rows: self.committed_rows,
             bytes_per_second: self.bytes_per_second,
@@ -129,6 +150,7 @@ impl LeaseRow {
             shape: self.offered_shape.clone(),
             shards: self.offered_shards,
             first: number("offered_first", &self.offered_first)?,
+            first_sub: self.offered_first_sub,
             through: number("offered_through", &self.offered_through)?,
             through_sub: self.offered_through_sub,
             rows: self.offered_rows,
@@ -170,6 +192,7 @@ pub mod time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::unpacking::{Decompress, Split};
     use proptest::prelude::*;
 
     fn sequence() -> impl Strategy<Value = SequenceNumber> {
@@ -185,13 +208,20 @@ mod tests {
         ]
     }
 
+    fn unpacking() -> impl Strategy<Value = Unpacking> {
+        (prop::sample::select(&Decompress::ALL[..]), prop::sample::select(&Split::ALL[..]))
+            .prop_map(|(decompress, split)| Unpacking { decompress, split })
+    }
+
     fn offer() -> impl Strategy<Value = Offer> {
-        (".{1,16}", ".{0,16}", any::<u32>(), sequence(), sequence(), any::<u32>(), any::<u64>()).prop_map(
-            |(batch, shape, shards, first, through, through_sub, rows)| Offer {
+        let rows = (any::<u32>(), any::<u32>(), any::<u64>());
+        (".{1,16}", ".{0,16}", any::<u32>(), sequence(), sequence(), rows).prop_map(
+            |(batch, shape, shards, first, through, (first_sub, through_sub, rows))| Offer {
                 batch,
                 shape,
                 shards,
                 first,
+                first_sub,
                 through,
                 through_sub,
                 rows,
@@ -203,11 +233,12 @@ mod tests {
         let times = [0..=10_413_791_999_999i64, 0..=10_413_791_999_999, 0..=10_413_791_999_999];
         let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), ".{0,20}");
         let counts = (any::<u64>(), any::<u64>(), any::<u64>());
-        (names, counts, checkpoint(), prop::option::of(offer()), times).prop_map(
+        let began = prop::option::of((sequence(), any::<u32>()));
+        (names, counts, (checkpoint(), unpacking(), began), prop::option::of(offer()), times).prop_map(
             |(
                 (pipe, stream, shard_id, parents, owner),
                 (epoch, committed_rows, bytes_per_second),
-                checkpoint,
+                (checkpoint, unpacking, began),
                 offer,
                 times,
             )| Lease {
@@ -218,6 +249,8 @@ mod tests {
                 owner,
                 epoch,
                 checkpoint,
+                unpacking,
+                began,
                 offer,
                 committed_rows,
                 bytes_per_second,

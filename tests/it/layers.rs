@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each module may use besides itself. Down only; nobody uses `serve` and `check` but the program.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("domain", &["limits"]),
     ("limits", &[]),
     ("ports", &["domain"]),
@@ -14,8 +14,9 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("clickhouse", &["domain", "limits", "ports", "sql"]),
     ("kinesis", &["domain", "limits", "ports"]),
     ("state", &["clickhouse", "domain", "limits", "ports", "sql"]),
-    ("read", &["domain", "limits", "ports"]),
-    ("pipe", &["domain", "limits", "metrics", "ports", "read"]),
+    ("unpack", &["domain", "limits"]),
+    ("read", &["domain", "limits", "ports", "unpack"]),
+    ("pipe", &["domain", "limits", "metrics", "ports", "read", "unpack"]),
     ("config", &["limits"]),
     ("http", &["config", "domain", "encode", "limits", "metrics", "pipe", "ports", "read"]),
     (

@@ -39,6 +39,7 @@ pub fn offer(batch: &str, first: &str, through: &str) -> Offer {
         shards: 2,
         first: number(first),
         through: number(through),
+        first_sub: 5,
         through_sub: 7,
         rows: 500_000,
     }
@@ -91,7 +92,13 @@ async fn update_replaces_every_column(store: &impl StateStore) {
         owner: "worker-1".into(),
         epoch: u64::MAX,
         checkpoint: Checkpoint::After(number("49590338271490256608559692538361571095921575989136588898"), u32::MAX),
-        offer: Some(Offer { rows: u64::MAX, shards: u32::MAX, through_sub: u32::MAX, ..offer("b1", "1", &long) }),
+        offer: Some(Offer {
+            rows: u64::MAX,
+            shards: u32::MAX,
+            first_sub: u32::MAX,
+            through_sub: u32::MAX,
+            ..offer("b1", "1", &long)
+        }),
         committed_rows: u64::MAX,
         bytes_per_second: u64::MAX,
         last_commit_ms: 1_763_720_000_001,

@@ -99,7 +99,16 @@ fn play(ops: Vec<(usize, Op)>) -> Result<Vec<Step>, TestCaseError> {
                 let first = place(&seen.checkpoint) + i64::from(*after);
                 let (first, through) = (number(first), number(first + i64::from(*rows) - 1));
                 let (batch, rows) = (format!("{batches:016x}"), (*rows).into());
-                let offer = Offer { batch, shape: String::new(), shards: 1, first, through, through_sub: 0, rows };
+                let offer = Offer {
+                    batch,
+                    shape: String::new(),
+                    shards: 1,
+                    first,
+                    first_sub: 0,
+                    through,
+                    through_sub: 0,
+                    rows,
+                };
                 seen.offer(&holder, offer, batches)
             }
             Op::Commit { other } => seen.commit(&holder, if *other { "other" } else { &open }, Some(batches), batches),
@@ -214,6 +223,7 @@ fn an_offer_that_an_edit_left_behind_is_not_committed() {
         shards: 1,
         first: number(5),
         through: number(9),
+        first_sub: 0,
         through_sub: 0,
         rows: 5,
     };

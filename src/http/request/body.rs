@@ -19,6 +19,8 @@ pub struct SeekRow {
     pub shard_id: Option<String>,
     /// Where its checkpoint goes.
     pub position: Position,
+    /// Where the position is a sequence number: the last row of that record that is passed over; none means all of them.
+    pub sub_sequence_number: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +29,8 @@ struct SeekJson {
     #[serde(default)]
     shard_id: String,
     position: Text,
+    #[serde(default)]
+    sub_sequence_number: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +71,10 @@ pub fn parse_seek(body: &[u8]) -> Result<Vec<SeekRow>, Error> {
             "" => None,
             id => Some(name("shard_id", id).map_err(|e| e.to_string())?),
         };
-        Ok(SeekRow { shard_id, position })
+        if row.sub_sequence_number.is_some() && !matches!(position, Position::Sequence(_)) {
+            return Err("sub_sequence_number belongs to a sequence number: leave it out, or set it to NULL".into());
+        }
+        Ok(SeekRow { shard_id, position, sub_sequence_number: row.sub_sequence_number })
     })
 }
 

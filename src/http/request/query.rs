@@ -6,7 +6,8 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::error::Error;
-use crate::encode::Format;
+use crate::domain::unpacking::{Decompress, Split, Unpacking, named};
+use crate::encode::{Form, Format, Payload};
 use crate::limits;
 
 /// Most characters of a user's text that a message repeats.
@@ -71,9 +72,38 @@ impl<'p> Query<'p> {
         self.format(Format::JsonEachRow, false)
     }
 
-    /// The format of records.
-    pub(super) fn records_format(&self, parquet: bool) -> Result<Format, Error> {
-        self.format(Format::ArrowStream, parquet)
+    /// The form of records.
+    pub(super) fn form(&self, parquet: bool) -> Result<Form, Error> {
+        let format = self.format(Format::ArrowStream, parquet)?;
+        let payload = self.choice("payload", &Payload::ALL, Payload::name)?.unwrap_or_default();
+        match Form::new(format, payload) {
+            Some(form) => Ok(form),
+            None => Err(Error::BadRequest(format!(
+                "payload=inline is for format=JSONEachRow only: {} has one column for the payload",
+                format.name()
+            ))),
+        }
+    }
+
+    /// How records become rows.
+    pub(super) fn unpacking(&self) -> Result<Unpacking, Error> {
+        Ok(Unpacking {
+            decompress: self.choice("decompress", &Decompress::ALL, Decompress::name)?.unwrap_or_default(),
+            split: self.choice("split", &Split::ALL, Split::name)?.unwrap_or_default(),
+        })
+    }
+
+    /// One of a few words.
+    fn choice<T: Copy>(&self, parameter: &str, all: &[T], name: fn(T) -> &'static str) -> Result<Option<T>, Error> {
+        let Some(text) = self.get(parameter) else { return Ok(None) };
+        match named(all, name, text) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                let names: Vec<&str> = all.iter().map(|value| name(*value)).collect();
+                let allowed = names.join(" or ");
+                Err(Error::BadRequest(format!("{parameter}={} is refused: it must be {allowed}", quoted(text))))
+            }
+        }
     }
 
     fn format(&self, default: Format, parquet: bool) -> Result<Format, Error> {

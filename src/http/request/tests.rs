@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::sequence::SequenceNumber;
+use crate::domain::unpacking::{Decompress, Split};
+use crate::encode::Payload;
 
 const STEM: &str = "stream=orders&view=default.orders_pipe";
 
@@ -50,7 +52,8 @@ fn a_pull_has_the_defaults_of_the_contract() {
             wait: ms(10_000),
             mode: Mode::Polling,
             poll: ms(200),
-            format: Format::ArrowStream,
+            unpacking: Unpacking::default(),
+            form: Format::ArrowStream.into(),
         }
     );
     assert_eq!(next_of(&format!("{STEM}&start=&max_rows=&mode=")), next, "empty counts as not given");
@@ -61,12 +64,14 @@ fn a_pull_has_the_defaults_of_the_contract() {
 
 #[test]
 fn a_pull_takes_its_parameters() {
-    let all = "stream=a&ack=explicit&start=latest&max_rows=1&max_bytes=2&linger_ms=0&wait_ms=12000&poll_ms=5&format=JSONEachRow";
+    let all = "stream=a&ack=explicit&start=latest&max_rows=1&max_bytes=2&linger_ms=0&wait_ms=12000&poll_ms=5&\
+               decompress=none&split=cloudwatch&format=JSONEachRow&payload=inline";
     let next = next_of(all);
     assert_eq!((next.confirm, next.start), (Confirm::Explicit, Start::Latest));
     assert_eq!(next.limits, Limits { max_rows: 1, max_bytes: 2 });
     assert_eq!((next.linger, next.wait, next.poll), (Duration::ZERO, limits::MAX_WAIT, limits::MIN_POLL));
-    assert_eq!(next.format, Format::JsonEachRow);
+    assert_eq!(next.unpacking, Unpacking { decompress: Decompress::None, split: Split::CloudWatch });
+    assert_eq!(Some(next.form), Form::new(Format::JsonEachRow, Payload::Inline));
 }
 
 #[test]
@@ -107,7 +112,7 @@ fn times_and_positions_are_read() {
     assert_eq!(Some(records_of(&format!("shard=shardId-1&from={digits}")).from), sequence);
     let read = records_of("slice=7/8&limit=5&format=Parquet&shard=shardId-000000000001");
     assert_eq!(read.slice, Some(SliceOf { index: 7, count: 8 }));
-    assert_eq!((read.limit, read.format), (Some(5), Format::Parquet));
+    assert_eq!((read.limit, read.form), (Some(5), Format::Parquet.into()));
     assert_eq!(read.shard.as_deref(), Some("shardId-000000000001"));
 }
 
@@ -134,6 +139,9 @@ fn every_refusal_says_what_is_allowed() {
         (next, format!("{STEM}&linger_ms=-1"), "a whole number from 0 to 12000"),
         (next, format!("{STEM}&poll_ms=1"), "a whole number from 5 to 10000"),
         (next, format!("{STEM}&format=Parquet"), "format=Parquet is for /v1/streams/{stream}/records only"),
+        (next, format!("{STEM}&split=words"), "split='words' is refused: it must be none or lines or cloudwatch"),
+        (next, format!("{STEM}&decompress=gzip"), "it must be auto or none"),
+        (next, format!("{STEM}&payload=inline"), "payload=inline is for format=JSONEachRow only"),
         (next, format!("{STEM}&format=CSV"), "it must be ArrowStream or JSONEachRow"),
         (
             next,
@@ -201,7 +209,12 @@ fn paths_and_methods_are_told_apart() {
     let format = Format::JsonEachRow;
     assert_eq!(get("/v1/streams", ""), Ok(Request::Streams { format }));
     assert_eq!(get("/v1/streams/a%2Eb/shards", ""), Ok(Request::Shards { stream: "a.b".into(), format }));
-    let sample = Request::Sample { stream: "a".into(), limit: 10, format: Format::ArrowStream };
+    let sample = Request::Sample {
+        stream: "a".into(),
+        limit: 10,
+        unpacking: Unpacking::default(),
+        form: Format::ArrowStream.into(),
+    };
     assert_eq!(get("/v1/streams/a/sample", ""), Ok(sample));
 }
 
@@ -268,8 +281,25 @@ fn any_name() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9_.-]{1,128}"
 }
 
-fn any_format(parquet: bool) -> impl Strategy<Value = Format> {
-    (0..2 + usize::from(parquet)).prop_map(|i| Format::ALL[i])
+fn any_form(parquet: bool) -> impl Strategy<Value = Form> {
+    let inline = Form::new(Format::JsonEachRow, Payload::Inline);
+    let all = Format::ALL.into_iter().filter(move |f| parquet || *f != Format::Parquet).map(Form::from);
+    proptest::sample::select(all.chain(inline).collect::<Vec<_>>())
+}
+
+fn any_unpacking() -> impl Strategy<Value = Unpacking> {
+    (proptest::sample::select(&Decompress::ALL[..]), proptest::sample::select(&Split::ALL[..]))
+        .prop_map(|(decompress, split)| Unpacking { decompress, split })
+}
+
+/// The words of both, which name what differs from the default.
+fn form_pairs(form: Form, unpacking: Unpacking) -> Vec<(&'static str, String)> {
+    let text = form.to_string();
+    let payload = text.split_once(" payload=").map(|(_, payload)| ("payload", payload.to_owned()));
+    let mut pairs = vec![("format", form.format().name().to_owned())];
+    pairs.extend(payload);
+    pairs.extend([("decompress", unpacking.decompress.name().into()), ("split", unpacking.split.name().into())]);
+    pairs
 }
 
 fn any_start() -> impl Strategy<Value = Start> {
@@ -286,13 +316,35 @@ fn any_next() -> impl Strategy<Value = Request> {
     let waits = (0..=12_000u64, 0..=12_000u64, 5..=10_000u64);
     let limits = (1..=limits::MAX_MAX_ROWS, 1..=limits::MAX_MAX_BYTES);
     let mode = prop_oneof![Just(Mode::Polling), Just(Mode::FanOut)];
-    (any_name(), any_name(), any_confirm(), any_start(), limits, waits, mode, any_format(false)).prop_map(
-        move |(pipe, stream, confirm, start, (max_rows, max_bytes), (linger, wait, poll), mode, format)| {
-            let limits = Limits { max_rows, max_bytes };
-            let (linger, wait, poll) = (ms(linger), ms(wait), ms(poll));
-            Request::Next(NextRequest { pipe, stream, confirm, start, limits, linger, wait, poll, mode, format })
-        },
-    )
+    (any_name(), any_name(), any_confirm(), any_start(), limits, waits, mode, (any_form(false), any_unpacking()))
+        .prop_map(
+            move |(
+                pipe,
+                stream,
+                confirm,
+                start,
+                (max_rows, max_bytes),
+                (linger, wait, poll),
+                mode,
+                (form, unpacking),
+            )| {
+                let limits = Limits { max_rows, max_bytes };
+                let (linger, wait, poll) = (ms(linger), ms(wait), ms(poll));
+                Request::Next(NextRequest {
+                    pipe,
+                    stream,
+                    confirm,
+                    start,
+                    limits,
+                    linger,
+                    wait,
+                    poll,
+                    mode,
+                    unpacking,
+                    form,
+                })
+            },
+        )
 }
 
 fn any_records() -> impl Strategy<Value = Request> {
@@ -300,8 +352,16 @@ fn any_records() -> impl Strategy<Value = Request> {
     let sequences = "[0-9]{17,56}";
     let shard = proptest::option::of((any_name(), proptest::option::of(sequences)));
     let slice = proptest::option::of((1..=limits::MAX_SLICES).prop_flat_map(|count| (0..count, Just(count))));
-    (any_name(), times.clone(), times, shard, slice, proptest::option::of(1..usize::MAX), any_format(true)).prop_map(
-        |(stream, from, to, shard, slice, limit, format)| {
+    (
+        any_name(),
+        times.clone(),
+        times,
+        shard,
+        slice,
+        proptest::option::of(1..usize::MAX),
+        (any_form(true), any_unpacking()),
+    )
+        .prop_map(|(stream, from, to, shard, slice, limit, (form, unpacking))| {
             let (from, to) = if to.is_some() && from > to { (to, from) } else { (from, to) };
             let bound = |t: Option<i64>| t.map_or(Bound::Open, Bound::Time);
             let sequence = shard.as_ref().and_then(|(_, s)| s.as_deref()).and_then(SequenceNumber::parse);
@@ -312,10 +372,10 @@ fn any_records() -> impl Strategy<Value = Request> {
                 shard: shard.map(|(id, _)| id),
                 slice: slice.map(|(index, count)| SliceOf { index, count }),
                 limit,
-                format,
+                unpacking,
+                form,
             })
-        },
-    )
+        })
 }
 
 /// The other way: a request as path and query.
@@ -343,7 +403,8 @@ fn rendered(request: &Request) -> (String, String) {
                 [("linger_ms", n.linger), ("wait_ms", n.wait), ("poll_ms", n.poll)]
                     .map(|(k, v)| (k, v.as_millis().to_string())),
             );
-            pairs.extend([("mode", n.mode.name().into()), ("format", n.format.name().into())]);
+            pairs.push(("mode", n.mode.name().into()));
+            pairs.extend(form_pairs(n.form, n.unpacking));
             format!("/v1/pipes/{}/next", n.pipe)
         }
         Request::Records(r) => {
@@ -359,7 +420,7 @@ fn rendered(request: &Request) -> (String, String) {
             ]);
             pairs.extend(r.slice.map(|s| ("slice", format!("{}/{}", s.index, s.count))));
             pairs.extend(r.limit.map(|n| ("limit", n.to_string())));
-            pairs.push(("format", r.format.name().into()));
+            pairs.extend(form_pairs(r.form, r.unpacking));
             format!("/v1/streams/{}/records", r.stream)
         }
         other => panic!("{other:?}"),

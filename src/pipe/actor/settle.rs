@@ -10,6 +10,7 @@ use tracing::warn;
 use super::Actor;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::unpacking::Unpacking;
 use crate::pipe::Mode;
 use crate::ports::RefreshOutcome;
 
@@ -72,7 +73,7 @@ impl Actor {
         if batch == self.last_committed {
             return Ok(());
         }
-        self.start(&Checkpoint::TrimHorizon, Mode::Polling).await?;
+        self.start(&Checkpoint::TrimHorizon, Mode::Polling, Unpacking::default()).await?;
         self.work()?.recover().await?;
         match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
             Some(open) => open.confirmed = true,

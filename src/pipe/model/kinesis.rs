@@ -12,14 +12,29 @@ use crate::domain::record::{Chunk, RecordRef};
 use crate::domain::sequence::SequenceNumber;
 use crate::domain::shard::Shard;
 use crate::ports::{Clock, IteratorStart, KinesisApi, KinesisError, Page, Stream};
+use crate::unpack::tests::aggregate;
 
 /// The name of the only stream.
 pub const STREAM: &str = "orders";
 /// Its retention.
 pub const RETENTION_HOURS: i32 = 24;
 
-/// A shard and the number of a record in it.
+/// A shard and the number of a row in it: see [`row`].
 pub type Place = (String, u128);
+
+/// The number of a row by those of its record and within that: rows are ordered by it.
+pub fn row(sequence: u128, sub_sequence: u32) -> u128 {
+    sequence * ROWS_IN_A_RECORD + u128::from(sub_sequence).min(ROWS_IN_A_RECORD - 1)
+}
+
+/// The other way: the numbers of the record and within it.
+pub fn parts(row: u128) -> (SequenceNumber, u32) {
+    let sequence = SequenceNumber::parse(&(row / ROWS_IN_A_RECORD).to_string()).unwrap();
+    (sequence, (row % ROWS_IN_A_RECORD) as u32)
+}
+
+/// More rows than any record of the model has.
+const ROWS_IN_A_RECORD: u128 = 100;
 
 /// The only stream, as it is now.
 pub struct FakeKinesis {
@@ -52,6 +67,14 @@ struct Put {
     sequence: u128,
     at_ms: i64,
     payload: Vec<u8>,
+    /// How many it is, as an aggregate.
+    rows: u32,
+}
+
+impl Put {
+    fn places(&self, shard_id: &str) -> impl Iterator<Item = Place> {
+        (0..self.rows).map(move |sub| (shard_id.to_string(), row(self.sequence, sub)))
+    }
 }
 
 impl Held {
@@ -99,7 +122,7 @@ impl FakeKinesis {
         self.put_key(key, count);
     }
 
-    /// Appends `count` records of one partition key to the shard that takes it now. The key is its own hash.
+    /// Appends `count` records of one partition key to the shard that takes it now, some of them aggregates. The key is its own hash.
     pub fn put_key(&self, key: u128, count: u64) {
         let at_ms = self.clock.now_ms();
         let state = &mut *self.state();
@@ -108,8 +131,15 @@ impl FakeKinesis {
         for _ in 0..count {
             state.sequence += 1 + u128::from(self.dice.below(3));
             let (sequence, filler) = (state.sequence, "x".repeat(self.dice.below(40) as usize));
-            let payload = format!("{}/{sequence}/{filler}", held.shard.id).into_bytes();
-            held.records.push(Put { key: key.to_string(), sequence, at_ms, payload });
+            let (key, text) = (key.to_string(), format!("{}/{sequence}/{filler}", held.shard.id));
+            let rows = if self.dice.trouble(25) { 1 + self.dice.below(6) as u32 } else { 0 };
+            let payload = match rows {
+                0 => text.into_bytes(),
+                n => aggregate(
+                    &(0..n).map(|sub| (key.clone(), format!("{text}/{sub}").into_bytes())).collect::<Vec<_>>(),
+                ),
+            };
+            held.records.push(Put { key, sequence, at_ms, payload, rows: rows.max(1) });
         }
     }
 
@@ -166,24 +196,24 @@ impl FakeKinesis {
         self.state().storm = storm;
     }
 
-    /// The records of a shard that have left the retention.
+    /// The rows of a shard that have left the retention.
     pub fn trimmed(&self, shard_id: &str) -> Vec<Place> {
         let state = self.state();
         let trimmed = state.shards.get(shard_id).map(|s| &s.records[..s.trimmed]).unwrap_or_default();
-        trimmed.iter().map(|r| (shard_id.to_string(), r.sequence)).collect()
+        trimmed.iter().flat_map(|r| r.places(shard_id)).collect()
     }
 
-    /// Every record that was ever put.
+    /// Every row that was ever put.
     pub fn all(&self) -> Vec<Place> {
-        self.state().shards.iter().flat_map(|(id, s)| s.records.iter().map(|r| (id.clone(), r.sequence))).collect()
+        self.state().shards.iter().flat_map(|(id, s)| s.records.iter().flat_map(|r| r.places(id))).collect()
     }
 
-    /// The records of a shard after `from`, up to and including `to`.
+    /// The rows of a shard after the row `from`, up to and including the row `to`.
     pub fn between(&self, shard_id: &str, from: u128, to: u128) -> Vec<Place> {
         let state = self.state();
         let records = state.shards.get(shard_id).map(|s| s.records.as_slice()).unwrap_or_default();
-        let inside = records.iter().filter(|r| r.sequence > from && r.sequence <= to);
-        inside.map(|r| (shard_id.to_string(), r.sequence)).collect()
+        let rows = records.iter().flat_map(|r| r.places(shard_id));
+        rows.filter(|(_, row)| *row > from && *row <= to).collect()
     }
 
     /// The shards that a shard came from.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::dice::Dice;
-use super::kinesis::{FakeKinesis, Place, number};
+use super::kinesis::{FakeKinesis, Place, number, row};
 use crate::domain::batch::Batch;
 use crate::domain::lease::Lease;
+use crate::domain::record::RecordRef;
 use crate::domain::sequence::Checkpoint;
 use crate::encode::{Format, encode_batch};
 
@@ -138,7 +139,9 @@ impl Ledger {
     /// A refresh inserts the rows it has read.
     pub fn insert(&self, batch: &Batch) {
         let rows = batch.ranges.iter().flat_map(|range| {
-            range.records().map(|r| ((range.shard_id.clone(), r.sequence_number.parse().unwrap()), r.payload.to_vec()))
+            let place =
+                |r: &RecordRef<'_>| (range.shard_id.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
+            range.records().map(move |r| (place(&r), r.payload.to_vec()))
         });
         let rows: Vec<(Place, Vec<u8>)> = rows.collect();
         let records = batch.ranges.iter().flat_map(|range| range.records().map(|r| r.key));
@@ -216,14 +219,18 @@ impl Ledger {
             (Step::Offer, _, Some(offer)) => {
                 self.state().offered.insert((offer.batch.clone(), old.shard_id.clone()), offer.shape.clone());
                 let from = position(&old.checkpoint);
-                let range = self.kinesis.between(&old.shard_id, from, number(&offer.through));
+                let through = row(number(&offer.through), offer.through_sub);
+                let range = self.kinesis.between(&old.shard_id, from, through);
                 let first = range.first().map(|p| p.1);
-                if !self.moves && (range.len() as u64 != offer.rows || first != Some(number(&offer.first))) {
+                let begins =
+                    |first: u128| first >= row(number(&offer.first), 0) && first <= row(number(&offer.first), u32::MAX);
+                if !self.moves && (range.len() as u64 != offer.rows || !first.is_some_and(begins)) {
                     self.broken("offer-is-frozen", format!("{offer:?} is not what follows {from}: {range:?}"));
                 }
             }
             (Step::Commit, Some(offer), _) => {
-                let range = self.kinesis.between(&old.shard_id, position(&old.checkpoint), number(&offer.through));
+                let through = row(number(&offer.through), offer.through_sub);
+                let range = self.kinesis.between(&old.shard_id, position(&old.checkpoint), through);
                 self.all_inserted("commit-equals-offer", old, &range);
             }
             (Step::Finish, _, _) => {
@@ -258,10 +265,10 @@ impl Ledger {
     }
 }
 
-/// The last number at or before a position.
+/// The last row at or before a position.
 fn position(checkpoint: &Checkpoint) -> u128 {
     match checkpoint {
-        Checkpoint::After(sequence, _) => number(sequence),
+        Checkpoint::After(sequence, sub) => row(number(sequence), *sub),
         Checkpoint::TrimHorizon | Checkpoint::AtTimestamp(_) => 0,
         Checkpoint::ShardEnd => u128::MAX,
     }
@@ -275,6 +282,7 @@ fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, 
         last_commit_ms: 0,
         caught_up_ms: 0,
         updated_ms: 0,
+        began: None,
         ..l.clone()
     };
     let (was, is) = (unlike(old), unlike(new));

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::kinesis::{RETENTION_HOURS, number};
+use super::kinesis::{RETENTION_HOURS, number, parts};
 use super::ledger::PERSON;
 use super::random::Plan;
 use super::world::{PIPE, World};
-use crate::domain::sequence::{Checkpoint, SequenceNumber};
+use crate::domain::sequence::Checkpoint;
 use crate::ports::Clock;
 
 /// More shards than that a stream does not get, the closed ones included.
@@ -85,11 +85,11 @@ async fn move_back(world: &World, shard_id: &str) {
         2 => {
             let all = world.kinesis.between(shard_id, 0, u128::MAX);
             let place = all.get(dice.below(1 + all.len() as u64) as usize);
-            let Some((_, sequence)) = place else { return };
-            let to = SequenceNumber::parse(&sequence.to_string()).unwrap();
+            let Some((_, row)) = place else { return };
+            let (to, sub) = parts(*row);
             world
                 .edit(shard_id, |l| {
-                    let back = Checkpoint::After(to.clone(), 0);
+                    let back = Checkpoint::After(to.clone(), sub);
                     if back.precedes(&l.checkpoint) {
                         (l.checkpoint, l.offer) = (back, None);
                     }

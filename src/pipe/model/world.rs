@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, FakeClock};
 use super::fan_out::SharedKinesis;
-use super::kinesis::{FakeKinesis, STREAM, number};
+use super::kinesis::{FakeKinesis, STREAM, number, row};
 use super::ledger::Ledger;
 use super::remote::{Gate, Remote};
 use super::store::{Rows, WatchedStore};
@@ -18,6 +18,7 @@ use crate::domain::batch::{Batch, Limits};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::unpacking::Unpacking;
 use crate::encode::Format;
 use crate::metrics::Metrics;
 use crate::pipe::heartbeat::Heartbeat;
@@ -294,9 +295,9 @@ impl World {
     /// Whether every record is committed and nothing is open.
     pub async fn settled(&self) -> bool {
         let leases: Vec<Lease> = self.leases().await.into_iter().map(|r| r.value).collect();
-        let committed = |shard: &str, sequence: u128| {
+        let committed = |shard: &str, place: u128| {
             leases.iter().filter(|l| l.shard_id == shard).any(|l| match &l.checkpoint {
-                Checkpoint::After(through, _) => number(through) >= sequence,
+                Checkpoint::After(through, sub) => row(number(through), *sub) >= place,
                 Checkpoint::ShardEnd => true,
                 _ => false,
             })
@@ -348,6 +349,7 @@ pub fn options(limits: Limits) -> PullOptions {
     PullOptions {
         confirm: Confirm::View { database: "default".into(), view: "orders_pipe".into() },
         shape: Format::ArrowStream.name().into(),
+        unpacking: Unpacking::default(),
         limits,
         linger: Duration::from_millis(200),
         wait: Duration::from_millis(1_000),

@@ -110,11 +110,11 @@ pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart)
 impl Reader {
     /// Where a subscription begins: at the last record, so that `verify` can tell, unless an earlier one has said where it goes on.
     pub(super) fn subscribe_at(&self) -> IteratorStart {
-        let behind = |c: &&_| self.last.as_ref().is_none_or(|last| last <= *c);
+        let behind = |c: &&_| self.last.as_ref().is_none_or(|(last, _)| last <= *c);
         match (&self.continuation, &self.last) {
-            (Some(_), Some(last)) if self.unverified => IteratorStart::At(last.clone()),
+            (Some(_), Some((last, _))) if self.unverified => IteratorStart::At(last.clone()),
             (Some(continuation), _) if behind(&continuation) => IteratorStart::After(continuation.clone()),
-            (_, Some(last)) => IteratorStart::At(last.clone()),
+            (_, Some((last, _))) => IteratorStart::At(last.clone()),
             (_, None) => self.start.clone(),
         }
     }
@@ -153,7 +153,7 @@ impl Reader {
                 children: event.children,
             };
             self.buffer.note(|p| (p.mode, p.fallback) = (Mode::FanOut, None));
-            if self.accept(found)? {
+            if self.accept(found).await? {
                 return Ok(true);
             }
             next = match self.may_subscribe() {

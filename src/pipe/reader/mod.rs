@@ -5,20 +5,24 @@
 mod fan_out;
 mod polling;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU64};
 
+use prometheus::IntCounterVec;
 use tracing::{info, warn};
 
 use self::fan_out::Retry;
 use super::buffer::ShardBuffer;
 use super::consumer::FanOut;
 use crate::domain::error::Error;
-use crate::domain::record::{Chunk, Slice, sequence_of};
+use crate::domain::record::{Chunk, RecordRef, Slice, sequence_of};
 use crate::domain::sequence::{Checkpoint, SequenceNumber, compare_digits};
 use crate::domain::shard::Shard;
+use crate::domain::unpacking::Unpacking;
 use crate::ports::{Clock, IteratorStart, KinesisApi, iterator_after};
 use crate::read::budget::Budget;
+use crate::unpack::{Rules, Unpacker};
 
 /// A number that the pipe may change while its readers run.
 #[derive(Clone, Default)]
@@ -27,12 +31,12 @@ pub struct Knob(Arc<AtomicU64>);
 impl Knob {
     /// Sets it.
     pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
+        self.0.store(value, atomic::Ordering::Relaxed);
     }
 
     /// Reads it.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(atomic::Ordering::Relaxed)
     }
 }
 
@@ -55,14 +59,28 @@ pub struct Source {
     pub retention_ms: i64,
     /// Bytes that one shard may have buffered before its reader pauses.
     pub shard_cap: Knob,
+    /// How records become rows.
+    pub unpacking: Unpacking,
+    /// What unpacking met, by outcome.
+    pub unpacked: IntCounterVec,
 }
 
-/// Reads from after `checkpoint` until the shard ends or the task is aborted; what it finds goes into `buffer`. `caught_up_ms` is the
-/// lease's: the last time at which nothing was left to read behind the checkpoint.
-pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, checkpoint: Checkpoint, caught_up_ms: i64) {
-    let Some(start) = iterator_after(&checkpoint) else { return };
-    let (last, begins) = match checkpoint {
-        Checkpoint::After(sequence, _) => (Some(sequence), None),
+/// Where reading goes on in a shard.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Behind this position.
+    pub after: Checkpoint,
+    /// How the record of that position was taken apart.
+    pub unpacking: Unpacking,
+    /// The last time, Unix ms, at which nothing was left to read behind the position; 0 for never.
+    pub caught_up_ms: i64,
+}
+
+/// Reads from `at` until the shard ends or the task is aborted; what it finds goes into `buffer`.
+pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
+    let Some(start) = iterator_after(&at.after) else { return };
+    let (last, begins) = match at.after {
+        Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),
         // Servers that stand in for AWS may answer a time after their last record with the oldest one: what lies before the start is passed
         // over. To the second, since some keep no more of an arrival.
         Checkpoint::AtTimestamp(ms) => (None, Some(ms - ms.rem_euclid(1_000))),
@@ -70,6 +88,8 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, checkpoint: Ch
     };
     // The record of the checkpoint itself is looked at first: see `verify`.
     let unverified = last.is_some();
+    let begun = last.as_ref().map(|(sequence, _)| (sequence.clone(), at.unpacking));
+    let rules = Rules { unpacking: source.unpacking, begun };
     let mut reader = Reader {
         source,
         buffer,
@@ -79,7 +99,8 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, checkpoint: Ch
         unverified,
         vanished: false,
         continuation: None,
-        whole_ms: caught_up_ms,
+        whole_ms: at.caught_up_ms,
+        rules,
     };
     if let Err(stopped) = reader.run().await {
         warn!(stream = reader.source.stream, shard = reader.buffer.shard_id, "{stopped}");
@@ -94,8 +115,8 @@ struct Reader {
     start: IteratorStart,
     /// A start in time, Unix ms, until a record after it has come.
     begins: Option<i64>,
-    /// The last record that was read or is committed.
-    last: Option<SequenceNumber>,
+    /// The last row that was read or is committed. Once a record is read, all of its rows are.
+    last: Option<(SequenceNumber, u32)>,
     /// Whether `last` is still there has to be looked at: see `verify`.
     unverified: bool,
     /// The stream or the shard was not there for a while: it may be another one of that name now.
@@ -104,6 +125,8 @@ struct Reader {
     continuation: Option<SequenceNumber>,
     /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at.
     whole_ms: i64,
+    /// How records become rows.
+    rules: Rules,
 }
 
 /// What an answer or an event brought.
@@ -136,36 +159,37 @@ impl Reader {
     /// Where an iterator stands that misses nothing and shows whether something is missing.
     fn position(&self) -> IteratorStart {
         match &self.last {
-            Some(last) if self.unverified => IteratorStart::At(last.clone()),
-            Some(last) => IteratorStart::After(last.clone()),
+            Some((last, _)) if self.unverified => IteratorStart::At(last.clone()),
+            Some((last, _)) => IteratorStart::After(last.clone()),
             None => self.start.clone(),
         }
     }
 
-    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rest. True: the shard's end.
-    fn accept(&mut self, found: Found) -> Result<bool, Error> {
+    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rows of the rest. True: the shard's end.
+    async fn accept(&mut self, found: Found) -> Result<bool, Error> {
         // Kinesis may answer nothing although there is more ahead.
         if self.unverified && (found.tip_ms.is_some() || !found.records.is_empty()) {
             self.verify(&found.records)?;
             (self.unverified, self.vanished) = (false, false);
         }
-        // The record of the checkpoint, and what a subscription brings again that polling has read meanwhile.
-        let known = |sequence: &str| self.last.as_ref().is_some_and(|l| compare_digits(sequence, l.as_str()).is_le());
+        // Of the record of the checkpoint rows may be left; what a subscription brings again that polling has read meanwhile is known.
+        let known = |sequence: &str| {
+            self.last.as_ref().is_some_and(|(last, sub)| match compare_digits(sequence, last.as_str()) {
+                Ordering::Less => true,
+                Ordering::Equal => *sub == u32::MAX,
+                Ordering::Greater => false,
+            })
+        };
         let known = found.records.records().take_while(|r| known(r.sequence_number)).count();
-        let (_, mut slice) = Slice::whole(Arc::new(found.records)).split_at(known);
-        if let Some(last) = slice.last() {
-            self.last = Some(sequence_of(last)?);
-            self.whole_ms = self.whole_ms.max(last.timestamp_ms);
+        let last = found.records.last().filter(|_| known < found.records.len());
+        let last = last.map(|record| Ok::<_, Error>((sequence_of(record)?, record.timestamp_ms))).transpose()?;
+        self.buffer_rows(found.records, known).await;
+        if let Some((sequence, timestamp_ms)) = last {
+            self.last = Some((sequence, u32::MAX));
+            self.rules.begun = None;
+            self.whole_ms = self.whole_ms.max(timestamp_ms);
         }
         self.whole_ms = self.whole_ms.max(found.tip_ms.unwrap_or(0));
-        if let Some(second) = self.begins.filter(|_| !slice.is_empty()) {
-            let early = slice.records().take_while(|r| r.timestamp_ms < second).count();
-            (_, slice) = slice.split_at(early);
-            self.begins = self.begins.filter(|_| slice.is_empty());
-        }
-        if !slice.is_empty() {
-            self.buffer.push(slice);
-        }
         self.buffer.note(|p| {
             p.millis_behind_latest = Some(found.millis_behind_latest);
             p.tip_ms = found.tip_ms;
@@ -176,6 +200,47 @@ impl Reader {
         Ok(found.ended)
     }
 
+    /// Buffers the rows of the records from the index `first` on, as there is room.
+    async fn buffer_rows(&mut self, records: Chunk, first: usize) {
+        if first == records.len() {
+            return;
+        }
+        let mut unpacker = Unpacker::new(records, first, self.rules.clone());
+        let budget = self.source.budget.clone();
+        while let Some(mut rows) = unpacker.next_chunk() {
+            if !rows.is_held() {
+                // Without waiting: others may wait for what this page holds.
+                rows.hold(budget.hold(rows.memory()));
+            }
+            let slice = self.unknown(Slice::whole(Arc::new(rows)));
+            if !slice.is_empty() {
+                self.buffer.push(slice);
+            }
+            if !unpacker.is_done() {
+                let _document = budget.hold(unpacker.memory());
+                self.buffer.room(self.source.shard_cap.get() as usize).await;
+            }
+        }
+        for (outcome, count) in unpacker.counts().labelled().into_iter().filter(|(_, count)| *count > 0) {
+            self.source.unpacked.with_label_values(&[self.source.stream.as_str(), outcome]).inc_by(count);
+        }
+    }
+
+    /// Those rows that lie behind the checkpoint and the start.
+    fn unknown(&mut self, rows: Slice) -> Slice {
+        let committed = |r: &RecordRef<'_>| {
+            let last = self.last.as_ref();
+            last.is_some_and(|(last, sub)| r.sequence_number == last.as_str() && r.sub_sequence <= *sub)
+        };
+        let (_, mut rows) = rows.split_at(rows.records().take_while(committed).count());
+        if let Some(second) = self.begins.filter(|_| !rows.is_empty()) {
+            let early = rows.records().take_while(|r| r.timestamp_ms < second).count();
+            (_, rows) = rows.split_at(early);
+            self.begins = self.begins.filter(|_| rows.is_empty());
+        }
+        rows
+    }
+
     /// Whether the last record may have left the retention since it was read, and others after it: Kinesis passes over what is gone without
     /// a word. That takes a reader that is hardly faster than the retention, or was without an answer for that long.
     fn doubtful(&self) -> bool {
@@ -184,7 +249,7 @@ impl Reader {
 
     /// The stream was deleted, and there is one of its name again: what follows the last record is another stream's.
     fn not_of_this_stream(&self, why: &str) -> Error {
-        let last = self.last.as_ref().map_or("", SequenceNumber::as_str);
+        let last = self.last.as_ref().map_or("", |(last, _)| last.as_str());
         Error::Gap(format!(
             "stream '{}', shard {}: position {last} is not in the shard, so the stream may have been deleted and created again under its name, and \
              records may be lost ({why}); POST a position to /v1/pipes/<pipe>/seek to go on from there",
@@ -197,7 +262,7 @@ impl Reader {
     /// If it is still there, so is everything after it. If it is gone, records after it may be gone too, unless less than the retention has
     /// passed since nothing was left to read.
     fn verify(&self, records: &Chunk) -> Result<(), Error> {
-        let Some(sequence) = &self.last else { return Ok(()) };
+        let Some((sequence, _)) = &self.last else { return Ok(()) };
         let first = (!records.is_empty()).then(|| records.get(0).sequence_number);
         // An earlier one, where a server goes back further than it was asked to, says the same.
         let there = first.is_some_and(|first| compare_digits(first, sequence.as_str()).is_le());

@@ -83,7 +83,7 @@ impl Reader {
             let error = match self.page(&mut polling).await {
                 Ok(found) => {
                     pause = RETRY_FIRST;
-                    match self.accept(found)? {
+                    match self.accept(found).await? {
                         true => return Ok(None),
                         false => continue,
                     }

@@ -1,0 +1,204 @@
+//! The fields of a payload, spliced into a row as they are written.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+/// Names that a payload's own fields must not have: a row must have each name once.
+const VIRTUAL: [&str; 9] = [
+    "_batch",
+    "_error",
+    "_key",
+    "_raw_message",
+    "_sequence_number",
+    "_shard_id",
+    "_stream",
+    "_sub_sequence_number",
+    "_timestamp",
+];
+
+/// What stands between the braces of a payload that is one JSON object; else why it cannot stand in a row.
+///
+/// All of it is looked at, and nothing is written anew. Stricter than JSON itself where ClickHouse is: a name that stands twice in one
+/// object, halves of surrogate pairs, numbers that no Float64 holds, and nesting beyond 128 levels are refused.
+pub(super) fn fields(payload: &[u8]) -> Result<&[u8], String> {
+    serde_json::from_slice::<Row>(payload).map_err(|e| e.to_string())?;
+    let object = payload.trim_ascii();
+    Ok(object.get(1..object.len().saturating_sub(1)).unwrap_or_default().trim_ascii())
+}
+
+/// A payload's object.
+struct Row;
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Row, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Row;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Row, A::Error> {
+                let names = names(map)?;
+                match names.iter().find(|name| VIRTUAL.contains(&name.0.as_ref())) {
+                    Some(name) => Err(A::Error::custom(format_args!("it has a field {}, as a virtual column", name.0))),
+                    None => Ok(Row),
+                }
+            }
+        }
+        deserializer.deserialize_any(Object)
+    }
+}
+
+/// Goes through an object. The names, sorted, each there once.
+fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<Name<'de>>, A::Error> {
+    let mut names: Vec<Name<'de>> = Vec::new();
+    while let Some((name, Checked)) = map.next_entry()? {
+        names.push(name);
+    }
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(A::Error::custom(format_args!("the field {} stands there twice", pair[0].0))),
+        None => Ok(names),
+    }
+}
+
+/// A field's name, borrowed where it has no escapes.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name<'de>, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Any value, gone through to its end: unlike a value that is ignored, its strings are decoded.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Checked, D::Error> {
+        deserializer.deserialize_any(Checked)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Checked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_unit<E>(self) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Checked, A::Error> {
+        while elements.next_element::<Checked>()?.is_some() {}
+        Ok(Checked)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Checked, A::Error> {
+        names(map).map(|_| Checked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn given(payload: &str) -> Result<String, String> {
+        fields(payload.as_bytes()).map(|inside| String::from_utf8_lossy(inside).into_owned())
+    }
+
+    #[test]
+    fn an_object_is_taken_as_it_is_written() {
+        let same = "\"a\" : 1.10, \"b\":{\"c\":[null,true,\"\\u00e9\"]}";
+        assert_eq!(given(&format!(" \n{{ {same} }}\r\n")).as_deref(), Ok(same));
+        assert_eq!(given("{}").as_deref(), Ok(""));
+        assert_eq!(
+            given("{\"n\":123456789012345678901234567890}").as_deref(),
+            Ok("\"n\":123456789012345678901234567890")
+        );
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_row_is_told() {
+        for (payload, why) in [
+            ("", "EOF"),
+            ("[1]", "a JSON object"),
+            ("7", "a JSON object"),
+            ("{\"a\":1}{\"b\":2}", "trailing characters"),
+            ("{\"a\":1", "EOF"),
+            ("{\"a\":1,\"\\u0061\":2}", "the field a stands there twice"),
+            ("{\"x\":[{\"a\":1,\"a\":2}]}", "the field a stands there twice"),
+            ("{\"_timestamp\":1}", "_timestamp"),
+            ("{\"a\":\"\\ud800\"}", "hex escape"),
+            ("{\"a\":1e999}", "out of range"),
+            ("{\"a\":\"\u{1}\"}", "control character"),
+        ] {
+            let told = given(payload).expect_err(payload);
+            assert!(told.contains(why), "{payload}: {told}");
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(1_000), "]".repeat(1_000));
+        assert!(given(&deep).expect_err("too deep").contains("recursion"));
+        assert!(fields(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is accepted is a whole object again when it stands in one.
+        #[test]
+        fn what_is_accepted_makes_a_row(payload in "[{}\\[\\]\",:a-c0-9 \\\\e.-]{0,40}") {
+            if let Ok(inside) = given(&payload) {
+                let row = if inside.is_empty() { "{\"_key\":1}".into() } else { format!("{{\"_key\":1,{inside}}}") };
+                let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&row).unwrap();
+                let alone: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&payload).unwrap();
+                prop_assert_eq!(row.len(), alone.len() + 1);
+                prop_assert!(alone.iter().all(|(name, value)| row[name] == *value));
+            }
+        }
+    }
+}
