@@ -72,10 +72,8 @@ fn a_backfill_ends_where_the_pipe_began() {
     assert_eq!(until, to);
     sql("DROP TABLE bf_live_view");
 
-    for (query, why) in [("until_pipe=absent", "until_pipe=absent: there is no pipe of that name")] {
-        let refused = get(&bridge, &format!("/v1/streams/bf-live/records?{query}"));
-        assert!(refused.status == 404 && message(&refused.text()).contains(why), "{refused:?}");
-    }
+    let refused = get(&bridge, "/v1/streams/bf-live/records?until_pipe=absent");
+    assert!(refused.status == 404 && message(&refused.text()).contains("there is no pipe of that name"), "{refused:?}");
     create_stream("bf-other", 1);
     let refused = get(&bridge, "/v1/streams/bf-other/records?until_pipe=bf_live");
     assert!(refused.status == 400 && refused.text().contains("reads stream 'bf-live'"), "{refused:?}");
