@@ -19,6 +19,7 @@ mod real;
 mod records;
 mod second;
 mod sql;
+mod sql_pipe;
 mod state;
 mod state_contract;
 mod views;
