@@ -121,6 +121,18 @@ pub const DEFAULT_SAMPLE: usize = 10;
 /// See [`DEFAULT_SAMPLE`].
 pub const MAX_SAMPLE: usize = 10_000;
 
+/// `sql pipe`: records in the sample. Enough to see fields that one record in a hundred has; a stream of small records gives them in one call.
+pub const PIPE_SAMPLE: usize = 1_000;
+/// `sql pipe`: bytes of payload that are looked at, newest first. They are part of one statement, which ClickHouse parses as a whole.
+pub const PIPE_SAMPLE_BYTES: usize = 8 << 20;
+/// `sql pipe`: the `max_query_size` of such a statement: the sample, twice escaped (as JSON, and as a literal), and the rest of it.
+pub const PIPE_QUERY_BYTES: usize = 8 * PIPE_SAMPLE_BYTES;
+/// `sql pipe --dry-run`: rows that are shown. More do not fit on a screen.
+pub const DRY_RUN_ROWS: usize = 10;
+/// `sql pipe`: most fields of an object that become a Tuple, or of a record that become columns. The same as what ClickHouse's type JSON keeps as
+/// columns (`max_dynamic_paths`).
+pub const MAX_TUPLE_FIELDS: usize = 1_024;
+
 /// Shortest `--lease-duration`: several heartbeats of a few milliseconds each must fit into it.
 pub const MIN_LEASE_DURATION: Duration = Duration::from_millis(100);
 /// Longest `--lease-duration`: for so long nobody reads the shards of a worker that died.

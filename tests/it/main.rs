@@ -21,6 +21,7 @@ mod records;
 mod s3;
 mod second;
 mod sql;
+mod sql_pipe;
 mod state;
 mod state_contract;
 mod types;

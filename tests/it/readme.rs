@@ -231,10 +231,14 @@ fn what_the_documentation_names_exists() {
 
 #[test]
 fn flags_and_variables_are_those_of_help() {
-    let help: Vec<String> = [&["serve", "--help"][..], &["check", "--help"], &["sql", "setup", "--help"], &["--help"]]
-        .iter()
-        .map(|arguments| String::from_utf8(run(arguments)).expect("text"))
-        .collect();
+    let commands = [
+        &["serve", "--help"][..],
+        &["check", "--help"],
+        &["sql", "setup", "--help"],
+        &["sql", "pipe", "--help"],
+        &["--help"],
+    ];
+    let help: Vec<String> = commands.iter().map(|arguments| String::from_utf8(run(arguments)).expect("text")).collect();
     let help = help.join("\n");
     let flags: BTreeSet<&str> = words(&help, "--").collect();
     let variables: BTreeSet<&str> = words(&help, "KINESIS_BRIDGE_").collect();
@@ -254,13 +258,26 @@ fn flags_and_variables_are_those_of_help() {
             }
         }
     }
-    let deploy = document("docs/deploy.md");
-    let spans = deploy.spans();
+    let (deploy, sql) = (document("docs/deploy.md"), document("docs/sql.md"));
+    let spans =
+        [deploy.spans(), sql.table("flag").rows.iter().map(|row| code_of(&row[0])[0].to_string()).collect()].concat();
     for name in flags.iter().chain(&variables) {
-        let named = |span: &String| span == name || span.starts_with(&format!("{name} "));
-        assert!(spans.iter().any(named), "docs/deploy.md does not tell of {name}");
+        let named = |span: &String| {
+            span == name || span.starts_with(&format!("{name} ")) || span.starts_with(&format!("{name}["))
+        };
+        assert!(spans.iter().any(named), "neither docs/deploy.md nor the table in docs/sql.md tells of {name}");
     }
     // Defaults as --help prints them.
+    for row in sql.table("flag").rows {
+        let name = code_of(&row[0])[0].split([' ', '[']).next().unwrap_or_default();
+        let (_, told) = help.split_once(&format!("      {name}")).expect(name);
+        // A default with a space in it stands in quotes.
+        let told = told.split("\n      --").next().unwrap_or_default().replace('"', "");
+        match &code_of(&row[1])[..] {
+            [default] => assert!(told.contains(&format!("[default: {default}]")), "{name}: {told}"),
+            _ => assert!(!told.contains("[default:"), "{name}: {told}"),
+        }
+    }
     for row in deploy.table("flag").rows {
         let (flag, variable) = (code_of(&row[0])[0], code_of(&row[1])[0]);
         let name = flag.split(' ').next().unwrap_or_default();
