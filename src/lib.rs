@@ -36,7 +36,12 @@
 //! * **get-moves-no-checkpoint**: a GET never commits, whatever comes of it (`pipe::actor`; test `get_moves_no_checkpoint`).
 //! * **offered-before-first-byte**: a batch stands in all its lease rows before any of it is sent (`pipe::actor`; test
 //!   `offered_before_first_byte`).
-//! * **offer-is-frozen**: an offered range is never replaced by another one (`domain::lease`; test `offer_is_frozen`).
+//! * **offer-is-frozen**: an offered range ends in a commit, or a person gives it up; no other one takes its place but a half of its own
+//!   (`domain::lease`; test `offer_is_frozen`).
+//! * **halves-are-prefixes**: only a batch of which ClickHouse said that its rows were refused is replaced, in all its lease rows at once, by a batch of its
+//!   first rows (`domain::lease`, `domain::batch`, `pipe::isolate`; tests `halves_are_prefixes`, `only_what_clickhouse_refuses_because_of_its_rows_is_halved`).
+//! * **quarantined-before-passed**: a row that cannot be inserted is in the quarantine before a checkpoint passes it (`pipe::actor`; test
+//!   `quarantined_before_passed`).
 //! * **same-batch-same-bytes**: the bytes are a function of ranges and format, by whichever process (`encode`; test `same_batch_same_bytes`).
 //! * **one-open-batch**: while a batch is open, a pipe makes no other one (`pipe::work`; test `one_open_batch`).
 //! * **held-back-end**: WAIT VIEW is issued before the end of the body is sent, and only a batch that was sent whole is committed

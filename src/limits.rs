@@ -174,6 +174,16 @@ pub const END_LOOK: Duration = Duration::from_millis(200);
 pub const CONFLICT_RETRIES: usize = 5;
 /// How often a commit is tried again when people change the rows under it.
 pub const COMMIT_RETRIES: usize = 5;
+/// Attempts in a row that must fail because of the rows of a batch before `on_failure=isolate` looks for them: what passes by itself has passed by then.
+pub const ISOLATE_AFTER_ATTEMPTS: u32 = 3;
+/// Behind a bad row, one row is tried, then so many times more each time that goes well: bad rows come together.
+pub const ISOLATE_GROWTH: usize = 4;
+/// Rows that one pipe may have in `kinesis.quarantine`. More are hardly exceptions, and Keeper holds them in memory.
+pub const QUARANTINE_ROWS: u64 = 10_000;
+/// Largest payload that is kept in `kinesis.quarantine`: a row must fit into one Keeper request of 1 MB, with room to spare.
+pub const QUARANTINE_PAYLOAD: usize = 256 << 10;
+/// Payload bytes that one pipe may have in `kinesis.quarantine`, because Keeper holds them in memory; further rows are kept without payload.
+pub const QUARANTINE_BYTES: u64 = 64 << 20;
 /// Most pipes that one bridge runs.
 pub const MAX_PIPES: usize = 1_000;
 /// Pulls of one pipe that may queue behind the one being served.

@@ -27,6 +27,9 @@ pub struct Metrics {
     pub fan_out_fallbacks: GaugeVec,
     /// What was found in records that were no plain row, by stream and outcome.
     pub unpacked: IntCounterVec,
+    /// Batches that were replaced by their first half because ClickHouse refused them.
+    pub halvings: IntCounterVec,
+    quarantined_rows: IntCounterVec,
     /// Leases held here, by pipe.
     pub leases: GaugeVec,
     /// Bytes held of the memory budget.
@@ -76,6 +79,12 @@ impl Metrics {
                 "What pipes found in records that were no plain row.",
                 &["stream", "outcome"],
             )?,
+            halvings: counter("halvings_total", "Batches replaced by their first half to find bad rows.", &["pipe"])?,
+            quarantined_rows: counter(
+                "quarantined_rows_total",
+                "Rows that ClickHouse refuses, put into the quarantine.",
+                &["pipe"],
+            )?,
             leases: gauge("leases", "Leases held by this worker.", &["pipe"])?,
             memory_used: single("memory_used_bytes", "Bytes held by buffers.")?,
             memory_limit: single("memory_limit_bytes", "Bytes that buffers may hold.")?,
@@ -83,9 +92,15 @@ impl Metrics {
         })
     }
 
-    /// Counts a batch that was served, replayed, recovered, or ended as committed, failed, unread (to its end) or unknown.
+    /// Counts a batch that was served, replayed, recovered, or ended as committed, quarantined, failed, unread (to its end) or unknown.
     pub fn batch(&self, pipe: &str, outcome: &str) {
         self.batches.with_label_values(&[pipe, outcome]).inc();
+    }
+
+    /// Counts a row that went to the quarantine, the only one of its batch.
+    pub fn quarantined(&self, pipe: &str) {
+        self.batch(pipe, "quarantined");
+        self.quarantined_rows.with_label_values(&[pipe]).inc();
     }
 
     /// Counts a committed batch.

@@ -222,10 +222,30 @@ pub struct ViewState {
     pub status: String,
     /// The exception of the last attempt; empty when it succeeded.
     pub exception: String,
+    /// Who is to blame for it.
+    pub cause: Cause,
     /// Whether a refresh has succeeded since the server started; what was before, it forgets, and the exception with it.
     pub succeeded: bool,
     /// How many attempts have failed in a row.
     pub retry: u64,
+}
+
+/// Why a refresh failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What ClickHouse said.
+    pub why: String,
+    /// Whether the rows may be to blame.
+    pub cause: Cause,
+}
+
+/// Who is to blame for an insert that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The rows: none of them is in the target, and without the bad ones the others get in.
+    Rows,
+    /// Something else, or some of the rows may be in the target: what it is, as a part of a sentence.
+    Other(&'static str),
 }
 
 /// How a refresh ended.
@@ -234,7 +254,7 @@ pub enum RefreshOutcome {
     /// Its rows are in the target.
     Succeeded,
     /// It failed, was cancelled, or its view is gone. Rows may be in the target all the same.
-    Failed(String),
+    Failed(Failure),
     /// The answer was lost.
     Unknown(String),
 }
@@ -247,6 +267,49 @@ pub trait Views: Send + Sync {
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;
+}
+
+/// A row that ClickHouse refuses, and everything that is needed to put it in later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantinedRow {
+    /// Name of the pipe.
+    pub pipe: String,
+    /// Name of the stream.
+    pub stream: String,
+    /// Shard id.
+    pub shard_id: String,
+    /// Sequence number.
+    pub sequence_number: String,
+    /// Number within an aggregate, from 0.
+    pub sub_sequence_number: u32,
+    /// Partition key.
+    pub key: String,
+    /// Approximate arrival, Unix ms.
+    pub timestamp_ms: i64,
+    /// The view that could not insert it.
+    pub view: String,
+    /// What ClickHouse said.
+    pub error: String,
+    /// When it was given up, Unix ms.
+    pub quarantined_ms: i64,
+    /// The payload, any bytes.
+    pub raw_message: Vec<u8>,
+}
+
+/// Whether a row was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is durable.
+    Yes,
+    /// The pipe has as many rows there as it may have. Nothing was written.
+    Full,
+}
+
+/// Where rows are kept that cannot be inserted.
+#[async_trait]
+pub trait Quarantine: Send + Sync {
+    /// Keeps a row. One that is there already, by its position in the pipe, is replaced.
+    async fn put(&self, row: &QuarantinedRow) -> Result<Kept, Error>;
 }
 
 /// Time and chance.

@@ -23,7 +23,7 @@ use crate::pipe::{Deps, Pipes};
 use crate::ports::{Clock, StateStore};
 use crate::read::budget::Budget;
 use crate::read::records::Reading;
-use crate::state::{FileStore, KeeperMapStore};
+use crate::state::{FileStore, KeeperMapStore, QuarantineTable};
 
 /// The computer's clock and chance.
 pub struct SystemClock;
@@ -76,14 +76,22 @@ pub async fn serve(config: Config) -> Result<(), String> {
             (Arc::new(store.clone()), Some(store))
         }
     };
+    let quarantine = QuarantineTable::new(clickhouse.clone(), &config.clickhouse.database, tables.is_some());
     let members = Members::new(clock.clone(), config.lease_duration);
     let heartbeat = Heartbeat::new(clock.clone(), config.lease_duration, &worker_id);
     let beats = heartbeat.clone().run(store.clone(), members.clone(), address.to_string(), place());
+    let quarantine_table = quarantine.clone();
     let beats = tokio::spawn(async move {
         // A heartbeat needs the tables: tried before, the first one would be lost, and the next comes a good while later.
         if let Some(tables) = tables {
             set_up(tables).await;
         }
+        // Only pipes with on_failure=isolate need it, and they try again.
+        tokio::spawn(async move {
+            if let Err(error) = quarantine_table.setup().await {
+                warn!("rows cannot be put into the quarantine yet: {error}");
+            }
+        });
         beats.await;
     });
     let for_reads = config.memory / RECORDS_SHARE;
@@ -94,6 +102,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         fan_out: kinesis.clone(),
         store: store.clone(),
         views: Arc::new(clickhouse),
+        quarantine: Arc::new(quarantine),
         clock,
         budget,
         metrics: metrics.clone(),

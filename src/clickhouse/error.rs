@@ -4,7 +4,9 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
+use super::cause::cause;
 use crate::limits::CLICKHOUSE_ERROR_CHARS;
+use crate::ports::Cause;
 
 /// An error that a statement ended with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub struct ClickHouseError {
     pub code: Option<u32>,
     /// What was said, without the frame (`Code: …`, version), cut to [`CLICKHOUSE_ERROR_CHARS`].
     pub message: String,
+    /// Who is to blame if it is that of a refresh; found in the whole text.
+    pub(super) cause: Cause,
 }
 
 /// What an error means for the one who sent the statement.
@@ -53,13 +57,13 @@ impl ClickHouseError {
             Some((frame, rest)) if frame.ends_with("::") => rest,
             _ => rest,
         };
-        let end = rest.rfind(" (version ").unwrap_or(rest.len());
-        ClickHouseError { code, message: cut(rest[..end].trim()) }
+        let end = rest.find(", Stack trace (when").or_else(|| rest.rfind(" (version ")).unwrap_or(rest.len());
+        ClickHouseError { code, message: cut(rest[..end].trim()), cause: cause(text) }
     }
 
     /// An error without an answer.
     pub(super) fn transport(message: impl Into<String>) -> ClickHouseError {
-        ClickHouseError { code: None, message: cut(&message.into()) }
+        ClickHouseError { code: None, message: cut(&message.into()), cause: cause("") }
     }
 
     /// What it means.

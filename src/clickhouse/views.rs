@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::cause::cause;
 use super::client::ClickHouse;
-use super::error::Kind;
+use super::error::{ClickHouseError, Kind};
 use crate::domain::error::Error;
-use crate::ports::{RefreshOutcome, ViewState, Views};
+use crate::ports::{Failure, RefreshOutcome, ViewState, Views};
 use crate::sql::quote::{literal, qualified};
 
 #[derive(Deserialize)]
@@ -40,7 +41,8 @@ impl Views for ClickHouse {
             uuid: row.uuid,
             running: row.status == "Running",
             status: row.status,
-            exception: row.exception,
+            cause: cause(&row.exception),
+            exception: ClickHouseError::parse(&row.exception).message,
             retry: row.retry,
             succeeded: row.succeeded != 0,
         }))
@@ -55,7 +57,7 @@ impl Views for ClickHouse {
                 Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden => {
                     RefreshOutcome::Unknown(self.explain(&error))
                 }
-                _ => RefreshOutcome::Failed(error.message),
+                _ => RefreshOutcome::Failed(Failure { why: error.message, cause: error.cause }),
             },
         }
     }

@@ -73,6 +73,26 @@ impl Batch {
         self.ranges.iter().map(ShardRange::rows).sum()
     }
 
+    /// Its first rows and the rest, each in order (**halves-are-prefixes**).
+    pub fn split_at(&self, rows: usize) -> (Vec<ShardRange>, Vec<ShardRange>) {
+        let (mut first, mut rest, mut left) = (Vec::new(), Vec::new(), rows);
+        for range in &self.ranges {
+            let parts = range.slices.iter().map(|slice| {
+                let (front, back) = slice.split_at(left);
+                left -= front.len();
+                (front, back)
+            });
+            let (front, back): (Vec<Slice>, Vec<Slice>) = parts.unzip();
+            for (slices, ranges) in [(front, &mut first), (back, &mut rest)] {
+                let slices: Vec<Slice> = slices.into_iter().filter(|slice| !slice.is_empty()).collect();
+                if !slices.is_empty() {
+                    ranges.push(ShardRange { shard_id: range.shard_id.clone(), slices });
+                }
+            }
+        }
+        (first, rest)
+    }
+
     /// Payload, key and sequence number bytes.
     pub fn bytes(&self) -> usize {
         self.ranges.iter().flat_map(|r| &r.slices).map(Slice::size).sum()

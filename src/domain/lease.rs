@@ -3,7 +3,9 @@
 //! Every transition is a pure function from a lease to the next one, or a refusal. A `StateStore` makes the step durable
 //! with a compare-and-set on the row's version, for all leases of a batch or for none. The invariants that hold here:
 //!
-//! * **offer-is-frozen**: an offered range is never replaced by another one; it ends in `commit`, `discard` or stays.
+//! * **offer-is-frozen**: an offered range ends in `commit` or `discard`, or stays; only a batch whose insert ClickHouse refused because of its rows is
+//!   replaced, by `halve`.
+//! * **halves-are-prefixes**: what replaces an offered range begins where it began and ends before it ended; what is cut off is offered later.
 //! * **commit-equals-offer**: a commit moves the checkpoint to exactly the end of the offered range.
 //! * **stale-epoch-is-fenced**: a holder whose owner or epoch is not the row's changes nothing.
 //! * **checkpoint-moves-forward**: only `seek` may move a checkpoint back.
@@ -153,6 +155,30 @@ impl Lease {
         let began = self.began.clone().or_else(|| Some((offer.first.clone(), offer.first_sub)));
         let offered = Lease { offer: Some(offer), began, updated_ms: now_ms, ..self.clone() };
         if offered.offer_follows() { Ok(offered) } else { Err(self.broken(&range)) }
+    }
+
+    /// Replaces the offer of a batch whose insert ClickHouse refused because of its rows by one of its first rows, under another batch; none: the
+    /// batch has no rows of this shard any more (**halves-are-prefixes**). Whether ClickHouse said so is the caller's knowledge. The checkpoint stays.
+    pub fn halve(&self, holder: &Holder, batch: &str, first: Option<Offer>, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        let Some(open) = self.offer.as_ref().filter(|open| open.batch == batch && self.offer_follows()) else {
+            return Err(self.broken(&format!("batch {batch} is halved and is not what is open")));
+        };
+        let is_prefix = |half: &Offer| {
+            half.batch != open.batch
+                && half.shape == open.shape
+                && (&half.first, half.first_sub) == (&open.first, open.first_sub)
+                && (&half.through, half.through_sub) <= (&open.through, open.through_sub)
+                && half.first <= half.through
+                && (1..=open.rows).contains(&half.rows)
+                && half.shards <= open.shards
+        };
+        match first.as_ref().filter(|half| !is_prefix(half)) {
+            Some(half) => {
+                Err(self.broken(&format!("batch {} is no part of batch {batch} from its beginning", half.batch)))
+            }
+            None => Ok(Lease { offer: first, updated_ms: now_ms, ..self.clone() }),
+        }
     }
 
     /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `tip_ms` is when nothing was left to read behind it.

@@ -111,6 +111,7 @@ impl App {
             linger: request.linger,
             wait: request.wait,
             mode: request.mode,
+            on_failure: request.on_failure,
             poll: request.poll,
             start: self.checkpoint(&request.start),
             resume: incoming.range.is_some_and(|(first, _)| first > 0),

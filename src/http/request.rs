@@ -16,7 +16,7 @@ use crate::domain::range::{Bound, SliceOf};
 use crate::domain::unpacking::Unpacking;
 use crate::encode::{Form, Format};
 use crate::limits;
-use crate::pipe::{Confirm, Mode};
+use crate::pipe::{Confirm, Mode, OnFailure};
 use crate::read::records::Range;
 
 pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
@@ -130,6 +130,8 @@ pub struct NextRequest {
     pub wait: Duration,
     /// How to read.
     pub mode: Mode,
+    /// What becomes of bad rows.
+    pub on_failure: OnFailure,
     /// Time between two GetRecords calls on a shard.
     pub poll: Duration,
     /// How records become rows.
@@ -203,6 +205,7 @@ const ENDPOINTS: [Endpoint; 17] = [
             "ack",
             "start",
             "mode",
+            "on_failure",
             "max_rows",
             "max_bytes",
             "linger_ms",
@@ -337,6 +340,21 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
             return Err(Error::BadRequest(format!("mode={} is refused: it must be polling or efo", quoted(other))));
         }
     };
+    let on_failure = match query.get("on_failure") {
+        Some(_) if confirm == Confirm::Explicit => {
+            return Err(Error::BadRequest(
+                "on_failure is refused with ack=explicit: only the refresh of a view tells that a batch failed, and why".into(),
+            ));
+        }
+        None | Some("stop") => OnFailure::Stop,
+        Some("isolate") => OnFailure::Isolate,
+        Some(other) => {
+            return Err(Error::BadRequest(format!(
+                "on_failure={} is refused: it must be stop or isolate",
+                quoted(other)
+            )));
+        }
+    };
     let per_call = Duration::from_secs(1) / limits::GET_RECORDS_PER_SECOND;
     Ok(NextRequest {
         pipe,
@@ -350,6 +368,7 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
         linger: query.millis("linger_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_LINGER),
         wait: query.millis("wait_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
         mode,
+        on_failure,
         poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(per_call),
         unpacking: query.unpacking()?,
         form: query.form(false)?,

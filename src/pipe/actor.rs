@@ -4,6 +4,7 @@
 //! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
 
 mod end;
+mod isolate;
 mod settle;
 
 use std::collections::VecDeque;
@@ -184,6 +185,13 @@ impl Actor {
         work.source.poll.set(options.poll.as_millis() as u64);
         work.wake();
         work.recover().await?;
+        if let (Some(state), Confirm::View { database, view }) = (&state, &options.confirm) {
+            self.look_back(state, &format!("{database}.{view}"));
+        }
+        if self.isolate(options).await? {
+            return self.nothing_to_serve().await;
+        }
+        let work = self.work()?;
         work.unpack_by(options.unpacking);
         if work.open.is_none() {
             if options.resume {
@@ -197,14 +205,18 @@ impl Actor {
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
             if !self.wait_for_records(options, limits, reply).await? {
-                let held = (self.deps.heartbeat.clone(), self.standing().await?);
-                return Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held });
+                return self.nothing_to_serve().await;
             }
             // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
             state = self.view_state(options).await?;
             self.work()?.freeze(limits, &options.shape);
         }
         self.serve(options, state).await
+    }
+
+    async fn nothing_to_serve(&mut self) -> Result<Served, Error> {
+        let held = (self.deps.heartbeat.clone(), self.standing().await?);
+        Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held })
     }
 
     /// Makes sure that this process has not stood still for so long that others took over. If it had, the rows tell what is left to it.
@@ -258,7 +270,11 @@ impl Actor {
             self.tend().await?;
             let work = self.work()?;
             let until = match work.shards.since() {
-                Some(since) if work.shards.full(limits, &work.source) || since + options.linger <= Instant::now() => {
+                Some(since)
+                    if work.search.active()
+                        || work.shards.full(limits, &work.source)
+                        || since + options.linger <= Instant::now() =>
+                {
                     return Ok(true);
                 }
                 Some(since) => since + options.linger,
@@ -329,6 +345,10 @@ impl Actor {
             )));
         }
         open.latest = delivered.clone();
+        open.on_failure = options.on_failure;
+        if let Some(state) = &state {
+            open.suspicion.give(state);
+        }
         let (batch, again) = (open.batch.clone(), open.offered);
         // Issued before the offer is written, so that it is registered long before the refresh can end.
         let wait = match (&options.confirm, state) {
@@ -338,7 +358,8 @@ impl Actor {
                 let (database, view, batch) = (database.clone(), view.clone(), batch.id.clone());
                 let task = tokio::spawn(async move {
                     let outcome = deps.refresh_end(&database, &view, &state.uuid).await;
-                    let _ = answers.send(Confirmation { batch, delivered, outcome }).await;
+                    let view = format!("{database}.{view}");
+                    let _ = answers.send(Confirmation { batch, view, delivered, outcome }).await;
                 });
                 Some(task.abort_handle())
             }

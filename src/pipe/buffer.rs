@@ -79,6 +79,17 @@ impl ShardBuffer {
         self.state().progress.clone()
     }
 
+    /// Puts back what was taken last, in front of the rest.
+    pub fn put_back(&self, slices: Vec<Slice>) {
+        let mut state = self.state();
+        for slice in slices.into_iter().rev() {
+            state.bytes += slice.size();
+            state.slices.push_front((Instant::now(), slice));
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
     /// Waits until less than `cap` bytes are buffered.
     pub async fn room(&self, cap: usize) {
         loop {
@@ -164,17 +175,20 @@ mod tests {
 
         /// Whatever is pushed and taken in between: every record comes out once, in order, and the counts are those of what is left.
         #[test]
-        fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize), 1..30)) {
+        fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize, 0..12usize), 1..30)) {
             let buffer = ShardBuffer::new("shard-0", Arc::default());
             let (mut pushed, mut taken) = (0, Vec::new());
-            for (more, take) in steps {
+            for (more, take, back) in steps {
                 if more > 0 {
                     buffer.push(slice(pushed..pushed + more));
                     pushed += more;
                 }
-                let out = numbers(&buffer.take(take));
-                prop_assert_eq!(out.len(), take.min(pushed - taken.len()));
-                taken.extend(out);
+                let out = buffer.take(take);
+                prop_assert_eq!(numbers(&out).len(), take.min(pushed - taken.len()));
+                // The last of them go back, in the slices in which they came.
+                let back = out.len() - back.min(out.len());
+                taken.extend(numbers(&out[..back]));
+                buffer.put_back(out[back..].to_vec());
                 let left = buffer.peek();
                 prop_assert_eq!(numbers(&left), (taken.len()..pushed).collect::<Vec<_>>());
                 prop_assert_eq!(buffer.rows(), pushed - taken.len());

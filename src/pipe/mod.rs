@@ -9,6 +9,7 @@ mod buffer;
 mod consumer;
 mod end;
 pub mod heartbeat;
+mod isolate;
 mod leases;
 mod lineage;
 pub mod members;
@@ -22,6 +23,6 @@ mod shards;
 pub mod status;
 mod work;
 
-pub use pull::{Confirm, Mode, PullOptions, Served};
+pub use pull::{Confirm, Mode, OnFailure, PullOptions, Served};
 pub use registry::{Deps, Pipes};
 pub use work::another_stream;

@@ -47,6 +47,16 @@ impl Mode {
     }
 }
 
+/// What becomes of a batch that ClickHouse refuses because of its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is served again and again, until somebody mends the view or the table.
+    #[default]
+    Stop,
+    /// The bad rows go to the quarantine, the others into the table.
+    Isolate,
+}
+
 /// What a pull asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullOptions {
@@ -64,6 +74,8 @@ pub struct PullOptions {
     pub wait: Duration,
     /// How to read.
     pub mode: Mode,
+    /// What becomes of bad rows.
+    pub on_failure: OnFailure,
     /// Time between GetRecords calls of a shard.
     pub poll: Duration,
     /// Where the shards of a pipe without checkpoints begin; the caller has made a time of `latest`.

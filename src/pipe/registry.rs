@@ -22,7 +22,8 @@ use crate::domain::unpacking::Unpacking;
 use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
 use crate::metrics::Metrics;
 use crate::ports::{
-    Clock, FanOutApi, KinesisApi, RefreshOutcome, StateError, StateStore, Stream, Versioned, ViewState, Views,
+    Cause, Clock, Failure, FanOutApi, KinesisApi, Quarantine, RefreshOutcome, StateError, StateStore, Stream,
+    Versioned, ViewState, Views,
 };
 use crate::read::budget::Budget;
 use crate::unpack::Counts;
@@ -38,6 +39,8 @@ pub struct Deps {
     pub store: Arc<dyn StateStore>,
     /// Refreshable views.
     pub views: Arc<dyn Views>,
+    /// Rows that cannot be inserted.
+    pub quarantine: Arc<dyn Quarantine>,
     /// Time and names.
     pub clock: Arc<dyn Clock>,
     /// Memory for all buffers.
@@ -107,7 +110,8 @@ impl Deps {
 /// How the running refresh of the view `uuid` ends.
 ///
 /// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh. The view's exception tells that, and it
-/// stays until a later refresh succeeds, which cannot happen before this answer is known: that refresh pulls here and is given the same batch.
+/// stays until a later refresh succeeds, which cannot happen before this answer is known: that refresh pulls here and is given the same batch (an
+/// empty answer while a batch is open is given only when no answer about it is awaited).
 /// A server that restarts forgets the exception, and that a refresh ever succeeded.
 async fn refresh_end(views: &dyn Views, database: &str, view: &str, uuid: &str) -> RefreshOutcome {
     let outcome = views.wait(database, view).await;
@@ -118,7 +122,9 @@ async fn refresh_end(views: &dyn Views, database: &str, view: &str, uuid: &str) 
         Ok(Some(state)) if state.uuid != uuid => {
             RefreshOutcome::Unknown(format!("the view '{database}.{view}' was replaced meanwhile"))
         }
-        Ok(Some(state)) if !state.exception.is_empty() => RefreshOutcome::Failed(state.exception),
+        Ok(Some(state)) if !state.exception.is_empty() => {
+            RefreshOutcome::Failed(Failure { why: state.exception, cause: Cause::Other("the refresh was cancelled") })
+        }
         Ok(Some(state)) if !state.succeeded => RefreshOutcome::Unknown("the server restarted meanwhile".into()),
         Ok(Some(_)) => RefreshOutcome::Succeeded,
         Ok(None) => RefreshOutcome::Unknown(format!("the view '{database}.{view}' is gone")),
@@ -330,6 +336,7 @@ mod tests {
             running: false,
             status: "Scheduled".into(),
             exception: exception.into(),
+            cause: Cause::Other("cancelled"),
             succeeded,
             retry: 0,
         };

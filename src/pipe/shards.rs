@@ -12,7 +12,7 @@ use super::buffer::ShardBuffer;
 use super::leases::Leases;
 use super::lineage::Losses;
 use super::reader::{Source, Start, read_shard};
-use crate::domain::batch::{Limits, ShardRange, choose};
+use crate::domain::batch::{Batch, Limits, ShardRange, choose};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
@@ -148,9 +148,25 @@ impl Shards {
             self.buffers().filter(|b| b.since().is_some()).take(MAX_SHARDS_PER_BATCH).collect();
         let counts = choose(&buffers.iter().map(|b| b.peek()).collect::<Vec<_>>(), limits);
         let chosen = buffers.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-        chosen
-            .map(|(buffer, count)| ShardRange { shard_id: buffer.shard_id.clone(), slices: buffer.take(count) })
-            .collect()
+        chosen.map(|(buffer, count)| taken(buffer, count)).collect()
+    }
+
+    /// Takes so many records of each of these shards out of the buffers, which have them.
+    pub fn cut(&self, counts: &BTreeMap<String, usize>) -> Vec<ShardRange> {
+        counts.iter().filter_map(|(id, count)| Some(taken(self.buffer(id)?, *count))).collect()
+    }
+
+    /// Batch `half` has taken the place of batch `whole`, whose other records are buffered again.
+    pub fn put_back(&mut self, whole: &str, half: &Batch, rest: Vec<ShardRange>) {
+        for (id, running) in self.running.iter_mut().filter(|(_, r)| r.behind.as_deref() == Some(whole)) {
+            running.behind = half.ranges.iter().any(|range| range.shard_id == *id).then(|| half.id.clone());
+        }
+        for range in rest {
+            // Whoever begins to read later begins behind what is offered then.
+            if let Some(running) = self.running.get(&range.shard_id).filter(|r| r.lost.is_none()) {
+                running.buffer.put_back(range.slices);
+            }
+        }
     }
 
     /// Shards that are closed, read to their end, and wholly taken into batches.
@@ -158,4 +174,9 @@ impl Shards {
         let ended = self.buffers().filter(|b| b.since().is_none() && b.progress().ended);
         ended.map(|b| b.shard_id.clone()).collect()
     }
+}
+
+/// The first records of a buffer.
+fn taken(buffer: &ShardBuffer, count: usize) -> ShardRange {
+    ShardRange { shard_id: buffer.shard_id.clone(), slices: buffer.take(count) }
 }

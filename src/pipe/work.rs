@@ -8,10 +8,11 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::isolate::Suspicion;
 use super::leases::{Leases, Written};
 use super::lineage::Losses;
 use super::members::Circle;
-use super::pull::Mode;
+use super::pull::{Mode, OnFailure};
 use super::reader::Source;
 use super::recover::read_again;
 use super::registry::Deps;
@@ -19,6 +20,7 @@ use super::shards::Shards;
 use super::status::Status;
 use crate::domain::batch::{Batch, Limits, ShardRange};
 use crate::domain::error::Error;
+use crate::domain::isolate::Search;
 use crate::domain::lease::{Lease, Offer};
 use crate::domain::plan::rate_after;
 use crate::domain::sequence::Checkpoint;
@@ -33,7 +35,7 @@ pub struct Open {
     /// The response format it was first asked in.
     pub shape: String,
     /// The checkpoints before it; a row with another one was moved by a person.
-    before: Vec<(String, Checkpoint)>,
+    pub(super) before: Vec<(String, Checkpoint)>,
     /// Its lease rows hold the offer.
     pub offered: bool,
     /// It is in ClickHouse; only the commit is missing.
@@ -42,6 +44,10 @@ pub struct Open {
     pub waits: usize,
     /// Whether its last serving was handed to the connection to its end.
     pub latest: Arc<AtomicBool>,
+    /// What the view that was given it last wants for bad rows.
+    pub on_failure: OnFailure,
+    /// What is known about rows of it that ClickHouse refuses.
+    pub suspicion: Suspicion,
 }
 
 impl Open {
@@ -57,7 +63,8 @@ impl Open {
     }
 
     fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
-        Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest: Arc::default() }
+        let (latest, on_failure, suspicion) = (Arc::default(), OnFailure::Stop, Suspicion::default());
+        Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest, on_failure, suspicion }
     }
 }
 
@@ -73,6 +80,8 @@ pub struct Work {
     pub source: Source,
     /// The open batch.
     pub open: Option<Open>,
+    /// What is left to look through of a batch that was refused.
+    pub(super) search: Search,
     /// When the stream's shards were last looked at; none: it is time.
     pub(super) refreshed: Option<Instant>,
     pub(super) losses: Losses,
@@ -106,6 +115,7 @@ impl Work {
             shards: Shards::new(),
             source: deps.source(pipe, described, unpacking),
             open: None,
+            search: Search::default(),
             refreshed: None,
             losses: Losses::default(),
             circle: Circle::default(),
@@ -272,12 +282,21 @@ impl Work {
 
     /// Decides what the next batch is. Nothing can change it afterwards.
     pub fn freeze(&mut self, limits: Limits, shape: &str) {
-        let ranges = self.shards.freeze(limits);
+        let searched = self.search.take(|id| self.shards.buffer(id).map_or(0, |buffer| buffer.rows()));
+        let ranges = match searched.is_empty() {
+            true => {
+                self.search = Search::default();
+                self.shards.freeze(limits)
+            }
+            false => self.shards.cut(&searched),
+        };
         let checkpoint =
             |r: &ShardRange| self.leases.get(&r.shard_id).map(|l| (l.shard_id.clone(), l.checkpoint.clone()));
         let before = ranges.iter().filter_map(checkpoint).collect();
         let batch = Arc::new(Batch { id: self.deps.clock.batch_id(), stream: self.stream.clone(), ranges });
-        self.open = Some(Open::new(batch, shape.into(), before));
+        let mut open = Open::new(batch, shape.into(), before);
+        open.suspicion.searched = !searched.is_empty();
+        self.open = Some(open);
     }
 
     /// Writes the offer into all lease rows of the open batch, unless they hold it.
@@ -340,14 +359,14 @@ impl Work {
     }
 
     /// Forgets a batch of which not a byte was served, and reads on from where the rows say.
-    fn forget_open(&mut self) {
+    pub(super) fn forget_open(&mut self) {
         self.open = None;
         self.restart_readers();
     }
 
     /// Moves the checkpoints of all shards of the confirmed batch in one write (**commit-equals-offer**), and closes it. A shard that a person
     /// moved in the meantime keeps that position.
-    pub async fn commit(&mut self) -> Result<Arc<Batch>, Error> {
+    pub async fn commit(&mut self) -> Result<Open, Error> {
         for _ in 0..COMMIT_RETRIES {
             self.leases.reload_if_in_doubt().await?;
             let now = self.deps.clock.now_ms();
@@ -378,10 +397,11 @@ impl Work {
                 self.shards.committed(id, checkpoint);
             }
             if moved {
-                self.shards.clear();
+                self.restart_readers();
             }
+            self.search_on(&open);
             self.follow();
-            return Ok(open.batch);
+            return Ok(open);
         }
         Err(self.keeps_changing())
     }
@@ -419,12 +439,14 @@ impl Work {
     }
 
     pub(super) fn restart_readers(&mut self) {
+        self.search = Search::default();
         self.shards.clear();
         self.follow();
     }
 
     /// Stops reading and forgets what is in memory only: buffers, and an open batch that nobody is waiting for (an offered one can be read again).
     pub fn rest(&mut self) {
+        self.search = Search::default();
         self.shards.clear();
         self.open.take_if(|open| open.waits == 0 && !open.confirmed);
     }

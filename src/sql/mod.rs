@@ -9,6 +9,7 @@ use quote::{identifier, literal};
 const STATE: &str = include_str!("../../sql/setup/01_state.sql");
 const COLLECTION: &str = include_str!("../../sql/setup/02_collection.sql");
 const VIEWS: &str = include_str!("../../sql/setup/03_views.sql");
+const QUARANTINE: &str = include_str!("../../sql/setup/04_quarantine.sql");
 
 /// What names the state tables in the files.
 const STATE_TABLES: [&str; 2] = ["{database}.leases", "{database}.workers"];
@@ -25,13 +26,13 @@ pub struct SetupParams<'a> {
     pub bridge_url: &'a str,
     /// The bearer token, when the bridge wants one. It becomes part of the text.
     pub token: Option<&'a str>,
-    /// Whether the state is in KeeperMap tables. If not, neither they nor the view over them are created.
+    /// Whether the state is in KeeperMap tables. If not, neither they nor the view over them are created, and the quarantine is in a MergeTree.
     pub state_tables: bool,
 }
 
 /// Everything that `sql setup` prints: database, state tables, named collection and views, for `clickhouse-client`.
 pub fn setup(params: &SetupParams<'_>) -> String {
-    let files = [STATE, COLLECTION, VIEWS];
+    let files = [STATE, COLLECTION, VIEWS, QUARANTINE];
     let values = values(params);
     let wanted = |statement: &&str| params.state_tables || !STATE_TABLES.iter().any(|table| statement.contains(table));
     files
@@ -48,7 +49,14 @@ pub fn state(database: &str) -> Vec<String> {
     statements(STATE).map(|statement| render(statement, &values)).collect()
 }
 
-fn values(params: &SetupParams<'_>) -> [(&'static str, String); 6] {
+/// The statements that create database and quarantine.
+pub fn quarantine(database: &str, keeper_map: bool) -> Vec<String> {
+    let values = values(&SetupParams { database, bridge_url: "", token: None, state_tables: keeper_map });
+    let create_database = statements(STATE).take(1);
+    create_database.chain(statements(QUARANTINE)).map(|statement| render(statement, &values)).collect()
+}
+
+fn values(params: &SetupParams<'_>) -> [(&'static str, String); 7] {
     // The database is part of the path, so two bridges on one Keeper do not share rows unless they share the name.
     let path = |table: &str| literal(&format!("/{}/{table}", utf8_percent_encode(params.database, PATH)));
     let bearer = params.token.map(|token| literal(&format!("Bearer {token}")));
@@ -56,8 +64,13 @@ fn values(params: &SetupParams<'_>) -> [(&'static str, String); 6] {
         format!(",\n    headers.header.name = 'Authorization',\n    headers.header.value = {value}")
     });
     let headers = bearer.map_or_else(String::new, |value| format!(", headers('Authorization' = {value})"));
+    let quarantine = match params.state_tables {
+        true => format!("KeeperMap({}) PRIMARY KEY key", path("quarantine")),
+        false => "ReplacingMergeTree ORDER BY key".into(),
+    };
     [
         ("{database}", identifier(params.database)),
+        ("{quarantine_engine}", quarantine),
         ("{leases_path}", path("leases")),
         ("{workers_path}", path("workers")),
         ("{bridge}", literal(params.bridge_url.trim_end_matches('/'))),
@@ -108,13 +121,18 @@ mod tests {
             state_tables: true,
         };
         let sql = setup(&params);
-        for placeholder in ["{database}", "{leases_path}", "{workers_path}", "{bridge}", "{token}", "{headers}"] {
+        for placeholder in
+            ["{database}", "{quarantine_engine}", "{leases_path}", "{workers_path}", "{bridge}", "{token}", "{headers}"]
+        {
             assert!(!sql.contains(placeholder), "{placeholder}");
         }
         assert!(sql.contains("headers.header.value = 'Bearer it\\'s'"), "{sql}");
         assert!(sql.contains("headers('Authorization' = 'Bearer it\\'s')"), "{sql}");
         assert!(sql.contains("url = 'http://localhost:9020',"), "{sql}");
-        assert!(sql.contains("KeeperMap('/kinesis/leases')"), "{sql}");
+        assert!(
+            sql.contains("KeeperMap('/kinesis/leases')") && sql.contains("KeeperMap('/kinesis/quarantine')"),
+            "{sql}"
+        );
     }
 
     #[test]
@@ -131,7 +149,9 @@ mod tests {
     #[test]
     fn no_value_lands_in_a_comment() {
         // A line break in a name would end the comment.
-        for line in [STATE, COLLECTION, VIEWS].into_iter().flat_map(str::lines).filter(|line| line.contains("--")) {
+        for line in
+            [STATE, COLLECTION, VIEWS, QUARANTINE].into_iter().flat_map(str::lines).filter(|line| line.contains("--"))
+        {
             assert!(!line.contains("{database}") && !line.contains("{bridge}"), "{line}");
             assert!(!line.contains("{token}") && !line.contains("{headers}"), "{line}");
         }
@@ -151,5 +171,6 @@ mod tests {
         let sql = setup(&params);
         assert!(!sql.contains("KeeperMap(") && !sql.contains("leases"), "{sql}");
         assert!(sql.contains("CREATE DATABASE") && sql.contains("kinesis`.pipes"), "{sql}");
+        assert!(sql.contains("ENGINE = ReplacingMergeTree ORDER BY key"), "{sql}");
     }
 }

@@ -4,6 +4,8 @@
 //! * `file`: a directory, for one bridge without Keeper.
 //! * `memory`: for tests.
 //!
+//! `quarantine` is the table of rows that cannot be inserted, whichever of them is used.
+//!
 //! `columns` is the one mapping between a lease and its row; `rows` holds the rules that the two local stores share.
 //! All three pass one suite, `tests/it/state_contract.rs`.
 
@@ -11,6 +13,7 @@ mod columns;
 mod file;
 mod keeper_map;
 mod memory;
+mod quarantine;
 mod rows;
 mod statement;
 mod verdict;
@@ -18,6 +21,7 @@ mod verdict;
 pub use file::FileStore;
 pub use keeper_map::KeeperMapStore;
 pub use memory::MemoryStore;
+pub use quarantine::QuarantineTable;
 
 use std::collections::HashSet;
 

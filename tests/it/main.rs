@@ -7,6 +7,7 @@ mod drill;
 mod errors;
 mod fan_out;
 mod hostile;
+mod isolate;
 mod landing;
 mod layers;
 mod lineage;

@@ -311,11 +311,12 @@ fn parameters_and_paths_are_those_of_the_program() {
         let path = path.replace("{pipe}", "p").replace("{stream}", "orders");
         let base: &[(&str, &str)] = if path.ends_with("/next") { &[("stream", "s"), ("ack", "explicit")] } else { &[] };
         let with = |name: &str, value: &str| {
-            let without = if name == "view" { "ack" } else { name };
+            let without = if matches!(name, "view" | "on_failure") { "ack" } else { name };
             let mut pairs: Vec<(&str, &str)> = base.iter().copied().filter(|(n, _)| *n != without).collect();
             pairs.push((name, value));
-            // The one parameter that needs another one.
+            // Those that need another one.
             pairs.extend((name == "payload").then_some(("format", "JSONEachRow")));
+            pairs.extend((name == "on_failure").then_some(("view", "default.v")));
             let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
             parse("GET", &path, Some(&query.join("&")))
                 .unwrap_or_else(|error| panic!("{path}, {name}={value}: {error}"))

@@ -50,7 +50,7 @@ async fn a_refresh_that_fails_says_why() {
     );
     refresh(&db, "v").await;
     let outcome = real().client().wait(&db, "v").await;
-    assert!(matches!(&outcome, RefreshOutcome::Failed(why) if why.contains("the ninth")), "{outcome:?}");
+    assert!(matches!(&outcome, RefreshOutcome::Failed(failure) if failure.why.contains("the ninth")), "{outcome:?}");
     let state = real().client().view(&db, "v").await.expect("a state").expect("the view");
     assert!(state.exception.contains("the ninth"), "{state:?}");
 }

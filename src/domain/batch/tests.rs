@@ -46,6 +46,25 @@ fn rows(slices: &[Slice]) -> usize {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The first rows of a batch and the rest are the batch: each row once, in order, no range empty.
+    #[test]
+    fn a_batch_is_cut_in_two(shards in shards(), rows in 0..200usize) {
+        let range = |(n, s): (usize, &Vec<Vec<u16>>)| ShardRange { shard_id: format!("shard-{n}"), slices: slices(s) };
+        let ranges: Vec<ShardRange> = shards.iter().enumerate().map(range).filter(|range| range.rows() > 0).collect();
+        let batch = Batch { id: "b".into(), stream: "s".into(), ranges };
+        let (first, rest) = batch.split_at(rows);
+        let numbers = |ranges: &[ShardRange]| -> Vec<(String, String)> {
+            ranges.iter().flat_map(|r| r.records().map(|row| (r.shard_id.clone(), row.sequence_number.into()))).collect()
+        };
+        prop_assert_eq!(numbers(&first).len(), rows.min(batch.rows()));
+        prop_assert!(first.iter().chain(&rest).all(|range| range.rows() > 0));
+        prop_assert_eq!([numbers(&first), numbers(&rest)].concat(), numbers(&batch.ranges));
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A batch stays within its limits, which stay under what would make several blocks of it; only a single record may be larger.

@@ -14,6 +14,7 @@ enum Op {
     Take,
     Release,
     Offer { after: i16, rows: u8 },
+    Halve { whole: bool, more: i8, rows: u8 },
     Commit { other: bool },
     Finish,
     CaughtUp,
@@ -45,6 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Take),
         1 => Just(Op::Release),
         6 => (-3..6i16, 1..9u8).prop_map(|(after, rows)| Op::Offer { after, rows }),
+        6 => (prop::bool::weighted(0.2), -6..2i8, 0..9u8).prop_map(|(whole, more, rows)| Op::Halve { whole, more, rows }),
         6 => prop::bool::weighted(0.2).prop_map(|other| Op::Commit { other }),
         1 => Just(Op::Finish),
         1 => Just(Op::CaughtUp),
@@ -111,6 +113,15 @@ fn play(ops: Vec<(usize, Op)>) -> Result<Vec<Step>, TestCaseError> {
                 };
                 seen.offer(&holder, offer, batches)
             }
+            Op::Halve { whole, more, rows } => {
+                let half = seen.offer.clone().filter(|_| !whole).map(|open| Offer {
+                    batch: format!("{batches:016x}"),
+                    through: number(open.through.as_str().parse::<i64>().unwrap() + i64::from(*more)),
+                    rows: (*rows).into(),
+                    ..open
+                });
+                seen.halve(&holder, &open, half, batches)
+            }
             Op::Commit { other } => seen.commit(&holder, if *other { "other" } else { &open }, Some(batches), batches),
             Op::Finish => seen.finish(&holder, batches),
             Op::CaughtUp => seen.caught_up(&holder, batches, batches),
@@ -151,9 +162,10 @@ proptest! {
     fn offer_is_frozen(ops in ops()) {
         for step in play(ops)? {
             match (&step.before.offer, &step.after.offer) {
+                (Some(_), Some(_)) if matches!(step.op, Op::Halve { .. }) => {}
                 (Some(open), Some(now)) => prop_assert_eq!(open, now, "{:?}", step.op),
                 (Some(_), None) => {
-                    let settled = by_a_person(&step.op) || matches!(step.op, Op::Commit { .. } | Op::Discard);
+                    let settled = by_a_person(&step.op) || matches!(step.op, Op::Commit { .. } | Op::Discard | Op::Halve { .. });
                     prop_assert!(settled, "{:?}", step.op);
                 }
                 (None, Some(now)) => {
@@ -165,6 +177,21 @@ proptest! {
                 }
                 (None, None) => {}
             }
+        }
+    }
+
+    /// A half begins where the whole began, ends no later and holds no more rows; nothing else changes.
+    #[test]
+    fn halves_are_prefixes(ops in ops()) {
+        for step in play(ops)?.iter().filter(|step| matches!(step.op, Op::Halve { .. })) {
+            let (Some(whole), half) = (&step.before.offer, &step.after.offer) else { panic!("nothing was open") };
+            if let Some(half) = half {
+                prop_assert_eq!((&half.first, &half.shape), (&whole.first, &whole.shape));
+                prop_assert!(half.through <= whole.through && half.first <= half.through);
+                prop_assert!((1..=whole.rows).contains(&half.rows) && half.batch != whole.batch);
+            }
+            let same = Lease { offer: whole.clone().into(), updated_ms: step.before.updated_ms, ..step.after.clone() };
+            prop_assert_eq!(&same, &step.before);
         }
     }
 

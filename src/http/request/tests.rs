@@ -51,6 +51,7 @@ fn a_pull_has_the_defaults_of_the_contract() {
             linger: ms(1_000),
             wait: ms(10_000),
             mode: Mode::Polling,
+            on_failure: OnFailure::Stop,
             poll: ms(200),
             unpacking: Unpacking::default(),
             form: Format::ArrowStream.into(),
@@ -59,6 +60,9 @@ fn a_pull_has_the_defaults_of_the_contract() {
     assert_eq!(next_of(&format!("{STEM}&start=&max_rows=&mode=")), next, "empty counts as not given");
     assert_eq!(next_of(&format!("&{STEM}&mode=polling&")), next);
     assert_eq!(next_of(&format!("{STEM}&mode=efo")), NextRequest { mode: Mode::FanOut, ..next.clone() });
+    assert_eq!(next_of(&format!("{STEM}&on_failure=stop")), next);
+    let isolates = NextRequest { on_failure: OnFailure::Isolate, ..next.clone() };
+    assert_eq!(next_of(&format!("{STEM}&on_failure=isolate")), isolates);
     assert_eq!(parse("HEAD", "/v1/pipes/orders/next", Some(STEM)), Ok(Request::Next(next)));
 }
 
@@ -131,6 +135,8 @@ fn every_refusal_says_what_is_allowed() {
         (next, "stream=a&view=.b".into(), "write <database>.<view>"),
         (next, "stream=a%2Fb&view=a.b".into(), "the stream 'a/b' is no valid name"),
         (next, format!("{STEM}&mode=fast"), "must be polling or efo"),
+        (next, format!("{STEM}&on_failure=skip"), "on_failure='skip' is refused: it must be stop or isolate"),
+        (next, "stream=a&ack=explicit&on_failure=isolate".into(), "on_failure is refused with ack=explicit"),
         (next, format!("{STEM}&start=5678901234567890123"), "start='5678901234567890123' is refused"),
         (next, format!("{STEM}&start=soon"), "must be trim_horizon, latest or a time"),
         (next, format!("{STEM}&max_rows=0"), "max_rows='0' is refused: it must be a whole number from 1 to 1048448"),
@@ -330,6 +336,9 @@ fn any_next() -> impl Strategy<Value = Request> {
             )| {
                 let limits = Limits { max_rows, max_bytes };
                 let (linger, wait, poll) = (ms(linger), ms(wait), ms(poll));
+                // Only with a view, and here with every one whose name has an even length.
+                let isolates = matches!(&confirm, Confirm::View { view, .. } if view.len() % 2 == 0);
+                let on_failure = if isolates { OnFailure::Isolate } else { OnFailure::Stop };
                 Request::Next(NextRequest {
                     pipe,
                     stream,
@@ -340,6 +349,7 @@ fn any_next() -> impl Strategy<Value = Request> {
                     wait,
                     poll,
                     mode,
+                    on_failure,
                     unpacking,
                     form,
                 })
@@ -405,6 +415,9 @@ fn rendered(request: &Request) -> (String, String) {
             );
             pairs.push(("mode", n.mode.name().into()));
             pairs.extend(form_pairs(n.form, n.unpacking));
+            if n.on_failure == OnFailure::Isolate {
+                pairs.push(("on_failure", "isolate".into()));
+            }
             format!("/v1/pipes/{}/next", n.pipe)
         }
         Request::Records(r) => {

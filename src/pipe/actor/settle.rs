@@ -12,11 +12,13 @@ use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::unpacking::Unpacking;
 use crate::pipe::Mode;
-use crate::ports::RefreshOutcome;
+use crate::pipe::pull::OnFailure;
+use crate::ports::{Cause, Failure, RefreshOutcome, ViewState};
 
 /// An answer of `SYSTEM WAIT VIEW`.
 pub(super) struct Confirmation {
     pub batch: String,
+    pub view: String,
     pub delivered: Arc<AtomicBool>,
     pub outcome: RefreshOutcome,
 }
@@ -41,22 +43,65 @@ impl Actor {
             return;
         }
         open.waits = open.waits.saturating_sub(1);
-        let id = open.batch.id.clone();
+        let (id, view) = (open.batch.id.clone(), confirmation.view);
+        // About an earlier refresh, or one of which the view has told already.
+        let told = !Arc::ptr_eq(&confirmation.delivered, &open.latest) || open.suspicion.given.is_none();
+        if !told && !matches!(confirmation.outcome, RefreshOutcome::Unknown(_)) {
+            open.suspicion.given = None;
+        }
         match confirmation.outcome {
             // The answer may be about the refresh that was given the batch, or about one that was given it again since: all of them must have read it.
-            RefreshOutcome::Succeeded if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) => {
+            RefreshOutcome::Succeeded
+                if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) =>
+            {
                 open.confirmed = true;
                 if let Err(later) = self.finish_commit().await {
                     self.note_error(&later);
                 }
             }
-            RefreshOutcome::Succeeded => self.failed(
-                "unread",
-                format!("batch {id}: the refresh succeeded without reading the batch to its end (a LIMIT in the view?); it is served again"),
-            ),
-            RefreshOutcome::Failed(why) => self.failed("failed", format!("batch {id}: {why}")),
-            RefreshOutcome::Unknown(why) => self.failed("unknown", format!("batch {id}: its refresh's end is not known: {why}")),
+            RefreshOutcome::Succeeded => {
+                open.suspicion.refusals = 0;
+                self.failed(
+                    "unread",
+                    format!("batch {id}: the refresh of view {view} succeeded without reading the batch to its end (a LIMIT in the view?); it is served again"),
+                );
+            }
+            RefreshOutcome::Failed(_) if told => {}
+            RefreshOutcome::Failed(failure) => self.refresh_failed(failure, &view),
+            // The view's state may tell it to the next pull.
+            RefreshOutcome::Unknown(why) => {
+                self.failed(
+                    "unknown",
+                    format!("batch {id}: the end of the refresh of view {view} is not known: {why}"),
+                );
+            }
         }
+    }
+
+    /// Takes note of how the refresh ended that was given the open batch last, when the one that pulls now shows it. WAIT VIEW tells it only when
+    /// no other refresh begins at once, and ClickHouse's first pauses between failures are very short.
+    pub(super) fn look_back(&mut self, state: &ViewState, view: &str) {
+        let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
+        if open.offered && !open.confirmed && open.suspicion.shows_failure(state) {
+            open.suspicion.given = None;
+            self.refresh_failed(Failure { why: state.exception.clone(), cause: state.cause }, view);
+        }
+    }
+
+    /// The refresh that was given the open batch last has failed.
+    fn refresh_failed(&mut self, failure: Failure, view: &str) {
+        let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
+        let Failure { why, cause } = failure;
+        let (rows, whole) = (open.batch.rows(), open.latest.load(Ordering::Acquire));
+        // A row of its own was tried only if it was sent; of many, those that came first may have been refused before the rest was sent.
+        let refused = cause == Cause::Rows && (whole || rows > 1);
+        let mut message = format!("batch {} ({rows} rows) was not inserted by view {view}: {why}", open.batch.id);
+        if let (Cause::Other(reason), OnFailure::Isolate) = (cause, open.on_failure) {
+            message = format!("{message}; its rows are not isolated: {reason}");
+        }
+        open.suspicion.refusals = if refused { open.suspicion.refusals + 1 } else { 0 };
+        open.suspicion.said = (why, view.into());
+        self.failed("failed", message);
     }
 
     fn failed(&mut self, outcome: &str, message: String) {
@@ -92,8 +137,12 @@ impl Actor {
         let Some(work) = self.work.as_mut().filter(|w| w.open.as_ref().is_some_and(|o| o.confirmed)) else {
             return Ok(());
         };
-        let batch = work.commit().await?;
-        self.deps.metrics.committed(&self.pipe, batch.rows() as u64, batch.bytes() as u64);
+        let closed = work.commit().await?;
+        let batch = &closed.batch;
+        match closed.suspicion.quarantined {
+            true => self.deps.metrics.quarantined(&self.pipe),
+            false => self.deps.metrics.committed(&self.pipe, batch.rows() as u64, batch.bytes() as u64),
+        }
         self.last_committed = batch.id.clone();
         self.status.publish(|s| {
             s.failed_attempts = 0;

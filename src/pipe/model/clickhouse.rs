@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::dice::Dice;
 use crate::domain::error::Error;
-use crate::ports::{RefreshOutcome, ViewState, Views};
+use crate::ports::{Cause, Failure, RefreshOutcome, ViewState, Views};
 
 /// A server and its view.
 pub struct FakeServer {
@@ -33,8 +33,16 @@ struct View {
     gone: bool,
     /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
     cancelled: bool,
+    /// The last refresh failed because of the rows.
+    refused: bool,
     /// A refresh has succeeded since the start of the server.
     succeeded: bool,
+}
+
+impl View {
+    fn cause(&self) -> Cause {
+        if self.refused { Cause::Rows } else { Cause::Other("it is none of the rows") }
+    }
 }
 
 impl FakeServer {
@@ -56,12 +64,18 @@ impl FakeServer {
     pub fn end(&self, result: Result<(), String>) {
         let mut view = self.now();
         view.running = false;
-        view.cancelled = false;
+        (view.cancelled, view.refused) = (false, false);
         view.succeeded |= result.is_ok();
         view.retry = if result.is_ok() { 0 } else { view.retry + 1 };
         view.exception = result.err().unwrap_or_default();
         drop(view);
         self.ended.notify_waiters();
+    }
+
+    /// It fails because of the rows.
+    pub fn refuse(&self) {
+        self.end(Err("a row is refused".into()));
+        self.now().refused = true;
     }
 
     /// It is cancelled, by SYSTEM STOP VIEW for one.
@@ -115,6 +129,7 @@ impl Views for FakeServer {
             running: view.running,
             status: if view.running { "Running".into() } else { "Scheduled".into() },
             exception: view.exception.clone(),
+            cause: view.cause(),
             succeeded: view.succeeded,
             retry: view.retry,
         }))
@@ -141,9 +156,10 @@ impl Views for FakeServer {
         }
         let lost = self.dice.trouble(10);
         let view = self.now();
+        let cause = view.cause();
         let outcome = match view.exception.as_str() {
             _ if lost => RefreshOutcome::Unknown("the answer got lost".into()),
-            exception if !exception.is_empty() && !view.cancelled => RefreshOutcome::Failed(exception.into()),
+            why if !why.is_empty() && !view.cancelled => RefreshOutcome::Failed(Failure { why: why.into(), cause }),
             _ => RefreshOutcome::Succeeded,
         };
         tracing::debug!("WAIT VIEW answers {outcome:?}");

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::dice::Dice;
 use super::kinesis::{FakeKinesis, Place, number, row};
+use super::quarantine::{FakeQuarantine, places};
 use crate::domain::batch::Batch;
 use crate::domain::lease::Lease;
 use crate::domain::record::RecordRef;
@@ -18,6 +19,7 @@ pub const PERSON: &str = "a person";
 pub struct Ledger {
     kinesis: Arc<FakeKinesis>,
     dice: Arc<Dice>,
+    quarantine: Arc<FakeQuarantine>,
     /// Whether people move positions in this run: then rows may come twice.
     pub moves: bool,
     state: Mutex<State>,
@@ -40,6 +42,8 @@ struct State {
     told: BTreeSet<Place>,
     /// Batches that people took a lease of.
     freed: BTreeSet<String>,
+    /// Batches that were refused because of their rows.
+    refused: BTreeSet<String>,
     served: u64,
     violations: Vec<String>,
 }
@@ -50,6 +54,7 @@ enum Step {
     Take,
     Release,
     Offer,
+    Halve,
     Commit,
     Discard,
     Finish,
@@ -58,8 +63,13 @@ enum Step {
 
 impl Ledger {
     /// Empty tables.
-    pub fn new(kinesis: Arc<FakeKinesis>, dice: Arc<Dice>, moves: bool) -> Arc<Ledger> {
-        Arc::new(Ledger { kinesis, dice, moves, state: Mutex::default() })
+    pub fn new(
+        kinesis: Arc<FakeKinesis>,
+        dice: Arc<Dice>,
+        quarantine: Arc<FakeQuarantine>,
+        moves: bool,
+    ) -> Arc<Ledger> {
+        Arc::new(Ledger { kinesis, dice, quarantine, moves, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,6 +102,11 @@ impl Ledger {
     /// A person takes a lease from its owner; what is open in it may be served by two.
     pub fn freed(&self, lease: &Lease) {
         self.state().freed.extend(lease.offer.as_ref().map(|offer| offer.batch.clone()));
+    }
+
+    /// ClickHouse refuses a batch because of its rows.
+    pub fn refused(&self, batch: &str) {
+        self.state().refused.insert(batch.into());
     }
 
     /// A process sends the end of a batch whose lease it does not hold any more.
@@ -136,6 +151,12 @@ impl Ledger {
         }
     }
 
+    /// Whether some of its rows are in the table.
+    pub fn has_any(&self, batch: &Batch) -> bool {
+        let state = self.state();
+        places(batch).any(|row| state.plain.contains_key(&row))
+    }
+
     /// A refresh inserts the rows it has read.
     pub fn insert(&self, batch: &Batch) {
         let rows = batch.ranges.iter().flat_map(|range| {
@@ -155,7 +176,8 @@ impl Ledger {
             }
             if shards_seen.insert(shard) {
                 for parent in self.kinesis.parents(shard) {
-                    let missing = |p: &Place| !state.plain.contains_key(p) && !state.told.contains(p);
+                    let passed = |p: &Place| state.told.contains(p) || self.quarantine.payload(p).is_some();
+                    let missing = |p: &Place| !state.plain.contains_key(p) && !passed(p);
                     if let Some(missing) = self.kinesis.between(&parent, 0, u128::MAX).into_iter().find(missing) {
                         broken
                             .push(format!("parents-before-children: {shard} is inserted while {missing:?} is missing"));
@@ -215,8 +237,12 @@ impl Ledger {
             Ok(step) => step,
             Err(rule) => return self.broken(rule, format!("by {by}: {old:?} -> {new:?}")),
         };
+        let refused = old.offer.as_ref().is_some_and(|open| self.state().refused.contains(&open.batch));
         match (&step, &old.offer, &new.offer) {
-            (Step::Offer, _, Some(offer)) => {
+            (Step::Halve, _, _) if !refused => {
+                self.broken("halves-are-prefixes", format!("ClickHouse did not refuse it: {old:?} -> {new:?}"));
+            }
+            (Step::Offer | Step::Halve, _, Some(offer)) => {
                 self.state().offered.insert((offer.batch.clone(), old.shard_id.clone()), offer.shape.clone());
                 let from = position(&old.checkpoint);
                 let through = row(number(&offer.through), offer.through_sub);
@@ -240,7 +266,7 @@ impl Ledger {
                 let all = self.kinesis.between(&old.shard_id, 0, u128::MAX);
                 self.all_inserted("parents-before-children", old, &all);
             }
-            (Step::Discard, _, _) if !self.moves => {
+            (Step::Discard, _, _) if !self.moves && !refused => {
                 self.broken("offer-is-frozen", format!("{step:?}: {old:?} -> {new:?}"));
             }
             _ => {}
@@ -252,7 +278,7 @@ impl Ledger {
         let state = &mut *self.state();
         let trimmed: BTreeSet<Place> = self.kinesis.trimmed(&old.shard_id).into_iter().collect();
         for place in places.iter().filter(|p| !state.plain.contains_key(*p)) {
-            if state.told.contains(place) {
+            if state.told.contains(place) || self.quarantine.payload(place).is_some() {
                 continue;
             }
             match (trimmed.contains(place), &old.checkpoint) {
@@ -316,6 +342,12 @@ fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, 
         (None, None) if is.checkpoint == was.checkpoint => Ok(Step::Note),
         (None, None) if is.checkpoint == Checkpoint::ShardEnd => Ok(Step::Finish),
         (Some(a), Some(b)) if a == b && is.checkpoint == was.checkpoint => Ok(Step::Note),
+        (Some(a), Some(b)) if is.checkpoint == was.checkpoint => {
+            let ends = (&b.through, b.through_sub) <= (&a.through, a.through_sub) && b.rows <= a.rows;
+            let half =
+                a.batch != b.batch && (&a.first, a.first_sub) == (&b.first, b.first_sub) && a.shape == b.shape && ends;
+            if half { Ok(Step::Halve) } else { Err("offer-is-frozen") }
+        }
         (Some(_), Some(_)) => Err("offer-is-frozen"),
         (_, None) | (None, Some(_)) => Err("commit-equals-offer"),
     }

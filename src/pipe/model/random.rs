@@ -21,7 +21,7 @@ use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
 use crate::encode::Format;
 use crate::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
-use crate::pipe::{Mode, PullOptions};
+use crate::pipe::{Mode, OnFailure, PullOptions};
 
 /// How long it may take in the calm until everything is committed.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
@@ -46,6 +46,8 @@ pub struct Plan {
     pub pauses: Option<Duration>,
     /// Wall clocks are wrong by up to so much.
     pub skew: Duration,
+    /// Of the sequence numbers, those that this divides belong to rows that ClickHouse refuses.
+    pub poison: Option<u64>,
     /// The view refreshes so often; for days, and what is read too late is gone.
     pub every: Option<Duration>,
 }
@@ -61,6 +63,7 @@ impl Plan {
             reshards: 6,
             pauses: None,
             skew: Duration::ZERO,
+            poison: Some(dice.one_of(&[11, 31, 97])).filter(|_| dice.percent(15)),
             every: None,
         };
         let pauses = Some(Duration::from_secs(dice.one_of(&[20, 40, 180])));
@@ -99,6 +102,7 @@ pub async fn run(seed: u64, traced: bool) -> (Result<u64, String>, Vec<String>) 
     let plan = Plan::of(&dice);
     tracing::debug!("{plan:?}");
     let world = Arc::new(World::new(dice.clone(), plan.shards, plan.moves, plan.lease));
+    world.quarantine.poison(plan.poison.unwrap_or(0));
     let outcome = play(&world, plan).await;
     (outcome, dice.trace())
 }
@@ -209,6 +213,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
         mode: dice.one_of(&modes),
         linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
         wait: Duration::from_millis(if plan.every.is_some() { 12_000 } else { dice.one_of(&[100, 1_000, 5_000]) }),
+        on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
         shape: dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name().into(),
         ..options(Limits { max_rows: dice.one_of(&[1, 7, 50, 1_000]), max_bytes: dice.one_of(&[200, 4_000, 1 << 20]) })
     };
@@ -281,6 +286,7 @@ enum Next {
 async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer, options: &mut PullOptions) -> Next {
     let dice = &world.dice;
     let ending = ending(dice);
+    let ending = if plan.poison.is_some() && dice.trouble(10) { Ending::Refused } else { ending };
     if dice.trouble(2) {
         alter(options);
     }

@@ -11,11 +11,12 @@ use super::clickhouse::FakeServer;
 use super::dice::{Dice, Flag};
 use super::fan_out::SharedKinesis;
 use super::kinesis::FakeKinesis;
+use super::quarantine::FakeQuarantine;
 use crate::domain::error::Error;
 use crate::domain::shard::Shard;
 use crate::ports::{
-    Consumer, Event, FanOutApi, IteratorStart, KinesisApi, KinesisError, Page, RefreshOutcome, Stream, Subscription,
-    ViewState, Views,
+    Consumer, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine, QuarantinedRow,
+    RefreshOutcome, Stream, Subscription, ViewState, Views,
 };
 
 /// Whether a process runs. While it stands still (SIGSTOP) nothing leaves it, no answer reaches it and its clock shows when it stopped; what is
@@ -112,6 +113,13 @@ impl Views for Remote<FakeServer> {
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {
         // An answer that is under way arrives, whatever becomes of the server.
         self.call("wait", self.to.wait(database, view)).await
+    }
+}
+
+#[async_trait]
+impl Quarantine for Remote<FakeQuarantine> {
+    async fn put(&self, row: &QuarantinedRow) -> Result<Kept, Error> {
+        self.call(("put", &row.shard_id, &row.sequence_number), self.to.put(row)).await
     }
 }
 

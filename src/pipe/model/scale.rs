@@ -115,6 +115,7 @@ fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &str) -> Bridge {
         fan_out: Arc::new(SharedKinesis(world.kinesis.clone())),
         store: store.clone(),
         views: server.clone(),
+        quarantine: world.quarantine.clone(),
         clock: world.clock.clone(),
         budget: Budget::new(1 << 30),
         metrics: Metrics::new().unwrap(),

@@ -10,8 +10,9 @@ use tokio::time::{sleep, timeout};
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, FakeClock};
 use super::fan_out::SharedKinesis;
-use super::kinesis::{FakeKinesis, STREAM, number, row};
+use super::kinesis::{FakeKinesis, Place, STREAM, number, row};
 use super::ledger::Ledger;
+use super::quarantine::FakeQuarantine;
 use super::remote::{Gate, Remote};
 use super::store::{Rows, WatchedStore};
 use crate::domain::batch::{Batch, Limits};
@@ -23,7 +24,7 @@ use crate::encode::Format;
 use crate::metrics::Metrics;
 use crate::pipe::heartbeat::Heartbeat;
 use crate::pipe::members::Members;
-use crate::pipe::{Confirm, Deps, Mode, Pipes, PullOptions, Served};
+use crate::pipe::{Confirm, Deps, Mode, OnFailure, Pipes, PullOptions, Served};
 use crate::ports::{StateStore, Versioned};
 use crate::read::budget::Budget;
 
@@ -44,6 +45,8 @@ pub struct World {
     pub kinesis: Arc<FakeKinesis>,
     /// What outlives a crash.
     pub rows: Arc<Rows>,
+    /// Rows that ClickHouse refuses.
+    pub quarantine: Arc<FakeQuarantine>,
     /// What really happened.
     pub ledger: Arc<Ledger>,
     /// The lease duration.
@@ -103,6 +106,8 @@ pub enum Ending {
     BridgeCrash,
     /// The bridge dies after the last byte; the refresh succeeds.
     BridgeCrashAfter,
+    /// It reads all and is refused because of its rows, although they would go in; a batch of one row, or one that has gone in, fails for another reason.
+    Refused,
     /// Without reading all (a LIMIT), it succeeds and inserts nothing.
     Partial,
 }
@@ -112,8 +117,9 @@ impl World {
     pub fn new(dice: Arc<Dice>, shards: usize, moves: bool, lease: Duration) -> World {
         let clock = FakeClock::new();
         let kinesis = FakeKinesis::new(dice.clone(), clock.clone(), shards);
-        let ledger = Ledger::new(kinesis.clone(), dice.clone(), moves);
-        World { dice, clock, kinesis, rows: Arc::default(), ledger, lease, living: Mutex::default() }
+        let quarantine = FakeQuarantine::new(dice.clone());
+        let ledger = Ledger::new(kinesis.clone(), dice.clone(), quarantine.clone(), moves);
+        World { dice, clock, kinesis, rows: Arc::default(), quarantine, ledger, lease, living: Mutex::default() }
     }
 
     /// A world in which only happens what the test says.
@@ -165,6 +171,7 @@ impl World {
             fan_out: Arc::new(self.remote(&Arc::new(SharedKinesis(self.kinesis.clone())), &gate, worker)),
             store: store.clone(),
             views: Arc::new(self.remote(server, &gate, worker)),
+            quarantine: Arc::new(self.remote(&self.quarantine, &gate, worker)),
             clock,
             budget: Budget::new(memory),
             metrics: Metrics::new().unwrap(),
@@ -237,21 +244,28 @@ impl World {
             self.still_held(process, &batch).await;
         }
         self.dice.delay(100).await;
-        if matches!(
+        let inserts = matches!(
             ending,
             Ending::Success | Ending::FailedAfter | Ending::BridgeCrashAfter | Ending::ServerCrash { inserted: true }
-        ) {
+        );
+        let wrongly = ending == Ending::Refused && batch.rows() > 1 && !self.ledger.has_any(&batch);
+        let refused = wrongly || inserts && self.quarantine.refuses(&batch);
+        if inserts && !refused {
             self.ledger.insert(&batch);
         }
         self.dice.delay(50).await;
         match ending {
+            Ending::ServerCrash { .. } => server.crash(),
+            _ if refused => {
+                self.ledger.refused(&batch.id);
+                server.refuse();
+            }
             Ending::Success | Ending::BridgeCrashAfter | Ending::Partial => server.end(Ok(())),
-            Ending::Unread | Ending::FailedBefore | Ending::FailedAfter | Ending::BridgeCrash => {
+            Ending::Unread | Ending::FailedBefore | Ending::FailedAfter | Ending::BridgeCrash | Ending::Refused => {
                 server.end(Err(format!("{ending:?}")));
             }
             Ending::Cancelled => server.cancel(),
             Ending::Replaced => server.drop_view(true),
-            Ending::ServerCrash { .. } => server.crash(),
         }
         Ok(Some(batch.id.clone()))
     }
@@ -332,15 +346,29 @@ impl World {
             return Err(first.clone());
         }
         for place in self.kinesis.all() {
-            match self.ledger.times(&place) {
-                (0, _) if self.ledger.is_told(&place) => {}
-                (0, _) => return Err(format!("{place:?} was lost")),
-                (_, 1) => {}
-                (_, _) if self.ledger.moves => {}
-                (_, times) => return Err(format!("{place:?} is in the deduplicating table {times} times")),
+            let (kept, bad) = (self.quarantine.payload(&place), self.quarantine.is_bad(&place));
+            match (self.ledger.times(&place), kept) {
+                ((0, 0), Some(kept)) if bad && self.quarantine.sent(&place) == Some(kept.clone()) => {}
+                (times, Some(_)) => {
+                    return Err(format!("{place:?} is in the quarantine, and in the tables {times:?} times"));
+                }
+                ((0, 0), None) if self.ledger.is_told(&place) => {}
+                (times, None) if bad => {
+                    return Err(format!("{place:?} is bad, not in the quarantine, and in the tables {times:?}"));
+                }
+                (times, None) => self.judge_good(&place, times)?,
             }
         }
         Ok(())
+    }
+
+    fn judge_good(&self, place: &Place, times: (u32, u32)) -> Result<(), String> {
+        match times {
+            (0, _) => Err(format!("{place:?} was lost")),
+            (_, 1) => Ok(()),
+            (_, _) if self.ledger.moves => Ok(()),
+            (_, times) => Err(format!("{place:?} is in the deduplicating table {times} times")),
+        }
     }
 }
 
@@ -354,6 +382,7 @@ pub fn options(limits: Limits) -> PullOptions {
         linger: Duration::from_millis(200),
         wait: Duration::from_millis(1_000),
         mode: Mode::Polling,
+        on_failure: OnFailure::Stop,
         poll: Duration::from_millis(200),
         start: Checkpoint::TrimHorizon,
         resume: false,

@@ -33,8 +33,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "only-a-refresh-confirms",
         edits: &[(
             "src/pipe/actor/settle.rs",
-            "RefreshOutcome::Succeeded if [&",
-            "RefreshOutcome::Succeeded | RefreshOutcome::Unknown(_) if [&",
+            "RefreshOutcome::Succeeded\n                if [&",
+            "RefreshOutcome::Succeeded | RefreshOutcome::Unknown(_)\n                if [&",
         )],
     },
     Mutant {
@@ -132,9 +132,43 @@ pub const MUTANTS: &[Mutant] = &[
                 "if let Some(open) = &self.offer {",
                 "if let Some(open) = self.offer.as_ref().filter(|o| o.batch == offer.batch) {",
             ),
-            ("src/pipe/actor.rs", "work.recover().await?;\n        work.unpack_by(", "work.unpack_by("),
+            ("src/pipe/actor.rs", "work.recover().await?;\n        if let (Some(state),", "if let (Some(state),"),
             ("src/pipe/work.rs", "Some((lease, None)) => {", "Some((lease, _)) => {"),
         ],
+    },
+    Mutant {
+        name: "half of a batch is its last rows",
+        breaks: "halves-are-prefixes",
+        edits: &[
+            (
+                "src/pipe/isolate.rs",
+                "let (first, rest) = whole.split_at(rows / 2);",
+                "let (rest, first) = whole.split_at(rows / 2);",
+            ),
+            (
+                "src/domain/lease.rs",
+                "match first.as_ref().filter(|half| !is_prefix(half)) {",
+                "match first.as_ref().filter(|half| !is_prefix(half) && half.rows == 0) {",
+            ),
+        ],
+    },
+    Mutant {
+        name: "a batch that failed for another reason is halved",
+        breaks: "halves-are-prefixes",
+        edits: &[(
+            "src/pipe/actor/settle.rs",
+            "let refused = cause == Cause::Rows && (whole || rows > 1);",
+            "let refused = whole || rows > 1;",
+        )],
+    },
+    Mutant {
+        name: "a bad row is passed before it is in the quarantine",
+        breaks: "quarantined-before-passed",
+        edits: &[(
+            "src/pipe/actor/isolate.rs",
+            "let kept = self.deps.quarantine.put(&row).await;",
+            "let kept = self.deps.quarantine.put(&row).await.or(Ok::<Kept, Error>(Kept::Yes));",
+        )],
     },
     Mutant {
         name: "a batch is served although its offer may not be written",
