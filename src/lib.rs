@@ -44,6 +44,8 @@
 //!   (`pipe::registry`; test `only_a_refresh_confirms`, and with `SYSTEM STOP VIEW` `a_stop_in_the_middle_of_the_insert_commits_nothing`).
 //! * **commit-equals-offer**: a commit moves the checkpoints to exactly the end of the offer, in one write (`domain::lease`, `pipe::work`; test
 //!   `commit_equals_offer`).
+//! * **exact-to-the-row**: a position within a record goes on right behind its row, in the way in which the record was begun (`unpack`,
+//!   `pipe::reader`, `pipe::recover`; test `exact_to_the_row`).
 //! * **stale-epoch-is-fenced**: a worker whose owner or epoch is not the row's changes nothing (`domain::lease`; tests
 //!   `stale_epoch_is_fenced`, `a_worker_that_was_replaced_commits_nothing`).
 //! * **checkpoint-moves-forward**: only `seek` moves it back (`domain::lease`; test `checkpoint_moves_forward`).

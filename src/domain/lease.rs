@@ -171,7 +171,7 @@ impl Lease {
         }
         Ok(Lease {
             checkpoint: Checkpoint::After(offer.through.clone(), offer.through_sub),
-            unpacking: Some(offer.unpacking()),
+            unpacking: Some(self.unpacking_behind(offer)),
             committed_rows: self.committed_rows + offer.rows,
             last_commit_ms: now_ms,
             caught_up_ms: self.caught_up_ms.max(tip_ms.unwrap_or(0)),
@@ -179,6 +179,14 @@ impl Lease {
             offer: None,
             ..self.clone()
         })
+    }
+
+    /// How the last record of an offer was taken apart: where the offer lies within one record that was begun before, as that was.
+    pub fn unpacking_behind(&self, offer: &Offer) -> Unpacking {
+        match self.unpacking {
+            Some(begun) if offer.first_sub > 0 && offer.first == offer.through => begun,
+            _ => offer.unpacking(),
+        }
     }
 
     /// Notes that the shard is closed and everything before its end is committed. Refused while a range is open.

@@ -48,6 +48,34 @@ pub enum Place {
     Past,
 }
 
+/// Where a pipe begins in a shard, so that a backfill beside it ends right before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// This row of this record.
+    Row(SequenceNumber, u32),
+    /// The first record that arrived at or after this time, Unix ms; it has not come yet.
+    Time(i64),
+}
+
+impl Until {
+    /// Whether the whole record lies at or behind it, and so everything after it.
+    pub fn passed_by(&self, record: RecordRef<'_>) -> bool {
+        match self {
+            Until::Row(first, 0) => compare_digits(record.sequence_number, first.as_str()).is_ge(),
+            Until::Row(first, _) => compare_digits(record.sequence_number, first.as_str()).is_gt(),
+            Until::Time(ms) => record.timestamp_ms >= *ms,
+        }
+    }
+
+    /// Whether a row of a record that is not wholly behind it lies before it.
+    pub fn follows(&self, row: RecordRef<'_>) -> bool {
+        match self {
+            Until::Row(first, sub) => row.sequence_number != first.as_str() || row.sub_sequence < *sub,
+            Until::Time(_) => true,
+        }
+    }
+}
+
 /// Where `record` lies between `from` and `to`. `began_ms` is the time of the request: an open end reads up to there.
 pub fn place(record: RecordRef<'_>, from: &Bound, to: &Bound, began_ms: i64) -> Place {
     let early = match from {

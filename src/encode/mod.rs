@@ -24,7 +24,7 @@ use crate::domain::batch::Batch;
 use crate::domain::error::Error;
 use crate::domain::record::RecordRef;
 
-pub use rows::{PipeRow, Row, ShardRow, StreamRow, WorkerRow, encode_rows};
+pub use rows::{PipeRow, PlanRow, Row, ShardRow, StreamRow, WorkerRow, encode_rows};
 
 /// A format of answers, named as ClickHouse names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -73,6 +73,27 @@ pub struct WorkerRow {
     pub alive: bool,
 }
 
+/// A row of `/v1/streams/{stream}/records/plan`: one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanRow {
+    /// Name of the stream.
+    pub stream: String,
+    /// Shard id.
+    pub shard_id: String,
+    /// Whether the shard still takes records.
+    pub open: bool,
+    /// Arrival of the first record that is read, Unix ms; none when there is none now.
+    pub first_time: Option<i64>,
+    /// Its sequence number; empty when there is none.
+    pub first_sequence_number: String,
+    /// Reading ends before records that arrive at this time, Unix ms; none where a record says it.
+    pub until_time: Option<i64>,
+    /// The first record that is left to the pipe; empty when a time says it.
+    pub until_sequence_number: String,
+    /// The first row within it that is.
+    pub until_sub_sequence_number: u32,
+}
+
 /// Named columns, in the order in which they are written.
 type Named = Vec<(&'static str, ArrayRef)>;
 
@@ -145,6 +166,24 @@ impl Row for PipeRow {
     }
 }
 
+impl Row for PlanRow {
+    fn columns(rows: &[Self]) -> Named {
+        let times = |value: fn(&PlanRow) -> Option<i64>| -> ArrayRef {
+            Arc::new(rows.iter().map(value).collect::<TimestampMillisecondArray>().with_timezone(UTC))
+        };
+        vec![
+            ("stream", text(rows, |r| &r.stream)),
+            ("shard_id", text(rows, |r| &r.shard_id)),
+            ("open", Arc::new(UInt8Array::from_iter_values(rows.iter().map(|r| u8::from(r.open))))),
+            ("first_time", times(|r| r.first_time)),
+            ("first_sequence_number", text(rows, |r| &r.first_sequence_number)),
+            ("until_time", times(|r| r.until_time)),
+            ("until_sequence_number", text(rows, |r| &r.until_sequence_number)),
+            ("until_sub_sequence_number", uint32(rows, |r| r.until_sub_sequence_number)),
+        ]
+    }
+}
+
 impl Row for WorkerRow {
     fn columns(rows: &[Self]) -> Named {
         vec![
@@ -167,8 +206,9 @@ fn without_zone(column: ArrayRef) -> ArrayRef {
 
 /// Writes rows as `JSONEachRow` (nulls are left out) or `ArrowStream`. `Parquet` is for records only.
 pub fn encode_rows<R: Row>(rows: &[R], format: Format) -> Result<Bytes, Error> {
-    // Only these two may be null, and a stream must announce it before the first row, so also without any row.
-    let nullable = |name: &str| matches!(name, "millis_behind_latest" | "last_commit_time");
+    // Only these may be null, and a stream must announce it before the first row, so also without any row.
+    let nullable =
+        |name: &str| matches!(name, "millis_behind_latest" | "last_commit_time" | "first_time" | "until_time");
     let columns = R::columns(rows).into_iter().map(|(name, column)| {
         let column = if format == Format::JsonEachRow { without_zone(column) } else { column };
         (name, column, nullable(name))

@@ -9,14 +9,18 @@ use super::body::{Answer, Sender};
 use super::request::{NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_end, parse_seek};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
+use crate::domain::range::{Bound, Until};
 use crate::domain::record::Chunk;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::unpacking::Unpacking;
-use crate::encode::{Columns, Encoder, Form, Format, PipeRow, Row, WorkerRow, encode_batch, encode_rows, encoded_len};
+use crate::encode::{
+    Columns, Encoder, Form, Format, PipeRow, PlanRow, Row, WorkerRow, encode_batch, encode_rows, encoded_len,
+};
 use crate::limits::{BODY_QUEUE, WRITE_TIMEOUT};
 use crate::metrics::Metrics;
 use crate::pipe::status::{ShardState, Snapshot};
-use crate::pipe::{Pipes, PullOptions, Served};
+use crate::pipe::{Pipes, PullOptions, Served, another_stream};
+use crate::read::plan::Planned;
 use crate::read::records::{Range, Reading};
 
 /// What handlers work with.
@@ -79,6 +83,9 @@ impl App {
             Request::Shards { stream, format } => rows(&self.reading.kinesis.shards(&stream).await?, format),
             Request::Sample { stream, limit, unpacking, form } => self.sample(&stream, limit, unpacking, form).await,
             Request::Records(request) => self.records(request, incoming.cut).await,
+            Request::Plan { range, until_pipe, format } => {
+                rows(&self.plan_rows(range, until_pipe.as_deref()).await?, format)
+            }
             Request::Next(request) => self.next(request, incoming).await,
             Request::Pipes { format } => rows(&self.pipe_rows().await?, format),
             Request::Workers { format } => rows(&self.worker_rows().await?, format),
@@ -134,15 +141,16 @@ impl App {
     }
 
     async fn records(self: &Arc<Self>, request: RecordsRequest, cut: Arc<Notify>) -> Result<Reply, Error> {
-        let RecordsRequest { stream, from, to, shard, slice, limit, unpacking, form } = request;
-        let range = Range { stream: stream.clone(), from, to, shard, slice, unpacking };
+        let RecordsRequest { range, until_pipe, limit, form } = request;
         let reading = Reading { budget: self.reading.budget.for_another(), ..self.reading.clone() };
         let memory = reading.budget.clone();
-        let shards = reading.shards(&range).await?;
-        let columns = Columns { batch: None, stream, shards: shards.clone() };
+        let pipe = self.bounding(until_pipe.as_deref(), &range.stream).await?;
+        let spans = reading.spans(&range, pipe.as_deref()).await?;
+        let shards = spans.iter().map(|span| span.shard_id.clone()).collect();
+        let columns = Columns { batch: None, stream: range.stream.clone(), shards };
         let encoder = Encoder::new(form, &columns)?;
         let (found, mut receiver) = mpsc::channel(BODY_QUEUE);
-        tokio::spawn(reading.run(range, shards, found));
+        tokio::spawn(reading.run(range, spans, found));
         // An error before the first record still has a status of its own.
         let first = receiver.recv().await.transpose()?;
         let (sender, body) = Sender::new(cut, WRITE_TIMEOUT);
@@ -155,6 +163,50 @@ impl App {
             }
         });
         Ok(Reply { body, content_type: form.format().content_type(), part: None })
+    }
+
+    /// The leases of the pipe at whose beginning a read ends.
+    async fn bounding(&self, pipe: Option<&str>, stream: &str) -> Result<Option<Vec<Lease>>, Error> {
+        let Some(pipe) = pipe else { return Ok(None) };
+        let rows = self.pipes.deps().store.leases(Some(pipe)).await?;
+        let leases: Vec<Lease> = rows.into_iter().map(|row| row.value).collect();
+        match leases.first() {
+            Some(lease) if lease.stream == stream => Ok(Some(leases)),
+            Some(lease) => Err(another_stream(pipe, stream, &lease.stream)),
+            None => Err(Error::NotFound(format!(
+                "until_pipe={pipe}: there is no pipe of that name, or it has not been pulled yet; create its view first"
+            ))),
+        }
+    }
+
+    async fn plan_rows(&self, range: Range, until_pipe: Option<&str>) -> Result<Vec<PlanRow>, Error> {
+        let pipe = self.bounding(until_pipe, &range.stream).await?;
+        let now_ms = self.reading.clock.now_ms();
+        let planned = self.reading.plan(&range, pipe.as_deref()).await?;
+        let ends_ms = match range.to {
+            Bound::Open => Some(now_ms),
+            Bound::Time(ms) => Some(ms),
+            Bound::Sequence(_) => None,
+        };
+        let row = |planned: Planned| {
+            let (first_time, first_sequence_number) = planned.first.unzip();
+            let (until_time, (until_sequence_number, until_sub_sequence_number)) = match planned.until {
+                Some(Until::Row(sequence, sub)) => (None, (sequence.to_string(), sub)),
+                Some(Until::Time(ms)) => (Some(ms.min(ends_ms.unwrap_or(ms))), Default::default()),
+                None => (ends_ms, Default::default()),
+            };
+            PlanRow {
+                stream: range.stream.clone(),
+                open: planned.shard.open(),
+                shard_id: planned.shard.id,
+                first_time,
+                first_sequence_number: first_sequence_number.unwrap_or_default(),
+                until_time,
+                until_sequence_number,
+                until_sub_sequence_number,
+            }
+        };
+        Ok(planned.into_iter().map(row).collect())
     }
 
     async fn sample(&self, stream: &str, limit: usize, unpacking: Unpacking, form: Form) -> Result<Reply, Error> {

@@ -17,6 +17,7 @@ use crate::domain::unpacking::Unpacking;
 use crate::encode::{Form, Format};
 use crate::limits;
 use crate::pipe::{Confirm, Mode};
+use crate::read::records::Range;
 
 pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
 use position::bound;
@@ -51,6 +52,15 @@ pub enum Request {
     },
     /// `GET /v1/streams/{stream}/records`
     Records(RecordsRequest),
+    /// `GET /v1/streams/{stream}/records/plan`
+    Plan {
+        /// What would be read.
+        range: Range,
+        /// In each shard it would end where this pipe began.
+        until_pipe: Option<String>,
+        /// Format of the rows.
+        format: Format,
+    },
     /// `GET /v1/pipes/{pipe}/next`
     Next(NextRequest),
     /// `GET /v1/pipes`
@@ -91,20 +101,12 @@ pub enum Request {
 /// A bounded read without state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordsRequest {
-    /// Stream name.
-    pub stream: String,
-    /// Where to begin; open means the oldest record.
-    pub from: Bound,
-    /// Where to end, never before `from`; open means now.
-    pub to: Bound,
-    /// Only this shard. There is one where a bound is a sequence number.
-    pub shard: Option<String>,
-    /// Only this part of the work.
-    pub slice: Option<SliceOf>,
+    /// What is read. Its end is never before its beginning, and there is a shard where a bound is a sequence number.
+    pub range: Range,
+    /// In each shard it ends where this pipe began.
+    pub until_pipe: Option<String>,
     /// Most records.
     pub limit: Option<usize>,
-    /// How records become rows.
-    pub unpacking: Unpacking,
     /// Form of the rows.
     pub form: Form,
 }
@@ -163,7 +165,7 @@ impl Endpoint {
     }
 }
 
-const ENDPOINTS: [Endpoint; 14] = [
+const ENDPOINTS: [Endpoint; 15] = [
     Endpoint::get("/v1/streams", &["format"], |_, q| Ok(Request::Streams { format: q.rows_format()? })),
     Endpoint::get("/v1/streams/{stream}/shards", &["format"], |stream, q| {
         Ok(Request::Shards { stream, format: q.rows_format()? })
@@ -178,8 +180,20 @@ const ENDPOINTS: [Endpoint; 14] = [
     ),
     Endpoint::get(
         "/v1/streams/{stream}/records",
-        &["from", "to", "shard", "slice", "limit", "decompress", "split", "payload", "format"],
-        |stream, q| records(stream, q).map(Request::Records),
+        &["from", "to", "shard", "slice", "until_pipe", "limit", "decompress", "split", "payload", "format"],
+        |stream, q| {
+            let (range, until_pipe) = range(stream, q)?;
+            let (limit, form) = (q.number("limit", 1..=usize::MAX)?, q.form(true)?);
+            Ok(Request::Records(RecordsRequest { range, until_pipe, limit, form }))
+        },
+    ),
+    Endpoint::get(
+        "/v1/streams/{stream}/records/plan",
+        &["from", "to", "shard", "slice", "until_pipe", "decompress", "split", "format"],
+        |stream, q| {
+            let (range, until_pipe) = range(stream, q)?;
+            Ok(Request::Plan { range, until_pipe, format: q.rows_format()? })
+        },
     ),
     Endpoint::get(
         "/v1/pipes/{pipe}/next",
@@ -256,7 +270,8 @@ fn filled(template: &str, path: &str) -> String {
     template.split('/').enumerate().map(fill).collect::<Vec<_>>().join("/")
 }
 
-fn records(stream: String, query: &Query<'_>) -> Result<RecordsRequest, Error> {
+/// What a bounded read reads, and the pipe that bounds it.
+fn range(stream: String, query: &Query<'_>) -> Result<(Range, Option<String>), Error> {
     let shard = query.get("shard").map(|text| name("shard", text)).transpose()?;
     let bound = |parameter| match query.get(parameter) {
         Some(text) => bound(parameter, text, shard.is_some()),
@@ -271,16 +286,9 @@ fn records(stream: String, query: &Query<'_>) -> Result<RecordsRequest, Error> {
     if reversed {
         return Err(Error::BadRequest("from lies after to; exchange them, or leave to empty to read until now".into()));
     }
-    Ok(RecordsRequest {
-        stream,
-        from,
-        to,
-        shard,
-        slice: query.get("slice").map(slice).transpose()?,
-        limit: query.number("limit", 1..=usize::MAX)?,
-        unpacking: query.unpacking()?,
-        form: query.form(true)?,
-    })
+    let until_pipe = query.get("until_pipe").map(|text| name("pipe", text)).transpose()?;
+    let slice = query.get("slice").map(slice).transpose()?;
+    Ok((Range { stream, from, to, shard, slice, unpacking: query.unpacking()? }, until_pipe))
 }
 
 fn slice(text: &str) -> Result<SliceOf, Error> {

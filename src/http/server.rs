@@ -193,6 +193,7 @@ fn kind(path: &str) -> &'static str {
         "shards" => "shards",
         "sample" => "sample",
         "records" => "records",
+        "plan" => "plan",
         "next" => "next",
         "pipes" => "pipes",
         "workers" => "workers",

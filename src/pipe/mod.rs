@@ -24,3 +24,4 @@ mod work;
 
 pub use pull::{Confirm, Mode, PullOptions, Served};
 pub use registry::{Deps, Pipes};
+pub use work::another_stream;

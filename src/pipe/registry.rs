@@ -25,6 +25,7 @@ use crate::ports::{
     Clock, FanOutApi, KinesisApi, RefreshOutcome, StateError, StateStore, Stream, Versioned, ViewState, Views,
 };
 use crate::read::budget::Budget;
+use crate::unpack::Counts;
 
 /// What pipes need of the world. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +60,9 @@ impl Deps {
         // Until the number of readers is known. Never 0: a reader that finds no room waits for somebody to take from its empty buffer.
         let shard_cap = Knob::default();
         shard_cap.set(self.budget.limit() as u64 / 4);
+        for (outcome, _) in Counts::default().labelled() {
+            self.metrics.unpacked.with_label_values(&[stream.name.as_str(), outcome]);
+        }
         Source {
             kinesis: self.kinesis.clone(),
             clock: self.clock.clone(),

@@ -76,7 +76,9 @@ impl Shards {
             }
             // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
             let (after, unpacking) = match &lease.offer {
-                Some(offer) => (Checkpoint::After(offer.through.clone(), offer.through_sub), Some(offer.unpacking())),
+                Some(offer) => {
+                    (Checkpoint::After(offer.through.clone(), offer.through_sub), Some(lease.unpacking_behind(offer)))
+                }
                 None => (lease.checkpoint.clone(), lease.unpacking),
             };
             let at = Start { after, unpacking, caught_up_ms: lease.caught_up_ms };

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::domain::error::Error;
 use crate::domain::record::sequence_of;
 use crate::limits::{
-    CURSOR_PATIENCE, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, GET_RECORDS_TARGET_BYTES, RETRY_FIRST,
-    RETRY_LONGEST,
+    CURSOR_PATIENCE, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, GET_RECORDS_PER_SECOND, GET_RECORDS_TARGET_BYTES,
+    RETRY_FIRST, RETRY_LONGEST,
 };
 use crate::ports::{IteratorStart, KinesisApi, KinesisError, Page};
 
@@ -129,6 +129,11 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// As often as AWS allows for a shard.
+    pub fn polite() -> Pace {
+        Pace::new(Duration::from_secs(1) / GET_RECORDS_PER_SECOND)
+    }
+
     /// The first call may come at once.
     pub fn new(poll: Duration) -> Pace {
         Pace { next: Instant::now(), poll }

@@ -1,7 +1,6 @@
 //! `records` and `sample`: bounded reads without state. Reading them twice gives the same, and nobody's checkpoint moves.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -9,10 +8,11 @@ use tokio::task::JoinSet;
 use super::budget::Budget;
 use super::cursor::{Cursor, Pace};
 use crate::domain::error::Error;
-use crate::domain::range::{Bound, Place, SliceOf, place};
+use crate::domain::range::{Bound, Place, SliceOf, Until, place};
 use crate::domain::record::Chunk;
+use crate::domain::shard::Shard;
 use crate::domain::unpacking::Unpacking;
-use crate::limits::{GET_RECORDS_PER_SECOND, RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK_MS};
+use crate::limits::{RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK_MS};
 use crate::ports::{Clock, IteratorStart, KinesisApi};
 use crate::unpack::{Rules, Unpacker};
 
@@ -44,12 +44,21 @@ pub struct Reading {
     pub budget: Budget,
 }
 
+/// What is to be read of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its id.
+    pub shard_id: String,
+    /// Where it ends besides the range's own end.
+    pub until: Option<Until>,
+}
+
 /// Records of one shard, by its index in the list of shards.
 pub type Found = Result<(usize, Chunk), Error>;
 
 impl Reading {
-    /// The shards that `range` reads, by id.
-    pub async fn shards(&self, range: &Range) -> Result<Vec<String>, Error> {
+    /// The shards that `range` reads, ordered by id.
+    pub async fn shards(&self, range: &Range) -> Result<Vec<Shard>, Error> {
         let all = self.kinesis.shards(&range.stream).await?;
         if let Some(wanted) = &range.shard
             && !all.iter().any(|s| s.id == *wanted)
@@ -60,21 +69,21 @@ impl Reading {
             )));
         }
         let wanted =
-            |id: &String| range.shard.as_ref().is_none_or(|s| s == id) && range.slice.is_none_or(|s| s.reads(id));
-        Ok(all.into_iter().map(|s| s.id).filter(wanted).collect())
+            |s: &Shard| range.shard.as_ref().is_none_or(|id| *id == s.id) && range.slice.is_none_or(|i| i.reads(&s.id));
+        Ok(all.into_iter().filter(wanted).collect())
     }
 
     /// Reads `range` into `found`, a few shards at a time, until its end, an error, or nobody listens any more.
-    pub async fn run(self, range: Range, shards: Vec<String>, found: mpsc::Sender<Found>) {
+    pub async fn run(self, range: Range, spans: Vec<Span>, found: mpsc::Sender<Found>) {
         let began_ms = self.clock.now_ms();
         let (this, range) = (Arc::new(self), Arc::new(range));
         let permits = Arc::new(Semaphore::new(RECORDS_SHARDS_AT_ONCE));
         let mut tasks = JoinSet::new();
-        for (index, shard_id) in shards.into_iter().enumerate() {
+        for (index, span) in spans.into_iter().enumerate() {
             let (this, range, permits, found) = (this.clone(), range.clone(), permits.clone(), found.clone());
             tasks.spawn(async move {
                 let _permit = permits.acquire_owned().await;
-                if let Err(error) = this.shard(&range, index, &shard_id, began_ms, &found).await {
+                if let Err(error) = this.shard(&range, index, &span, began_ms, &found).await {
                     let _ = found.send(Err(error)).await;
                 }
             });
@@ -86,11 +95,11 @@ impl Reading {
         }
     }
 
-    async fn shard(
+    pub(super) async fn shard(
         &self,
         range: &Range,
         index: usize,
-        shard_id: &str,
+        span: &Span,
         began_ms: i64,
         found: &mpsc::Sender<Found>,
     ) -> Result<(), Error> {
@@ -99,8 +108,8 @@ impl Reading {
             Bound::Time(ms) => IteratorStart::AtTimestamp((ms - TIMESTAMP_SLACK_MS).max(0)),
             Bound::Sequence(first) => IteratorStart::At(first.clone()),
         };
-        let mut cursor = Cursor::new(self.kinesis.clone(), &range.stream, shard_id, start);
-        let mut pace = Pace::new(Duration::from_secs(1) / GET_RECORDS_PER_SECOND);
+        let mut cursor = Cursor::new(self.kinesis.clone(), &range.stream, &span.shard_id, start);
+        let mut pace = Pace::polite();
         loop {
             let limit = cursor.limit();
             let wanted = cursor.expected_memory(limit).min(self.budget.limit() / 4);
@@ -111,7 +120,8 @@ impl Reading {
             let mut inside = Chunk::with_capacity(page.records.len(), page.records.payload_bytes());
             let mut past = false;
             for record in page.records.records() {
-                match place(record, &range.from, &range.to, began_ms) {
+                let passed = span.until.as_ref().is_some_and(|until| until.passed_by(record));
+                match if passed { Place::Past } else { place(record, &range.from, &range.to, began_ms) } {
                     Place::Outside => {}
                     // A page is 10 MiB at most, far from a chunk's end.
                     Place::Inside => drop(inside.push(record)),
@@ -129,7 +139,11 @@ impl Reading {
                 if !rows.is_held() {
                     rows.hold(self.budget.hold(rows.memory() + unpacker.memory()));
                 }
-                if found.send(Ok((index, rows))).await.is_err() {
+                let rows = match &span.until {
+                    Some(until) => before(until, rows),
+                    None => rows,
+                };
+                if !rows.is_empty() && found.send(Ok((index, rows))).await.is_err() {
                     return Ok(());
                 }
             }
@@ -152,9 +166,10 @@ impl Reading {
             let last_try = from == Bound::Open;
             let (stream, to) = (stream.into(), Bound::Open);
             let range = Range { stream, from, to, shard: None, slice: None, unpacking };
-            let shards = self.shards(&range).await?;
+            let shards: Vec<String> = self.shards(&range).await?.into_iter().map(|s| s.id).collect();
+            let spans = shards.iter().map(|id| Span { shard_id: id.clone(), until: None }).collect();
             let (sender, mut receiver) = mpsc::channel(RECORDS_SHARDS_AT_ONCE);
-            let read = tokio::spawn(self.clone().run(range, shards.clone(), sender));
+            let read = tokio::spawn(self.clone().run(range, spans, sender));
             let mut newest = Newest::new(limit);
             while let Some(found) = receiver.recv().await {
                 let (shard, chunk) = found?;
@@ -166,6 +181,19 @@ impl Reading {
             }
         }
     }
+}
+
+/// The rows before `until`; it lies within the last record at most.
+fn before(until: &Until, rows: Chunk) -> Chunk {
+    if rows.last().is_none_or(|last| until.follows(last)) {
+        return rows;
+    }
+    let mut kept = Chunk::with_capacity(rows.len(), rows.payload_bytes());
+    for row in rows.records().filter(|row| until.follows(*row)) {
+        // Fewer than there were.
+        let _ = kept.push(row);
+    }
+    kept
 }
 
 /// Keeps the newest records by arrival time.

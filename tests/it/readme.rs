@@ -245,6 +245,8 @@ fn parameters_and_paths_are_those_of_the_program() {
             let without = if name == "view" { "ack" } else { name };
             let mut pairs: Vec<(&str, &str)> = base.iter().copied().filter(|(n, _)| *n != without).collect();
             pairs.push((name, value));
+            // The one parameter that needs another one.
+            pairs.extend((name == "payload").then_some(("format", "JSONEachRow")));
             let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
             parse("GET", &path, Some(&query.join("&")))
                 .unwrap_or_else(|error| panic!("{path}, {name}={value}: {error}"))

@@ -1,5 +1,6 @@
 //! Bounded reads and the state of the world, through a real ClickHouse.
 
+mod backfill;
 mod formats;
 mod large;
 mod meta;

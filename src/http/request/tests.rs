@@ -102,18 +102,18 @@ fn times_and_positions_are_read() {
         "1795255200000",
         "2026-11-21T11:00:00%2B01:00",
     ] {
-        assert_eq!(records_of(&format!("from={text}")).from, Bound::Time(ms), "{text}");
+        assert_eq!(records_of(&format!("from={text}")).range.from, Bound::Time(ms), "{text}");
         assert_eq!(next_of(&format!("{STEM}&start={text}")).start, Start::Time(ms), "{text}");
     }
-    assert_eq!(records_of("to=2026-11-21+10:00:00.123").to, Bound::Time(ms + 123));
-    assert_eq!(records_of("from=&to=").from, Bound::Open);
+    assert_eq!(records_of("to=2026-11-21+10:00:00.123").range.to, Bound::Time(ms + 123));
+    assert_eq!(records_of("from=&to=").range.from, Bound::Open);
     let digits = "49590338271490256608559692538361571095921575989136588898";
     let sequence = SequenceNumber::parse(digits).map(Bound::Sequence);
-    assert_eq!(Some(records_of(&format!("shard=shardId-1&from={digits}")).from), sequence);
+    assert_eq!(Some(records_of(&format!("shard=shardId-1&from={digits}")).range.from), sequence);
     let read = records_of("slice=7/8&limit=5&format=Parquet&shard=shardId-000000000001");
-    assert_eq!(read.slice, Some(SliceOf { index: 7, count: 8 }));
+    assert_eq!(read.range.slice, Some(SliceOf { index: 7, count: 8 }));
     assert_eq!((read.limit, read.form), (Some(5), Format::Parquet.into()));
-    assert_eq!(read.shard.as_deref(), Some("shardId-000000000001"));
+    assert_eq!(read.range.shard.as_deref(), Some("shardId-000000000001"));
 }
 
 #[test]
@@ -365,16 +365,16 @@ fn any_records() -> impl Strategy<Value = Request> {
             let (from, to) = if to.is_some() && from > to { (to, from) } else { (from, to) };
             let bound = |t: Option<i64>| t.map_or(Bound::Open, Bound::Time);
             let sequence = shard.as_ref().and_then(|(_, s)| s.as_deref()).and_then(SequenceNumber::parse);
-            Request::Records(RecordsRequest {
+            let range = Range {
                 stream,
                 from: sequence.map_or(bound(from), Bound::Sequence),
                 to: bound(to),
                 shard: shard.map(|(id, _)| id),
                 slice: slice.map(|(index, count)| SliceOf { index, count }),
-                limit,
                 unpacking,
-                form,
-            })
+            };
+            let until_pipe = limit.filter(|limit| limit % 2 == 0).map(|limit| format!("pipe-{limit}"));
+            Request::Records(RecordsRequest { range, until_pipe, limit, form })
         })
 }
 
@@ -414,14 +414,15 @@ fn rendered(request: &Request) -> (String, String) {
                 Bound::Sequence(sequence) => sequence.to_string(),
             };
             pairs.extend([
-                ("from", bound(&r.from)),
-                ("to", bound(&r.to)),
-                ("shard", r.shard.clone().unwrap_or_default()),
+                ("from", bound(&r.range.from)),
+                ("to", bound(&r.range.to)),
+                ("shard", r.range.shard.clone().unwrap_or_default()),
             ]);
-            pairs.extend(r.slice.map(|s| ("slice", format!("{}/{}", s.index, s.count))));
+            pairs.extend(r.range.slice.map(|s| ("slice", format!("{}/{}", s.index, s.count))));
+            pairs.extend(r.until_pipe.clone().map(|pipe| ("until_pipe", pipe)));
             pairs.extend(r.limit.map(|n| ("limit", n.to_string())));
-            pairs.extend(form_pairs(r.form, r.unpacking));
-            format!("/v1/streams/{}/records", r.stream)
+            pairs.extend(form_pairs(r.form, r.range.unpacking));
+            format!("/v1/streams/{}/records", r.range.stream)
         }
         other => panic!("{other:?}"),
     };

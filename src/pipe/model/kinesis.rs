@@ -143,6 +143,16 @@ impl FakeKinesis {
         }
     }
 
+    /// Appends a record that is so many rows, as it is read later.
+    pub fn put_payload(&self, shard_id: &str, payload: &[u8], rows: u32) {
+        let at_ms = self.clock.now_ms();
+        let state = &mut *self.state();
+        state.sequence += 1;
+        let held = state.shards.get_mut(shard_id).unwrap();
+        let (key, sequence) = (held.range.0.to_string(), state.sequence);
+        held.records.push(Put { key, sequence, at_ms, payload: payload.to_vec(), rows });
+    }
+
     /// Closes a shard and opens two in its place, each with half of its hash keys.
     pub fn split(&self, shard_id: &str) -> [String; 2] {
         let mut state = self.state();

@@ -121,7 +121,7 @@ impl Ledger {
             let (id, shard) = (&batch.id, &range.shard_id);
             let broken = match state.offered.get(&(id.clone(), shard.clone())) {
                 None => format!("offered-before-first-byte: batch {id} is sent, and shard {shard} was never offered"),
-                Some(shape) if shape != format.name() => {
+                Some(shape) if shape.split(' ').next() != Some(format.name()) => {
                     format!("shape-is-identity: batch {id} is sent as {format:?}, offered as {shape}")
                 }
                 Some(_) => continue,

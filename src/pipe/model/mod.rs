@@ -13,6 +13,7 @@ mod ledger;
 mod outside;
 mod random;
 mod remote;
+mod rows;
 mod rules;
 mod scale;
 mod store;

@@ -215,7 +215,7 @@ impl World {
             return Ok(None);
         };
         tracing::debug!("refresh reads batch {}, {} rows: {ending:?}", batch.id, batch.rows());
-        self.ledger.served(&batch, Format::parse(&options.shape).unwrap());
+        self.ledger.served(&batch, options.shape.split(' ').next().and_then(Format::parse).unwrap());
         self.dice.delay(100).await;
         if self.dice.trouble(3) {
             // It stands still in the middle of the body, for long enough that others may take over.

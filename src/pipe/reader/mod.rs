@@ -226,7 +226,7 @@ impl Reader {
         }
     }
 
-    /// Those rows that lie behind the checkpoint and the start.
+    /// Those rows that lie behind the checkpoint (**exact-to-the-row**) and the start.
     fn unknown(&mut self, rows: Slice) -> Slice {
         let committed = |r: &RecordRef<'_>| {
             let last = self.last.as_ref();

@@ -88,6 +88,24 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "the rest of a record is skipped",
+        breaks: "exact-to-the-row",
+        edits: &[(
+            "src/pipe/reader/mod.rs",
+            "Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),",
+            "Checkpoint::After(sequence, _) => (Some((sequence, u32::MAX)), None),",
+        )],
+    },
+    Mutant {
+        name: "a record that was begun is recovered from its first row",
+        breaks: "exact-to-the-row",
+        edits: &[(
+            "src/pipe/recover.rs",
+            "&& r.sub_sequence < offer.first_sub;",
+            "&& r.sub_sequence < offer.first_sub.min(1);",
+        )],
+    },
+    Mutant {
         name: "a takeover drops the open batch",
         breaks: "offer-is-frozen",
         edits: &[(
@@ -114,11 +132,7 @@ pub const MUTANTS: &[Mutant] = &[
                 "if let Some(open) = &self.offer {",
                 "if let Some(open) = self.offer.as_ref().filter(|o| o.batch == offer.batch) {",
             ),
-            (
-                "src/pipe/actor.rs",
-                "work.recover().await?;\n        if work.open.is_none() {",
-                "if work.open.is_none() {",
-            ),
+            ("src/pipe/actor.rs", "work.recover().await?;\n        work.unpack_by(", "work.unpack_by("),
             ("src/pipe/work.rs", "Some((lease, None)) => {", "Some((lease, _)) => {"),
         ],
     },
@@ -204,12 +218,12 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "the record of the checkpoint is read again",
+        name: "the row of the checkpoint is read again",
         breaks: "commit-equals-offer",
         edits: &[(
             "src/pipe/reader/mod.rs",
-            "let known = |sequence: &str| self.last.as_ref().is_some_and(|l| compare_digits(sequence, l.as_str()).is_le());",
-            "let known = |sequence: &str| self.last.as_ref().is_some_and(|l| compare_digits(sequence, l.as_str()).is_lt());",
+            "r.sequence_number == last.as_str() && r.sub_sequence <= *sub",
+            "r.sequence_number == last.as_str() && r.sub_sequence < *sub",
         )],
     },
     Mutant {
@@ -218,10 +232,15 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[
             (
                 "src/pipe/recover.rs",
-                "let limit = cursor.limit().min(usize::try_from(left).unwrap_or(usize::MAX));",
-                "let limit = cursor.limit();",
+                "let (rows, _) = rows.split_at(left);\n            left -= rows.len();",
+                "left = left.saturating_sub(rows.len());",
             ),
-            ("src/pipe/recover.rs", "match through == Some(offer.through.as_str()) {", "match through.is_some() {"),
+            ("src/pipe/recover.rs", "let limit = cursor.limit().min(left);", "let limit = cursor.limit();"),
+            (
+                "src/pipe/recover.rs",
+                "Some(last) if last.sequence_number == offer.through.as_str() && last.sub_sequence == offer.through_sub => {",
+                "Some(_) => {",
+            ),
         ],
     },
     Mutant {
