@@ -10,6 +10,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 for line in sys.stdin:
     aggregator = RecordAggregator()
     for key, data, hash_key in json.loads(line):
-        aggregator.add_user_record(key, base64.b64decode(data), hash_key)
+        full = aggregator.add_user_record(key, base64.b64decode(data), hash_key)
+        assert full is None, "more than an aggregate holds"
     _, _, payload = aggregator.clear_and_get().get_contents()
     print(base64.b64encode(payload).decode())

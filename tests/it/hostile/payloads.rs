@@ -77,7 +77,7 @@ fn all(random: &mut fastrand::Rng) -> Vec<Hostile> {
     let mut noise = |length: usize| (0..length).map(|_| random.u8(..)).collect::<Vec<u8>>();
     // Such a beginning would have a meaning.
     let mut all: Vec<Hostile> = (0..40).map(|n| Hostile::plain([b"~", &noise(n * 7)[..]].concat())).collect();
-    all.push(Hostile::plain([&[b'~'], &noise(MIB - 100)[..]].concat()));
+    all.push(Hostile::plain([b"~", &noise(MIB - 100)[..]].concat()));
     for start in BEGINNINGS.into_iter().chain([&[0x1F][..], &[0xF3]]) {
         all.push(Hostile::plain(start));
         all.push(Hostile::plain([start, &noise(500)].concat()));
@@ -376,7 +376,7 @@ fn bombs_do_not_fill_the_memory() {
     for n in 0..16 {
         payloads.push(bombs[usize::from(n % 4 == 0)].clone());
     }
-    payloads.push(aggregate(&[&bombs[0], &most, &bombs[1], &most, &bombs[0]]));
+    payloads.push(aggregate(&[&bombs[1], &most, &most, &bombs[1]]));
     payloads.extend([most.clone(), most, lines.clone(), lines]);
     for some in payloads.chunks(8) {
         put("hostile-bombs", some.iter().map(|payload| ("k".into(), payload.clone())));
@@ -389,15 +389,15 @@ fn bombs_do_not_fill_the_memory() {
         rows: |_| unreachable!("said below"),
     };
     way.create(&bridge, "hostile-bombs");
-    way.wait("hostile_bombs", 16 + 5 + 2 + 200_000);
+    way.wait("hostile_bombs", 16 + 4 + 2 + 200_000);
     // Of the aggregate one is decompressed, and the other is more than the record may have.
     assert_eq!(
         sql("SELECT countIf(length(s) = 31457280), countIf(_raw_message = 'line') FROM hostile_bombs"),
         "3\t200000\n"
     );
     let whole = format!("url('{}/v1/streams/hostile-bombs/records', 'ArrowStream', '{RECORDS}')", bridge.url());
-    assert_eq!(sql(&format!("SELECT count() FROM {whole}")), "25\n");
-    assert_eq!(unpacked(&bridge, "hostile-bombs", "too_large"), 16.0 + 4.0);
+    assert_eq!(sql(&format!("SELECT count() FROM {whole}")), "24\n");
+    assert_eq!(unpacked(&bridge, "hostile-bombs", "too_large"), 16.0 + 3.0);
     let held = most_memory(&bridge);
     println!("{} MiB at most", held / MIB);
     assert!(held < 400 * MIB, "{held} bytes");
