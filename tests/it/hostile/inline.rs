@@ -207,7 +207,9 @@ impl Odd {
         self.space();
         let mut bytes = self.text.into_bytes();
         for _ in 0..if broken { self.random.usize(1..4) } else { 0 } {
-            let at = self.random.usize(..bytes.len());
+            // What was taken away may be all.
+            let at = self.random.usize(..bytes.len().max(1));
+            bytes.resize(bytes.len().max(1), b'{');
             match self.random.u8(..4) {
                 0 => bytes.truncate(at.max(1)),
                 1 => bytes[at] = self.random.u8(..),
