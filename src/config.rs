@@ -51,6 +51,56 @@ pub enum Command {
 pub enum SqlCommand {
     /// The statements that create database, state tables, named collection and views.
     Setup(Flags),
+    /// The statements of a pipe: table and view, made from a sample of the stream.
+    Pipe {
+        /// What the pipe is to be.
+        #[command(flatten)]
+        pipe: Box<PipeFlags>,
+        /// What `serve` would be given.
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// What `sql pipe` is told about the pipe.
+#[derive(Clone, Debug, Args)]
+pub struct PipeFlags {
+    /// The stream to read and to take the sample from.
+    #[arg(long, value_name = "NAME")]
+    pub stream: String,
+    /// The table to fill, as `default.orders`; a part that is no plain name stands in backquotes. One that exists keeps its columns.
+    #[arg(long, value_name = "TABLE")]
+    pub table: String,
+    /// Name of the pipe; that of the table when not given.
+    #[arg(long, value_name = "NAME")]
+    pub pipe: Option<String>,
+    /// Sorting key of a new table.
+    #[arg(long, value_name = "EXPR", default_value = "(_timestamp, _shard_id)")]
+    pub order_by: String,
+    /// Make columns `a_b` of nested objects instead of a column of type Tuple.
+    #[arg(long)]
+    pub flatten: bool,
+    /// Bring the field SRC, or the nested field A.B, into the column DST. May be given several times.
+    #[arg(long, value_name = "SRC=DST")]
+    pub map: Vec<String>,
+    /// Give new tables a deduplication window, so that each record is there once; `false` leaves it out.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub exactly_once: bool,
+    /// Bring records that do not fit into the table `<table>_errors` instead of the table.
+    #[arg(long)]
+    pub errors: bool,
+    /// How the pipe reads: polling, or efo for enhanced fan-out.
+    #[arg(long, value_name = "MODE", default_value = "polling")]
+    pub mode: String,
+    /// Where the pipe begins: trim_horizon, latest, or a time.
+    #[arg(long, value_name = "POSITION", default_value = "trim_horizon")]
+    pub start: String,
+    /// Run the statements instead of only printing them.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub apply: bool,
+    /// Show the first rows of the sample as they would arrive; nothing is changed.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Flags and environment variables as text. Where there is no default, an empty text counts as not given.

@@ -22,6 +22,7 @@
 //! | [`pipe`] | a pipe at work: readers, buffers, the open batch, its settlement |
 //! | [`http`] | requests, answers, connections |
 //! | [`sql`] | the files under `sql/`, rendered with quoting |
+//! | [`generate`] | `sql pipe`: the statements of a pipe, from a sample of its stream |
 //! | [`config`], [`metrics`], [`serve`], [`check`] | flags, figures, and the two commands that put the parts together |
 //!
 //! Dependencies point down only; `tests/it/layers.rs` fails on one that does not.
@@ -71,6 +72,7 @@ pub mod clickhouse;
 pub mod config;
 pub mod domain;
 pub mod encode;
+pub mod generate;
 pub mod http;
 pub mod kinesis;
 pub mod limits;

@@ -26,6 +26,8 @@ pub const MAX_SHARDS_PER_BATCH: usize = 1_000;
 /// (AWS), and 1 MiB by default, and logs shrink to a tenth. Six times as much, as JSON may need for it, is under what ClickHouse takes for one row of JSON
 /// (100 MiB: ten times `min_chunk_bytes_for_parallel_parsing`), or one such record would stop a pipe. Constant, because a replay must give the same rows everywhere.
 pub const MAX_INFLATED: usize = 16 << 20;
+/// How often a gzip payload's own size is reserved at once when it says that it becomes so large: logs shrink to a tenth, and a payload may say anything.
+pub const LIKELY_RATIO: usize = 16;
 /// Bytes of rows that are unpacked at a time before the buffer is asked for room.
 pub const UNPACKED_CHUNK: usize = 1 << 20;
 /// Log events in one CloudWatch envelope (CloudWatch Logs takes 10,000 in one PutLogEvents).
@@ -121,6 +123,18 @@ pub const MAX_SLICES: u32 = 1_024;
 pub const DEFAULT_SAMPLE: usize = 10;
 /// See [`DEFAULT_SAMPLE`].
 pub const MAX_SAMPLE: usize = 10_000;
+
+/// `sql pipe`: records in the sample. Enough to see fields that one record in a hundred has; a stream of small records gives them in one call.
+pub const PIPE_SAMPLE: usize = 1_000;
+/// `sql pipe`: bytes of payload that are looked at, newest first. They are part of one statement, which ClickHouse parses as a whole.
+pub const PIPE_SAMPLE_BYTES: usize = 8 << 20;
+/// `sql pipe`: the `max_query_size` of such a statement: the sample, twice escaped (as JSON, and as a literal), and the rest of it.
+pub const PIPE_QUERY_BYTES: usize = 8 * PIPE_SAMPLE_BYTES;
+/// `sql pipe --dry-run`: rows that are shown. More do not fit on a screen.
+pub const DRY_RUN_ROWS: usize = 10;
+/// `sql pipe`: most fields of an object that become a Tuple, or of a record that become columns. The same as what ClickHouse's type JSON keeps as
+/// columns (`max_dynamic_paths`).
+pub const MAX_TUPLE_FIELDS: usize = 1_024;
 
 /// Shortest `--lease-duration`: several heartbeats of a few milliseconds each must fit into it.
 pub const MIN_LEASE_DURATION: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use bridge::check::check;
 use bridge::config::{Cli, Command, Config, Flags, LogFormat, SqlCommand, State};
+use bridge::generate::pipe;
 use bridge::serve::serve;
 use bridge::sql::{SetupParams, setup};
 use clap::Parser;
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
             }
             if bad == 0 { Ok(()) } else { Err(format!("{bad} of {} findings are bad", findings.len())) }
         }),
+        Command::Sql { command: SqlCommand::Pipe { pipe: wanted, flags } } => {
+            resolve(flags).and_then(|config| print(&run(pipe(&config, &wanted, &bridge_url(&config)))??))
+        }
         Command::Sql { command: SqlCommand::Setup(flags) } => resolve(flags).and_then(|config| {
             let bridge_url = bridge_url(&config);
             let token = config.token.as_ref().map(|t| t.expose());

@@ -2,6 +2,5 @@
 
 DROP VIEW IF EXISTS orders_old_pipe;
 
--- The row names the pipe once more, as a confirmation. Refused while the pipe is pulled or another living bridge holds it.
-INSERT INTO FUNCTION url('http://localhost:9020/v1/pipes/orders_old/end', 'JSONEachRow', 'pipe String')
-VALUES ('orders_old');
+-- Refused while the pipe is pulled or another living bridge holds it.
+INSERT INTO kinesis.end VALUES ('orders_old');

@@ -1,7 +1,7 @@
 -- A pipe: orders from the stream `orders` into a table, exactly once.
 
 -- The deduplication window is what drops a batch that is served again after a failure.
-CREATE TABLE orders (id String, user_id UInt64, price Float64, _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String)
+CREATE TABLE orders (id String, user_id UInt64, price Float64, _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32)
 ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_deduplication_window = 1000;
 
 -- Refreshes back to back: each one pulls a batch as soon as there are records. With these retries a failing one backs off to 5 s.
@@ -9,9 +9,9 @@ ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_dedupl
 CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 0 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS
-SELECT r.id AS id, r.user_id AS user_id, r.price AS price, _timestamp, _shard_id, _sequence_number
+SELECT r.id AS id, r.user_id AS user_id, r.price AS price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number
 FROM (
-    SELECT JSONExtract(_raw_message, 'Tuple(id String, user_id UInt64, price Float64)') AS r, _timestamp, _shard_id, _sequence_number
+    SELECT JSONExtract(_raw_message, 'Tuple(id String, user_id UInt64, price Float64)') AS r, _timestamp, _shard_id, _sequence_number, _sub_sequence_number
     FROM url('http://localhost:9020/v1/pipes/orders/next?stream=orders&view=default.orders_pipe', 'ArrowStream',
              '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
 )

@@ -1,17 +1,34 @@
--- Raw landing: every record as it is, in one table, and other tables made from it. What cannot be parsed is still there.
+-- Raw landing: every record as it is, in one table, and other tables made from it by materialized views. What cannot be used is still there.
 
+-- Kept for 30 days. With ENGINE = Null in its place nothing is kept but what the views make of it.
 CREATE TABLE orders_raw (_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String)
 ENGINE = MergeTree ORDER BY (_shard_id, _timestamp) TTL toDateTime(_timestamp) + INTERVAL 30 DAY SETTINGS non_replicated_deduplication_window = 1000;
 
--- Made from each block that reaches orders_raw, and deduplicated with it.
-CREATE TABLE orders_by_status (status LowCardinality(String), id String, price Decimal(18, 2), _timestamp DateTime64(3))
+-- Each table that a view writes to needs a deduplication window of its own.
+CREATE TABLE orders_by_status (status LowCardinality(String), id String, price Decimal(18, 2), _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String)
 ENGINE = MergeTree ORDER BY (status, _timestamp) SETTINGS non_replicated_deduplication_window = 1000;
 
 CREATE MATERIALIZED VIEW orders_by_status_mv TO orders_by_status AS
-SELECT r.status AS status, r.id AS id, r.price AS price, _timestamp
-FROM (SELECT JSONExtract(_raw_message, 'Tuple(status String, id String, price Decimal(18, 2))') AS r, _timestamp FROM orders_raw WHERE isValidJSON(_raw_message));
+SELECT r.status AS status, r.id AS id, r.price AS price, _timestamp, _shard_id, _sequence_number
+FROM (SELECT *, JSONExtract(_raw_message, 'Tuple(status String, id String, price Decimal(18, 2))') AS r FROM orders_raw WHERE JSONHas(_raw_message, 'id'));
 
--- With deduplicate_blocks_in_dependent_materialized_views a batch that is served again is dropped from both tables.
+-- Sums are exact, too: a batch is added once.
+CREATE TABLE orders_daily (day Date, orders SimpleAggregateFunction(sum, UInt64), revenue SimpleAggregateFunction(sum, Decimal(38, 2)), users AggregateFunction(uniqExact, UInt64))
+ENGINE = AggregatingMergeTree ORDER BY day SETTINGS non_replicated_deduplication_window = 1000;
+
+CREATE MATERIALIZED VIEW orders_daily_mv TO orders_daily AS
+SELECT toDate(_timestamp) AS day, count() AS orders, sum(r.price) AS revenue, uniqExactState(r.user_id) AS users
+FROM (SELECT _timestamp, JSONExtract(_raw_message, 'Tuple(user_id UInt64, price Decimal(18, 2))') AS r FROM orders_raw WHERE JSONHas(_raw_message, 'id'))
+GROUP BY day;
+
+-- What the views above leave out.
+CREATE TABLE orders_raw_errors (_timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String)
+ENGINE = MergeTree ORDER BY _timestamp TTL toDateTime(_timestamp) + INTERVAL 7 DAY SETTINGS non_replicated_deduplication_window = 1000;
+
+CREATE MATERIALIZED VIEW orders_raw_errors_mv TO orders_raw_errors AS
+SELECT _timestamp, _shard_id, _sequence_number, _sub_sequence_number, _raw_message FROM orders_raw WHERE NOT JSONHas(_raw_message, 'id');
+
+-- With deduplicate_blocks_in_dependent_materialized_views a batch that is served again is dropped from all of these tables.
 CREATE MATERIALIZED VIEW orders_raw_pipe REFRESH AFTER 0 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders_raw AS

@@ -1,7 +1,7 @@
 -- Where the bridge listens, and its token when it has one: with url(kinesis_bridge, …) no query and no view holds the secret.
 -- Format and structure are those of /v1/pipes/{pipe}/next, so a pipe may say only
 --   FROM url(kinesis_bridge, url = '…/v1/pipes/orders/next?stream=orders&view=default.orders_pipe')
--- A reader needs: GRANT NAMED COLLECTION ON kinesis_bridge, and GRANT READ ON URL.
+-- A reader needs: GRANT NAMED COLLECTION ON kinesis_bridge, GRANT READ ON URL, and GRANT CREATE TEMPORARY TABLE ON *.*
 
 DROP NAMED COLLECTION IF EXISTS kinesis_bridge;
 

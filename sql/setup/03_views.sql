@@ -1,4 +1,4 @@
--- The state of the world as rows, and stateless reads by name. None of them moves a checkpoint.
+-- The state of the world as rows, and stateless reads by name. None of the views moves a checkpoint; the tables at the end do, when rows are inserted.
 
 -- How far each shard of each pipe is committed.
 CREATE OR REPLACE VIEW {database}.checkpoints AS
@@ -36,3 +36,44 @@ SELECT *
 FROM url(kinesis_bridge, url = concat({bridge}, '/v1/streams/', encodeURLComponent({stream:String}),
                                       '/records?from=', encodeURLComponent({from:String}), '&to=', encodeURLComponent({to:String})), format = 'ArrowStream',
          structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String');
+
+-- A row for each pipe: how far it is behind, and what its shards do.
+CREATE OR REPLACE VIEW {database}.lag AS
+SELECT pipe, any(stream) AS stream, count() AS shards, countIf(state = 'reading') AS reading, countIf(state = 'waiting_for_parent') AS waiting,
+       countIf(state = 'finished') AS finished, countIf(state = 'gap') AS gaps, countIf(state = 'unowned') AS unowned,
+       max(millis_behind_latest) AS max_millis_behind, sum(offered_rows) AS open_rows, max(last_commit_time) AS last_commit
+FROM {database}.pipes
+GROUP BY pipe;
+
+-- A row for each pipe: what it brings.
+CREATE OR REPLACE VIEW {database}.throughput AS
+SELECT pipe, any(stream) AS stream, sum(bytes_per_second) AS bytes_a_second, sum(committed_rows) AS rows_in_all, max(last_commit_time) AS last_commit
+FROM {database}.leases
+GROUP BY pipe;
+
+-- ClickHouse's side of each pipe: the view that pulls it, found by the URL in its SELECT.
+CREATE OR REPLACE VIEW {database}.refreshes AS
+SELECT decodeURLComponent(extract(definition, '/v1/pipes/([^/?]+)/next')) AS pipe, database, view, status, retry, last_success_time, next_refresh_time,
+       splitByString(', Stack trace', exception)[1] AS exception
+FROM system.view_refreshes
+INNER JOIN (SELECT database, name AS view, create_table_query AS definition FROM system.tables WHERE create_table_query LIKE '%/v1/pipes/%/next%') AS tables USING (database, view);
+
+-- What is wrong now: a row for each error that shards of a pipe have, with these shards, and for each view of a pipe whose last refresh failed.
+CREATE OR REPLACE VIEW {database}.errors AS
+SELECT pipe, arrayStringConcat(arraySort(groupArray(shard_id)), ', ') AS place, state, last_error AS error
+FROM {database}.pipes
+WHERE last_error != '' OR state = 'gap'
+GROUP BY pipe, state, last_error
+UNION ALL
+SELECT pipe, concat(database, '.', view), toString(status), exception
+FROM {database}.refreshes
+WHERE exception != '';
+
+-- Moves pipes: INSERT INTO kinesis.seek (pipe, position) VALUES ('orders', '2026-11-21 10:00:00'). An empty shard_id means all shards.
+-- The token is in the table: one that used the named collection would keep it from being made anew.
+CREATE OR REPLACE TABLE {database}.seek (pipe String, shard_id String DEFAULT '', position String, sub_sequence_number Nullable(UInt32))
+ENGINE = URL(concat({bridge}, '/v1/seek'), 'JSONEachRow'{headers});
+
+-- Ends pipes for good, after their views were dropped: INSERT INTO kinesis.end VALUES ('orders')
+CREATE OR REPLACE TABLE {database}.end (pipe String)
+ENGINE = URL(concat({bridge}, '/v1/end'), 'JSONEachRow'{headers});

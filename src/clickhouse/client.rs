@@ -70,6 +70,16 @@ impl ClickHouse {
         Ok(String::from_utf8_lossy(&body).lines().filter(|line| !line.is_empty()).map(String::from).collect())
     }
 
+    /// The rows of a SELECT (without FORMAT) as text in a format of ClickHouse, with settings that have to be known before the statement is parsed.
+    pub async fn text(&self, sql: &str, format: &str, settings: &[(&str, &str)]) -> Result<String, ClickHouseError> {
+        let mut query = self.client.query_raw(sql);
+        for (name, value) in settings {
+            query = query.with_setting(*name, *value);
+        }
+        let body = within(CLICKHOUSE_TIMEOUT, async { Ok(query.fetch_bytes(format)?.collect().await?) }).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// The rows of a SELECT (without FORMAT).
     pub async fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, ClickHouseError> {
         let lines = self.json_lines(sql).await?;

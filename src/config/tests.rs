@@ -75,6 +75,23 @@ fn the_other_commands_are_read() {
     assert!(
         matches!(setup, Ok(Command::Sql { command: SqlCommand::Setup(flags) }) if flags.clickhouse_database == "k")
     );
+    let pipe = |flags: &[&str]| {
+        let line = [&["bridge", "sql", "pipe", "--stream", "s", "--table", "t"], flags].concat();
+        match parsed(&line) {
+            Ok(Command::Sql { command: SqlCommand::Pipe { pipe, .. } }) => Some(pipe),
+            _ => None,
+        }
+    };
+    let plain = pipe(&[]).unwrap();
+    assert!(plain.exactly_once && !plain.errors && !plain.apply && plain.map.is_empty() && plain.pipe.is_none());
+    assert_eq!((&*plain.order_by, &*plain.mode, &*plain.start), ("(_timestamp, _shard_id)", "polling", "trim_horizon"));
+    let given = pipe(&["--map", "a=b", "--map", "c=d", "--exactly-once=false", "--flatten", "--errors"]).unwrap();
+    assert_eq!(
+        (given.map, given.exactly_once, given.flatten, given.errors),
+        (vec!["a=b".into(), "c=d".into()], false, true, true)
+    );
+    assert!(pipe(&["--exactly-once"]).unwrap().exactly_once);
+    assert!(pipe(&["--apply", "--dry-run"]).is_none() && parsed(&["bridge", "sql", "pipe", "--stream", "s"]).is_err());
     assert!(parsed(&["bridge"]).is_err() && parsed(&["bridge", "serve", "--liste", "x"]).is_err());
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 /// Names that a payload's own fields must not have, in upper or lower case: a row must have each name once.
 const VIRTUAL: [&str; 9] = [
@@ -24,54 +24,67 @@ const VIRTUAL: [&str; 9] = [
 /// object, halves of surrogate pairs, numbers that no Float64 holds, and nesting beyond 128 levels are refused. So are fields whose names differ
 /// in case only: ClickHouse takes a field for the column of that name in any case (`input_format_column_name_matching_mode`), and then for doubled.
 pub(super) fn fields(payload: &[u8]) -> Result<&[u8], String> {
-    serde_json::from_slice::<Row>(payload).map_err(|e| e.to_string())?;
+    // One look at the whole is cheaper than one at each string.
+    let text = std::str::from_utf8(payload).map_err(|e| e.to_string())?;
+    let mut parser = serde_json::Deserializer::from_str(text);
+    // Most payloads have fewer names than that, so most rows cost one allocation.
+    let mut names = Vec::with_capacity(16);
+    Row(&mut names).deserialize(&mut parser).and_then(|()| parser.end()).map_err(|e| e.to_string())?;
     let object = payload.trim_ascii();
     Ok(object.get(1..object.len().saturating_sub(1)).unwrap_or_default().trim_ascii())
 }
 
+/// The names of the objects that are gone through, the outer ones first. One list for all of them, or each would cost an allocation.
+type Names<'de> = Vec<Name<'de>>;
+
 /// A payload's object.
-struct Row;
+struct Row<'a, 'de>(&'a mut Names<'de>);
 
-impl<'de> Deserialize<'de> for Row {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Row, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Row;
+impl<'de> DeserializeSeed<'de> for Row<'_, 'de> {
+    type Value = ();
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Row, A::Error> {
-                let mut names = names(map)?;
-                let virtual_column = |name: &&Name<'_>| VIRTUAL.iter().any(|column| name.is(column));
-                if let Some(name) = names.iter().find(virtual_column) {
-                    return Err(A::Error::custom(format_args!("it has a field {}, as a virtual column", name.0)));
-                }
-                names.sort_unstable_by(|a, b| a.lower().cmp(b.lower()));
-                match names.windows(2).find(|pair| pair[0].is(&pair[1].0)) {
-                    Some(pair) => Err(A::Error::custom(format_args!(
-                        "the fields {} and {} differ in case only",
-                        pair[0].0, pair[1].0
-                    ))),
-                    None => Ok(Row),
-                }
-            }
-        }
-        deserializer.deserialize_any(Object)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-/// Goes through an object. The names, sorted, each there once.
-fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<Name<'de>>, A::Error> {
-    let mut names: Vec<Name<'de>> = Vec::new();
-    while let Some((name, Checked)) = map.next_entry()? {
-        names.push(name);
+impl<'de> Visitor<'de> for Row<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
     }
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        go_through(map, self.0)?;
+        let virtual_column = |name: &&Name<'_>| VIRTUAL.iter().any(|column| name.is(column));
+        if let Some(name) = self.0.iter().find(virtual_column) {
+            return Err(A::Error::custom(format_args!("it has a field {}, as a virtual column", name.0)));
+        }
+        self.0.sort_unstable_by(|a, b| a.lower().cmp(b.lower()));
+        match self.0.windows(2).find(|pair| pair[0].is(&pair[1].0)) {
+            Some(pair) => {
+                Err(A::Error::custom(format_args!("the fields {} and {} differ in case only", pair[0].0, pair[1].0)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Goes through an object. Its names, each there once, are left behind those that `names` holds.
+fn go_through<'de, A: MapAccess<'de>>(mut map: A, names: &mut Names<'de>) -> Result<(), A::Error> {
+    let first = names.len();
+    while let Some(name) = map.next_key()? {
+        names.push(name);
+        let inside = names.len();
+        map.next_value_seed(Checked(names))?;
+        names.truncate(inside);
+    }
+    let own = names.get_mut(first..).unwrap_or_default();
+    own.sort_unstable();
+    match own.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(A::Error::custom(format_args!("the field {} stands there twice", pair[0].0))),
-        None => Ok(names),
+        None => Ok(()),
     }
 }
 
@@ -113,52 +126,54 @@ impl<'de> Deserialize<'de> for Name<'de> {
 }
 
 /// Any value, gone through to its end: unlike a value that is ignored, its strings are decoded.
-struct Checked;
+struct Checked<'a, 'de>(&'a mut Names<'de>);
 
-impl<'de> Deserialize<'de> for Checked {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Checked, D::Error> {
-        deserializer.deserialize_any(Checked)
+impl<'de> DeserializeSeed<'de> for Checked<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Checked {
-    type Value = Checked;
+impl<'de> Visitor<'de> for Checked<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
-        Ok(Checked)
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
-        Ok(Checked)
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
-        Ok(Checked)
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
-        Ok(Checked)
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
-        Ok(Checked)
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<Checked, E> {
-        Ok(Checked)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Checked, A::Error> {
-        while elements.next_element::<Checked>()?.is_some() {}
-        Ok(Checked)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while elements.next_element_seed(Checked(self.0))?.is_some() {}
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Checked, A::Error> {
-        names(map).map(|_| Checked)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        go_through(map, self.0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The format `JSONEachRow`: a JSON object a line, with the names of the columns.
 
 use std::collections::VecDeque;
+use std::io::Write;
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -84,7 +85,8 @@ impl Json {
         out.extend_from_slice(shard);
         escape(record.sequence_number.as_bytes(), out);
         out.extend_from_slice(b"\",\"_sub_sequence_number\":");
-        out.extend_from_slice(record.sub_sequence.to_string().as_bytes());
+        // Writing into memory does not fail.
+        let _ = write!(out, "{}", record.sub_sequence);
         let own = match self.payload {
             Payload::Raw => {
                 out.extend_from_slice(b",\"_raw_message\":\"");

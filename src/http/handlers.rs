@@ -1,5 +1,6 @@
 //! What each request does. Parsing is in `request`, the protocol is in `pipe`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -215,19 +216,19 @@ impl App {
     }
 
     async fn seek(&self, pipe: &str, body: &[u8]) -> Result<Reply, Error> {
-        let moves: Vec<(String, Checkpoint)> = parse_seek(body)?
-            .into_iter()
-            .map(|row| {
-                let to = match row.position {
-                    Position::Start(start) => self.checkpoint(&start),
-                    Position::Sequence(sequence) => {
-                        Checkpoint::After(sequence, row.sub_sequence_number.unwrap_or(u32::MAX))
-                    }
-                };
-                (row.shard_id.unwrap_or_default(), to)
-            })
-            .collect();
-        self.pipes.seek(pipe, &moves).await?;
+        let mut moves: BTreeMap<String, Vec<(String, Checkpoint)>> = BTreeMap::new();
+        for row in parse_seek(body, pipe)? {
+            let to = match row.position {
+                Position::Start(start) => self.checkpoint(&start),
+                Position::Sequence(sequence) => {
+                    Checkpoint::After(sequence, row.sub_sequence_number.unwrap_or(u32::MAX))
+                }
+            };
+            moves.entry(row.pipe).or_default().push((row.shard_id.unwrap_or_default(), to));
+        }
+        for (pipe, moves) in moves {
+            self.pipes.seek(&pipe, &moves).await?;
+        }
         Ok(Reply::whole("", TEXT))
     }
 
@@ -239,8 +240,9 @@ impl App {
     }
 
     async fn end(&self, pipe: &str, confirmed: bool, body: &[u8]) -> Result<Reply, Error> {
-        if confirmed || parse_end(body, pipe)? {
-            self.pipes.end(pipe).await?;
+        let pipes = if confirmed { BTreeSet::from([pipe.to_owned()]) } else { parse_end(body, pipe)? };
+        for pipe in pipes {
+            self.pipes.end(&pipe).await?;
         }
         Ok(Reply::whole("", TEXT))
     }

@@ -73,14 +73,14 @@ pub enum Request {
         /// Format of the rows.
         format: Format,
     },
-    /// `POST /v1/pipes/{pipe}/seek`; the body is read by [`parse_seek`].
+    /// `POST /v1/pipes/{pipe}/seek` or `POST /v1/seek`; the body is read by [`parse_seek`].
     Seek {
-        /// Name of the pipe.
+        /// Name of the pipe; empty where the rows name it.
         pipe: String,
     },
-    /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end`, whose body is read by [`parse_end`].
+    /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end` or `POST /v1/end`, whose body is read by [`parse_end`].
     End {
-        /// Name of the pipe.
+        /// Name of the pipe; empty where the rows name it.
         pipe: String,
         /// The request itself says it; otherwise the body has to.
         confirmed: bool,
@@ -165,7 +165,7 @@ impl Endpoint {
     }
 }
 
-const ENDPOINTS: [Endpoint; 15] = [
+const ENDPOINTS: [Endpoint; 17] = [
     Endpoint::get("/v1/streams", &["format"], |_, q| Ok(Request::Streams { format: q.rows_format()? })),
     Endpoint::get("/v1/streams/{stream}/shards", &["format"], |stream, q| {
         Ok(Request::Shards { stream, format: q.rows_format()? })
@@ -220,6 +220,8 @@ const ENDPOINTS: [Endpoint; 15] = [
     Endpoint::post("/v1/pipes/{pipe}/seek", |pipe, _| Ok(Request::Seek { pipe })),
     Endpoint::post("/v1/pipes/{pipe}/ack", |pipe, _| Ok(Request::Ack { pipe })),
     Endpoint::post("/v1/pipes/{pipe}/end", |pipe, _| Ok(Request::End { pipe, confirmed: false })),
+    Endpoint::post("/v1/seek", |pipe, _| Ok(Request::Seek { pipe })),
+    Endpoint::post("/v1/end", |pipe, _| Ok(Request::End { pipe, confirmed: false })),
     Endpoint::delete("/v1/pipes/{pipe}", |pipe, _| Ok(Request::End { pipe, confirmed: true })),
     Endpoint::get("/metrics", &[], |_, _| Ok(Request::Metrics)),
     Endpoint::get("/healthz", &[], |_, _| Ok(Request::Healthz)),

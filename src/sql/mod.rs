@@ -48,19 +48,21 @@ pub fn state(database: &str) -> Vec<String> {
     statements(STATE).map(|statement| render(statement, &values)).collect()
 }
 
-fn values(params: &SetupParams<'_>) -> [(&'static str, String); 5] {
+fn values(params: &SetupParams<'_>) -> [(&'static str, String); 6] {
     // The database is part of the path, so two bridges on one Keeper do not share rows unless they share the name.
     let path = |table: &str| literal(&format!("/{}/{table}", utf8_percent_encode(params.database, PATH)));
-    let token = params.token.map_or_else(String::new, |token| {
-        let value = literal(&format!("Bearer {token}"));
+    let bearer = params.token.map(|token| literal(&format!("Bearer {token}")));
+    let token = bearer.as_ref().map_or_else(String::new, |value| {
         format!(",\n    headers.header.name = 'Authorization',\n    headers.header.value = {value}")
     });
+    let headers = bearer.map_or_else(String::new, |value| format!(", headers('Authorization' = {value})"));
     [
         ("{database}", identifier(params.database)),
         ("{leases_path}", path("leases")),
         ("{workers_path}", path("workers")),
         ("{bridge}", literal(params.bridge_url.trim_end_matches('/'))),
         ("{token}", token),
+        ("{headers}", headers),
     ]
 }
 
@@ -106,10 +108,11 @@ mod tests {
             state_tables: true,
         };
         let sql = setup(&params);
-        for placeholder in ["{database}", "{leases_path}", "{workers_path}", "{bridge}", "{token}"] {
+        for placeholder in ["{database}", "{leases_path}", "{workers_path}", "{bridge}", "{token}", "{headers}"] {
             assert!(!sql.contains(placeholder), "{placeholder}");
         }
         assert!(sql.contains("headers.header.value = 'Bearer it\\'s'"), "{sql}");
+        assert!(sql.contains("headers('Authorization' = 'Bearer it\\'s')"), "{sql}");
         assert!(sql.contains("url = 'http://localhost:9020',"), "{sql}");
         assert!(sql.contains("KeeperMap('/kinesis/leases')"), "{sql}");
     }
@@ -129,7 +132,8 @@ mod tests {
     fn no_value_lands_in_a_comment() {
         // A line break in a name would end the comment.
         for line in [STATE, COLLECTION, VIEWS].into_iter().flat_map(str::lines).filter(|line| line.contains("--")) {
-            assert!(!line.contains("{database}") && !line.contains("{bridge}") && !line.contains("{token}"), "{line}");
+            assert!(!line.contains("{database}") && !line.contains("{bridge}"), "{line}");
+            assert!(!line.contains("{token}") && !line.contains("{headers}"), "{line}");
         }
     }
 

@@ -137,11 +137,10 @@ impl Fields {
 
     fn varint(&mut self, payload: &[u8]) -> Option<u64> {
         let mut number = 0u64;
-        for shift in (0..64).step_by(7) {
-            let at = self.skip(1)?;
-            let byte = *payload.get(at.start)?;
+        for (byte, shift) in payload.get(self.at..self.end)?.iter().zip((0..64).step_by(7)) {
+            self.at += 1;
             number |= u64::from(byte & 0x7F) << shift;
-            if byte < 0x80 {
+            if *byte < 0x80 {
                 return Some(number);
             }
         }

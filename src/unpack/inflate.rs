@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::limits::LIKELY_RATIO;
+
 const GZIP: [u8; 3] = [0x1F, 0x8B, 0x08];
 const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
@@ -28,8 +30,7 @@ pub fn claims(payload: &[u8]) -> bool {
 pub fn inflate(payload: &[u8], limit: usize) -> Inflated {
     let mut whole = Vec::new();
     let read = match payload.starts_with(&GZIP) {
-        // Several members are one text, as `gzip -d` has it.
-        true => MultiGzDecoder::new(payload).take(limit as u64 + 1).read_to_end(&mut whole).map(drop),
+        true => gzip(payload, limit, &mut whole),
         false => zstd(payload, limit, &mut whole),
     };
     match read {
@@ -37,6 +38,15 @@ pub fn inflate(payload: &[u8], limit: usize) -> Inflated {
         Ok(()) => Inflated::Whole(whole),
         Err(_) => Inflated::Broken,
     }
+}
+
+/// All members of `payload`, which are one text, as `gzip -d` has it; or just over `limit` bytes.
+fn gzip(payload: &[u8], limit: usize, whole: &mut Vec<u8>) -> io::Result<()> {
+    // The last four bytes are the length of the last member: zlib is slow when it is given little room at a time. No more is believed than is
+    // likely, and some room is left for the look whether that was all.
+    let written = payload.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
+    whole.reserve(written.min(payload.len() * LIKELY_RATIO).min(limit) + 64);
+    MultiGzDecoder::new(payload).take(limit as u64 + 1).read_to_end(whole).map(drop)
 }
 
 /// All frames of `payload`, or just over `limit` bytes.

@@ -7,8 +7,10 @@ pub mod floor;
 mod latency;
 mod measure;
 mod memory;
+mod payloads;
 pub mod replay;
 mod report;
+mod shape;
 mod sql;
 mod takeover;
 mod throughput;
@@ -37,7 +39,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
     memory_mib: u64,
     /// Only some of the parts.
-    #[arg(long, value_delimiter = ',', default_value = "throughput,latency,memory,takeover")]
+    #[arg(long, value_delimiter = ',', default_value = "throughput,payloads,latency,memory,takeover")]
     only: Vec<Part>,
 }
 
@@ -46,6 +48,8 @@ pub struct BenchArgs {
 enum Part {
     /// The whole pipe, its ceiling, processor time.
     Throughput,
+    /// Aggregates, compressed payloads, lines, inline JSON.
+    Payloads,
     /// From put to queryable.
     Latency,
     /// A stream of 1 GiB in 64 MiB.
@@ -61,6 +65,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let stack = LocalStack::start()?;
     let wanted = |part| args.only.contains(&part);
     let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
+    let payloads = wanted(Part::Payloads).then(|| payloads::run(args, &stack)).transpose()?;
     // The emulator's records stay in its memory, so each run has a stream of its own.
     let (mut latencies, mut latency_floor) = (Vec::new(), Vec::new());
     if wanted(Part::Latency) {
@@ -72,7 +77,15 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
     let takeover = wanted(Part::Takeover).then(|| takeover::run(args, &runtime, &stack)).transpose()?;
     let version = stack.clickhouse.query("SELECT version()")?;
-    report::print(version.trim(), throughput.as_ref(), &latencies, &latency_floor, memory.as_ref(), takeover.as_ref());
+    report::print(&report::Figures {
+        clickhouse: version.trim(),
+        throughput,
+        payloads,
+        latencies,
+        latency_floor,
+        memory,
+        takeover,
+    });
     Ok(0)
 }
 

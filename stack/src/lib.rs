@@ -6,6 +6,7 @@
 //! | [`ZooKeeper`] | Apache ZooKeeper, which keeps the KeeperMap tables |
 //! | [`Kinesis`] | the Kinesis server of the `ferrokinesis` crate, in a process of its own |
 //! | [`KinesisLocal`] | a second Kinesis server, independent of the first: the npm package `kinesis-local` |
+//! | [`MiniStack`] | an S3: the PyPI package `ministack` |
 //! | [`Bridge`] | the product's own binary |
 //!
 //! Each is a child process on 127.0.0.1 with a free port. It ends when its value is dropped, and also when the process
@@ -21,6 +22,7 @@ mod kinesis;
 mod kinesis_local;
 pub mod load;
 mod local;
+mod ministack;
 mod ports;
 pub mod service;
 mod zookeeper;
@@ -31,6 +33,7 @@ pub use cluster::Cluster;
 pub use kinesis::{Kinesis, KinesisOptions, REGION, aws_environment, kinesis_client};
 pub use kinesis_local::KinesisLocal;
 pub use local::LocalStack;
+pub use ministack::MiniStack;
 pub use ports::free_port;
 pub use service::{Launch, Service};
 pub use zookeeper::ZooKeeper;

@@ -1,4 +1,4 @@
-//! The main job under faults: nothing lost, and with a deduplication window nothing doubled.
+//! The main job under faults: nothing lost, and with a deduplication window nothing doubled. `landing` drills other tables with the same faults.
 //!
 //! While records are being written, the bridge is killed with SIGKILL again and again (also between insert and commit, forced by stopping
 //! ZooKeeper), ClickHouse and ZooKeeper are restarted, and inserts fail after their part was written.
@@ -16,19 +16,55 @@ const STEP_PAUSE: Duration = Duration::from_millis(280);
 
 /// What is drilled, and how long.
 #[derive(Clone, Copy)]
-struct Plan {
-    records: u64,
-    kills: usize,
-    forced_kills: usize,
-    /// `mode=` of the pull.
-    mode: &'static str,
-    table_settings: &'static str,
+pub struct Plan {
+    /// Orders, written in steps of [`STEP`].
+    pub records: u64,
+    /// Records in each step that are no orders.
+    pub broken: u64,
+    pub kills: usize,
+    pub forced_kills: usize,
+    pub pipe: &'static str,
+    /// Where each order has a row in the end, with the columns `id`, `_shard_id` and `_sequence_number`.
+    pub table: &'static str,
+    /// What the pipe inserts into.
+    pub landing: &'static str,
+    /// Tables and views, for the bridge at this URL.
+    pub sql: fn(&str) -> String,
 }
 
-const POLLING: Plan = Plan { records: 200_000, kills: 16, forced_kills: 6, mode: "polling", table_settings: WINDOW };
+const POLLING: Plan = Plan {
+    records: 200_000,
+    broken: 0,
+    kills: 16,
+    forced_kills: 6,
+    pipe: "drill",
+    table: "drill",
+    landing: "drill",
+    sql: |bridge| orders_sql(bridge, "drill", PARAMETERS, WINDOW),
+};
 /// Shorter: what is different is the reader.
-const FAN_OUT: Plan = Plan { records: 80_000, kills: 7, forced_kills: 3, mode: "efo", ..POLLING };
+const FAN_OUT: Plan = Plan {
+    records: 80_000,
+    kills: 7,
+    forced_kills: 3,
+    sql: |bridge| orders_sql(bridge, "drill", &format!("{PARAMETERS}&mode=efo"), WINDOW),
+    ..POLLING
+};
+/// Small batches, many of them.
+pub const PARAMETERS: &str = "&linger_ms=100&poll_ms=50";
 const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
+
+impl Plan {
+    /// Records that are no orders, in all.
+    pub fn broken_records(self) -> u64 {
+        self.records / STEP * self.broken
+    }
+}
+
+/// No JSON, or JSON that is no order.
+fn broken_record(step: u64, n: u64) -> Vec<u8> {
+    if n.is_multiple_of(2) { format!("no json {step} {n}").into_bytes() } else { format!("[{step}, {n}]").into_bytes() }
+}
 
 /// What happens to the stack, and after which pause: a function of the seed alone.
 struct Schedule(Vec<(Duration, Fault)>);
@@ -53,8 +89,9 @@ impl Schedule {
     }
 }
 
-struct Drill {
-    stack: LocalStack,
+/// A drill that was run.
+pub struct Drill {
+    pub stack: LocalStack,
     bridge: Bridge,
     plan: Plan,
     kills: usize,
@@ -62,7 +99,7 @@ struct Drill {
 
 impl Drill {
     /// Writes the records and does the schedule's faults meanwhile; then waits until all are in and committed.
-    fn run(plan: Plan, seed: u64) -> Drill {
+    pub fn run(plan: Plan, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
         let mut drill = Drill { stack, bridge, plan, kills: 0 };
@@ -70,18 +107,19 @@ impl Drill {
         let client = runtime.block_on(stack::kinesis_client(&drill.stack.kinesis.endpoint()));
         runtime.block_on(stack::load::create_stream(&client, "orders", SHARDS)).expect("a stream");
         let clickhouse = &drill.stack.clickhouse;
-        let parameters = format!("&linger_ms=100&poll_ms=50&mode={}", plan.mode);
-        let sql = orders_sql(&drill.bridge.url(), "drill", &parameters, plan.table_settings);
-        clickhouse.run_script(&sql).expect("the contract's SQL");
+        clickhouse.run_script(&(plan.sql)(&drill.bridge.url())).expect("the contract's SQL");
         // One insert in four throws after its part was written: a materialized view on the target sees the block later than the target.
         let bomb = "CREATE TABLE bomb_sink (n UInt64) ENGINE = Null;\n\
                     CREATE MATERIALIZED VIEW bomb TO bomb_sink AS \
-                    SELECT throwIf(randConstant() % 4 = 0, 'the bomb went off') + 0 AS n FROM drill;\n";
-        clickhouse.run_script(bomb).expect("the failing view");
+                    SELECT throwIf(randConstant() % 4 = 0, 'the bomb went off') + 0 AS n FROM "
+            .to_owned();
+        clickhouse.run_script(&(bomb + plan.landing + ";\n")).expect("the failing view");
 
         let writer = runtime.spawn(async move {
             for step in 0..plan.records / STEP {
                 stack::load::put_orders(&client, "orders", step * STEP, STEP).await?;
+                let broken = (0..plan.broken).map(|n| (format!("broken-{step}-{n}"), broken_record(step, n)));
+                stack::load::put_records(&client, "orders", broken).await?;
                 tokio::time::sleep(STEP_PAUSE).await;
             }
             Ok::<(), String>(())
@@ -115,7 +153,8 @@ impl Drill {
     /// Stops ZooKeeper while a batch is offered, waits until its rows are in the target, and kills the bridge before it can commit.
     fn kill_between_insert_and_commit(&mut self) {
         let clickhouse = &self.stack.clickhouse;
-        let rows = || number(clickhouse, "SELECT count() FROM drill");
+        let counted = format!("SELECT count() FROM {}", self.plan.table);
+        let rows = || number(clickhouse, &counted);
         let offered = || number(clickhouse, "SELECT count() FROM kinesis.leases WHERE offered_batch != ''");
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -143,16 +182,18 @@ impl Drill {
     }
 
     fn wait_until_complete(&self) {
-        let (clickhouse, records) = (&self.stack.clickhouse, self.plan.records);
-        let committed = "SELECT sum(committed_rows) FROM kinesis.leases WHERE pipe = 'drill' AND offered_batch = ''";
-        let distinct = "SELECT uniqExact(_shard_id, _sequence_number) FROM drill";
+        let (clickhouse, Plan { records, pipe, table, .. }) = (&self.stack.clickhouse, self.plan);
+        let all = records + self.plan.broken_records();
+        let committed =
+            &format!("SELECT sum(committed_rows) FROM kinesis.leases WHERE pipe = '{pipe}' AND offered_batch = ''");
+        let distinct = &format!("SELECT uniqExact(_shard_id, _sequence_number) FROM {table}");
         wait_until(
             Duration::from_secs(120),
-            || number(clickhouse, distinct) == Some(records) && number(clickhouse, committed) == Some(records),
+            || number(clickhouse, distinct) == Some(records) && number(clickhouse, committed) == Some(all),
             || {
                 let show = |sql: &str| clickhouse.query(sql).unwrap_or_else(|error| error);
                 format!(
-                    "{records} records did not come through: distinct {:?}, committed {:?}\n{}\n{}\n{}",
+                    "{all} records did not come through: distinct {:?}, committed {:?}\n{}\n{}\n{}",
                     number(clickhouse, distinct),
                     number(clickhouse, committed),
                     show("SELECT * FROM system.view_refreshes FORMAT Vertical"),
@@ -163,19 +204,27 @@ impl Drill {
         );
     }
 
-    fn rows(&self) -> u64 {
-        number(&self.stack.clickhouse, "SELECT count() FROM drill").expect("a count")
+    /// Rows where each order has one.
+    pub fn rows(&self) -> u64 {
+        self.number(&format!("SELECT count() FROM {}", self.plan.table))
     }
 
-    fn distinct_ids(&self) -> u64 {
-        number(&self.stack.clickhouse, "SELECT uniqExact(id) FROM drill").expect("a count")
+    /// Orders that have a row there.
+    pub fn distinct_ids(&self) -> u64 {
+        self.number(&format!("SELECT uniqExact(id) FROM {}", self.plan.table))
+    }
+
+    /// One number from ClickHouse.
+    pub fn number(&self, sql: &str) -> u64 {
+        number(&self.stack.clickhouse, sql).unwrap_or_else(|| panic!("no number from {sql}"))
     }
 
     fn log_lines(&self, text: &str) -> usize {
         self.bridge.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    fn report(&self) {
+    /// Prints what was done, and sees that it was done.
+    pub fn report(&self) {
         println!(
             "{} rows for {} records; {} kills, {} of them between insert and commit; open batches found after a start {}, \
              refreshes seen to fail {}",
@@ -213,7 +262,7 @@ fn exactly_once_under_faults_with_fan_out() {
 
 #[test]
 fn at_least_once_without_a_window() {
-    let plan = Plan { table_settings: "", ..POLLING };
+    let plan = Plan { sql: |bridge| orders_sql(bridge, "drill", PARAMETERS, ""), ..POLLING };
     let drill = Drill::run(plan, seed("at_least_once_without_a_window"));
     drill.report();
     assert_eq!(drill.distinct_ids(), plan.records);

@@ -103,7 +103,12 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Resu
             records(None, RECORDS * i / n..RECORDS * (i + 1) / n, Format::ArrowStream)
         }
         Some("sample") => records(None, 0..10, Format::JsonEachRow),
-        Some("pipes") => r#"{"pipe":"orders","state":"reading","millis_behind_latest":null,"last_commit_time":null}"#.into(),
+        Some("pipes") => concat!(
+            r#"{"pipe":"orders","state":"reading","millis_behind_latest":null,"last_commit_time":null}"#,
+            r#"{"pipe":"orders","state":"reading","millis_behind_latest":7,"last_commit_time":"2026-11-21 10:00:00.000"}"#,
+            r#"{"pipe":"orders","shard_id":"shardId-2","state":"gap","millis_behind_latest":5,"last_error":"is gone"}"#,
+        )
+        .into(),
         Some("streams") => r#"{"stream":"orders","arn":"arn","status":"ACTIVE","mode":"ON_DEMAND","open_shards":4,"retention_hours":24}"#.into(),
         Some("shards") => r#"{"shard_id":"shardId-000000000000","parent_shard_id":""}"#.into(),
         other => panic!("{other:?}"),

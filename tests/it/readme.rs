@@ -1,6 +1,6 @@
 //! The user documentation is true: its SQL runs, and what it names exists.
 
-mod markdown;
+pub mod markdown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,21 +10,30 @@ use std::time::{Duration, Instant};
 use bridge::domain::error::Error;
 use bridge::http::request::parse;
 use bridge::pipe::status::ShardState;
-use stack::{Bridge, LocalStack};
+use stack::{Bridge, ClickHouseOptions, KinesisOptions, LocalStack, MiniStack, User};
 
-use crate::common::{bridge_binary, local_stack};
+use crate::common::{bridge_binary, orders_sql};
 use crate::world::{get, wait_until};
 use markdown::{Document, code_of, documents, statements};
 
 const RECORDS: u64 = 5_000;
 /// The bridge's default address, which the documentation names.
 const DOCUMENTED: &str = "http://localhost:9020";
-/// Blocks of SQL that cannot run here: a bucket, grants to a user of a file, a cluster.
+/// A bucket that the documentation names.
+const DOCUMENTED_BUCKET: &str = "https://example-bucket.s3.eu-central-1.amazonaws.com";
+/// Blocks of SQL that cannot run here: grants to users of a file, a cluster.
 const NOT_RUN: usize = 3;
+/// Whose grants docs/operations.md has, and who runs its statements.
+const OPERATOR: &str = "operator";
 
 /// A stack with the stream `orders` and the views of `sql setup`.
 fn world() -> (LocalStack, Bridge) {
-    let stack = local_stack();
+    let block = document("docs/operations.md").blocks.into_iter().find(|block| block.text.starts_with("GRANT"));
+    let grants = statements(&block.expect("the grants").text);
+    let grants = grants.iter().map(|grant| grant.strip_suffix(&format!(" TO {OPERATOR}")).expect(grant).to_owned());
+    let operator = User { name: OPERATOR.into(), password: String::new(), grants: grants.collect() };
+    let clickhouse = ClickHouseOptions { users: vec![operator], ..ClickHouseOptions::default() };
+    let stack = LocalStack::start_with(&KinesisOptions::default(), &clickhouse).expect("the local stack starts");
     let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -64,11 +73,19 @@ fn words<'t>(text: &'t str, prefix: &'t str) -> impl Iterator<Item = &'t str> {
 #[test]
 fn every_sql_block_runs_and_every_select_has_rows() {
     let (stack, bridge) = world();
+    let s3 = MiniStack::start().expect("an S3");
+    let bucket = s3.create_bucket("example-bucket").expect("a bucket");
+    let here = |sql: &str| sql.replace(DOCUMENTED, &bridge.url()).replace(DOCUMENTED_BUCKET, &bucket);
     let mut left_out = Vec::new();
     for document in documents() {
         for block in &document.blocks {
             match &*block.info {
-                "sql" => statements(&block.text).iter().for_each(|sql| run_statement(&stack, &bridge, &block.at, sql)),
+                "sql" | "sql norows" => {
+                    let user = if document.path == "docs/operations.md" { OPERATOR } else { "default" };
+                    let rows = block.info == "sql";
+                    let mut run = |sql: &String| run_statement(&stack, user, &block.at, &here(sql), rows);
+                    statements(&block.text).iter().for_each(&mut run);
+                }
                 "sql norun" => left_out.push(block.at.clone()),
                 "sh" | "json" | "xml" | "yaml" => {}
                 other => panic!("{}: what is a block of '{other}'?", block.at),
@@ -89,24 +106,49 @@ fn every_sql_block_runs_and_every_select_has_rows() {
     holds("SELECT uniqExact(id) FROM orders", format!("{RECORDS}\n"));
     holds("SELECT count(), uniqExact(_shard_id, _sequence_number) FROM orders_raw", format!("{RECORDS}\t{RECORDS}\n"));
     holds("SELECT count(), uniqExact(status) FROM orders_by_status", format!("{RECORDS}\t4\n"));
+    holds("SELECT sum(orders) FROM orders_daily", format!("{RECORDS}\n"));
     holds("SELECT count(), uniqExact(id) FROM orders_history", format!("{RECORDS}\t{RECORDS}\n"));
     holds("SELECT count() FROM kinesis.leases WHERE pipe = 'orders_by_hand' AND offered_batch = ''", "4\n".into());
 
     metrics_are_documented(&bridge);
     columns_of_pipes_are_documented(&stack);
+    errors_are_seen(&stack, &bridge);
 }
 
-/// Runs a statement as printed, but for the bridge's address; a SELECT until it has rows.
-fn run_statement(stack: &LocalStack, bridge: &Bridge, at: &str, sql: &str) {
-    let local = sql.replace(DOCUMENTED, &bridge.url());
+/// Runs a statement; a SELECT until it has rows, if it must have any.
+fn run_statement(stack: &LocalStack, user: &str, at: &str, sql: &str, rows: bool) {
     let began = Instant::now();
     loop {
-        let answer = stack.clickhouse.query(&local).unwrap_or_else(|error| panic!("{at}: {error}\n{sql}"));
-        if !answer.is_empty() || !sql.starts_with("SELECT") {
+        let answer = stack.clickhouse.query_as(user, "", sql).unwrap_or_else(|error| panic!("{at}: {error}\n{sql}"));
+        if !answer.is_empty() || !rows || !sql.starts_with("SELECT") {
             return;
         }
         assert!(began.elapsed() < Duration::from_secs(60), "{at}: no rows\n{sql}");
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A view that fails is among the errors with its own exception, and so are the shards of its pipe. What cannot be moved or ended says so.
+fn errors_are_seen(stack: &LocalStack, bridge: &Bridge) {
+    let ask = |sql: &str| stack.clickhouse.query_as(OPERATOR, "", sql);
+    let failing = orders_sql(&bridge.url(), "failing", "", "")
+        .replace("ORDER BY ALL", "WHERE throwIf(r.id != '', 'as it must') = 0");
+    stack.clickhouse.run_script(&failing).expect("a pipe");
+    let errors = "SELECT groupUniqArray(place) FROM kinesis.errors WHERE pipe = 'failing' AND error LIKE '%as it must%' AND error NOT LIKE '%Stack trace%'";
+    let both =
+        || ask(errors).is_ok_and(|places| places.contains("'default.failing_pipe'") && places.contains("shardId-"));
+    wait_until("the errors of a view and of its shards", both);
+    let retries = "SELECT retry > 0 FROM kinesis.refreshes WHERE pipe = 'failing' AND exception != ''";
+    wait_until("a view that retries", || ask(retries).is_ok_and(|more| more == "1\n"));
+    for (refused, why) in [
+        ("INSERT INTO kinesis.end VALUES ('failing')", "is being pulled here, so it cannot end"),
+        ("INSERT INTO kinesis.end VALUES ('absent')", "pipe 'absent'"),
+        ("INSERT INTO kinesis.seek (pipe, position) VALUES ('absent', 'latest')", "pipe 'absent'"),
+        ("INSERT INTO kinesis.seek (pipe, position) VALUES ('failing', 'soon')", "must be trim_horizon"),
+        ("INSERT INTO kinesis.seek (position) VALUES ('latest')", "it names no pipe"),
+    ] {
+        let error = ask(refused).expect_err(refused);
+        assert!(error.contains(why), "{refused}: {error}");
     }
 }
 
@@ -141,6 +183,16 @@ fn columns_of_pipes_are_documented(stack: &LocalStack) {
     let table = document("docs/operations.md").table("column");
     let documented: BTreeSet<&str> = table.rows.iter().flat_map(|row| code_of(&row[0])).collect();
     assert_eq!(documented, real.lines().collect());
+
+    let columns = "SELECT concat('kinesis.', table), arraySort(groupArray(name)) FROM system.columns WHERE database = 'kinesis' \
+                   AND table IN ('lag', 'throughput', 'refreshes', 'errors', 'seek', 'end') GROUP BY table FORMAT JSONCompactEachRow";
+    let real = stack.clickhouse.query(columns).expect("columns");
+    let real: BTreeMap<String, BTreeSet<String>> =
+        real.lines().map(|row| serde_json::from_str(row).expect(row)).collect::<Vec<_>>().into_iter().collect();
+    let texts = |cell: &str| code_of(cell).into_iter().map(String::from).collect::<BTreeSet<_>>();
+    let table = document("docs/operations.md").table("name");
+    let documented = table.rows.iter().map(|row| (code_of(&row[0])[0].to_owned(), texts(&row[1]))).collect();
+    assert_eq!(real, documented);
 }
 
 #[test]
@@ -166,7 +218,7 @@ fn what_the_documentation_names_exists() {
                 assert!(!ours || stack::checkout().join(word).exists(), "{path}: there is no {word}");
             }
             for url in code.split(['\'', ' ']).filter_map(|word| word.strip_prefix(DOCUMENTED)) {
-                let url = url.replace("{0..7}", "0");
+                let url = url.replace("{0..7}", "0").replace("{0..3}", "0");
                 let (place, query) = url.split_once('?').map_or((&*url, None), |(place, query)| (place, Some(query)));
                 let posted = ["/seek", "/ack", "/end"].iter().any(|end| place.ends_with(end));
                 let method = if posted { "POST" } else { "GET" };
@@ -179,10 +231,14 @@ fn what_the_documentation_names_exists() {
 
 #[test]
 fn flags_and_variables_are_those_of_help() {
-    let help: Vec<String> = [&["serve", "--help"][..], &["check", "--help"], &["sql", "setup", "--help"], &["--help"]]
-        .iter()
-        .map(|arguments| String::from_utf8(run(arguments)).expect("text"))
-        .collect();
+    let commands = [
+        &["serve", "--help"][..],
+        &["check", "--help"],
+        &["sql", "setup", "--help"],
+        &["sql", "pipe", "--help"],
+        &["--help"],
+    ];
+    let help: Vec<String> = commands.iter().map(|arguments| String::from_utf8(run(arguments)).expect("text")).collect();
     let help = help.join("\n");
     let flags: BTreeSet<&str> = words(&help, "--").collect();
     let variables: BTreeSet<&str> = words(&help, "KINESIS_BRIDGE_").collect();
@@ -202,13 +258,26 @@ fn flags_and_variables_are_those_of_help() {
             }
         }
     }
-    let deploy = document("docs/deploy.md");
-    let spans = deploy.spans();
+    let (deploy, sql) = (document("docs/deploy.md"), document("docs/sql.md"));
+    let spans =
+        [deploy.spans(), sql.table("flag").rows.iter().map(|row| code_of(&row[0])[0].to_string()).collect()].concat();
     for name in flags.iter().chain(&variables) {
-        let named = |span: &String| span == name || span.starts_with(&format!("{name} "));
-        assert!(spans.iter().any(named), "docs/deploy.md does not tell of {name}");
+        let named = |span: &String| {
+            span == name || span.starts_with(&format!("{name} ")) || span.starts_with(&format!("{name}["))
+        };
+        assert!(spans.iter().any(named), "neither docs/deploy.md nor the table in docs/sql.md tells of {name}");
     }
     // Defaults as --help prints them.
+    for row in sql.table("flag").rows {
+        let name = code_of(&row[0])[0].split([' ', '[']).next().unwrap_or_default();
+        let (_, told) = help.split_once(&format!("      {name}")).expect(name);
+        // A default with a space in it stands in quotes.
+        let told = told.split("\n      --").next().unwrap_or_default().replace('"', "");
+        match &code_of(&row[1])[..] {
+            [default] => assert!(told.contains(&format!("[default: {default}]")), "{name}: {told}"),
+            _ => assert!(!told.contains("[default:"), "{name}: {told}"),
+        }
+    }
     for row in deploy.table("flag").rows {
         let (flag, variable) = (code_of(&row[0])[0], code_of(&row[1])[0]);
         let name = flag.split(' ').next().unwrap_or_default();

@@ -65,9 +65,12 @@ async fn the_printed_setup_makes_every_name_and_the_examples_run() {
     let posts: Vec<_> = peer.seen().into_iter().filter(|request| request.method == "POST").collect();
     let [ack, seek, end] = posts.as_slice() else { panic!("{posts:?}") };
     assert_eq!((&*ack.target, ack.body.trim()), ("/v1/pipes/orders_by_hand/ack", r#"{"batch":"0123456789abcdef"}"#));
-    let moved = r#"{"shard_id":"","position":"2026-11-21 10:00:00"}"#;
-    assert_eq!((&*seek.target, seek.body.trim()), ("/v1/pipes/orders/seek", moved));
-    assert_eq!((&*end.target, end.body.trim()), ("/v1/pipes/orders_old/end", r#"{"pipe":"orders_old"}"#));
+    let moved = r#"{"pipe":"orders","shard_id":"","position":"2026-11-21 10:00:00","sub_sequence_number":null}"#;
+    assert_eq!((&*seek.target, seek.body.trim()), ("/v1/seek", moved));
+    assert_eq!((&*end.target, end.body.trim()), ("/v1/end", r#"{"pipe":"orders_old"}"#));
+    for request in [seek, end] {
+        assert_eq!(request.authorization.as_deref(), Some("Bearer it's \\ a secret"));
+    }
 }
 
 async fn every_name_answers(own: &Real, peer: &Peer, database: &str, token: Option<&str>) {
@@ -83,8 +86,14 @@ async fn every_name_answers(own: &Real, peer: &Peer, database: &str, token: Opti
     peer.take_gets();
     assert_eq!(
         own.ask(&format!("SELECT pipe, state, millis_behind_latest, last_error, last_commit_time FROM {db}.pipes")),
-        "orders\treading\t\\N\t\t\\N\n"
+        "orders\treading\t\\N\t\t\\N\norders\treading\t7\t\t2026-11-21 10:00:00.000\norders\tgap\t5\tis gone\t\\N\n"
     );
+    // Three shards of one pipe, of which one has lost its position.
+    let lag = format!("SELECT pipe, shards, reading, gaps, unowned, max_millis_behind, last_commit FROM {db}.lag");
+    assert_eq!(own.ask(&lag), "orders\t3\t2\t1\t0\t7\t2026-11-21 10:00:00.000\n");
+    assert_eq!(own.ask(&format!("SELECT * FROM {db}.errors")), "orders\tshardId-2\tgap\tis gone\n");
+    assert_eq!(own.ask(&format!("SELECT pipe, rows_in_all FROM {db}.throughput")), "orders\t0\n");
+    assert_eq!(own.ask(&format!("SELECT count() FROM {db}.refreshes")), "0\n");
     assert_eq!(own.ask(&format!("SELECT * FROM {db}.streams")), "orders\tarn\tACTIVE\tON_DEMAND\t4\t24\n");
     assert_eq!(column(own, &format!("SELECT shard_id FROM {db}.shards(stream = 'orders')")), ["shardId-000000000000"]);
     assert_eq!(column(own, &format!("SELECT _key FROM {db}.sample(stream = 'orders')")).len(), 10);
@@ -99,6 +108,8 @@ async fn every_name_answers(own: &Real, peer: &Peer, database: &str, token: Opti
     assert_eq!(
         peer.take_gets(),
         [
+            "/v1/pipes",
+            "/v1/pipes",
             "/v1/pipes",
             "/v1/streams",
             "/v1/streams/orders/shards",
@@ -125,6 +136,10 @@ fn each_pipe_keeps_each_record_once(own: &Real, peer: &Peer) {
     for table in ["orders", "orders_raw", "orders_by_status", "orders_typed", "orders_history", "orders_by_hand"] {
         assert_eq!(own.ask(&format!("SELECT count() FROM {table}")), format!("{RECORDS}\n"), "{table}");
     }
+    assert_eq!(
+        own.ask("SELECT sum(orders), (SELECT count() FROM orders_raw_errors) FROM orders_daily"),
+        format!("{RECORDS}\t0\n")
+    );
     assert_eq!(own.ask("SELECT uniqExact(id), min(price) > 0 FROM orders"), format!("{RECORDS}\t1\n"));
     let typed = "SELECT countIf(notEmpty(items)), countIf(first_item['sku'] = items[1].sku), countIf(document.user_id = extra.Int64),
         countIf(note IS NOT NULL), uniqExact(document.status.:String) FROM orders_typed";

@@ -1,5 +1,7 @@
 //! Bodies of `seek`, `ack` and `end`: one JSON object a row, as `INSERT INTO FUNCTION url(…, 'JSONEachRow', …)` sends them.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +17,8 @@ const MESSAGE: usize = 160;
 /// A row of `seek`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeekRow {
+    /// The pipe, from the path or from the row.
+    pub pipe: String,
     /// The shard; none means all of the pipe. There is one where the position is a sequence number.
     pub shard_id: Option<String>,
     /// Where its checkpoint goes.
@@ -26,6 +30,8 @@ pub struct SeekRow {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SeekJson {
+    #[serde(default)]
+    pipe: String,
     #[serde(default)]
     shard_id: String,
     position: Text,
@@ -53,9 +59,15 @@ enum Text {
     Number(u64),
 }
 
-/// Reads the body of `seek`. Without rows it gives none.
-pub fn parse_seek(body: &[u8]) -> Result<Vec<SeekRow>, Error> {
-    rows(body, "{\"shard_id\": \"\", \"position\": \"trim_horizon\"}", |row: SeekJson| {
+/// Reads the body of `seek` for the pipe of the path, which is empty where each row names its own. Without rows it gives none.
+pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
+    let first = if pipe.is_empty() { "\"pipe\": \"orders\", " } else { "" };
+    rows(body, &format!("{{{first}\"shard_id\": \"\", \"position\": \"trim_horizon\"}}"), |row: SeekJson| {
+        let pipe = match (pipe, &*row.pipe) {
+            ("", "") => return Err("it names no pipe".into()),
+            (_, "") => pipe.to_owned(),
+            _ => named(pipe, &row.pipe)?,
+        };
         let text = match row.position {
             Text::String(text) => text,
             Text::Number(number) => number.to_string(),
@@ -74,7 +86,7 @@ pub fn parse_seek(body: &[u8]) -> Result<Vec<SeekRow>, Error> {
         if row.sub_sequence_number.is_some() && !matches!(position, Position::Sequence(_)) {
             return Err("sub_sequence_number belongs to a sequence number: leave it out, or set it to NULL".into());
         }
-        Ok(SeekRow { shard_id, position, sub_sequence_number: row.sub_sequence_number })
+        Ok(SeekRow { pipe, shard_id, position, sub_sequence_number: row.sub_sequence_number })
     })
 }
 
@@ -91,15 +103,22 @@ pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
     Ok(batches)
 }
 
-/// Reads the body of `end`, which must name the pipe again. False: there is no row, as when a SELECT found none.
-pub fn parse_end(body: &[u8], pipe: &str) -> Result<bool, Error> {
-    let named = rows(body, &format!("{{\"pipe\": \"{pipe}\"}}"), |row: EndJson| match row.pipe == pipe {
-        true => Ok(()),
-        false => {
-            Err(format!("the row names the pipe {} and the path '{pipe}': both must be the same", quoted(&row.pipe)))
-        }
-    })?;
-    Ok(!named.is_empty())
+/// Reads the body of `end`: the pipes, each of which is that of the path unless there is none. Without rows, as when a SELECT found none, it
+/// gives none.
+pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<String>, Error> {
+    let example = if pipe.is_empty() { "orders" } else { pipe };
+    rows(body, &format!("{{\"pipe\": \"{example}\"}}"), |row: EndJson| named(pipe, &row.pipe)).map(BTreeSet::from_iter)
+}
+
+/// The pipe that a row names, which must be that of the path, if it has one.
+fn named(path: &str, row: &str) -> Result<String, String> {
+    if path.is_empty() {
+        return name("pipe", row).map_err(|e| e.to_string());
+    }
+    match row == path {
+        true => Ok(path.to_owned()),
+        false => Err(format!("the row names the pipe {} and the path '{path}': both must be the same", quoted(row))),
+    }
 }
 
 /// Reads rows one after the other; a message names the first that is wrong.
@@ -115,4 +134,40 @@ fn rows<J: DeserializeOwned, R>(
         row(json).map_err(at)
     });
     checked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::{Request, Start, parse};
+
+    const ROWS: &[u8] = b"{\"pipe\":\"a\",\"position\":\"latest\"}\n{\"pipe\":\"b\",\"position\":\"latest\"}";
+
+    #[test]
+    fn without_a_pipe_in_the_path_each_row_names_its_own() {
+        assert_eq!(parse("POST", "/v1/seek", None), Ok(Request::Seek { pipe: String::new() }));
+        assert_eq!(parse("POST", "/v1/end", None), Ok(Request::End { pipe: String::new(), confirmed: false }));
+        let row = |pipe: &str| SeekRow {
+            pipe: pipe.into(),
+            shard_id: None,
+            position: Position::Start(Start::Latest),
+            sub_sequence_number: None,
+        };
+        assert_eq!(parse_seek(ROWS, ""), Ok(vec![row("a"), row("b")]));
+        assert_eq!(parse_seek(b"{\"position\":\"latest\"}", "a"), Ok(vec![row("a")]));
+        assert_eq!(parse_end(b"{\"pipe\":\"a\"}{\"pipe\":\"b\"}", ""), Ok(BTreeSet::from(["a".into(), "b".into()])));
+        assert_eq!(parse_end(b"", ""), Ok(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_row_and_a_path_that_name_no_pipe_or_two_are_refused() {
+        let told = |answer: Result<Vec<SeekRow>, Error>| answer.expect_err("a refusal").to_string();
+        assert!(
+            told(parse_seek(ROWS, "a"))
+                .contains("row 2 of the body is refused: the row names the pipe 'b' and the path 'a'")
+        );
+        assert!(told(parse_seek(b"{\"position\":\"latest\"}", "")).contains("it names no pipe"));
+        assert!(told(parse_seek(b"{\"pipe\":\"a/b\",\"position\":\"latest\"}", "")).contains("'a/b' is no valid name"));
+        assert!(parse_end(b"{\"pipe\":\"\"}", "").is_err() && parse_end(b"{\"pipe\":\"\"}", "a").is_err());
+    }
 }

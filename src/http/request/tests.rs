@@ -225,7 +225,7 @@ fn seek_reads_its_rows() {
         "{{\"shard_id\":\"\",\"position\":\"TRIM_HORIZON\"}}\n{{\"position\":\"latest\"}}\n\
          {{\"shard_id\":\"s-1\",\"position\":\"{digits}\"}}\n{{\"position\":1795255200000}}\n"
     );
-    let rows = parse_seek(body.as_bytes()).unwrap();
+    let rows = parse_seek(body.as_bytes(), "a").unwrap();
     let positions: Vec<_> = rows.iter().map(|r| r.position.clone()).collect();
     let expected = [
         Position::Start(Start::TrimHorizon),
@@ -235,7 +235,7 @@ fn seek_reads_its_rows() {
     ];
     assert_eq!(positions, expected);
     assert_eq!((rows[0].shard_id.as_deref(), rows[2].shard_id.as_deref()), (None, Some("s-1")));
-    assert_eq!(parse_seek(b""), Ok(Vec::new()));
+    assert_eq!(parse_seek(b"", "a"), Ok(Vec::new()));
     for (body, expected) in [
         (&b"{\"position\":\"soon\"}"[..], "row 1 of the body is refused: the position 'soon' must be trim_horizon"),
         (b"{\"position\":\"\"}", "the position '' must be"),
@@ -245,7 +245,7 @@ fn seek_reads_its_rows() {
         (b"{\"shard\":\"\",\"position\":\"latest\"}", "unknown field `shard`"),
         (b"\xff", "rows look like"),
     ] {
-        let Err(Error::BadRequest(message)) = parse_seek(body) else { panic!("{body:?}") };
+        let Err(Error::BadRequest(message)) = parse_seek(body, "a") else { panic!("{body:?}") };
         assert!(message.contains(expected), "{message}");
     }
 }
@@ -262,8 +262,8 @@ fn ack_reads_each_batch_once() {
 
 #[test]
 fn end_must_name_the_pipe_again() {
-    assert_eq!(parse_end(b"{\"pipe\":\"a\"}\n", "a"), Ok(true));
-    assert_eq!(parse_end(b"", "a"), Ok(false));
+    assert_eq!(parse_end(b"{\"pipe\":\"a\"}\n", "a"), Ok(["a".into()].into()));
+    assert_eq!(parse_end(b"", "a"), Ok([].into()));
     for (body, expected) in [
         (
             &b"{\"pipe\":\"b\"}"[..],
@@ -469,8 +469,8 @@ proptest! {
         body in proptest::collection::vec(any::<u8>(), 0..80),
     ) {
         let _ = parse("GET", &path, Some(&query));
-        let _ = (parse_seek(&body), parse_ack(&body));
+        let _ = (parse_seek(&body, ""), parse_ack(&body));
         let row = format!("{{\"shard_id\":\"a\",\"position\":{query:?}}}");
-        let _ = parse_seek(row.as_bytes());
+        let _ = parse_seek(row.as_bytes(), "a");
     }
 }

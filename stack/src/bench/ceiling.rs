@@ -33,29 +33,29 @@ pub struct Recorded {
     pub cpu_seconds: f64,
 }
 
-/// Pulls the stream from a bridge with explicit acknowledgement and keeps the bodies.
+/// Pulls a stream from a bridge, as `query` says, with explicit acknowledgement, and keeps the bodies.
 pub fn record(
     clickhouse: &ClickHouse,
     bridge: &Bridge,
-    stream: &str,
-    parameters: &str,
+    pipe: &str,
+    query: &str,
     records: u64,
 ) -> Result<Recorded, String> {
-    let pipe = format!("{}/v1/pipes/recorded", bridge.url());
+    let url = format!("{}/v1/pipes/{pipe}", bridge.url());
+    let (next, ack) = (format!("{url}/next?ack=explicit&{query}"), format!("{url}/ack"));
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(READ_TIMEOUT)).proxy(None).build().into();
     let cpu = Cpu::start(&[("bridge", bridge)]);
     let (mut batches, mut rows) = (Vec::new(), 0);
     while rows < records {
-        let url = format!("{pipe}/next?stream={stream}&ack=explicit&format=ArrowStream{parameters}");
-        let mut answer = agent.get(&url).call().map_err(|error| format!("GET {url}: {error}"))?;
+        let mut answer = agent.get(&next).call().map_err(|error| format!("GET {next}: {error}"))?;
         let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec();
-        batches.push(Bytes::from(body.map_err(|error| format!("GET {url}: {error}"))?));
-        let of_pipe = "FROM kinesis.leases WHERE pipe = 'recorded' AND offered_batch != ''";
+        batches.push(Bytes::from(body.map_err(|error| format!("GET {next}: {error}"))?));
+        let of_pipe = format!("FROM kinesis.leases WHERE pipe = '{pipe}' AND offered_batch != ''");
         rows += number(clickhouse, &format!("SELECT sum(offered_rows) {of_pipe}"))?;
         let batch = clickhouse.query(&format!("SELECT any(offered_batch) {of_pipe}"))?;
         let acknowledged = format!("{{\"batch\": \"{}\"}}\n", batch.trim());
-        agent.post(&format!("{pipe}/ack")).send(&acknowledged).map_err(|error| format!("POST {pipe}/ack: {error}"))?;
+        agent.post(&ack).send(&acknowledged).map_err(|error| format!("POST {ack}: {error}"))?;
     }
     if rows != records {
         return Err(format!("the bridge served {rows} rows instead of {records}"));

@@ -19,11 +19,15 @@ use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use serde_json::{Value, json};
 use stack::REGION;
-use stack::load::{order, order_id};
+use stack::load::order_id;
 use tokio::net::TcpListener;
+
+use super::shape::Shape;
 
 /// What GetRecords gives when no limit is asked (AWS).
 const MAX_RECORDS: u64 = 10_000;
+/// What an answer of GetRecords may hold (AWS: 10 MiB), as base64 in JSON.
+const MAX_ANSWER: usize = 14 << 20;
 /// Digits of a sequence number, as AWS has them today: a constant, the shard, the record.
 const SEQUENCE_PREFIX: &str = "49650000000000000000000000";
 const RECORD_DIGITS: usize = 26;
@@ -40,12 +44,15 @@ pub struct ReplayArgs {
     /// Its shards.
     #[arg(long, default_value_t = 4)]
     shards: u64,
-    /// Its records, over all shards.
+    /// Its orders, over all shards.
     #[arg(long)]
     records: u64,
-    /// Bytes that each record's JSON is filled up to; 0 leaves the orders as they are, about 200.
+    /// Bytes that each order's JSON is filled up to; 0 leaves the orders as they are, about 200.
     #[arg(long, default_value_t = 0)]
     record_bytes: usize,
+    /// How orders become records.
+    #[arg(long, value_enum, default_value_t = Shape::Plain)]
+    shape: Shape,
 }
 
 /// A stream in memory.
@@ -66,6 +73,13 @@ struct Shard {
 }
 
 impl Shard {
+    /// Where an answer ends that begins with record `start` and has `limit` of them at most: as with AWS, one at least, and not too many bytes.
+    fn end(&self, start: usize, limit: usize) -> usize {
+        let room = start.checked_sub(1).map_or(0, |before| self.ends[before]) + MAX_ANSWER;
+        let fitting = self.ends.partition_point(|end| *end <= room).max(start + 1);
+        fitting.min(start + limit).min(self.ends.len())
+    }
+
     /// The records `range` as the inside of a JSON array.
     fn slice(&self, range: Range<usize>) -> &[u8] {
         let Some(last) = range.end.checked_sub(1).filter(|_| !range.is_empty()) else { return &[] };
@@ -77,7 +91,7 @@ impl Shard {
 /// Renders the records, then serves them until the process is ended.
 pub async fn run(args: ReplayArgs) -> Result<i32, String> {
     let address = SocketAddr::from(([127, 0, 0, 1], args.port));
-    let replay = Arc::new(render(&args));
+    let replay = Arc::new(render(&args)?);
     let bytes = replay.payload_bytes;
     let app = Router::new().route("/", post(call)).route("/stats", get(stats)).with_state(replay);
     let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
@@ -89,14 +103,16 @@ pub async fn run(args: ReplayArgs) -> Result<i32, String> {
     Ok(0)
 }
 
-/// Order `number` is record `number / shards` of shard `number % shards`.
-fn render(args: &ReplayArgs) -> Replay {
+/// Order `number` is row `number / shards` of shard `number % shards`.
+fn render(args: &ReplayArgs) -> Result<Replay, String> {
     let arrival = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let mut payload_bytes = 0;
-    let shards = (0..args.shards).map(|shard| {
+    let mut shards = Vec::new();
+    for shard in 0..args.shards {
         let mut rendered = Shard { json: Vec::new(), ends: Vec::new() };
-        for (index, number) in (shard..args.records).step_by(args.shards.max(1) as usize).enumerate() {
-            let payload = payload(number, args.record_bytes);
+        let orders: Vec<u64> = (shard..args.records).step_by(args.shards.max(1) as usize).collect();
+        for (index, numbers) in orders.chunks(args.shape.rows() as usize).enumerate() {
+            let payload = args.shape.pack(numbers, args.record_bytes)?;
             payload_bytes += payload.len() as u64;
             if index > 0 {
                 rendered.json.push(b',');
@@ -105,35 +121,21 @@ fn render(args: &ReplayArgs) -> Replay {
                 r#"{{"SequenceNumber":"{}","ApproximateArrivalTimestamp":{arrival:.3},"Data":"{}","PartitionKey":"{}"}}"#,
                 sequence(shard, index),
                 base64::encode(payload),
-                order_id(number)
+                order_id(numbers[0])
             );
             rendered.json.extend_from_slice(record.as_bytes());
             rendered.ends.push(rendered.json.len());
         }
-        rendered
-    });
-    let shards = shards.collect();
-    Replay {
+        shards.push(rendered);
+    }
+    Ok(Replay {
         stream: args.stream.clone(),
         shards,
         payload_bytes,
         calls: AtomicU64::new(0),
         served: AtomicU64::new(0),
         largest_limit: AtomicU64::new(0),
-    }
-}
-
-/// An order, filled up to `size` bytes with one more field.
-fn payload(number: u64, size: usize) -> String {
-    let mut order = order(number);
-    let field = r#","fill":""}"#;
-    if let Some(fill) = size.checked_sub(order.len() + field.len() - 1).filter(|fill| *fill > 0) {
-        order.pop();
-        order.push_str(r#","fill":""#);
-        order.extend((0..fill).map(|i| char::from(b'a' + ((number as usize).wrapping_mul(31) + i * 7) as u8 % 26)));
-        order.push_str(r#""}"#);
-    }
-    order
+    })
 }
 
 fn sequence(shard: u64, index: usize) -> String {
@@ -227,7 +229,7 @@ impl Replay {
         let records = self.shards.get(shard)?;
         let limit = request["Limit"].as_u64().unwrap_or(MAX_RECORDS).min(MAX_RECORDS);
         let start = position.min(records.ends.len());
-        let end = records.ends.len().min(start + limit as usize);
+        let end = records.end(start, limit as usize);
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.served.fetch_add((end - start) as u64, Ordering::Relaxed);
         self.largest_limit.fetch_max(limit, Ordering::Relaxed);
@@ -245,7 +247,7 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shard, payload};
+    use super::Shard;
 
     #[test]
     fn a_slice_is_the_inside_of_an_array() {
@@ -255,13 +257,14 @@ mod tests {
         assert_eq!(shard.slice(1..3), b"{22},{333}");
         assert_eq!(shard.slice(3..3), b"");
     }
-
     #[test]
-    fn a_filled_record_has_its_size_and_is_json() {
-        let record = payload(7, 1_024);
-        assert_eq!(record.len(), 1_024);
-        let parsed: serde_json::Value = serde_json::from_str(&record).expect("JSON");
-        assert_eq!(parsed["user_id"], 7);
-        assert_eq!(payload(7, 0), stack::load::order(7));
+    fn an_answer_ends_at_its_limit_or_where_it_would_be_too_large() {
+        let shard = Shard { json: Vec::new(), ends: (1..=10).map(|n| n * super::MAX_ANSWER / 3).collect() };
+        assert_eq!(shard.end(0, 2), 2);
+        assert_eq!(shard.end(0, 100), 3);
+        assert_eq!(shard.end(8, 100), 10);
+        assert_eq!(shard.end(10, 100), 10);
+        let large = Shard { json: Vec::new(), ends: vec![2 * super::MAX_ANSWER] };
+        assert_eq!(large.end(0, 100), 1);
     }
 }

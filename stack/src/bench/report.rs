@@ -3,35 +3,53 @@
 use super::latency::Latency;
 use super::measure::{MIB, median, percentile};
 use super::memory::Memory;
+use super::payloads::Payloads;
 use super::takeover::{LEASE, Takeover};
 use super::throughput::Throughput;
 
 /// How much more than the floor of reading the bridge may use.
 const CPU_AIM: &str = "<= 1.25";
+/// The share of the bridge's processor time that taking KPL aggregates apart may have.
+const UNPACK_AIM: &str = "< 0.15";
 
 /// A line: what, its value, beside what, that one's value, their ratio, the aim.
 type Line = [String; 6];
 
+/// What was measured.
+pub struct Figures<'a> {
+    /// ClickHouse's version.
+    pub clickhouse: &'a str,
+    /// The whole pipe.
+    pub throughput: Option<Throughput>,
+    /// The kinds of payload.
+    pub payloads: Option<Payloads>,
+    /// From put to queryable.
+    pub latencies: Vec<Latency>,
+    /// The same rows by INSERT, ms, sorted.
+    pub latency_floor: Vec<f64>,
+    /// A large stream in little memory.
+    pub memory: Option<Memory>,
+    /// A bridge takes over.
+    pub takeover: Option<Takeover>,
+}
+
 /// Prints everything that was measured.
-pub fn print(
-    clickhouse: &str,
-    throughput: Option<&Throughput>,
-    latencies: &[Latency],
-    latency_floor: &[f64],
-    memory: Option<&Memory>,
-    takeover: Option<&Takeover>,
-) {
+pub fn print(figures: &Figures<'_>) {
+    let clickhouse = figures.clickhouse;
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     println!("clickhouse-kinesis-bridge on {processors} processors shared by all processes, ClickHouse {clickhouse}\n");
     let heading = ["figure", "measured", "beside", "value", "ratio", "aim"].map(String::from);
     let (mut lines, mut notes) = (vec![heading], Vec::new());
-    if let Some(throughput) = throughput {
+    if let Some(throughput) = &figures.throughput {
         of_throughput(throughput, &mut lines, &mut notes);
     }
-    for latency in latencies {
-        of_latency(latency, latency_floor, &mut lines, &mut notes);
+    if let Some(payloads) = &figures.payloads {
+        of_payloads(payloads, &mut lines, &mut notes);
     }
-    if !latencies.is_empty() {
+    for latency in &figures.latencies {
+        of_latency(latency, &figures.latency_floor, &mut lines, &mut notes);
+    }
+    if !figures.latencies.is_empty() {
         notes.push(
             "latency: from just before PutRecords is sent (10 records every 10 ms, 4 shards, the ferrokinesis emulator) to the moment a SELECT on \
              the target, repeated 5 ms after its last answer, returns the record. The emulator does not enforce AWS's 5 GetRecords calls a second \
@@ -41,10 +59,10 @@ pub fn print(
                 .into(),
         );
     }
-    if let Some(memory) = memory {
+    if let Some(memory) = &figures.memory {
         of_memory(memory, &mut lines, &mut notes);
     }
-    if let Some(takeover) = takeover {
+    if let Some(takeover) = &figures.takeover {
         of_takeover(takeover, &mut lines, &mut notes);
     }
     table(&lines);
@@ -145,6 +163,52 @@ fn of_throughput(found: &Throughput, lines: &mut Vec<Line>, notes: &mut Vec<Stri
          (with those that found nothing).",
         found.calls.1, found.calls.0
     ));
+}
+
+fn of_payloads(found: &Payloads, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
+    let Some(plain) = found.kinds.first() else { return };
+    let (rows, millions) = (found.rows as f64, found.rows as f64 / 1e6);
+    for of in &found.kinds {
+        let name = of.kind.name;
+        let mut beside = |figure: &str, text: fn(f64) -> String, value: f64, peer: f64| {
+            let figure = format!("{name}: {figure}");
+            let (peer_name, peer, ratio) = match std::ptr::eq(of, plain) {
+                true => ("", String::new(), String::new()),
+                false => ("the same orders, plain", text(peer), format!("{:.2}", value / peer)),
+            };
+            lines.push(line([&figure, &text(value), peer_name, &peer, &ratio, ""]));
+        };
+        let seconds = |value: f64| format!("{value:.2}");
+        beside("whole pipe, rows/s", thousands, rows / of.pipe_seconds, rows / plain.pipe_seconds);
+        beside("bridge, CPU s per million rows", seconds, of.bridge_cpu / millions, plain.bridge_cpu / millions);
+        beside("ClickHouse, CPU s per million rows", seconds, of.engine_cpu / millions, plain.engine_cpu / millions);
+        let mut share = |what: &str, cpu: f64, aim: &str| {
+            let (figure, ratio) = (format!("{name}: {what}"), format!("{:.2}", cpu / of.bridge_cpu));
+            let all = seconds(of.bridge_cpu / millions);
+            lines.push(line([&figure, &seconds(cpu / millions), "all of the bridge's", &all, &ratio, aim]));
+        };
+        if of.kind.is_aggregate() {
+            share("taking apart, CPU s per million rows", of.unpack_cpu, UNPACK_AIM);
+            share("of that, the MD5", of.digest_cpu, "");
+            share("of that, the rest", of.unpack_cpu - of.digest_cpu, "");
+        } else if of.kind.is_packed() {
+            share("taking apart, CPU s per million rows", of.unpack_cpu, "");
+        }
+    }
+    let bytes: Vec<String> =
+        found.kinds.iter().map(|of| format!("{} {:.0}", of.kind.name, of.payload_bytes as f64 / rows)).collect();
+    notes.push(format!(
+        "payloads: the same {} orders in each kind of record, 4 shards, the replay server; rows/s and ClickHouse as under throughput, the bridge's \
+         processor time with a client that takes the batches and does nothing with them. Bytes of payload for an order: {}.",
+        thousands(rows),
+        bytes.join(", ")
+    ));
+    notes.push(
+        "taking apart: a program that reads the same records with the bridge's own code and takes them apart with it; only the latter is counted. It \
+         holds the copying of every row into the buffer, which plain records have in the reading. The MD5 is that of the same payloads, by itself: an \
+         aggregate is one only if its MD5 says so, and MD5 goes through a payload byte after byte."
+            .into(),
+    );
 }
 
 fn of_latency(found: &Latency, floor: &[f64], lines: &mut Vec<Line>, notes: &mut Vec<String>) {

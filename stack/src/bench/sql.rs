@@ -8,12 +8,38 @@ const EXAMPLE_URL: &str = "http://localhost:9020/v1/pipes/orders/next?stream=ord
 pub struct Job {
     /// The target table.
     pub table: String,
+    /// The payload's fields come as columns of JSON, without JSONExtract.
+    inline: bool,
 }
+
+/// What differs when the payload's fields come as columns.
+const INLINE: [(&str, &str); 4] = [
+    ("SELECT r.id AS id, r.user_id AS user_id, r.price AS price, ", "SELECT id, user_id, price, "),
+    ("JSONExtract(_raw_message, 'Tuple(id String, user_id UInt64, price Float64)') AS r, ", "id, user_id, price, "),
+    ("'ArrowStream'", "'JSONEachRow'"),
+    ("_batch String'", "_batch String, _error String, id String, user_id UInt64, price Float64'"),
+];
 
 impl Job {
     /// A job into `table`.
     pub fn into(table: impl Into<String>) -> Job {
-        Job { table: table.into() }
+        Job { table: table.into(), inline: false }
+    }
+
+    /// The same with `payload=inline`.
+    pub fn inline(table: impl Into<String>) -> Job {
+        Job { table: table.into(), inline: true }
+    }
+
+    /// The parameters of the bridge's format.
+    pub fn format(&self) -> &'static str {
+        if self.inline { "format=JSONEachRow&payload=inline" } else { "format=ArrowStream" }
+    }
+
+    /// The example's view.
+    fn view(&self) -> Result<String, String> {
+        let changes = if self.inline { &INLINE[..] } else { &[] };
+        changes.iter().try_fold(parts()?.1.to_owned(), |view, (from, to)| replaced(&view, from, to))
     }
 
     /// Creates the table.
@@ -23,18 +49,17 @@ impl Job {
 
     /// Creates the view that pulls pipe `{table}` from the bridge at `bridge`. `parameters` go to the end of the URL.
     pub fn create_view(&self, bridge: &str, stream: &str, parameters: &str) -> Result<String, String> {
-        let table = &self.table;
-        let url = format!(
-            "{bridge}/v1/pipes/{table}/next?stream={stream}&view=default.{table}_pipe&format=ArrowStream{parameters}"
-        );
-        let view = replaced(parts()?.1, EXAMPLE_URL, &url)?;
+        let (table, format) = (&self.table, self.format());
+        let url =
+            format!("{bridge}/v1/pipes/{table}/next?stream={stream}&view=default.{table}_pipe&{format}{parameters}");
+        let view = replaced(&self.view()?, EXAMPLE_URL, &url)?;
         let view = replaced(&view, "VIEW orders_pipe ", &format!("VIEW {table}_pipe "))?;
         replaced(&view, "APPEND TO orders AS", &format!("APPEND TO {table} AS"))
     }
 
     /// Inserts once, with the view's SELECT, what `url` gives.
     pub fn insert(&self, url: &str) -> Result<String, String> {
-        let view = replaced(parts()?.1, EXAMPLE_URL, url)?;
+        let view = replaced(&self.view()?, EXAMPLE_URL, url)?;
         let (_, select) = view.split_once(" AS\nSELECT ").ok_or("the example's view has no SELECT")?;
         Ok(format!("INSERT INTO {} SELECT {select}", self.table))
     }
@@ -76,5 +101,13 @@ mod tests {
         let insert = job.insert("http://c/1").expect("an insert");
         assert!(insert.starts_with("INSERT INTO t SELECT r.id AS id"));
         assert!(insert.contains("url('http://c/1'"));
+    }
+
+    #[test]
+    fn an_inline_job_extracts_nothing() {
+        let view = Job::inline("t").create_view("http://b", "s", "").expect("a view");
+        assert!(view.contains("default.t_pipe&format=JSONEachRow&payload=inline', 'JSONEachRow',"));
+        assert!(view.contains("SELECT id, user_id, price, _timestamp, _shard_id, _sequence_number\nFROM ("));
+        assert!(!view.contains("JSONExtract"));
     }
 }

@@ -10,12 +10,13 @@ use tokio::runtime::Runtime;
 use super::BenchArgs;
 use super::ceiling::{Recorded, Static, record};
 use super::measure::{Cpu, number, peak_memory};
+use super::shape::Shape;
 use super::sql::Job;
 
 /// The stream that is replayed.
 pub const STREAM: &str = "orders";
 /// Without AWS's pacing, which would be all that is measured.
-const UNPACED: &str = "&poll_ms=5&linger_ms=200";
+pub const UNPACED: &str = "&poll_ms=5&linger_ms=200";
 const SHARDS: u64 = 4;
 const POLL: Duration = Duration::from_millis(50);
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -70,6 +71,11 @@ pub struct Replayed {
 impl Replayed {
     /// Renders `records` of `record_bytes` (0: the orders as they are) and waits until they are served.
     pub fn start(records: u64, record_bytes: usize) -> Result<Replayed, String> {
+        Replayed::of(records, record_bytes, Shape::Plain)
+    }
+
+    /// The same in records of this shape.
+    pub fn of(orders: u64, order_bytes: usize, shape: Shape) -> Result<Replayed, String> {
         let log = tempfile::Builder::new()
             .prefix("replay-")
             .tempdir()
@@ -80,8 +86,9 @@ impl Replayed {
             format!("--port={port}"),
             format!("--stream={STREAM}"),
             format!("--shards={SHARDS}"),
-            format!("--records={records}"),
-            format!("--record-bytes={record_bytes}"),
+            format!("--records={orders}"),
+            format!("--record-bytes={order_bytes}"),
+            format!("--shape={}", shape.name()),
         ];
         let launch = Launch::new(stack_binary()?, args, log.path().join("replay.log")).in_folder(log.path());
         let service = Service::start("the replay server", launch)?;
@@ -129,7 +136,8 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Th
     let replayed = Replayed::start(args.records, 0)?;
     super::step("recording the bridge's batches, with a client that only takes them");
     let bridge = replayed.start_bridge(args, stack, &[])?;
-    let Recorded { batches, cpu_seconds } = record(&stack.clickhouse, &bridge, STREAM, UNPACED, args.records)?;
+    let query = format!("stream={STREAM}&format=ArrowStream{UNPACED}");
+    let Recorded { batches, cpu_seconds } = record(&stack.clickhouse, &bridge, "recorded", &query, args.records)?;
     bridge.stop()?;
     let (bridge_calls, _, limit) = replayed.asked()?;
     let ceiling_batches = batches.len();
@@ -222,7 +230,12 @@ pub fn wait_for_rows(stack: &LocalStack, bridge: &Bridge, table: &str, records: 
 
 /// Each record once: neither lost nor doubled.
 pub fn verify(stack: &LocalStack, table: &str, records: u64) -> Result<(), String> {
-    for what in ["count()", "uniqExact(_shard_id, _sequence_number)", "uniqExact(id)"] {
+    each_once(stack, table, &["count()", "uniqExact(_shard_id, _sequence_number)", "uniqExact(id)"], records)
+}
+
+/// Each of these counts over a table is `records`.
+pub fn each_once(stack: &LocalStack, table: &str, counts: &[&str], records: u64) -> Result<(), String> {
+    for what in counts {
         let found = number(&stack.clickhouse, &format!("SELECT {what} FROM {table}"))?;
         if found != records {
             return Err(format!("{what} of {table} is {found} instead of {records}: records were lost or doubled"));

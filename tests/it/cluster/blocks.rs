@@ -12,7 +12,7 @@ const EXAMPLE: &str = include_str!("../../../sql/examples/cluster.sql");
 fn batch(first: u64, rows: u64) -> String {
     format!(
         "SELECT toString(number) AS id, number % 1000 AS user_id, number / 100 AS price, toDateTime64(number, 3) AS _timestamp, \
-         'shardId-000000000000' AS _shard_id, toString(number) AS _sequence_number FROM numbers_mt({first}, {rows})"
+         'shardId-000000000000' AS _shard_id, toString(number) AS _sequence_number, 0::UInt32 AS _sub_sequence_number FROM numbers_mt({first}, {rows})"
     )
 }
 
@@ -92,9 +92,9 @@ fn the_largest_batch_is_the_same_block_each_time() {
     for example in [EXAMPLE, include_str!("../../../sql/examples/orders.sql")] {
         create_local(&cluster, 0);
         let insert = format!(
-            "INSERT INTO orders_local SELECT r.id AS id, r.user_id AS user_id, r.price AS price, _timestamp, _shard_id, _sequence_number FROM \
+            "INSERT INTO orders_local SELECT r.id AS id, r.user_id AS user_id, r.price AS price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number FROM \
              (SELECT JSONExtract(concat('{{\"id\":\"', id, '\",\"user_id\":', toString(user_id), '}}'), 'Tuple(id String, user_id UInt64, price Float64)') AS r, \
-             _timestamp, _shard_id, _sequence_number FROM ({})) ORDER BY ALL SETTINGS {}",
+             _timestamp, _shard_id, _sequence_number, _sub_sequence_number FROM ({})) ORDER BY ALL SETTINGS {}",
             batch(1_000, 500_000),
             settings(example)
         );

@@ -1,0 +1,339 @@
+//! `sql pipe`: the statements of a pipe, made from a sample of its stream. `shape` looks at the payloads, `infer` and `types` choose types, `plan` says
+//! which field goes where, `render` writes SQL; all of these are pure. ClickHouse is asked whether the sample really fits.
+
+mod infer;
+mod plan;
+mod render;
+mod sample;
+mod shape;
+mod types;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
+use crate::config::{Config, PipeFlags};
+use crate::domain::unpacking::Split;
+use crate::http::request::parse;
+use crate::limits::{DRY_RUN_ROWS, MAX_TUPLE_FIELDS, PIPE_QUERY_BYTES};
+use crate::sql::quote::{identifier, literal};
+use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
+use render::Target;
+use sample::Sample;
+use shape::Shape;
+use types::Type;
+
+/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
+pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, String> {
+    let (database, table) = table_name(&flags.table)?;
+    let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let clickhouse =
+        ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
+    let generator = Generator { clickhouse, flags, database, table };
+    // Before Kinesis is asked: what is wrong in the flags is wrong whatever it says.
+    generator.url(bridge_url, Split::None)?;
+    let sample = Sample::take(config, &flags.stream).await?;
+    generator.run(config, bridge_url, &sample, &maps).await
+}
+
+struct Generator<'a> {
+    clickhouse: ClickHouse,
+    flags: &'a PipeFlags,
+    database: String,
+    table: String,
+}
+
+#[derive(Deserialize)]
+struct TableRow {
+    engine: String,
+    engine_full: String,
+}
+
+#[derive(Deserialize)]
+struct ColumnRow {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    default_kind: String,
+}
+
+impl Generator<'_> {
+    async fn run(
+        &self,
+        config: &Config,
+        bridge_url: &str,
+        sample: &Sample,
+        maps: &[Mapping],
+    ) -> Result<String, String> {
+        let mut shape = Shape::default();
+        let objects =
+            sample.payloads().filter(|payload| std::str::from_utf8(payload).is_ok_and(|text| shape.add_object(text)));
+        let (rows, objects) = (sample.len(), objects.count());
+        let stream = shown(&self.flags.stream);
+        if objects == 0 {
+            return Err(format!(
+                "none of the {rows} newest records of stream {stream} is a JSON object, so there are no fields to make columns of: \
+                 land them raw, see \"Raw landing\" in docs/sql.md"
+            ));
+        }
+        if shape.fields.len() > MAX_TUPLE_FIELDS {
+            return Err(format!(
+                "the records of stream {stream} have {} different fields, more than the {MAX_TUPLE_FIELDS} that make sense as columns: land them \
+                 raw, see \"Raw landing\" in docs/sql.md",
+                shape.fields.len()
+            ));
+        }
+        let found = self.tables(&self.table).await?;
+        let columns = if found.is_some() { self.columns().await? } else { Vec::new() };
+        let mut plan = match found.is_some() {
+            true => existing_table(&shape, &columns, self.flags.flatten, maps)?,
+            false => new_table(&shape, self.flags.flatten, maps)?,
+        };
+        if plan.columns.is_empty() {
+            return Err(format!(
+                "no column of {} has a field in the sample of stream {stream}: name fields and columns with --map",
+                shown(&self.flags.table)
+            ));
+        }
+        self.judge(&mut plan, sample, objects).await?;
+        let target = Target {
+            database: self.database.clone(),
+            table: self.table.clone(),
+            exists: found.is_some(),
+            url: self.url(bridge_url, sample.split())?,
+            collection: config.token.is_some(),
+            order_by: self.flags.order_by.clone(),
+            exactly_once: self.flags.exactly_once,
+            errors: self.flags.errors,
+        };
+        let mut head = vec![format!("A pipe from stream {stream}, made from {rows} of its records.")];
+        match sample.split() {
+            Split::None => {}
+            Split::Lines => head.push("A record holds several lines: split=lines makes a row of each.".into()),
+            Split::CloudWatch => head.push(
+                "Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.".into(),
+            ),
+        }
+        if objects < rows {
+            head.push(format!("{} of them are no JSON objects.", rows - objects));
+        }
+        head.extend(self.about(&target, found.as_ref(), &plan));
+        head.extend(plan.notes.iter().cloned());
+        let head: String = head.iter().map(|line| format!("-- {line}\n")).collect();
+        if self.flags.dry_run {
+            let mut text = head;
+            for query in render::dry_run(&plan, &sample.source(DRY_RUN_ROWS), target.errors, DRY_RUN_ROWS) {
+                text.push_str(&self.ask(&query, "Vertical").await?);
+                text.push('\n');
+            }
+            return Ok(text);
+        }
+        let statements = render::statements(&plan, &target);
+        if self.flags.apply {
+            self.apply(&statements, &target).await?;
+        }
+        Ok(statements.iter().fold(head, |text, statement| format!("{text}\n{statement};\n")))
+    }
+
+    /// What a person should know about the guarantee, and about records that do not fit.
+    fn about(&self, target: &Target, found: Option<&TableRow>, plan: &Plan) -> Vec<String> {
+        let mut lines = Vec::new();
+        let table = shown(&self.flags.table);
+        let window = found.is_none_or(|table| {
+            let window = table.engine_full.split_once("non_replicated_deduplication_window = ");
+            table.engine.starts_with("Replicated") || window.is_some_and(|(_, value)| !value.starts_with('0'))
+        });
+        match (target.exactly_once, window, found) {
+            (false, _, None) => lines.push("At-least-once: a batch may be inserted again after a failure.".into()),
+            (_, false, Some(_)) => {
+                let name = crate::sql::quote::qualified(&self.database, &self.table).replace(char::is_control, " ");
+                lines.push(format!(
+                    "At-least-once: the table {table} has no deduplication window. For exactly-once, first run"
+                ));
+                lines.push(format!("ALTER TABLE {name} MODIFY SETTING non_replicated_deduplication_window = 1000"));
+            }
+            _ => lines.push("Exactly-once: see Guarantees in README.md.".into()),
+        }
+        if !target.errors
+            && !["_shard_id", "_sequence_number", "_sub_sequence_number"].iter().all(|c| plan.record.contains(c))
+        {
+            lines.push(format!(
+                "The table {table} lacks _shard_id, _sequence_number or _sub_sequence_number: of two batches with the same rows the second would be \
+                 dropped. Add these columns, or use --errors."
+            ));
+        }
+        if target.errors {
+            lines.push(format!("Records that do not fit go to {} instead.", shown(&format!("{}_errors", self.table))));
+        } else {
+            lines.push("A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.".into());
+            lines.push("With --errors such records are kept apart.".into());
+        }
+        lines
+    }
+
+    /// The URL of the pipe, read as the bridge reads it, so that it is known to be right.
+    fn url(&self, bridge_url: &str, split: Split) -> Result<String, String> {
+        let flags = self.flags;
+        let own: String =
+            self.table.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
+        let path = format!("/v1/pipes/{}/next", encoded(flags.pipe.as_deref().unwrap_or(&own)));
+        let view = [&self.database, &format!("{}_pipe", self.table)].map(|part| {
+            let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            encoded(&if plain { part.clone() } else { identifier(part) })
+        });
+        let mut query = format!("stream={}&view={}", encoded(&flags.stream), view.join("."));
+        for (name, value, default) in [
+            ("start", &*flags.start, "trim_horizon"),
+            ("mode", &*flags.mode, "polling"),
+            ("split", split.name(), Split::None.name()),
+        ] {
+            if value != default {
+                query.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        parse("GET", &path, Some(&query)).map_err(|error| error.to_string())?;
+        Ok(format!("{}{path}?{query}", bridge_url.trim_end_matches('/')))
+    }
+
+    async fn tables(&self, name: &str) -> Result<Option<TableRow>, String> {
+        // Says so when the user may not see the table; system.tables only hides it.
+        let exists = format!("EXISTS TABLE {}", crate::sql::quote::qualified(&self.database, name));
+        self.ask(&exists, "TSV").await?;
+        let sql = format!(
+            "SELECT engine, engine_full FROM system.tables WHERE database = {} AND name = {}",
+            literal(&self.database),
+            literal(name)
+        );
+        Ok(self.clickhouse.rows::<TableRow>(&sql).await.map_err(|e| self.explain(&e))?.into_iter().next())
+    }
+
+    async fn columns(&self) -> Result<Vec<Existing>, String> {
+        let sql = format!(
+            "SELECT name, type, default_kind FROM system.columns WHERE database = {} AND table = {} ORDER BY position",
+            literal(&self.database),
+            literal(&self.table)
+        );
+        let rows: Vec<ColumnRow> = self.clickhouse.rows(&sql).await.map_err(|e| self.explain(&e))?;
+        let insertable = |kind: &str| matches!(kind, "" | "DEFAULT");
+        Ok(rows
+            .into_iter()
+            .map(|c| Existing { insertable: insertable(&c.default_kind), name: c.name, ty: c.ty })
+            .collect())
+    }
+
+    /// Lets ClickHouse say whether the sample fits. A type that was chosen here gives way; one of a table that exists is reported.
+    async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), String> {
+        let Some((columns, sql)) = render::judged(plan, &sample.source(usize::MAX)) else { return Ok(()) };
+        let answer = self.ask(&sql, "JSONEachRow").await?;
+        let answer: Value =
+            serde_json::from_str(answer.trim()).map_err(|e| format!("ClickHouse's answer is not understood: {e}"))?;
+        let parsed = answer["parsed"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        if parsed < objects {
+            plan.notes.push(format!(
+                "{} objects of the sample are refused by ClickHouse's JSON parser: they do not fit.",
+                objects - parsed
+            ));
+        }
+        for at in columns {
+            let misfits = answer[format!("m{at}")].as_u64().unwrap_or(0);
+            if misfits == 0 {
+                continue;
+            }
+            let column = &mut plan.columns[at];
+            let (field, ty) = (shown(&column.path.join(".")), column.ty.to_string().replace(char::is_control, " "));
+            let example = answer[format!("e{at}")].as_str().unwrap_or_default();
+            let example = shown(&example.chars().take(QUOTED).collect::<String>());
+            if plan.strict {
+                column.ty = Type::leaf("String").nullable();
+                plan.notes.push(format!("{field} has values that {ty} does not take, as {example}: String."));
+            } else {
+                let name = shown(&column.name);
+                plan.notes.push(format!(
+                    "Values of {field} in the sample that do not fit the column {name} {ty}: {misfits}, as {example}."
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, statements: &[String], target: &Target) -> Result<(), String> {
+        for name in target.creates() {
+            if self.tables(&name).await?.is_some() {
+                return Err(format!(
+                    "{} exists in database {} already, and nothing was changed: drop it, or look at the statements without --apply",
+                    shown(&name),
+                    shown(&self.database)
+                ));
+            }
+        }
+        for (done, statement) in statements.iter().enumerate() {
+            self.clickhouse.execute(statement).await.map_err(|error| {
+                let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
+                let (all, said) = (statements.len(), self.explain(&error));
+                format!("{said}; this was in {first}; {done} of {all} statements were run before it")
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
+        let size = PIPE_QUERY_BYTES.to_string();
+        self.clickhouse.text(sql, format, &[("max_query_size", &size)]).await.map_err(|e| self.explain(&e))
+    }
+
+    /// These statements are not about the bridge's own tables.
+    fn explain(&self, error: &ClickHouseError) -> String {
+        match error.kind() {
+            Kind::Schema => format!("ClickHouse at {} says: {}", self.clickhouse.server(), error.message),
+            _ => self.clickhouse.explain(error),
+        }
+    }
+}
+
+/// Most characters of a value that a comment repeats.
+const QUOTED: usize = 64;
+
+fn encoded(text: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    // Braces and bars would be patterns to ClickHouse's url().
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b':');
+    utf8_percent_encode(text, KEPT).to_string()
+}
+
+/// Database and name of a table, each in backquotes where it is no plain name.
+fn table_name(text: &str) -> Result<(String, String), String> {
+    let (mut parts, mut inside, mut chars) = (vec![String::new()], false, text.chars());
+    while let Some(c) = chars.next() {
+        let Some(part) = parts.last_mut() else { break };
+        match c {
+            '`' => inside = !inside,
+            '\\' if inside => part.extend(chars.next()),
+            '.' if !inside => parts.push(String::new()),
+            c => part.push(c),
+        }
+    }
+    let wrong = inside || parts.iter().any(|part| part.is_empty() || part.contains(char::is_control));
+    match <[String; 2]>::try_from(parts) {
+        Ok([database, table]) if !wrong => Ok((database, table)),
+        Err(mut parts) if parts.len() == 1 && !wrong => Ok(("default".into(), parts.remove(0))),
+        _ => Err(format!(
+            "--table is '{text}': write <database>.<table>, each part in backquotes where it is no plain name"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_named_with_their_database() {
+        let name = |text: &str| table_name(text).map(|(d, t)| format!("{d}|{t}"));
+        assert_eq!(name("orders").unwrap(), "default|orders");
+        assert_eq!(name("shop.orders").unwrap(), "shop|orders");
+        assert_eq!(name(r"`my.db`.`it's \`a\``").unwrap(), "my.db|it's `a`");
+        for wrong in ["", "a.", ".a", "a.b.c", "`a", "a.`b\n`"] {
+            assert!(name(wrong).is_err(), "{wrong}");
+        }
+    }
+}

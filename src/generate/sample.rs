@@ -1,0 +1,158 @@
+//! The sample of the stream, and how it is given to ClickHouse. The one place where what is in Kinesis becomes rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::IgnoredAny;
+use serde_json::json;
+
+use super::plan::shown;
+use crate::config::Config;
+use crate::domain::unpacking::{Split, Unpacking};
+use crate::kinesis::AwsKinesis;
+use crate::limits::{PIPE_SAMPLE, PIPE_SAMPLE_BYTES};
+use crate::metrics::Metrics;
+use crate::read::budget::Budget;
+use crate::read::records::Reading;
+use crate::serve::SystemClock;
+use crate::sql::quote::literal;
+
+/// Rows as a pipe would bring them, oldest first.
+pub struct Sample {
+    stream: String,
+    split: Split,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    key: String,
+    timestamp_ms: i64,
+    shard_id: String,
+    sequence_number: String,
+    sub_sequence: u32,
+    payload: Vec<u8>,
+}
+
+impl Sample {
+    /// Reads the newest records. It is an error when there is none.
+    pub async fn take(config: &Config, stream: &str) -> Result<Sample, String> {
+        let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
+        let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
+        let reading = Reading { kinesis, clock: Arc::new(SystemClock), budget: Budget::new(config.memory) };
+        let whole = read(&reading, stream, Split::None).await?;
+        let split = split_of(whole.iter().map(|row| &*row.payload));
+        let mut rows = if split == Split::None { whole } else { read(&reading, stream, split).await? };
+        if rows.is_empty() {
+            return Err(format!(
+                "stream {} has no records to make a table from: put some in, or run this again when the first have come",
+                shown(stream)
+            ));
+        }
+        let mut bytes = 0;
+        let fitting = rows.iter().rev().take_while(|row| {
+            bytes += row.payload.len();
+            bytes <= PIPE_SAMPLE_BYTES
+        });
+        let left_out = rows.len() - fitting.count().max(1);
+        rows.drain(..left_out);
+        Ok(Sample { stream: stream.into(), split, rows })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// How the pipe must split payloads.
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
+    /// The payloads of the rows.
+    pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
+        self.rows.iter().map(|row| &*row.payload)
+    }
+
+    /// The newest rows as a subquery with the columns of `/v1/pipes/{pipe}/next`. It reads no table function, so it needs no right.
+    pub fn source(&self, newest: usize) -> String {
+        let skip = self.rows.len().saturating_sub(newest);
+        let rows: Vec<_> = self.rows[skip..]
+            .iter()
+            .map(|row| {
+                json!({"k": row.key, "t": row.timestamp_ms, "s": row.shard_id, "n": row.sequence_number, "u": row.sub_sequence,
+                       "m": String::from_utf8_lossy(&row.payload)})
+            })
+            .collect();
+        let rows = literal(&json!(rows).to_string());
+        let stream = literal(&self.stream);
+        format!(
+            "(SELECT s.k AS _key, fromUnixTimestamp64Milli(s.t) AS _timestamp, {stream} AS _stream, s.s AS _shard_id, s.n AS _sequence_number, \
+             s.u AS _sub_sequence_number, s.m AS _raw_message, '' AS _batch FROM (SELECT arrayJoin(JSONExtract({rows}, \
+             'Array(Tuple(k String, t Int64, s String, n String, u UInt32, m String))')) AS s))"
+        )
+    }
+}
+
+async fn read(reading: &Reading, stream: &str, split: Split) -> Result<Vec<Row>, String> {
+    let unpacking = Unpacking { split, ..Unpacking::default() };
+    let (shards, chunks) = reading.sample(stream, PIPE_SAMPLE, unpacking).await.map_err(|e| e.to_string())?;
+    let mut rows = Vec::new();
+    for (shard, chunk) in &chunks {
+        rows.extend(chunk.records().map(|record| Row {
+            key: record.key.into(),
+            timestamp_ms: record.timestamp_ms,
+            shard_id: shards.get(*shard).cloned().unwrap_or_default(),
+            sequence_number: record.sequence_number.into(),
+            sub_sequence: record.sub_sequence,
+            payload: record.payload.into(),
+        }));
+    }
+    Ok(rows)
+}
+
+/// What most payloads are: envelopes of CloudWatch Logs, or lines of which each is an object. An object that is written over several lines
+/// must not be split.
+fn split_of<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> Split {
+    let (mut envelopes, mut lines, mut others) = (0, 0, 0);
+    for payload in payloads {
+        match serde_json::from_slice::<HashMap<String, IgnoredAny>>(payload) {
+            Ok(object) if ["messageType", "logGroup", "logEvents"].iter().all(|field| object.contains_key(*field)) => {
+                envelopes += 1;
+            }
+            // On one line it is the same with and without splitting.
+            Ok(_) if !payload.trim_ascii().contains(&b'\n') => {}
+            Ok(_) => others += 1,
+            Err(_) if are_objects(payload) => lines += 1,
+            Err(_) => others += 1,
+        }
+    }
+    match () {
+        () if envelopes > lines + others => Split::CloudWatch,
+        () if lines > envelopes + others => Split::Lines,
+        () => Split::None,
+    }
+}
+
+fn are_objects(payload: &[u8]) -> bool {
+    let lines = payload.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let mut lines = lines.map(serde_json::from_slice::<HashMap<String, IgnoredAny>>).peekable();
+    lines.peek().is_some() && lines.all(|line| line.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_split_when_most_of_them_need_it() {
+        let split = |payloads: &[&str]| split_of(payloads.iter().map(|payload| payload.as_bytes()));
+        let envelope =
+            r#"{"messageType": "DATA_MESSAGE", "logGroup": "g", "logStream": "s", "owner": "o", "logEvents": []}"#;
+        assert_eq!(split(&[envelope]), Split::CloudWatch);
+        assert_eq!(split(&["{\"a\": 1}\n{\"a\": 2}\r\n", "{\"a\": 3}"]), Split::Lines);
+        assert_eq!(split(&["{\n\"a\": 1\n}"]), Split::None);
+        assert_eq!(split(&["{\"a\": 1}\n"]), Split::None);
+        assert_eq!(split(&["no", "{\"a\": 1}\nno", "{}\n{}"]), Split::None);
+        assert_eq!(split(&["", "5"]), Split::None);
+    }
+}
