@@ -8,7 +8,7 @@ BRIDGE := clickhouse-kinesis-bridge
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: ## Install ClickHouse, ZooKeeper, a second Kinesis and an S3 for the tests and the demo (says what and where).
+install: ## Install ClickHouse, ZooKeeper, a second Kinesis, an S3 and writers of KPL aggregates for the tests and the demo (says what and where).
 	@scripts/install.sh
 
 build: ## Build the bridge and the local stack.

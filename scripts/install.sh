@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine, Apache ZooKeeper, a second Kinesis and an S3.
+# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine, Apache ZooKeeper, a second Kinesis, an S3 and
+# two writers of KPL aggregates.
 # Does nothing, quickly, when everything is there.
 set -euo pipefail
 
@@ -10,6 +11,9 @@ readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c
 readonly KINESIS_PACKAGE='kinesis-local'
 readonly KINESIS_VERSION='0.6.2'
 readonly KINESIS_SHA512='mFlmksPMQP/A3nT22N2E8WzUbJcbEdxkCnhNCx2lHj20CW4vzuVH8zn5ByRg5LS5es8tvnx2mY1DpbZ5kw9PPQ=='
+# What they need stands with them, pinned by digests, in scripts/kpl-writers; licences: Apache 2.0, BSD and MIT.
+readonly KPL_PYTHON_VERSION='1.2.3'
+readonly KPL_NODE_VERSION='4.2.8'
 # Under the MIT licence. What it needs stands with it, pinned by digests, in scripts/ministack.txt.
 readonly MINISTACK_VERSION='1.5.33'
 readonly ZOOKEEPER_VERSION='3.8.0-*'
@@ -91,6 +95,32 @@ install_second_kinesis() {
     echo "install: the second Kinesis is $folder/main.js"
 }
 
+# The package aws-kinesis-agg twice, from PyPI and from npm. Nothing of them is run while they are installed.
+install_kpl_writers() {
+    have node || apt_install 'writers of KPL aggregates for the tests' nodejs
+    have npm || apt_install 'writers of KPL aggregates for the tests' npm
+    local pins=scripts/kpl-writers python=.stack/kpl-writer-python-$KPL_PYTHON_VERSION node=.stack/kpl-writer-node-$KPL_NODE_VERSION
+    # Each folder is complete when its last file is there.
+    if [[ ! -e $python/complete ]]; then
+        python3 -c 'import ensurepip, venv' 2>/dev/null ||
+            apt_install 'writers of KPL aggregates for the tests' python3 python3-venv
+        echo "install: a writer of KPL aggregates $KPL_PYTHON_VERSION (PyPI package aws-kinesis-agg and what it needs, 28 MB) into $python"
+        python3 -m venv --clear "$python"
+        "$python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+            -r $pins/requirements.txt || fail "pip could not install $pins/requirements.txt: it needs Python 3.10 or later, and PyPI"
+        touch "$python/complete"
+    fi
+    if [[ ! -e $node/complete ]]; then
+        echo "install: a writer of KPL aggregates $KPL_NODE_VERSION (npm package aws-kinesis-agg and what it needs, 13 MB) into $node"
+        mkdir -p "$node"
+        cp $pins/package.json $pins/package-lock.json "$node"
+        (cd "$node" && npm ci --silent --ignore-scripts --no-audit --no-fund >/dev/null) ||
+            fail "npm could not install $pins/package-lock.json: it needs the npm registry"
+        touch "$node/complete"
+    fi
+    echo "install: the writers of KPL aggregates are in $python and $node"
+}
+
 install_s3() {
     # The folder is complete when its last file is there.
     local folder=.stack/ministack-$MINISTACK_VERSION
@@ -137,4 +167,5 @@ fi
 install_zookeeper
 install_clickhouse
 install_second_kinesis
+install_kpl_writers
 install_s3

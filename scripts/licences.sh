@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fails when a dependency's licence is not in the list of deny.toml. `cargo deny check licenses` says the same.
+# Fails when a dependency's licence is not in the list of deny.toml. `cargo deny check licenses` says the same of the crates; the npm packages
+# that the tests use are looked at, too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -60,6 +61,9 @@ def permitted(expression):
 
 resolved = {node["id"] for node in metadata["resolve"]["nodes"]}
 packages = [package for package in metadata["packages"] if package["id"] in resolved]
+with open("scripts/kpl-writers/package-lock.json", "rb") as file:
+    locked = json.load(file)["packages"].items()
+packages += [{"name": name, "license": None} | package for name, package in locked if "version" in package]
 bad = [package for package in packages if not permitted(package["license"] or "")]
 for package in bad:
     print(

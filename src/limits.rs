@@ -23,8 +23,9 @@ pub const MAX_WAIT: Duration = Duration::from_millis(12_000);
 pub const MAX_SHARDS_PER_BATCH: usize = 1_000;
 
 /// What the payloads of one Kinesis record may be together when they are decompressed; what would be more stays as it is. A record has 10 MiB at most
-/// (AWS), and logs shrink to a tenth; so it is no bomb that is refused by mistake. Constant, because a replay must give the same rows everywhere.
-pub const MAX_INFLATED: usize = 32 << 20;
+/// (AWS), and 1 MiB by default, and logs shrink to a tenth. Six times as much, as JSON may need for it, is under what ClickHouse takes for one row of JSON
+/// (100 MiB: ten times `min_chunk_bytes_for_parallel_parsing`), or one such record would stop a pipe. Constant, because a replay must give the same rows everywhere.
+pub const MAX_INFLATED: usize = 16 << 20;
 /// How often a gzip payload's own size is reserved at once when it says that it becomes so large: logs shrink to a tenth, and a payload may say anything.
 pub const LIKELY_RATIO: usize = 16;
 /// Bytes of rows that are unpacked at a time before the buffer is asked for room.

@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS {database}.leases
     epoch UInt64 COMMENT 'grows with every change of hands and fences the worker before',
     sequence_number String COMMENT 'the committed position: a sequence number, TRIM_HORIZON, AT_TIMESTAMP:<unix ms> or SHARD_END',
     sub_sequence_number UInt32 COMMENT 'the committed row within its Kinesis record',
-    unpacking String COMMENT 'how the record of the position was taken apart; empty: as by default',
+    unpacking String COMMENT 'how the record of the position was taken apart; empty: as the pull asks for',
     began_sequence_number String COMMENT 'the first row since the start or the last seek; empty: none yet',
     began_sub_sequence_number UInt32,
     offered_batch String COMMENT 'served and not yet confirmed; empty: nothing. The columns offered_* fix its bytes',

@@ -71,8 +71,9 @@ pub struct Lease {
     pub epoch: u64,
     /// The committed position.
     pub checkpoint: Checkpoint,
-    /// How the record of the checkpoint was taken apart: what is left of it goes on in that way.
-    pub unpacking: Unpacking,
+    /// How the record of the checkpoint was taken apart: what is left of it goes on in that way. None before the first commit and where a person
+    /// chose the position: the rows are those that the pull asks for.
+    pub unpacking: Option<Unpacking>,
     /// The first row that was offered since the pipe's start or the last seek: before it, a backfill has to end.
     pub began: Option<(SequenceNumber, u32)>,
     /// What has been offered and not settled.
@@ -107,7 +108,7 @@ impl Lease {
             owner: String::new(),
             epoch: 0,
             checkpoint: start,
-            unpacking: Unpacking::default(),
+            unpacking: None,
             began: None,
             offer: None,
             committed_rows: 0,
@@ -196,7 +197,7 @@ impl Lease {
         }
         Ok(Lease {
             checkpoint: Checkpoint::After(offer.through.clone(), offer.through_sub),
-            unpacking: self.unpacking_behind(offer),
+            unpacking: Some(self.unpacking_behind(offer)),
             committed_rows: self.committed_rows + offer.rows,
             last_commit_ms: now_ms,
             caught_up_ms: self.caught_up_ms.max(tip_ms.unwrap_or(0)),
@@ -208,9 +209,9 @@ impl Lease {
 
     /// How the last record of an offer was taken apart: where the offer lies within one record that was begun before, as that was.
     pub fn unpacking_behind(&self, offer: &Offer) -> Unpacking {
-        match offer.first_sub > 0 && offer.first == offer.through {
-            true => self.unpacking,
-            false => offer.unpacking(),
+        match self.unpacking {
+            Some(begun) if offer.first_sub > 0 && offer.first == offer.through => begun,
+            _ => offer.unpacking(),
         }
     }
 
@@ -231,7 +232,15 @@ impl Lease {
 
     /// Moves the checkpoint where a person wants it and forgets the open offer: a batch that is on its way finds no offer to commit.
     pub fn seek(&self, to: Checkpoint, now_ms: i64) -> Lease {
-        Lease { checkpoint: to, began: None, offer: None, caught_up_ms: 0, updated_ms: now_ms, ..self.clone() }
+        Lease {
+            checkpoint: to,
+            unpacking: None,
+            began: None,
+            offer: None,
+            caught_up_ms: 0,
+            updated_ms: now_ms,
+            ..self.clone()
+        }
     }
 
     /// Forgets the open offer and keeps the checkpoint, because a person gave up the batch: its records will be part of a later one.

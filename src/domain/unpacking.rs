@@ -61,6 +61,11 @@ pub struct Unpacking {
 }
 
 impl Unpacking {
+    /// Both words, also where they are the defaults: never empty.
+    pub fn in_full(self) -> String {
+        format!("decompress={} split={}", self.decompress.name(), self.split.name())
+    }
+
     /// Reads the words that [`Unpacking`] writes out of a text with other words, such as a batch's shape. What is not said is the default.
     pub fn within(text: &str) -> Unpacking {
         let mut found = Unpacking::default();
@@ -101,6 +106,7 @@ mod tests {
             for split in Split::ALL {
                 let unpacking = Unpacking { decompress, split };
                 assert_eq!(Unpacking::within(&format!("JSONEachRow payload=inline {unpacking}")), unpacking);
+                assert_eq!(Unpacking::within(&unpacking.in_full()), unpacking);
             }
         }
         assert_eq!(Unpacking::default().to_string(), "");

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// Names that a payload's own fields must not have: a row must have each name once.
+/// Names that a payload's own fields must not have, in upper or lower case: a row must have each name once.
 const VIRTUAL: [&str; 9] = [
     "_batch",
     "_error",
@@ -21,7 +21,8 @@ const VIRTUAL: [&str; 9] = [
 /// What stands between the braces of a payload that is one JSON object; else why it cannot stand in a row.
 ///
 /// All of it is looked at, and nothing is written anew. Stricter than JSON itself where ClickHouse is: a name that stands twice in one
-/// object, halves of surrogate pairs, numbers that no Float64 holds, and nesting beyond 128 levels are refused.
+/// object, halves of surrogate pairs, numbers that no Float64 holds, and nesting beyond 128 levels are refused. So are fields whose names differ
+/// in case only: ClickHouse takes a field for the column of that name in any case (`input_format_column_name_matching_mode`), and then for doubled.
 pub(super) fn fields(payload: &[u8]) -> Result<&[u8], String> {
     // One look at the whole is cheaper than one at each string.
     let text = std::str::from_utf8(payload).map_err(|e| e.to_string())?;
@@ -56,8 +57,15 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         go_through(map, self.0)?;
-        match self.0.iter().find(|name| VIRTUAL.contains(&name.0.as_ref())) {
-            Some(name) => Err(A::Error::custom(format_args!("it has a field {}, as a virtual column", name.0))),
+        let virtual_column = |name: &&Name<'_>| VIRTUAL.iter().any(|column| name.is(column));
+        if let Some(name) = self.0.iter().find(virtual_column) {
+            return Err(A::Error::custom(format_args!("it has a field {}, as a virtual column", name.0)));
+        }
+        self.0.sort_unstable_by(|a, b| a.lower().cmp(b.lower()));
+        match self.0.windows(2).find(|pair| pair[0].is(&pair[1].0)) {
+            Some(pair) => {
+                Err(A::Error::custom(format_args!("the fields {} and {} differ in case only", pair[0].0, pair[1].0)))
+            }
             None => Ok(()),
         }
     }
@@ -83,6 +91,17 @@ fn go_through<'de, A: MapAccess<'de>>(mut map: A, names: &mut Names<'de>) -> Res
 /// A field's name, borrowed where it has no escapes.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Name<'de>(Cow<'de, str>);
+
+impl Name<'_> {
+    /// Whether it is this name in some case. ClickHouse ignores that of ASCII letters only.
+    fn is(&self, name: &str) -> bool {
+        self.0.eq_ignore_ascii_case(name)
+    }
+
+    fn lower(&self) -> impl Iterator<Item = u8> {
+        self.0.bytes().map(|byte| byte.to_ascii_lowercase())
+    }
+}
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name<'de>, D::Error> {
@@ -174,6 +193,10 @@ mod tests {
         assert_eq!(given(&format!(" \n{{ {same} }}\r\n")).as_deref(), Ok(same));
         assert_eq!(given("{}").as_deref(), Ok(""));
         assert_eq!(
+            given("{\"a\":{\"x\":1,\"X\":2},\"é\":3,\"É\":4}").as_deref(),
+            Ok("\"a\":{\"x\":1,\"X\":2},\"é\":3,\"É\":4")
+        );
+        assert_eq!(
             given("{\"n\":123456789012345678901234567890}").as_deref(),
             Ok("\"n\":123456789012345678901234567890")
         );
@@ -190,6 +213,8 @@ mod tests {
             ("{\"a\":1,\"\\u0061\":2}", "the field a stands there twice"),
             ("{\"x\":[{\"a\":1,\"a\":2}]}", "the field a stands there twice"),
             ("{\"_timestamp\":1}", "_timestamp"),
+            ("{\"_KEY\":1}", "a field _KEY, as a virtual column"),
+            ("{\"b\":0,\"Id\":1,\"a\":2,\"iD\":3}", "differ in case only"),
             ("{\"a\":\"\\ud800\"}", "hex escape"),
             ("{\"a\":1e999}", "out of range"),
             ("{\"a\":\"\u{1}\"}", "control character"),

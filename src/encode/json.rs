@@ -90,7 +90,7 @@ impl Json {
         let own = match self.payload {
             Payload::Raw => {
                 out.extend_from_slice(b",\"_raw_message\":\"");
-                escape(record.payload, out);
+                escape_payload(record.payload, out, ready);
                 &[]
             }
             Payload::Inline => {
@@ -101,7 +101,7 @@ impl Json {
                 out.extend_from_slice(b",\"_error\":\"");
                 escape(error.as_bytes(), out);
                 out.extend_from_slice(b"\",\"_raw_message\":\"");
-                escape(raw, out);
+                escape_payload(raw, out, ready);
                 fields
             }
         };
@@ -112,10 +112,7 @@ impl Json {
             out.extend_from_slice(own);
         }
         out.push(b'}');
-        if self.out.len() >= PIECE {
-            let next = Vec::with_capacity(PIECE + PIECE / 8);
-            ready.push_back(std::mem::replace(&mut self.out, next).into());
-        }
+        hand_out(&mut self.out, ready);
         Ok(())
     }
 
@@ -124,6 +121,22 @@ impl Json {
             ready.push_back(self.out.into());
         }
         if self.rows { Bytes::from_static(b"\n") } else { Bytes::new() }
+    }
+}
+
+/// Hands out what is written once it is a piece.
+fn hand_out(out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
+    if out.len() >= PIECE {
+        let next = Vec::with_capacity(PIECE + PIECE / 8);
+        ready.push_back(std::mem::replace(out, next).into());
+    }
+}
+
+/// Escapes a payload of whatever size, piece by piece: it may become six times as long, and one buffer for all of it would be moved as it grows.
+fn escape_payload(payload: &[u8], out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
+    for part in payload.chunks(PIECE / 4) {
+        hand_out(out, ready);
+        escape(part, out);
     }
 }
 

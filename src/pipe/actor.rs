@@ -398,6 +398,8 @@ impl Actor {
     fn note_error(&self, error: &Error) {
         error!(pipe = self.pipe, code = error.code(), "{error}");
         self.status.publish(|s| s.last_error = error.to_string());
+        // A gap that was found on the way is the state of its shard.
+        self.publish();
     }
 
     fn publish(&self) {

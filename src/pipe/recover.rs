@@ -19,7 +19,7 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
     let mut cursor = Cursor::new(source.kinesis.clone(), &source.stream, &lease.shard_id, start);
     let mut pace = Pace::new(Duration::from_millis(source.poll.get()));
     let committed = |r: &RecordRef<'_>| r.sequence_number == offer.first.as_str() && r.sub_sequence < offer.first_sub;
-    let begun = (offer.first_sub > 0).then(|| (offer.first.clone(), lease.unpacking));
+    let begun = (offer.first_sub > 0).then(|| (offer.first.clone(), lease.unpacking.unwrap_or(offer.unpacking())));
     let rules = Rules { unpacking: offer.unpacking(), begun };
     let mut slices: Vec<Slice> = Vec::new();
     let (mut left, mut seen) = (usize::try_from(offer.rows).unwrap_or(usize::MAX), false);

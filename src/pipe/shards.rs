@@ -77,7 +77,7 @@ impl Shards {
             // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
             let (after, unpacking) = match &lease.offer {
                 Some(offer) => {
-                    (Checkpoint::After(offer.through.clone(), offer.through_sub), lease.unpacking_behind(offer))
+                    (Checkpoint::After(offer.through.clone(), offer.through_sub), Some(lease.unpacking_behind(offer)))
                 }
                 None => (lease.checkpoint.clone(), lease.unpacking),
             };

@@ -68,7 +68,7 @@ impl From<&Lease> for LeaseRow {
             epoch: lease.epoch,
             sequence_number: lease.checkpoint.sequence_text(),
             sub_sequence_number: lease.checkpoint.sub_sequence(),
-            unpacking: lease.unpacking.to_string(),
+            unpacking: lease.unpacking.map_or_else(String::new, Unpacking::in_full),
             began_sequence_number: lease.began.as_ref().map_or_else(String::new, |(first, _)| first.as_str().into()),
             began_sub_sequence_number: lease.began.as_ref().map_or(0, |(_, sub)| *sub),
             offered_batch: text(|o| &o.batch),
@@ -117,7 +117,7 @@ impl LeaseRow {
             owner: self.owner,
             epoch: self.epoch,
             checkpoint,
-            unpacking: Unpacking::within(&self.unpacking),
+            unpacking: (!self.unpacking.is_empty()).then(|| Unpacking::within(&self.unpacking)),
             began,
             offer,
             committed_rows: self.committed_rows,
@@ -234,31 +234,32 @@ mod tests {
         let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), ".{0,20}");
         let counts = (any::<u64>(), any::<u64>(), any::<u64>());
         let began = prop::option::of((sequence(), any::<u32>()));
-        (names, counts, (checkpoint(), unpacking(), began), prop::option::of(offer()), times).prop_map(
-            |(
-                (pipe, stream, shard_id, parents, owner),
-                (epoch, committed_rows, bytes_per_second),
-                (checkpoint, unpacking, began),
-                offer,
-                times,
-            )| Lease {
-                pipe,
-                stream,
-                shard_id,
-                parents,
-                owner,
-                epoch,
-                checkpoint,
-                unpacking,
-                began,
-                offer,
-                committed_rows,
-                bytes_per_second,
-                last_commit_ms: times[0],
-                caught_up_ms: times[1],
-                updated_ms: times[2],
-            },
-        )
+        (names, counts, (checkpoint(), prop::option::of(unpacking()), began), prop::option::of(offer()), times)
+            .prop_map(
+                |(
+                    (pipe, stream, shard_id, parents, owner),
+                    (epoch, committed_rows, bytes_per_second),
+                    (checkpoint, unpacking, began),
+                    offer,
+                    times,
+                )| Lease {
+                    pipe,
+                    stream,
+                    shard_id,
+                    parents,
+                    owner,
+                    epoch,
+                    checkpoint,
+                    unpacking,
+                    began,
+                    offer,
+                    committed_rows,
+                    bytes_per_second,
+                    last_commit_ms: times[0],
+                    caught_up_ms: times[1],
+                    updated_ms: times[2],
+                },
+            )
     }
 
     proptest! {

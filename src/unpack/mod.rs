@@ -195,8 +195,10 @@ impl Open {
             Open { unpacking, sub_sequence: 0, allowance: MAX_INFLATED, aggregate, key: None, document: None };
         if open.aggregate.is_some() {
             counts.aggregates += 1;
+        } else if aggregate::claims(payload) {
+            counts.broken_aggregates += 1;
+            open.document = Some(Document { body: Body::Within(0..payload.len()), rest: Rest::Whole });
         } else {
-            counts.broken_aggregates += u64::from(aggregate::claims(payload));
             open.document = open.document(payload, 0..payload.len(), counts);
         }
         open
@@ -250,7 +252,7 @@ impl Open {
     /// What is in one user record; none when that is no row.
     fn document(&mut self, payload: &[u8], range: Range<usize>, counts: &mut Counts) -> Option<Document> {
         let stored = payload.get(range.clone()).unwrap_or_default();
-        let mut body = Body::Within(range);
+        let (mut body, mut split) = (Body::Within(range), self.unpacking.split);
         if self.unpacking.decompress == Decompress::Auto && inflate::claims(stored) {
             match inflate(stored, self.allowance) {
                 Inflated::Whole(bytes) => {
@@ -258,11 +260,12 @@ impl Open {
                     self.allowance -= bytes.len().min(self.allowance);
                     body = Body::Inflated(bytes);
                 }
-                Inflated::Broken => counts.not_decompressed += 1,
-                Inflated::TooLarge => counts.too_large += 1,
+                // What is in it cannot be told, so there is nothing to split.
+                Inflated::Broken => (counts.not_decompressed, split) = (counts.not_decompressed + 1, Split::None),
+                Inflated::TooLarge => (counts.too_large, split) = (counts.too_large + 1, Split::None),
             }
         }
-        let rest = match self.unpacking.split {
+        let rest = match split {
             Split::None => Rest::Whole,
             Split::Lines => {
                 split::line(body.of(payload), 0).map_or(Rest::Whole, |(line, after)| Rest::Lines(line, after))

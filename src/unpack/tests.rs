@@ -270,6 +270,24 @@ fn a_bomb_stays_as_it_is() {
     assert_eq!((counts.decompressed, counts.too_large), (2, 1));
 }
 
+/// What begins as something else has lines by accident only.
+#[test]
+fn what_is_broken_is_not_split() {
+    let bomb = gzip(&vec![b'\n'; MAX_INFLATED + 1]);
+    let records: Vec<_> = (0..20u8).map(|n| (n.to_string(), vec![b'\n', n])).collect();
+    let mut flipped = aggregate(&records);
+    flipped[7] ^= 1;
+    for broken in [b"\x1F\x8B\x08a\nb\n".to_vec(), b"\x28\xB5\x2F\xFDa\nb\n".to_vec(), flipped, bomb] {
+        for split in Split::ALL {
+            let (rows, counts) = unpacked(page(std::slice::from_ref(&broken), 0), &by(Decompress::Auto, split));
+            assert_eq!((rows.len(), &rows[0].3, counts.not_split), (1, &broken, 0));
+        }
+    }
+    // Whoever wants no decompression has lines of whatever it is.
+    let (rows, _) = unpacked(page(&[b"\x1F\x8B\x08a\nb".to_vec()], 0), &by(Decompress::None, Split::Lines));
+    assert_eq!(rows.len(), 2);
+}
+
 #[test]
 fn many_rows_come_in_pieces() {
     let text = "x\n".repeat(1 << 20);

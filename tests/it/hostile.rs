@@ -1,6 +1,8 @@
-//! Clients that send garbage, too much, too slowly, or never read. None of them may change state or harm the others.
+//! Clients that send garbage, too much, too slowly, or never read, and records that hold garbage. None of them may change state or harm the others.
 
 mod fuzz;
+mod inline;
+mod payloads;
 mod slow;
 
 use std::io::{Read, Write};

@@ -1,5 +1,6 @@
 //! Tests on real components: ClickHouse, ZooKeeper and a Kinesis server, over the network.
 
+mod aggregates;
 mod cluster;
 mod common;
 mod demo;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use aws_smithy_types::base64;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -40,8 +41,19 @@ pub enum Fault {
     Cut,
     /// The connection stays open, and no answer comes.
     Silent,
+    /// It goes through, and records of the answer whose data is [`SMALL`] have [`large`] in its place, which the emulator does not take.
+    Swell,
     /// So many pieces of a pushed answer come, then a half, then nothing more.
     Stall(usize),
+}
+
+/// What [`Fault::Swell`] replaces.
+pub const SMALL: &str = "to be swollen";
+
+/// A JSON object of the 10 MiB that a record with a key of one byte may have.
+pub fn large() -> String {
+    let (before, after) = ("{\"text\":\"", "\"}");
+    format!("{before}{}{after}", "x".repeat((10 << 20) - 1 - before.len() - after.len()))
 }
 
 /// A call as the script sees it.
@@ -143,7 +155,7 @@ impl State {
             *self.faults.lock().expect("faults") += 1;
         }
         match fault {
-            Fault::None | Fault::Cut | Fault::Stall(_) => {}
+            Fault::None | Fault::Swell | Fault::Cut | Fault::Stall(_) => {}
             Fault::Silent => pending().await,
             Fault::Slow(time) => tokio::time::sleep(time).await,
             Fault::Aws(status, name) => {
@@ -174,6 +186,13 @@ impl State {
             ));
         }
         let body = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let body = match fault {
+            Fault::Swell => {
+                let data = |text: &str| format!("\"{}\"", base64::encode(text));
+                String::from_utf8_lossy(&body).replace(&data(SMALL), &data(&large())).into()
+            }
+            _ => body,
+        };
         let sent = if matches!(fault, Fault::Cut) { body.len() / 2 } else { usize::MAX };
         response(status, body, sent)
     }

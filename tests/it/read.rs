@@ -31,7 +31,7 @@ fn pull(bridge: &Bridge, pipe: &str, query: &str) -> Vec<Value> {
 }
 
 /// One batch.
-fn offered(bridge: &Bridge, pipe: &str, query: &str) -> Vec<Value> {
+pub fn offered(bridge: &Bridge, pipe: &str, query: &str) -> Vec<Value> {
     let path =
         format!("/v1/pipes/{pipe}/next?{query}&ack=explicit&format=JSONEachRow&linger_ms=50&wait_ms=200&poll_ms=20");
     let answer = get(bridge, &path);
@@ -42,7 +42,7 @@ fn offered(bridge: &Bridge, pipe: &str, query: &str) -> Vec<Value> {
 }
 
 /// Acknowledges the batch of a row.
-fn acknowledge(bridge: &Bridge, pipe: &str, row: &Value) {
+pub fn acknowledge(bridge: &Bridge, pipe: &str, row: &Value) {
     let body = format!("{{\"batch\": {}}}", row["_batch"]);
     wait_until("the acknowledgement", || {
         let answer = post(bridge, &format!("/v1/pipes/{pipe}/ack"), &body);

@@ -58,8 +58,8 @@ async fn a_record_goes_on_as_it_was_begun() {
     world.refresh(&next, &server, &whole, Ending::Success).await.unwrap();
     a_moment().await;
     let lease = world.lease(&shard).await;
-    assert_eq!((lease.checkpoint.sub_sequence(), lease.unpacking.split), (3, Split::Lines));
+    assert_eq!((lease.checkpoint.sub_sequence(), lease.unpacking.map(|u| u.split)), (3, Some(Split::Lines)));
     assert!(world.drain(&next, &server, &whole).await);
-    assert_eq!(world.lease(&shard).await.unpacking, Unpacking::default());
+    assert_eq!(world.lease(&shard).await.unpacking, Some(Unpacking::default()));
     world.judge().unwrap();
 }

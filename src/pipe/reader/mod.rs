@@ -70,8 +70,8 @@ pub struct Source {
 pub struct Start {
     /// Behind this position.
     pub after: Checkpoint,
-    /// How the record of that position was taken apart.
-    pub unpacking: Unpacking,
+    /// How the record of that position was taken apart; none: as all others.
+    pub unpacking: Option<Unpacking>,
     /// The last time, Unix ms, at which nothing was left to read behind the position; 0 for never.
     pub caught_up_ms: i64,
 }
@@ -88,7 +88,7 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
     };
     // The record of the checkpoint itself is looked at first: see `verify`.
     let unverified = last.is_some();
-    let begun = last.as_ref().map(|(sequence, _)| (sequence.clone(), at.unpacking));
+    let begun = last.as_ref().map(|(sequence, _)| (sequence.clone(), at.unpacking.unwrap_or(source.unpacking)));
     let rules = Rules { unpacking: source.unpacking, begun };
     let mut reader = Reader {
         source,
