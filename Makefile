@@ -27,9 +27,9 @@ lint: ## Formatting, clippy, docs, licences, the Compose file.
 	scripts/licences.sh
 	scripts/check-compose.sh
 
-# The tests start the programs of both crates, so all of them are built first.
+# The tests start the programs of both crates, so all of them are built first. Most of them wait for something most of the time.
 test: install lint build ## Everything that must pass.
-	cargo test --workspace --locked
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) cargo test --workspace --locked
 
 simulate: ## The pull protocol in a simulated world, from SEEDS=1000000 seeds; SEED=7 for one, with its log.
 	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --workspace --locked --release --lib every_record_arrives_exactly_once -- --nocapture

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bridge::clickhouse::ClickHouse;
-use bridge::ports::{RefreshOutcome, Views};
+use bridge::ports::{Cause, RefreshOutcome, Views};
 
 use crate::lossy::Proxy;
 use crate::real::{database, real};
@@ -53,6 +53,21 @@ async fn a_refresh_that_fails_says_why() {
     assert!(matches!(&outcome, RefreshOutcome::Failed(failure) if failure.why.contains("the ninth")), "{outcome:?}");
     let state = real().client().view(&db, "v").await.expect("a state").expect("the view");
     assert!(state.exception.contains("the ninth"), "{state:?}");
+}
+
+/// A cast quotes what it cannot read, whatever bytes these are.
+#[tokio::test]
+async fn an_exception_that_is_no_text_is_told_all_the_same() {
+    let db = view(
+        "v",
+        "SELECT toUInt64(if(sleepEachRow(0.1) + number = 9, unhex('FF00FE'), '1')) AS x FROM numbers(20) SETTINGS max_block_size = 1",
+    );
+    refresh(&db, "v").await;
+    let outcome = real().client().wait(&db, "v").await;
+    assert!(
+        matches!(&outcome, RefreshOutcome::Failed(failure) if failure.why.contains("Cannot parse") && failure.cause == Cause::Rows),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
