@@ -107,7 +107,9 @@ mod tests {
     fn an_inline_job_extracts_nothing() {
         let view = Job::inline("t").create_view("http://b", "s", "").expect("a view");
         assert!(view.contains("default.t_pipe&format=JSONEachRow&payload=inline', 'JSONEachRow',"));
-        assert!(view.contains("SELECT id, user_id, price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number\nFROM ("));
+        assert!(view.contains(
+            "SELECT id, user_id, price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number\nFROM ("
+        ));
         assert!(!view.contains("JSONExtract"));
     }
 }
