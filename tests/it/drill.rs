@@ -150,35 +150,9 @@ impl Drill {
         }
     }
 
-    /// Stops ZooKeeper while a batch is offered, waits until its rows are in the target, and kills the bridge before it can commit.
     fn kill_between_insert_and_commit(&mut self) {
-        let clickhouse = &self.stack.clickhouse;
-        let counted = format!("SELECT count() FROM {}", self.plan.table);
-        let rows = || number(clickhouse, &counted);
-        let offered = || number(clickhouse, "SELECT count() FROM kinesis.leases WHERE offered_batch != ''");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            assert!(Instant::now() < deadline, "no batch was caught between insert and commit");
-            let before = rows();
-            if offered().is_none_or(|leases| leases == 0) {
-                continue;
-            }
-            self.stack.zookeeper.sigstop();
-            let patience = Instant::now() + Duration::from_millis(500);
-            let mut inserted = false;
-            while !inserted && Instant::now() < patience {
-                inserted = rows().is_some_and(|now| before.is_some_and(|before| now > before));
-            }
-            if inserted {
-                self.bridge.kill();
-            }
-            self.stack.zookeeper.sigcont();
-            if inserted {
-                self.bridge.start_again().expect("the bridge comes back");
-                self.kills += 1;
-                return;
-            }
-        }
+        kill_between_insert_and_commit(&self.stack, &self.bridge, self.plan.table, "offered_batch != ''");
+        self.kills += 1;
     }
 
     fn wait_until_complete(&self) {
@@ -267,4 +241,32 @@ fn at_least_once_without_a_window() {
     drill.report();
     assert_eq!(drill.distinct_ids(), plan.records);
     println!("{} rows came more than once, as they may without a window", drill.rows() - plan.records);
+}
+
+/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and kills the bridge before it can commit; then it
+/// comes back.
+pub fn kill_between_insert_and_commit(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) {
+    let rows = || number(&stack.clickhouse, &format!("SELECT count() FROM {table}"));
+    let leases = format!("SELECT count() FROM kinesis.leases WHERE {offered}");
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        assert!(Instant::now() < deadline, "no batch was caught between insert and commit");
+        let before = rows();
+        if number(&stack.clickhouse, &leases).is_none_or(|leases| leases == 0) {
+            continue;
+        }
+        stack.zookeeper.sigstop();
+        let patience = Instant::now() + Duration::from_millis(500);
+        let mut inserted = false;
+        while !inserted && Instant::now() < patience {
+            inserted = rows().is_some_and(|now| before.is_some_and(|before| now > before));
+        }
+        if inserted {
+            bridge.kill();
+        }
+        stack.zookeeper.sigcont();
+        if inserted {
+            return bridge.start_again().expect("the bridge comes back");
+        }
+    }
 }

@@ -2,13 +2,14 @@
 //! are so small that most of them end within an aggregate.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stack::{Bridge, LocalStack};
 
 use super::{Given, Put, aggregated, expected};
 use crate::aggregates::writers::UserRecord;
 use crate::common::{bridge_binary, local_stack, number, seed, wait_until};
+use crate::drill::kill_between_insert_and_commit;
 use crate::world::{NEXT, block_on, runtime};
 
 const SHARDS: i32 = 2;
@@ -83,7 +84,11 @@ impl Drill {
         for kill in 0..kills {
             std::thread::sleep(Duration::from_millis(random.u64(..600)));
             match kill % 2 {
-                0 => drill.kill_between_insert_and_commit(),
+                // A batch that ends within a record.
+                0 => {
+                    let within = "offered_batch != '' AND offered_through_sub > 0";
+                    kill_between_insert_and_commit(&drill.stack, &drill.bridge, "packed", within);
+                }
                 _ => drill.bridge.restart().expect("the bridge comes back"),
             }
         }
@@ -111,40 +116,6 @@ impl Drill {
              FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1;\n"
         );
         self.stack.clickhouse.run_script(&script).expect("the pipe");
-    }
-
-    /// Stops ZooKeeper while a batch is offered that ends within a record, waits until its rows are in the table, and kills the bridge before
-    /// it can commit. When all has come already, there is nothing to catch.
-    fn kill_between_insert_and_commit(&self) {
-        let clickhouse = &self.stack.clickhouse;
-        let rows = || number(clickhouse, "SELECT count() FROM packed");
-        let offered = || {
-            number(
-                clickhouse,
-                "SELECT count() FROM kinesis.leases WHERE offered_batch != '' AND offered_through_sub > 0",
-            )
-        };
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            assert!(Instant::now() < deadline, "no batch was caught between insert and commit");
-            let before = rows();
-            if offered().is_none_or(|leases| leases == 0) {
-                continue;
-            }
-            self.stack.zookeeper.sigstop();
-            let patience = Instant::now() + Duration::from_millis(300);
-            let mut inserted = false;
-            while !inserted && Instant::now() < patience {
-                inserted = rows().is_some_and(|now| before.is_some_and(|before| now > before));
-            }
-            if inserted {
-                self.bridge.kill();
-            }
-            self.stack.zookeeper.sigcont();
-            if inserted {
-                return self.bridge.start_again().expect("the bridge comes back");
-            }
-        }
     }
 
     fn wait_until_complete(&self, rows: usize) {
