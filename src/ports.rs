@@ -39,6 +39,14 @@ pub struct Page {
     pub children: Vec<Shard>,
 }
 
+impl Page {
+    /// Whether nothing was left to read behind it, having asked for `limit` records. Servers that stand in for AWS may call every answer the latest;
+    /// a full one may have more behind it.
+    pub fn is_last(&self, limit: usize) -> bool {
+        self.next.is_none() || self.millis_behind_latest == 0 && self.records.len() < limit
+    }
+}
+
 /// A stream as DescribeStreamSummary tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {

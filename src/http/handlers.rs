@@ -148,7 +148,7 @@ impl App {
         let memory = reading.budget.clone();
         let pipe = self.bounding(until_pipe.as_deref(), &range.stream).await?;
         let spans = reading.spans(&range, pipe.as_deref()).await?;
-        let shards = spans.iter().map(|span| span.shard_id.clone()).collect();
+        let shards = spans.iter().map(|span| span.shard.id.clone()).collect();
         let columns = Columns { batch: None, stream: range.stream.clone(), shards };
         let encoder = Encoder::new(form, &columns)?;
         let (found, mut receiver) = mpsc::channel(BODY_QUEUE);

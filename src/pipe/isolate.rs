@@ -98,12 +98,7 @@ impl Work {
         };
         if !matches!(written, Ok(Written::Yes)) {
             self.forget_open();
-            return Err(written.err().unwrap_or_else(|| {
-                Error::Unavailable(format!(
-                    "the positions of pipe '{}' were changed; reading goes on from there",
-                    self.pipe
-                ))
-            }));
+            return Err(written.err().unwrap_or_else(|| self.positions_changed()));
         }
         let Some(mut open) = self.open.take() else { return Ok(()) };
         info!(

@@ -316,10 +316,7 @@ impl Work {
         };
         if written == Written::Changed {
             self.forget_open();
-            return Err(Error::Unavailable(format!(
-                "the positions of pipe '{}' were changed; reading goes on from there",
-                self.pipe
-            )));
+            return Err(self.positions_changed());
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.offered = true;
@@ -473,6 +470,10 @@ impl Work {
             }
         }
         Err(self.keeps_changing())
+    }
+
+    pub(super) fn positions_changed(&self) -> Error {
+        Error::Unavailable(format!("the positions of pipe '{}' were changed; reading goes on from there", self.pipe))
     }
 
     fn keeps_changing(&self) -> Error {

@@ -33,7 +33,7 @@ impl Reading {
     pub async fn spans(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Span>, Error> {
         let shards = self.shards(range).await?;
         let spans = stream::iter(shards).map(async |shard| {
-            let Some(leases) = pipe else { return Ok(Some(Span { shard_id: shard.id, until: None })) };
+            let Some(leases) = pipe else { return Ok(Some(Span { shard, until: None })) };
             let Some(lease) = leases.iter().find(|l| l.shard_id == shard.id) else { return Ok(None) };
             let until = match (&lease.began, &lease.checkpoint) {
                 (Some((sequence, sub)), _) => Some(Until::Row(sequence.clone(), *sub)),
@@ -43,7 +43,7 @@ impl Reading {
                 // The pipe found nothing in it behind its start.
                 (None, Checkpoint::ShardEnd) => None,
             };
-            Ok::<_, Error>(Some(Span { shard_id: shard.id, until }))
+            Ok::<_, Error>(Some(Span { shard, until }))
         });
         let spans: Vec<Option<Span>> = spans.buffered(RECORDS_SHARDS_AT_ONCE).try_collect().await?;
         Ok(spans.into_iter().flatten().collect())
@@ -62,7 +62,7 @@ impl Reading {
             if let Some(first) = page.records.records().find(|r| r.timestamp_ms >= second) {
                 return Ok(Until::Row(sequence_of(first)?, 0));
             }
-            if page.next.is_none() || page.millis_behind_latest == 0 && page.records.len() < limit {
+            if page.is_last(limit) {
                 return Ok(Until::Time(ms));
             }
         }
@@ -70,11 +70,11 @@ impl Reading {
 
     /// The plan of `range`: the same shards and ends as reading it, and the first record of each shard.
     pub async fn plan(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Planned>, Error> {
-        let (shards, spans) = (self.shards(range).await?, self.spans(range, pipe).await?);
+        let spans = self.spans(range, pipe).await?;
         let began_ms = self.clock.now_ms();
         let range = Arc::new(range.clone());
         let planned = stream::iter(spans).map(|span| {
-            let (range, shard) = (range.clone(), shards.iter().find(|s| s.id == span.shard_id).cloned());
+            let range = range.clone();
             async move {
                 let (sender, mut found) = mpsc::channel(1);
                 let first = async {
@@ -98,10 +98,9 @@ impl Reading {
                     let record = (!chunk.is_empty()).then(|| chunk.get(0))?;
                     Some((record.timestamp_ms, record.sequence_number.to_owned()))
                 });
-                Ok::<_, Error>(shard.map(|shard| Planned { shard, first, until: span.until }))
+                Ok::<_, Error>(Planned { shard: span.shard, first, until: span.until })
             }
         });
-        let planned: Vec<Option<Planned>> = planned.buffered(RECORDS_SHARDS_AT_ONCE).try_collect().await?;
-        Ok(planned.into_iter().flatten().collect())
+        planned.buffered(RECORDS_SHARDS_AT_ONCE).try_collect().await
     }
 }

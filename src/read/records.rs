@@ -47,8 +47,8 @@ pub struct Reading {
 /// What is to be read of one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Its id.
-    pub shard_id: String,
+    /// The shard.
+    pub shard: Shard,
     /// Where it ends besides the range's own end.
     pub until: Option<Until>,
 }
@@ -108,15 +108,14 @@ impl Reading {
             Bound::Time(ms) => IteratorStart::AtTimestamp((ms - TIMESTAMP_SLACK_MS).max(0)),
             Bound::Sequence(first) => IteratorStart::At(first.clone()),
         };
-        let mut cursor = Cursor::new(self.kinesis.clone(), &range.stream, &span.shard_id, start);
+        let mut cursor = Cursor::new(self.kinesis.clone(), &range.stream, &span.shard.id, start);
         let mut pace = Pace::polite();
         loop {
             let limit = cursor.limit();
             let wanted = cursor.expected_memory(limit).min(self.budget.limit() / 4);
             let mut reservation = self.budget.reserve(wanted).await;
             let page = cursor.patient_page(limit, &mut pace).await?;
-            // Some servers (ferrokinesis) call every answer the latest; a full one may have more behind it.
-            let tip = page.millis_behind_latest == 0 && page.records.len() < limit;
+            let tip = page.is_last(limit);
             let mut inside = Chunk::with_capacity(page.records.len(), page.records.payload_bytes());
             let mut past = false;
             for record in page.records.records() {
@@ -147,7 +146,7 @@ impl Reading {
                     return Ok(());
                 }
             }
-            if past || tip || page.next.is_none() {
+            if past || tip {
                 return Ok(());
             }
         }
@@ -166,8 +165,9 @@ impl Reading {
             let last_try = from == Bound::Open;
             let (stream, to) = (stream.into(), Bound::Open);
             let range = Range { stream, from, to, shard: None, slice: None, unpacking };
-            let shards: Vec<String> = self.shards(&range).await?.into_iter().map(|s| s.id).collect();
-            let spans = shards.iter().map(|id| Span { shard_id: id.clone(), until: None }).collect();
+            let shards = self.shards(&range).await?;
+            let ids = shards.iter().map(|shard| shard.id.clone()).collect();
+            let spans = shards.into_iter().map(|shard| Span { shard, until: None }).collect();
             let (sender, mut receiver) = mpsc::channel(RECORDS_SHARDS_AT_ONCE);
             let read = tokio::spawn(self.clone().run(range, spans, sender));
             let mut newest = Newest::new(limit);
@@ -177,7 +177,7 @@ impl Reading {
             }
             drop(read);
             if newest.rows.len() >= limit || last_try {
-                return Ok((shards, newest.into_chunks()));
+                return Ok((ids, newest.into_chunks()));
             }
         }
     }

@@ -129,8 +129,7 @@ impl Reader {
         let asked_ms = self.source.clock.now_ms();
         let mut page = polling.cursor.page(limit).await?;
         let ended = page.next.is_none();
-        // Servers that stand in for AWS may call every answer the latest; a full one may have more behind it.
-        let tip = ended || page.millis_behind_latest == 0 && page.records.len() < limit;
+        let tip = page.is_last(limit);
         let bytes = page.records.memory();
         polling.pace.note(page.records.len(), bytes);
         reservation.resize(bytes);
