@@ -16,6 +16,7 @@
 //! | [`ports`] | the traits between decisions and the world |
 //! | [`limits`] | every limit, with its source |
 //! | [`kinesis`], [`clickhouse`], [`state`] | adapters to the AWS SDK, ClickHouse, and where leases are kept |
+//! | [`dynamodb`] | an adapter to the AWS SDK, for the commands that look at tables |
 //! | [`encode`] | records and rows to Arrow, JSON and Parquet |
 //! | [`unpack`] | what is in a Kinesis record: aggregates, compressed payloads, several rows |
 //! | [`read`] | going through shards: cursor, bounded reads, the memory budget |
@@ -76,6 +77,7 @@ pub mod check;
 pub mod clickhouse;
 pub mod config;
 pub mod domain;
+pub mod dynamodb;
 pub mod encode;
 pub mod generate;
 pub mod http;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What each module may use besides itself. Down only; nobody uses `check` and `generate` but the program.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("domain", &["limits"]),
     ("limits", &[]),
     ("ports", &["domain"]),
@@ -12,6 +12,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("metrics", &[]),
     ("encode", &["domain", "limits", "ports"]),
     ("clickhouse", &["domain", "limits", "ports", "sql"]),
+    ("dynamodb", &["limits"]),
     ("kinesis", &["domain", "limits", "ports"]),
     ("state", &["clickhouse", "domain", "limits", "ports", "sql"]),
     ("unpack", &["domain", "limits"]),

@@ -1,0 +1,7 @@
+//! DynamoDB through the AWS SDK, for the commands that look at tables. `serve` does not use it: changes come from Kinesis.
+
+mod client;
+mod error;
+pub mod names;
+
+pub use client::{Destination, DynamoDb, KeyAttribute, KeyType, Table};
