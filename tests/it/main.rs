@@ -5,6 +5,7 @@ mod cluster;
 mod common;
 mod demo;
 mod drill;
+mod dynamodb;
 mod errors;
 mod fan_out;
 mod hostile;
