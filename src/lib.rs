@@ -24,7 +24,7 @@
 //! | [`pipe`] | a pipe at work: readers, buffers, the open batch, its settlement |
 //! | [`http`] | requests, answers, connections |
 //! | [`sql`] | the files under `sql/`, rendered with quoting |
-//! | [`generate`] | `sql pipe`: the statements of a pipe, from a sample of its stream |
+//! | [`generate`] | `sql pipe` and `sql dynamodb`: statements, from a sample of the stream |
 //! | [`config`], [`metrics`], [`serve`], [`check`] | flags, figures, and the two commands that put the parts together |
 //!
 //! Dependencies point down only; `tests/it/layers.rs` fails on one that does not.

@@ -140,6 +140,17 @@ pub const DRY_RUN_ROWS: usize = 10;
 /// `sql pipe`: most fields of an object that become a Tuple, or of a record that become columns. The same as what ClickHouse's type JSON keeps as
 /// columns (`max_dynamic_paths`).
 pub const MAX_TUPLE_FIELDS: usize = 1_024;
+/// `sql dynamodb`: most attributes that become columns, those that most items have; the others stay in `rest`. The flattening of so many still fits into
+/// ClickHouse's `max_query_size` of 256 KiB.
+pub const MAX_ATTRIBUTE_COLUMNS: usize = 500;
+/// `sql dynamodb`: longest name of an attribute, in bytes, that becomes a column. DynamoDB takes as much for the name of a key, and 64 KB for others.
+pub const MAX_COLUMN_NAME: usize = 255;
+/// `sql dynamodb`: lines of an export that are looked at, and from how many of its files.
+pub const EXPORT_SAMPLE_LINES: usize = 4_000;
+/// See [`EXPORT_SAMPLE_LINES`].
+pub const EXPORT_SAMPLE_FILES: usize = 8;
+/// `sql dynamodb`: data files that one statement loads. A name has about 100 bytes, so the statement stays well under `max_query_size`.
+pub const EXPORT_FILES_PER_STATEMENT: usize = 500;
 
 /// Shortest `--lease-duration`: several heartbeats of a few milliseconds each must fit into it.
 pub const MIN_LEASE_DURATION: Duration = Duration::from_millis(100);

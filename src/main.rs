@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use bridge::check::check;
 use bridge::config::{Cli, Command, Config, Flags, LogFormat, SqlCommand, State};
-use bridge::generate::pipe;
+use bridge::generate::{dynamodb, pipe};
 use bridge::serve::serve;
 use bridge::sql::{SetupParams, setup};
 use clap::Parser;
@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         }),
         Command::Sql { command: SqlCommand::Pipe { pipe: wanted, flags } } => {
             resolve(flags).and_then(|config| print(&run(pipe(&config, &wanted, &bridge_url(&config)))??))
+        }
+        Command::Sql { command: SqlCommand::Dynamodb { wanted, flags } } => {
+            resolve(flags).and_then(|config| print(&run(dynamodb(&config, &wanted, &bridge_url(&config)))??))
         }
         Command::Sql { command: SqlCommand::Setup(flags) } => resolve(flags).and_then(|config| {
             let bridge_url = bridge_url(&config);

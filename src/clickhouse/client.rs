@@ -58,7 +58,7 @@ impl ClickHouse {
     }
 
     /// Runs a statement for as long as it takes.
-    pub(super) async fn execute_patiently(&self, sql: &str) -> Result<(), ClickHouseError> {
+    pub async fn execute_patiently(&self, sql: &str) -> Result<(), ClickHouseError> {
         Ok(self.client.query_raw(sql).execute().await?)
     }
 

@@ -25,7 +25,23 @@ const ALLOWED: [(&str, &[&str]); 19] = [
         "serve",
         &["clickhouse", "config", "domain", "http", "kinesis", "limits", "metrics", "pipe", "ports", "read", "state"],
     ),
-    ("generate", &["clickhouse", "config", "domain", "http", "kinesis", "limits", "metrics", "read", "serve", "sql"]),
+    (
+        "generate",
+        &[
+            "clickhouse",
+            "config",
+            "domain",
+            "dynamodb",
+            "http",
+            "kinesis",
+            "limits",
+            "metrics",
+            "ports",
+            "read",
+            "serve",
+            "sql",
+        ],
+    ),
     ("check", &["clickhouse", "config", "domain", "kinesis", "limits", "metrics", "ports", "state"]),
 ];
 
