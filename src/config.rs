@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use hyper::Uri;
 use tracing_subscriber::EnvFilter;
 
 use crate::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
+pub use verify::{DynamoDbCommand, VerifyFlags};
 
 /// The command line.
 #[derive(Clone, Debug, Parser)]
@@ -43,6 +45,12 @@ pub enum Command {
         /// Which SQL.
         #[command(subcommand)]
         command: SqlCommand,
+    },
+    /// Look at tables of DynamoDB.
+    Dynamodb {
+        /// What to do.
+        #[command(subcommand)]
+        command: DynamoDbCommand,
     },
 }
 

@@ -16,6 +16,7 @@ use crate::config::{Config, PipeFlags};
 use crate::domain::unpacking::Split;
 use crate::http::request::parse;
 use crate::limits::{DRY_RUN_ROWS, MAX_TUPLE_FIELDS, PIPE_QUERY_BYTES};
+use crate::sql::name::table_name;
 use crate::sql::quote::{identifier, literal};
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
 use render::Target;
@@ -25,7 +26,7 @@ use types::Type;
 
 /// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
 pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, String> {
-    let (database, table) = table_name(&flags.table)?;
+    let (database, table) = table_name("table", &flags.table)?;
     let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
@@ -298,42 +299,4 @@ fn encoded(text: &str) -> String {
     // Braces and bars would be patterns to ClickHouse's url().
     const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b':');
     utf8_percent_encode(text, KEPT).to_string()
-}
-
-/// Database and name of a table, each in backquotes where it is no plain name.
-fn table_name(text: &str) -> Result<(String, String), String> {
-    let (mut parts, mut inside, mut chars) = (vec![String::new()], false, text.chars());
-    while let Some(c) = chars.next() {
-        let Some(part) = parts.last_mut() else { break };
-        match c {
-            '`' => inside = !inside,
-            '\\' if inside => part.extend(chars.next()),
-            '.' if !inside => parts.push(String::new()),
-            c => part.push(c),
-        }
-    }
-    let wrong = inside || parts.iter().any(|part| part.is_empty() || part.contains(char::is_control));
-    match <[String; 2]>::try_from(parts) {
-        Ok([database, table]) if !wrong => Ok((database, table)),
-        Err(mut parts) if parts.len() == 1 && !wrong => Ok(("default".into(), parts.remove(0))),
-        _ => Err(format!(
-            "--table is '{text}': write <database>.<table>, each part in backquotes where it is no plain name"
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tables_are_named_with_their_database() {
-        let name = |text: &str| table_name(text).map(|(d, t)| format!("{d}|{t}"));
-        assert_eq!(name("orders").unwrap(), "default|orders");
-        assert_eq!(name("shop.orders").unwrap(), "shop|orders");
-        assert_eq!(name(r"`my.db`.`it's \`a\``").unwrap(), "my.db|it's `a`");
-        for wrong in ["", "a.", ".a", "a.b.c", "`a", "a.`b\n`"] {
-            assert!(name(wrong).is_err(), "{wrong}");
-        }
-    }
 }

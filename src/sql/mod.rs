@@ -1,5 +1,6 @@
 //! The shipped SQL: the files under `sql/setup`, with names and values quoted into their placeholders.
 
+pub mod name;
 pub mod quote;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
