@@ -66,7 +66,7 @@ pub struct Row {
 #[derive(Deserialize)]
 struct TableRow {
     engine_full: String,
-    same_key: u8,
+    wanted: String,
     sorting_key: String,
 }
 
@@ -105,7 +105,7 @@ impl Target {
             literal(&format!("SELECT {}", wanted.iter().map(|c| identifier(c)).collect::<Vec<_>>().join(", ")));
         let of_table = format!("database = {} AND table = {}", literal(database), literal(table));
         let sql = format!(
-            "SELECT engine_full, sorting_key, formatQuerySingleLine({formatted}) = concat('SELECT ', sorting_key) AS same_key FROM system.tables \
+            "SELECT engine_full, sorting_key, formatQuerySingleLine({formatted}) AS wanted FROM system.tables \
              WHERE database = {} AND name = {}",
             literal(database),
             literal(table)
@@ -128,12 +128,13 @@ impl Target {
                 "{name} has no column rest, where the attributes are that no column holds exactly: make the target with `sql dynamodb`"
             ));
         }
-        if found.same_key != 1 {
+        let wanted_key = found.wanted.strip_prefix("SELECT ").unwrap_or_default();
+        // `ORDER BY (a)` keeps its brackets.
+        if found.sorting_key != wanted_key && found.sorting_key != format!("({wanted_key})") {
             return Err(format!(
                 "{name} is sorted by ({}), but the key of DynamoDB table '{source}' is ({}): its key schema was changed, or this is the target of another \
                  table; name the right one with --target, or make a new one with `sql dynamodb`",
-                found.sorting_key,
-                wanted.join(", ")
+                found.sorting_key, wanted_key
             ));
         }
         let columns = rows.iter().filter(|row| matches!(&*row.default_kind, "" | "DEFAULT")).filter_map(|row| {

@@ -33,8 +33,8 @@ impl MiniStack {
             .tempdir()
             .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
         let port = free_port()?;
-        let mut launch = Launch::new(python, ["-m", "ministack"], dir.path().join("ministack.log"))
-            .in_folder(dir.path());
+        let mut launch =
+            Launch::new(python, ["-m", "ministack"], dir.path().join("ministack.log")).in_folder(dir.path());
         let own = dir.path().display().to_string();
         let settings = [
             ("GATEWAY_PORT", port.to_string()),

@@ -28,5 +28,6 @@ mod sql_pipe;
 mod state;
 mod state_contract;
 mod types;
+mod verify;
 mod views;
 mod world;
