@@ -29,5 +29,6 @@ mod state;
 mod state_contract;
 mod types;
 mod verify;
+mod unmarshal;
 mod views;
 mod world;
