@@ -4,6 +4,7 @@
 mod dynamodb;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
 pub use dynamodb::DynamoDbFlags;
+pub use verify::{DynamoDbCommand, VerifyFlags};
 
 /// The command line.
 #[derive(Clone, Debug, Parser)]
@@ -45,6 +47,12 @@ pub enum Command {
         /// Which SQL.
         #[command(subcommand)]
         command: SqlCommand,
+    },
+    /// Look at tables of DynamoDB.
+    Dynamodb {
+        /// What to do.
+        #[command(subcommand)]
+        command: DynamoDbCommand,
     },
 }
 

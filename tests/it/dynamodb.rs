@@ -3,11 +3,15 @@
 // Not all of what the tests build on has its test yet.
 #![allow(dead_code)]
 
+mod compare;
 pub mod events;
 pub mod export;
 pub mod items;
 mod kit;
+mod workload;
+mod writes;
 
+use std::process::Command;
 use std::sync::{LazyLock, OnceLock};
 
 use aws_sdk_dynamodb::Client;
@@ -18,7 +22,7 @@ use aws_sdk_dynamodb::types::{
 };
 use stack::{MiniStack, REGION};
 
-use crate::world::{block_on, environment_with, kinesis};
+use crate::world::{block_on, environment_with, kinesis, stack};
 use items::{Item, KeySchema};
 
 /// What BatchWriteItem takes in one call.
@@ -119,6 +123,18 @@ pub fn put_items<'a>(table: &str, items: impl IntoIterator<Item = &'a Item>) {
         let sent = block_on(client().batch_write_item().request_items(table, part.to_vec()).send()).expect("a write");
         assert!(sent.unprocessed_items.unwrap_or_default().is_empty(), "unprocessed items");
     }
+}
+
+/// What `compare.py` prints of a table and its copy in the shared ClickHouse, and whether it found them equal. It has nothing of the product's code.
+pub fn compare(table: &str, target: &str) -> (bool, String) {
+    let script = stack::checkout().join("tests/it/dynamodb/compare.py");
+    let mut command = Command::new(MiniStack::python().expect("a Python"));
+    command.arg(script).args(["--dynamodb", &ministack().endpoint(), "--table", table]);
+    command.args(["--clickhouse", &stack().clickhouse.url(), "--target", target]);
+    let output = command.output().expect("an end");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.success(), printed)
 }
 
 /// All items of a table, in no order.

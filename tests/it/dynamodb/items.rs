@@ -148,7 +148,10 @@ pub fn attributes(rng: &mut Rng) -> Item {
     some(rng, "mixed", |rng| value(rng, MAX_DEPTH - 1));
     for _ in 0..rng.usize(..4) {
         let name = *rng.choice(&ODD_NAMES).expect("a name");
-        item.insert(name.to_owned(), value(rng, MAX_DEPTH - 2));
+        // ministack mistakes such an item for a value when it updates it.
+        if !["L", "M"].contains(&name) {
+            item.insert(name.to_owned(), value(rng, MAX_DEPTH - 2));
+        }
     }
     item
 }

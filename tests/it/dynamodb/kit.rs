@@ -1,13 +1,19 @@
 //! That the kit does what the other tests take for granted.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::Value;
 use stack::MiniStack;
 
 use super::events::marshalled;
 use super::export::{Changed, Export};
 use super::items::{self, Item, Key, KeySchema};
+use super::workload::{Plan, Workload};
 use super::{client, create_table, delete_table, enable_streaming, ministack, put_items, scan, stream_arn};
 use crate::common::seed;
-use crate::world::{block_on, create_stream, sql};
+use crate::world::{block_on, bridge, create_stream, get, sql, wait_until};
 
 const SCHEMAS: [(&str, KeySchema); 4] = [
     ("kit_s", &[("id", Key::S)]),
@@ -128,6 +134,76 @@ fn the_manifest_of_an_export_names_all_its_items() {
             r#"{{"Metadata":{{"WriteTimestampMicros":{{"N":"1700000000000001"}}}},"Keys":{keys},"OldImage":{old}}}"#
         )]
     );
+}
+
+/// The newest event of each item says what the item is, for all the calls there are, and however the events arrive.
+#[test]
+fn the_events_of_a_workload_tell_the_table() {
+    let seed = seed("kit workload");
+    for (name, keys) in [SCHEMAS[0], SCHEMAS[3]] {
+        let name = format!("{name}_workload");
+        let table = create_table(&name, keys);
+        create_stream(&name, 2);
+        let workload = Workload::start(&table, &name, &Plan { seed, tasks: 8, items: 60 });
+        wait_until("5,000 writes", || workload.writes() >= 5_000);
+        let (began, half) = workload.at_rest(|time| (time, sorted(&scan(&name))));
+        wait_until("10,000 writes", || workload.writes() >= 10_000);
+        let (writes, events) = workload.stop();
+
+        let bridge = bridge("kit_workload", &[]);
+        let records = get(&bridge, &format!("/v1/streams/{name}/records?format=JSONEachRow")).rows();
+        assert_eq!(records.len() as u64, events);
+        let mut newest: BTreeMap<String, (i64, Option<String>)> = BTreeMap::new();
+        let mut before: BTreeMap<String, (i64, Option<String>)> = BTreeMap::new();
+        let mut versions = BTreeSet::new();
+        for record in records {
+            let event: Value =
+                serde_json::from_str(record["_raw_message"].as_str().expect("a text")).expect("an event");
+            let change = &event["dynamodb"];
+            let version = change["ApproximateCreationDateTime"].as_i64().expect("a time");
+            versions.insert(version);
+            let image = change.get("NewImage").map(|image| image.to_string());
+            assert_eq!(event["eventName"] == "REMOVE", image.is_none());
+            for (map, until) in [(&mut newest, i64::MAX), (&mut before, began)] {
+                let seen = map.entry(change["Keys"].to_string()).or_insert((0, None));
+                if version < until && version >= seen.0 {
+                    *seen = (version, image.clone());
+                }
+            }
+        }
+        println!("{writes} writes, {} changes, {events} events", versions.len());
+        assert!(versions.len() < events as usize, "no event came twice");
+        let told = |map: BTreeMap<String, (i64, Option<String>)>| {
+            sorted(&map.into_values().filter_map(|(_, image)| Some(unmarshalled(&image?))).collect::<Vec<_>>())
+        };
+        assert!(told(newest) == sorted(&scan(&name)), "the events tell another table");
+        assert!(told(before) == half, "the events tell another table at rest");
+    }
+}
+
+fn unmarshalled(image: &str) -> Item {
+    let image: Value = serde_json::from_str(image).expect("an image");
+    image.as_object().expect("an image").iter().map(|(name, value)| (name.clone(), typed(value))).collect()
+}
+
+fn typed(value: &Value) -> AttributeValue {
+    let (code, held) = value.as_object().and_then(|value| value.iter().next()).expect("a typed value");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let blob = |value: &Value| Blob::new(aws_smithy_types::base64::decode(text(value)).expect("base64"));
+    let all = || held.as_array().expect("an array").iter();
+    match &**code {
+        "S" => AttributeValue::S(text(held)),
+        "N" => AttributeValue::N(text(held)),
+        "B" => AttributeValue::B(blob(held)),
+        "BOOL" => AttributeValue::Bool(held.as_bool().expect("a bool")),
+        "NULL" => AttributeValue::Null(true),
+        "SS" => AttributeValue::Ss(all().map(text).collect()),
+        "NS" => AttributeValue::Ns(all().map(text).collect()),
+        "BS" => AttributeValue::Bs(all().map(blob).collect()),
+        "L" => AttributeValue::L(all().map(typed).collect()),
+        "M" => AttributeValue::M(held.as_object().expect("a map").iter().map(|(k, v)| (k.clone(), typed(v))).collect()),
+        other => panic!("no type of DynamoDB: {other}"),
+    }
 }
 
 #[test]

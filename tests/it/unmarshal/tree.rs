@@ -208,9 +208,9 @@ fn space(random: &mut Rng) -> &'static str {
     pick(random, &["", "", "", "", "", " ", "\n", "\r\n\t"])
 }
 
-/// A JSON string, now and then with escapes that it need not have.
+/// A JSON string, now and then with escapes that it need not have; a long one stays easy to compress.
 fn string(random: &mut Rng, text: &str) -> String {
-    if random.bool() {
+    if random.bool() || text.len() > 1_000 {
         return json(text);
     }
     let mut units = [0; 2];
