@@ -7,6 +7,7 @@ mod demo;
 mod drill;
 mod errors;
 mod fan_out;
+mod guide;
 mod hostile;
 mod isolate;
 mod landing;
