@@ -17,6 +17,7 @@
 //! | [`limits`] | every limit, with its source |
 //! | [`kinesis`], [`clickhouse`], [`state`] | adapters to the AWS SDK, ClickHouse, and where leases are kept |
 //! | [`dynamodb`] | an adapter to the AWS SDK, for the commands that look at tables |
+//! | [`unmarshal`] | change events of DynamoDB: from a payload to columns |
 //! | [`encode`] | records and rows to Arrow, JSON and Parquet |
 //! | [`unpack`] | what is in a Kinesis record: aggregates, compressed payloads, several rows |
 //! | [`read`] | going through shards: cursor, bounded reads, the memory budget |
@@ -90,6 +91,7 @@ pub mod read;
 pub mod serve;
 pub mod sql;
 pub mod state;
+pub mod unmarshal;
 pub mod unpack;
 
 // The contract suite of the state stores is compiled here and as part of the integration tests, under one name.

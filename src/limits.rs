@@ -33,6 +33,11 @@ pub const UNPACKED_CHUNK: usize = 1 << 20;
 /// Log events in one CloudWatch envelope (CloudWatch Logs takes 10,000 in one PutLogEvents).
 pub const MAX_LOG_EVENTS: usize = 100_000;
 
+/// `unmarshal=dynamodb`: most characters of `_error`. With 8,192 of them, and what they quote of their payloads, the column of a record batch stays under 4 MiB.
+pub const UNMARSHAL_ERROR_CHARS: usize = 300;
+/// `unmarshal=dynamodb`: what each buffer keeps from one event to the next, bytes. Hardly an item is larger; DynamoDB allows 400 KB.
+pub const UNMARSHAL_KEPT_BYTES: usize = 64 << 10;
+
 /// Rows in one Arrow record batch. With 56 digits of sequence number the widest small column stays under 0.5 MiB.
 pub const ARROW_BATCH_ROWS: usize = 8_192;
 /// Bytes of payload in one Arrow record batch. ClickHouse's reader seeks (reconnects) over unused column buffers of about 4 MiB

@@ -13,7 +13,8 @@ use arrow_ipc::writer::StreamEncoder;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::{Bytes, BytesMut};
 
-use super::Columns;
+use super::events::EventColumns;
+use super::{Columns, Payload};
 use crate::domain::error::Error;
 use crate::domain::record::RecordRef;
 use crate::limits::{ARROW_BATCH_BYTES, ARROW_BATCH_ROWS};
@@ -32,7 +33,7 @@ pub(super) fn broken(error: ArrowError) -> Error {
     Error::Internal(format!("records cannot be encoded as Arrow: {error}"))
 }
 
-fn schema(with_batch: bool) -> Schema {
+fn schema(with_batch: bool, payload: Payload) -> Schema {
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let mut fields = vec![
         Field::new("_key", DataType::Utf8, false),
@@ -41,8 +42,11 @@ fn schema(with_batch: bool) -> Schema {
         Field::new("_shard_id", dictionary, false),
         Field::new("_sequence_number", DataType::Utf8, false),
         Field::new("_sub_sequence_number", DataType::UInt32, false),
-        Field::new("_raw_message", DataType::Binary, false),
     ];
+    if payload == Payload::DynamoDb {
+        fields.extend(EventColumns::fields());
+    }
+    fields.push(Field::new("_raw_message", DataType::Binary, false));
     if with_batch {
         fields.push(Field::new("_batch", DataType::Utf8, false));
     }
@@ -62,16 +66,19 @@ pub(super) struct Table {
     shard_ids: Vec<i32>,
     sequences: StringBuilder,
     sub_sequences: Vec<u32>,
+    events: Option<Box<EventColumns>>,
     payloads: BinaryBuilder,
+    /// Bytes of the collected records' payloads, wherever they went.
+    payload_bytes: usize,
 }
 
 impl Table {
-    pub(super) fn new(columns: &Columns) -> Result<Table, Error> {
+    pub(super) fn new(columns: &Columns, payload: Payload) -> Result<Table, Error> {
         let stream: ArrayRef = Arc::new(StringArray::from_iter_values([&columns.stream]));
         let stream = DictionaryArray::try_new(Int32Array::from(vec![0; ARROW_BATCH_ROWS]), stream).map_err(broken)?;
         let repeat = |id: &String| StringArray::from_iter_values(std::iter::repeat_n(id, ARROW_BATCH_ROWS));
         Ok(Table {
-            schema: Arc::new(schema(columns.batch.is_some())),
+            schema: Arc::new(schema(columns.batch.is_some(), payload)),
             shards: Arc::new(StringArray::from_iter_values(&columns.shards)),
             stream,
             batch: columns.batch.as_ref().map(repeat),
@@ -80,7 +87,9 @@ impl Table {
             shard_ids: Vec::with_capacity(ARROW_BATCH_ROWS),
             sequences: StringBuilder::with_capacity(ARROW_BATCH_ROWS, ARROW_BATCH_ROWS * SEQUENCE_DIGITS),
             sub_sequences: Vec::with_capacity(ARROW_BATCH_ROWS),
+            events: (payload == Payload::DynamoDb).then(Box::default),
             payloads: BinaryBuilder::with_capacity(ARROW_BATCH_ROWS, ARROW_BATCH_BYTES),
+            payload_bytes: 0,
         })
     }
 
@@ -93,7 +102,7 @@ impl Table {
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
-        self.payloads.values_slice().len()
+        self.payload_bytes
     }
 
     /// Whether the collected rows must be cut before `record` is appended. Keys are bounded like payloads: they too may be long.
@@ -114,7 +123,11 @@ impl Table {
         self.shard_ids.push(i32::try_from(shard).unwrap_or(i32::MAX));
         self.sequences.append_value(record.sequence_number);
         self.sub_sequences.push(record.sub_sequence);
-        self.payloads.append_value(record.payload);
+        self.payload_bytes += record.payload.len();
+        match &mut self.events {
+            None => self.payloads.append_value(record.payload),
+            Some(events) => self.payloads.append_value(events.append(record.payload)),
+        }
     }
 
     /// The collected rows as a record batch; the table is empty afterwards. `more` says that rows will follow, for which memory is reserved.
@@ -125,7 +138,8 @@ impl Table {
             let bytes = if more { held.values_slice().len() + held.values_slice().len() / 8 } else { 0 };
             Arc::new(std::mem::replace(held, StringBuilder::with_capacity(reserve, bytes)).finish()) as ArrayRef
         };
-        let next = BinaryBuilder::with_capacity(reserve, if more { ARROW_BATCH_BYTES } else { 0 });
+        let payload_bytes = if more && self.events.is_none() { ARROW_BATCH_BYTES } else { 0 };
+        let next = BinaryBuilder::with_capacity(reserve, payload_bytes);
         let payloads = std::mem::replace(&mut self.payloads, next).finish();
         let timestamps = std::mem::replace(&mut self.timestamps, Vec::with_capacity(reserve));
         let shard_ids = std::mem::replace(&mut self.shard_ids, Vec::with_capacity(reserve));
@@ -138,8 +152,12 @@ impl Table {
             Arc::new(shard_ids),
             strings(&mut self.sequences),
             Arc::new(UInt32Array::from(sub_sequences)),
-            Arc::new(payloads),
         ];
+        if let Some(events) = &mut self.events {
+            columns.extend(events.cut()?);
+        }
+        columns.push(Arc::new(payloads));
+        self.payload_bytes = 0;
         columns.extend(self.batch.as_ref().map(|batch| batch.slice(0, rows).into_array()));
         RecordBatch::try_new(self.schema.clone(), columns).map_err(broken)
     }
@@ -161,8 +179,8 @@ pub(super) struct ArrowStream {
 }
 
 impl ArrowStream {
-    pub(super) fn new(columns: &Columns) -> Result<ArrowStream, Error> {
-        let table = Table::new(columns)?;
+    pub(super) fn new(columns: &Columns, payload: Payload) -> Result<ArrowStream, Error> {
+        let table = Table::new(columns, payload)?;
         let encoder = StreamEncoder::try_new(table.schema()).map_err(broken)?;
         Ok(ArrowStream { table, encoder })
     }

@@ -10,6 +10,7 @@ use super::inline::fields;
 use super::{Columns, Payload};
 use crate::domain::error::Error;
 use crate::domain::record::RecordRef;
+use crate::unmarshal::Event;
 
 /// How a timestamp is written down to the second. With the letter Z behind it the text is UTC; without, ClickHouse would take it for a time in the
 /// zone of its session or server.
@@ -24,6 +25,8 @@ pub(super) struct Json {
     /// `","_stream":"…","_shard_id":"…","_sequence_number":"` for each shard.
     shards: Vec<Vec<u8>>,
     payload: Payload,
+    /// Used again for each event.
+    event: Event,
     /// `,"_batch":"…"`, or nothing.
     batch: Vec<u8>,
     /// The second that was written last and its text: neighbours mostly share it.
@@ -52,6 +55,7 @@ impl Json {
             rows: false,
             shards: columns.shards.iter().map(shard).collect(),
             payload,
+            event: Event::default(),
             batch,
             second: 0,
             second_text: second_text(0),
@@ -104,6 +108,15 @@ impl Json {
                 escape_payload(raw, out, ready);
                 fields
             }
+            Payload::DynamoDb => {
+                self.event.read(record.payload);
+                write_event(&self.event, out, ready);
+                out.extend_from_slice(b",\"_raw_message\":\"");
+                if !self.event.error().is_empty() {
+                    escape_payload(record.payload, out, ready);
+                }
+                &[]
+            }
         };
         out.push(b'"');
         out.extend_from_slice(&self.batch);
@@ -138,6 +151,32 @@ fn escape_payload(payload: &[u8], out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>
         hand_out(out, ready);
         escape(part, out);
     }
+}
+
+/// Writes the columns of an event but `_raw_message`.
+fn write_event(event: &Event, out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
+    let mut text = |before: &str, text: &str, out: &mut Vec<u8>| {
+        out.extend_from_slice(before.as_bytes());
+        escape_payload(text.as_bytes(), out, ready);
+    };
+    text(",\"_event_name\":\"", event.name(), out);
+    text("\",\"_event_id\":\"", event.id(), out);
+    text("\",\"_table\":\"", event.table(), out);
+    let (version, is_deleted) = (event.version(), u8::from(event.is_deleted()));
+    let ttl_delete = u8::from(event.is_ttl_delete());
+    // Writing into memory does not fail.
+    let _ = write!(out, "\",\"_version\":{version},\"_is_deleted\":{is_deleted},\"_ttl_delete\":{ttl_delete}");
+    text(",\"_keys\":\"", event.keys(), out);
+    text("\",\"_new\":\"", event.new_image(), out);
+    text("\",\"_old\":\"", event.old_image(), out);
+    out.extend_from_slice(b"\",\"_attributes\":{");
+    for (n, (name, value)) in event.attributes().enumerate() {
+        text(if n == 0 { "\"" } else { ",\"" }, name, out);
+        text("\":\"", value, out);
+        out.push(b'"');
+    }
+    text("},\"_error\":\"", event.error(), out);
+    out.push(b'"');
 }
 
 fn digit(n: u16) -> u8 {

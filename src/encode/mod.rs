@@ -7,6 +7,7 @@
 //! The end of a body is split off as the *tail*: the pull protocol holds it back until ClickHouse has said how the refresh ended.
 
 mod arrow;
+mod events;
 mod inline;
 mod json;
 mod parquet;
@@ -65,30 +66,26 @@ impl Format {
     }
 }
 
-/// Where a record's payload stands in its row.
+/// What becomes of a record's payload in its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Payload {
-    /// In the column `_raw_message`.
+    /// It stands in the column `_raw_message`.
     #[default]
     Raw,
     /// Its own fields stand beside the other columns, if it is a JSON object; `_error` says why it is not, and `_raw_message` holds it then.
     Inline,
+    /// It is taken for a change event of DynamoDB, which has columns of its own; `_error` says why it is none, and `_raw_message` holds it then.
+    DynamoDb,
 }
 
 impl Payload {
-    /// All values, in the order in which messages list them.
-    pub const ALL: [Payload; 2] = [Payload::Raw, Payload::Inline];
-
-    /// The word of the parameter `payload`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Payload::Raw => "raw",
-            Payload::Inline => "inline",
-        }
-    }
+    /// The words of the parameter `payload`, in the order in which messages list them.
+    pub const PLACES: [(&str, Payload); 2] = [("raw", Payload::Raw), ("inline", Payload::Inline)];
+    /// The words of the parameter `unmarshal`.
+    pub const UNMARSHALS: [(&str, Payload); 2] = [("none", Payload::Raw), ("dynamodb", Payload::DynamoDb)];
 }
 
-/// How records are written: the format, and where payloads stand.
+/// How records are written: the format, and what becomes of payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Form {
     format: Format,
@@ -98,7 +95,7 @@ pub struct Form {
 impl Form {
     /// None where the format has no place for such payloads: only in `JSONEachRow` rows may differ in their columns.
     pub fn new(format: Format, payload: Payload) -> Option<Form> {
-        (payload == Payload::Raw || format == Format::JsonEachRow).then_some(Form { format, payload })
+        (payload != Payload::Inline || format == Format::JsonEachRow).then_some(Form { format, payload })
     }
 
     /// The format.
@@ -119,7 +116,8 @@ impl fmt::Display for Form {
         f.write_str(self.format.name())?;
         match self.payload {
             Payload::Raw => Ok(()),
-            other => write!(f, " payload={}", other.name()),
+            Payload::Inline => f.write_str(" payload=inline"),
+            Payload::DynamoDb => f.write_str(" unmarshal=dynamodb"),
         }
     }
 }
@@ -163,9 +161,9 @@ impl Encoder {
     pub fn new(form: impl Into<Form>, columns: &Columns) -> Result<Encoder, Error> {
         let form = form.into();
         let kind = match form.format {
-            Format::ArrowStream => Kind::Arrow(Box::new(arrow::ArrowStream::new(columns)?)),
+            Format::ArrowStream => Kind::Arrow(Box::new(arrow::ArrowStream::new(columns, form.payload)?)),
             Format::JsonEachRow => Kind::Json(Box::new(json::Json::new(columns, form.payload))),
-            Format::Parquet => Kind::Parquet(Box::new(parquet::Parquet::new(columns)?)),
+            Format::Parquet => Kind::Parquet(Box::new(parquet::Parquet::new(columns, form.payload)?)),
         };
         Ok(Encoder { kind, ready: VecDeque::new() })
     }
@@ -180,8 +178,8 @@ impl Encoder {
         }
     }
 
-    /// The next piece that is finished; together they are under about 2 MiB, or as large as the one record in them (a Parquet row
-    /// group comes out as a whole, in pieces). Take all there are after each `push` to keep memory constant.
+    /// The next piece that is finished; together they are under about 2 MiB, or as large as the one record in them, and twice that for events,
+    /// whose columns say some of it twice (a Parquet row group comes out as a whole, in pieces). Take all there are after each `push` to keep memory constant.
     #[inline]
     pub fn take(&mut self) -> Option<Bytes> {
         self.ready.pop_front()

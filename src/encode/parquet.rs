@@ -9,8 +9,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::Columns;
 use super::arrow::Table;
+use super::{Columns, Payload, events};
 use crate::domain::error::Error;
 use crate::domain::record::RecordRef;
 use crate::limits::{PARQUET_GROUP_BYTES, PARQUET_GROUP_ROWS};
@@ -31,17 +31,21 @@ pub(super) struct Parquet {
 }
 
 impl Parquet {
-    pub(super) fn new(columns: &Columns) -> Result<Parquet, Error> {
-        let table = Table::new(columns)?;
-        let (sequence, payload) = (ColumnPath::from("_sequence_number"), ColumnPath::from("_raw_message"));
-        // Both are nearly unique: a dictionary or the smallest and largest value would cost time and say nothing.
-        let properties = WriterProperties::builder()
+    pub(super) fn new(columns: &Columns, payload: Payload) -> Result<Parquet, Error> {
+        let table = Table::new(columns, payload)?;
+        let sequence = ColumnPath::from("_sequence_number");
+        // These are nearly unique: a dictionary or the smallest and largest value would cost time and say nothing.
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(None)
-            .set_column_dictionary_enabled(sequence, false)
-            .set_column_dictionary_enabled(payload.clone(), false)
-            .set_column_statistics_enabled(payload, EnabledStatistics::None)
-            .build();
+            .set_column_dictionary_enabled(sequence, false);
+        for column in events::UNIQUE.iter().map(|parts| ColumnPath::new(parts.iter().map(|p| p.to_string()).collect()))
+        {
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_statistics_enabled(column, EnabledStatistics::None);
+        }
+        let properties = properties.build();
         let writer = ArrowWriter::try_new(Vec::new(), table.schema().clone(), Some(properties)).map_err(broken)?;
         Ok(Parquet { table, writer, group_rows: 0, group_bytes: 0 })
     }

@@ -174,7 +174,7 @@ const ENDPOINTS: [Endpoint; 17] = [
     }),
     Endpoint::get(
         "/v1/streams/{stream}/sample",
-        &["limit", "decompress", "split", "payload", "format"],
+        &["limit", "decompress", "split", "payload", "unmarshal", "format"],
         |stream, q| {
             let limit = q.number("limit", 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
             Ok(Request::Sample { stream, limit, unpacking: q.unpacking()?, form: q.form(false)? })
@@ -182,7 +182,19 @@ const ENDPOINTS: [Endpoint; 17] = [
     ),
     Endpoint::get(
         "/v1/streams/{stream}/records",
-        &["from", "to", "shard", "slice", "until_pipe", "limit", "decompress", "split", "payload", "format"],
+        &[
+            "from",
+            "to",
+            "shard",
+            "slice",
+            "until_pipe",
+            "limit",
+            "decompress",
+            "split",
+            "payload",
+            "unmarshal",
+            "format",
+        ],
         |stream, q| {
             let (range, until_pipe) = range(stream, q)?;
             let (limit, form) = (q.number("limit", 1..=usize::MAX)?, q.form(true)?);
@@ -214,6 +226,7 @@ const ENDPOINTS: [Endpoint; 17] = [
             "decompress",
             "split",
             "payload",
+            "unmarshal",
             "format",
         ],
         |pipe, q| next(pipe, q).map(Request::Next),

@@ -28,5 +28,6 @@ mod sql_pipe;
 mod state;
 mod state_contract;
 mod types;
+mod unmarshal;
 mod views;
 mod world;

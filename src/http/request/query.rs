@@ -75,7 +75,21 @@ impl<'p> Query<'p> {
     /// The form of records.
     pub(super) fn form(&self, parquet: bool) -> Result<Form, Error> {
         let format = self.format(Format::ArrowStream, parquet)?;
-        let payload = self.choice("payload", &Payload::ALL, Payload::name)?.unwrap_or_default();
+        let word = |choice: (&'static str, Payload)| choice.0;
+        let place = self.choice("payload", &Payload::PLACES, word)?.map_or(Payload::Raw, |(_, payload)| payload);
+        let unmarshal =
+            self.choice("unmarshal", &Payload::UNMARSHALS, word)?.map_or(Payload::Raw, |(_, payload)| payload);
+        let payload = match (place, unmarshal) {
+            (place, Payload::Raw) => place,
+            (Payload::Raw, unmarshal) => unmarshal,
+            _ => {
+                return Err(Error::BadRequest(
+                    "payload=inline and unmarshal=dynamodb are both given: give payload=inline for the fields of a payload as columns, or \
+                     unmarshal=dynamodb for the columns of DynamoDB's change events"
+                        .into(),
+                ));
+            }
+        };
         match Form::new(format, payload) {
             Some(form) => Ok(form),
             None => Err(Error::BadRequest(format!(

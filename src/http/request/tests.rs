@@ -148,6 +148,13 @@ fn every_refusal_says_what_is_allowed() {
         (next, format!("{STEM}&split=words"), "split='words' is refused: it must be none or lines or cloudwatch"),
         (next, format!("{STEM}&decompress=gzip"), "it must be auto or none"),
         (next, format!("{STEM}&payload=inline"), "payload=inline is for format=JSONEachRow only"),
+        (next, format!("{STEM}&unmarshal=dynamo"), "unmarshal='dynamo' is refused: it must be none or dynamodb"),
+        (
+            records,
+            "format=JSONEachRow&payload=inline&unmarshal=dynamodb".into(),
+            "payload=inline and unmarshal=dynamodb",
+        ),
+        (records, "payload=raw&unmarshal=dynamodb".into(), ""),
         (next, format!("{STEM}&format=CSV"), "it must be ArrowStream or JSONEachRow"),
         (
             next,
@@ -289,8 +296,9 @@ fn any_name() -> impl Strategy<Value = String> {
 
 fn any_form(parquet: bool) -> impl Strategy<Value = Form> {
     let inline = Form::new(Format::JsonEachRow, Payload::Inline);
-    let all = Format::ALL.into_iter().filter(move |f| parquet || *f != Format::Parquet).map(Form::from);
-    proptest::sample::select(all.chain(inline).collect::<Vec<_>>())
+    let formats = || Format::ALL.into_iter().filter(move |f| parquet || *f != Format::Parquet);
+    let events = formats().filter_map(|format| Form::new(format, Payload::DynamoDb));
+    proptest::sample::select(formats().map(Form::from).chain(inline).chain(events).collect::<Vec<_>>())
 }
 
 fn any_unpacking() -> impl Strategy<Value = Unpacking> {
@@ -301,9 +309,9 @@ fn any_unpacking() -> impl Strategy<Value = Unpacking> {
 /// The words of both, which name what differs from the default.
 fn form_pairs(form: Form, unpacking: Unpacking) -> Vec<(&'static str, String)> {
     let text = form.to_string();
-    let payload = text.split_once(" payload=").map(|(_, payload)| ("payload", payload.to_owned()));
+    let word = |name: &'static str| Some((name, text.split_once(&format!(" {name}="))?.1.to_owned()));
     let mut pairs = vec![("format", form.format().name().to_owned())];
-    pairs.extend(payload);
+    pairs.extend(["payload", "unmarshal"].into_iter().filter_map(word));
     pairs.extend([("decompress", unpacking.decompress.name().into()), ("split", unpacking.split.name().into())]);
     pairs
 }

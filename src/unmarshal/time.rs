@@ -1,0 +1,47 @@
+//! The time of an event.
+
+/// What the number of a time counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Records of DynamoDB Streams.
+    Second,
+    /// A Kinesis stream, by default.
+    Millisecond,
+    /// A Kinesis stream whose precision was chosen so.
+    Microsecond,
+}
+
+/// Microseconds since 1970, from a number as it stands in JSON, which may have a fraction or an exponent; less than a microsecond is dropped. None for
+/// a negative one, for one that does not fit, and for what is no number.
+pub(super) fn microseconds(text: &str, unit: Unit) -> Option<i64> {
+    let power = match unit {
+        Unit::Second => 6,
+        Unit::Millisecond => 3,
+        Unit::Microsecond => 0,
+    };
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() {
+        return None;
+    }
+    // Digits before the decimal point once it is moved.
+    let places = i64::try_from(whole.len()).ok()?.checked_add(exponent.parse::<i64>().ok()?)?.checked_add(power)?;
+    let mut digits = whole.bytes().chain(fraction.bytes());
+    let mut value: i64 = 0;
+    for place in 0.. {
+        let digit = digits.next();
+        if !digit.is_none_or(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        if place < places {
+            // A zero that is never ended by its exponent.
+            if digit.is_none() && value == 0 {
+                break;
+            }
+            value = value.checked_mul(10)?.checked_add(i64::from(digit.unwrap_or(b'0') - b'0'))?;
+        } else if digit.is_none() {
+            break;
+        }
+    }
+    Some(value)
+}
