@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine, Apache ZooKeeper, a second Kinesis, an S3 and
-# two writers of KPL aggregates.
+# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine, Apache ZooKeeper, a second Kinesis, an S3 with a
+# DynamoDB, and two writers of KPL aggregates.
 # Does nothing, quickly, when everything is there.
 set -euo pipefail
 
@@ -14,7 +14,8 @@ readonly KINESIS_SHA512='mFlmksPMQP/A3nT22N2E8WzUbJcbEdxkCnhNCx2lHj20CW4vzuVH8zn
 # What they need stands with them, pinned by digests, in scripts/kpl-writers; licences: Apache 2.0, BSD and MIT.
 readonly KPL_PYTHON_VERSION='1.2.3'
 readonly KPL_NODE_VERSION='4.2.8'
-# Under the MIT licence. What it needs stands with it, pinned by digests, in scripts/ministack.txt.
+# Under the MIT licence. What it needs stands with it, pinned by digests, in scripts/ministack.txt; boto3 is there for tests/it/dynamodb/compare.py,
+# which reads tables without any of the product's code.
 readonly MINISTACK_VERSION='1.5.33'
 readonly ZOOKEEPER_VERSION='3.8.0-*'
 
@@ -122,17 +123,17 @@ install_kpl_writers() {
 }
 
 install_s3() {
-    # The folder is complete when its last file is there.
-    local folder=.stack/ministack-$MINISTACK_VERSION
-    if [[ ! -e $folder/complete ]]; then
+    # The folder is complete when its last file is there: the list that it was installed from.
+    local folder=.stack/ministack-$MINISTACK_VERSION list=scripts/ministack.txt
+    if ! cmp -s "$list" "$folder/complete"; then
         python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install 'an S3 for the tests' python3 python3-venv
-        echo "install: an S3 $MINISTACK_VERSION (PyPI package ministack and what it needs, 20 MB) into $folder"
+        echo "install: an S3 and a DynamoDB $MINISTACK_VERSION (PyPI package ministack, boto3 and what they need, 21 MB) into $folder"
         python3 -m venv --clear "$folder"
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
-            -r scripts/ministack.txt || fail "pip could not install scripts/ministack.txt: it needs Python 3.11 or later, and PyPI"
-        touch "$folder/complete"
+            -r "$list" || fail "pip could not install $list: it needs Python 3.11 or later, and PyPI"
+        cp "$list" "$folder/complete"
     fi
-    echo "install: the S3 is $folder/bin/ministack"
+    echo "install: the S3 and the DynamoDB are $folder/bin/ministack"
 }
 
 install_clickhouse() {

@@ -1,8 +1,10 @@
 //! Flags and environment to a checked [`Config`], in two steps: clap reads text, [`Flags::resolve`] gives it meaning and reports every
 //! problem at once, so that a person needs one round to put things right.
 
+mod dynamodb;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +16,8 @@ use hyper::Uri;
 use tracing_subscriber::EnvFilter;
 
 use crate::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
+pub use dynamodb::DynamoDbFlags;
+pub use verify::{DynamoDbCommand, VerifyFlags};
 
 /// The command line.
 #[derive(Clone, Debug, Parser)]
@@ -44,6 +48,12 @@ pub enum Command {
         #[command(subcommand)]
         command: SqlCommand,
     },
+    /// Look at tables of DynamoDB.
+    Dynamodb {
+        /// What to do.
+        #[command(subcommand)]
+        command: DynamoDbCommand,
+    },
 }
 
 /// Which SQL to print.
@@ -56,6 +66,15 @@ pub enum SqlCommand {
         /// What the pipe is to be.
         #[command(flatten)]
         pipe: Box<PipeFlags>,
+        /// What `serve` would be given.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// The statements of change capture from a DynamoDB table: target, views, pipe, and how its exports are loaded.
+    Dynamodb {
+        /// What is to be captured.
+        #[command(flatten)]
+        wanted: Box<DynamoDbFlags>,
         /// What `serve` would be given.
         #[command(flatten)]
         flags: Flags,

@@ -24,7 +24,8 @@
 //! | [`pipe`] | a pipe at work: readers, buffers, the open batch, its settlement |
 //! | [`http`] | requests, answers, connections |
 //! | [`sql`] | the files under `sql/`, rendered with quoting |
-//! | [`generate`] | `sql pipe`: the statements of a pipe, from a sample of its stream |
+//! | [`generate`] | `sql pipe` and `sql dynamodb`: statements, from a sample of the stream |
+//! | [`verify`] | `dynamodb verify`: whether a table in ClickHouse has the items of one in DynamoDB |
 //! | [`config`], [`metrics`], [`serve`], [`check`] | flags, figures, and the two commands that put the parts together |
 //!
 //! Dependencies point down only; `tests/it/layers.rs` fails on one that does not.
@@ -93,6 +94,7 @@ pub mod sql;
 pub mod state;
 pub mod unmarshal;
 pub mod unpack;
+pub mod verify;
 
 // The contract suite of the state stores is compiled here and as part of the integration tests, under one name.
 #[cfg(test)]

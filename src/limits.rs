@@ -140,6 +140,17 @@ pub const DRY_RUN_ROWS: usize = 10;
 /// `sql pipe`: most fields of an object that become a Tuple, or of a record that become columns. The same as what ClickHouse's type JSON keeps as
 /// columns (`max_dynamic_paths`).
 pub const MAX_TUPLE_FIELDS: usize = 1_024;
+/// `sql dynamodb`: most attributes that become columns, those that most items have; the others stay in `rest`. The flattening of so many still fits into
+/// ClickHouse's `max_query_size` of 256 KiB.
+pub const MAX_ATTRIBUTE_COLUMNS: usize = 500;
+/// `sql dynamodb`: longest name of an attribute, in bytes, that becomes a column. DynamoDB takes as much for the name of a key, and 64 KB for others.
+pub const MAX_COLUMN_NAME: usize = 255;
+/// `sql dynamodb`: lines of an export that are looked at, and from how many of its files.
+pub const EXPORT_SAMPLE_LINES: usize = 4_000;
+/// See [`EXPORT_SAMPLE_LINES`].
+pub const EXPORT_SAMPLE_FILES: usize = 8;
+/// `sql dynamodb`: data files that one statement loads. A name has about 100 bytes, so the statement stays well under `max_query_size`.
+pub const EXPORT_FILES_PER_STATEMENT: usize = 500;
 
 /// Shortest `--lease-duration`: several heartbeats of a few milliseconds each must fit into it.
 pub const MIN_LEASE_DURATION: Duration = Duration::from_millis(100);
@@ -236,3 +247,48 @@ pub const LEASE_ROWS_PER_STATEMENT: usize = 1_000;
 pub const SHUTDOWN: Duration = Duration::from_secs(10);
 /// SIGTERM: what is left of [`SHUTDOWN`] for the process to end when all of it was used.
 pub const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
+
+/// `dynamodb verify`: most segments of a scan; each has a connection (AWS: 1,000,000).
+pub const MAX_SCAN_SEGMENTS: u32 = 256;
+/// `dynamodb verify`: most read capacity units a second, 25 times what AWS gives a table by default (40,000).
+pub const MAX_VERIFY_RCU: u32 = 1_000_000;
+/// `dynamodb verify`: shortest `--timeout`: an item must be seen unchanged over some seconds.
+pub const MIN_VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
+/// `dynamodb verify`: longest `--timeout`.
+pub const MAX_VERIFY_TIMEOUT: Duration = Duration::from_secs(86_400);
+/// `dynamodb verify`: an item must have been the same in DynamoDB for one part in so many of `--timeout`, or what differs may just be on its way.
+pub const VERIFY_SETTLED_SHARE: u32 = 3;
+/// `dynamodb verify`: a round lasts no longer than one part in so many of what is left of `--timeout`, so that there is another one.
+pub const VERIFY_ROUND_SHARE: u32 = 2;
+/// `dynamodb verify`: first pause between two rounds; it doubles up to [`VERIFY_PAUSE_LONGEST`].
+pub const VERIFY_PAUSE_FIRST: Duration = Duration::from_secs(1);
+/// See [`VERIFY_PAUSE_FIRST`].
+pub const VERIFY_PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// `dynamodb verify`: time between two signs of life.
+pub const VERIFY_PROGRESS: Duration = Duration::from_secs(10);
+/// `dynamodb verify`: a request that waits for its read capacity units looks so often whether others needed less than was thought.
+pub const VERIFY_PACE_LOOK: Duration = Duration::from_millis(50);
+/// `dynamodb verify`: longest time in which an answer of ClickHouse says nothing. FINAL may read for long before the first row.
+pub const VERIFY_SILENCE: Duration = Duration::from_secs(300);
+/// `dynamodb verify`: the `max_query_size` of a statement with the keys of [`BATCH_GET_ITEMS`] items in up to three spellings, of 3 KiB each (AWS: 2,048
+/// and 1,024 bytes), in base64 and escaped.
+pub const VERIFY_QUERY_BYTES: usize = 8 << 20;
+/// `dynamodb verify`: memory of an item in the first pass beside its key, which `--memory` bounds: a hash table's slot of 24 bytes that is one half
+/// empty after it grew, and what an allocation costs.
+pub const VERIFY_ITEM_BYTES: usize = 80;
+/// `dynamodb verify`: memory of an item that is looked at again beside its key: its history, and what is shown of it.
+pub const VERIFY_CANDIDATE_BYTES: usize = 1 << 10;
+/// `dynamodb verify`: attributes of a different item that are shown, and characters of each value.
+pub const VERIFY_SHOWN_ATTRIBUTES: usize = 10;
+/// See [`VERIFY_SHOWN_ATTRIBUTES`].
+pub const VERIFY_SHOWN_CHARS: usize = 100;
+/// Scan: read capacity units of a page of 1 MiB, eventually consistent (AWS).
+pub const SCAN_PAGE_UNITS: f64 = 128.0;
+/// BatchGetItem: most keys (AWS).
+pub const BATCH_GET_ITEMS: usize = 100;
+/// Bytes of an item that one read capacity unit pays for; two units' worth where a read may be eventually consistent (AWS).
+pub const READ_UNIT_BYTES: usize = 4 << 10;
+/// Scan and BatchGetItem: attempts of a call, since a table may throttle for long.
+pub const TABLE_READ_ATTEMPTS: u32 = 10;
+/// Scan and BatchGetItem: time for a call, all attempts included.
+pub const TABLE_READ_TIMEOUT: Duration = Duration::from_secs(120);

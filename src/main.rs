@@ -5,10 +5,11 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use bridge::check::check;
-use bridge::config::{Cli, Command, Config, Flags, LogFormat, SqlCommand, State};
-use bridge::generate::pipe;
+use bridge::config::{Cli, Command, Config, DynamoDbCommand, Flags, LogFormat, SqlCommand, State};
+use bridge::generate::{dynamodb, pipe};
 use bridge::serve::serve;
 use bridge::sql::{SetupParams, setup};
+use bridge::verify::verify;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -29,8 +30,19 @@ fn main() -> ExitCode {
             }
             if bad == 0 { Ok(()) } else { Err(format!("{bad} of {} findings are bad", findings.len())) }
         }),
+        Command::Dynamodb { command: DynamoDbCommand::Verify { verify: wanted, flags } } => {
+            resolve(flags).and_then(|config| {
+                let (report, equal) = run(verify(&config, &wanted))??;
+                print(&report)?;
+                // The report says it all.
+                if equal { Ok(()) } else { Err(String::new()) }
+            })
+        }
         Command::Sql { command: SqlCommand::Pipe { pipe: wanted, flags } } => {
             resolve(flags).and_then(|config| print(&run(pipe(&config, &wanted, &bridge_url(&config)))??))
+        }
+        Command::Sql { command: SqlCommand::Dynamodb { wanted, flags } } => {
+            resolve(flags).and_then(|config| print(&run(dynamodb(&config, &wanted, &bridge_url(&config)))??))
         }
         Command::Sql { command: SqlCommand::Setup(flags) } => resolve(flags).and_then(|config| {
             let bridge_url = bridge_url(&config);

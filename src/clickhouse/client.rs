@@ -58,7 +58,7 @@ impl ClickHouse {
     }
 
     /// Runs a statement for as long as it takes.
-    pub(super) async fn execute_patiently(&self, sql: &str) -> Result<(), ClickHouseError> {
+    pub async fn execute_patiently(&self, sql: &str) -> Result<(), ClickHouseError> {
         Ok(self.client.query_raw(sql).execute().await?)
     }
 
@@ -78,6 +78,38 @@ impl ClickHouse {
         }
         let body = within(CLICKHOUSE_TIMEOUT, async { Ok(query.fetch_bytes(format)?.collect().await?) }).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Gives the lines of an answer one by one while it comes, however long it is; `silence` is the longest time without any of it.
+    pub async fn each_line(
+        &self,
+        sql: &str,
+        format: &str,
+        settings: &[(&str, &str)],
+        silence: Duration,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), ClickHouseError> {
+        let mut query = self.client.query_raw(sql);
+        for (name, value) in settings {
+            query = query.with_setting(*name, *value);
+        }
+        let mut answer = query.fetch_bytes(format)?;
+        // The beginning of a line that goes on in the next piece.
+        let mut begun: Vec<u8> = Vec::new();
+        while let Some(piece) = within(silence, async { Ok(answer.next().await?) }).await? {
+            let mut lines = piece.split(|byte| *byte == b'\n');
+            let last = lines.next_back().unwrap_or_default();
+            for line in lines {
+                begun.extend_from_slice(line);
+                take(&begun);
+                begun.clear();
+            }
+            begun.extend_from_slice(last);
+        }
+        if !begun.is_empty() {
+            take(&begun);
+        }
+        Ok(())
     }
 
     /// The rows of a SELECT (without FORMAT).

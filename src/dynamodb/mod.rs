@@ -3,5 +3,7 @@
 mod client;
 mod error;
 pub mod names;
+mod read;
 
 pub use client::{Destination, DynamoDb, KeyAttribute, KeyType, Table};
+pub use read::{Attributes, Page};

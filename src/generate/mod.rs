@@ -1,60 +1,53 @@
 //! `sql pipe`: the statements of a pipe, made from a sample of its stream. `shape` looks at the payloads, `infer` and `types` choose types, `plan` says
 //! which field goes where, `render` writes SQL; all of these are pure. ClickHouse is asked whether the sample really fits.
 
+mod address;
+mod dynamodb;
 mod infer;
 mod plan;
 mod render;
 mod sample;
+mod server;
 mod shape;
 mod types;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
 use crate::config::{Config, PipeFlags};
 use crate::domain::unpacking::Split;
-use crate::http::request::parse;
-use crate::limits::{DRY_RUN_ROWS, MAX_TUPLE_FIELDS, PIPE_QUERY_BYTES};
-use crate::sql::quote::{identifier, literal};
+use crate::limits::{DRY_RUN_ROWS, MAX_TUPLE_FIELDS};
+use crate::sql::name::table_name;
+use address::{Address, next_url};
+pub use dynamodb::dynamodb;
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
 use render::Target;
 use sample::Sample;
+use server::{Server, TableRow};
 use shape::Shape;
 use types::Type;
 
 /// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
 pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, String> {
-    let (database, table) = table_name(&flags.table)?;
+    let (database, table) = table_name("table", &flags.table)?;
     let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let clickhouse =
-        ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
-    let generator = Generator { clickhouse, flags, database, table };
+    let generator = Generator { server: Server::new(config), flags, database, table };
     // Before Kinesis is asked: what is wrong in the flags is wrong whatever it says.
     generator.url(bridge_url, Split::None)?;
     let sample = Sample::take(config, &flags.stream).await?;
+    if sample.len() == 0 {
+        return Err(format!(
+            "stream {} has no records to make a table from: put some in, or run this again when the first have come",
+            shown(&flags.stream)
+        ));
+    }
     generator.run(config, bridge_url, &sample, &maps).await
 }
 
 struct Generator<'a> {
-    clickhouse: ClickHouse,
+    server: Server,
     flags: &'a PipeFlags,
     database: String,
     table: String,
-}
-
-#[derive(Deserialize)]
-struct TableRow {
-    engine: String,
-    engine_full: String,
-}
-
-#[derive(Deserialize)]
-struct ColumnRow {
-    name: String,
-    #[serde(rename = "type")]
-    ty: String,
-    default_kind: String,
 }
 
 impl Generator<'_> {
@@ -83,7 +76,7 @@ impl Generator<'_> {
                 shape.fields.len()
             ));
         }
-        let found = self.tables(&self.table).await?;
+        let found = self.server.table(&self.database, &self.table).await?;
         let columns = if found.is_some() { self.columns().await? } else { Vec::new() };
         let mut plan = match found.is_some() {
             true => existing_table(&shape, &columns, self.flags.flatten, maps)?,
@@ -123,7 +116,7 @@ impl Generator<'_> {
         if self.flags.dry_run {
             let mut text = head;
             for query in render::dry_run(&plan, &sample.source(DRY_RUN_ROWS), target.errors, DRY_RUN_ROWS) {
-                text.push_str(&self.ask(&query, "Vertical").await?);
+                text.push_str(&self.server.ask(&query, "Vertical").await?);
                 text.push('\n');
             }
             return Ok(text);
@@ -171,60 +164,32 @@ impl Generator<'_> {
         lines
     }
 
-    /// The URL of the pipe, read as the bridge reads it, so that it is known to be right.
     fn url(&self, bridge_url: &str, split: Split) -> Result<String, String> {
         let flags = self.flags;
-        let own: String =
-            self.table.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
-        let path = format!("/v1/pipes/{}/next", encoded(flags.pipe.as_deref().unwrap_or(&own)));
-        let view = [&self.database, &format!("{}_pipe", self.table)].map(|part| {
-            let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            encoded(&if plain { part.clone() } else { identifier(part) })
-        });
-        let mut query = format!("stream={}&view={}", encoded(&flags.stream), view.join("."));
-        for (name, value, default) in [
-            ("start", &*flags.start, "trim_horizon"),
-            ("mode", &*flags.mode, "polling"),
-            ("split", split.name(), Split::None.name()),
-        ] {
-            if value != default {
-                query.push_str(&format!("&{name}={}", encoded(value)));
-            }
-        }
-        parse("GET", &path, Some(&query)).map_err(|error| error.to_string())?;
-        Ok(format!("{}{path}?{query}", bridge_url.trim_end_matches('/')))
-    }
-
-    async fn tables(&self, name: &str) -> Result<Option<TableRow>, String> {
-        // Says so when the user may not see the table; system.tables only hides it.
-        let exists = format!("EXISTS TABLE {}", crate::sql::quote::qualified(&self.database, name));
-        self.ask(&exists, "TSV").await?;
-        let sql = format!(
-            "SELECT engine, engine_full FROM system.tables WHERE database = {} AND name = {}",
-            literal(&self.database),
-            literal(name)
-        );
-        Ok(self.clickhouse.rows::<TableRow>(&sql).await.map_err(|e| self.explain(&e))?.into_iter().next())
+        next_url(&Address {
+            bridge_url,
+            database: &self.database,
+            table: &self.table,
+            pipe: flags.pipe.as_deref(),
+            stream: &flags.stream,
+            parameters: &[
+                ("start", &*flags.start, "trim_horizon"),
+                ("mode", &*flags.mode, "polling"),
+                ("split", split.name(), Split::None.name()),
+            ],
+        })
     }
 
     async fn columns(&self) -> Result<Vec<Existing>, String> {
-        let sql = format!(
-            "SELECT name, type, default_kind FROM system.columns WHERE database = {} AND table = {} ORDER BY position",
-            literal(&self.database),
-            literal(&self.table)
-        );
-        let rows: Vec<ColumnRow> = self.clickhouse.rows(&sql).await.map_err(|e| self.explain(&e))?;
-        let insertable = |kind: &str| matches!(kind, "" | "DEFAULT");
-        Ok(rows
-            .into_iter()
-            .map(|c| Existing { insertable: insertable(&c.default_kind), name: c.name, ty: c.ty })
-            .collect())
+        let columns = self.server.columns(&self.database, &self.table).await?;
+        let existing = |c: server::ColumnRow| Existing { insertable: c.is_insertable(), name: c.name, ty: c.ty };
+        Ok(columns.into_iter().map(existing).collect())
     }
 
     /// Lets ClickHouse say whether the sample fits. A type that was chosen here gives way; one of a table that exists is reported.
     async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), String> {
         let Some((columns, sql)) = render::judged(plan, &sample.source(usize::MAX)) else { return Ok(()) };
-        let answer = self.ask(&sql, "JSONEachRow").await?;
+        let answer = self.server.ask(&sql, "JSONEachRow").await?;
         let answer: Value =
             serde_json::from_str(answer.trim()).map_err(|e| format!("ClickHouse's answer is not understood: {e}"))?;
         let parsed = answer["parsed"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
@@ -258,7 +223,7 @@ impl Generator<'_> {
 
     async fn apply(&self, statements: &[String], target: &Target) -> Result<(), String> {
         for name in target.creates() {
-            if self.tables(&name).await?.is_some() {
+            if self.server.table(&self.database, &name).await?.is_some() {
                 return Err(format!(
                     "{} exists in database {} already, and nothing was changed: drop it, or look at the statements without --apply",
                     shown(&name),
@@ -267,73 +232,11 @@ impl Generator<'_> {
             }
         }
         for (done, statement) in statements.iter().enumerate() {
-            self.clickhouse.execute(statement).await.map_err(|error| {
-                let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
-                let (all, said) = (statements.len(), self.explain(&error));
-                format!("{said}; this was in {first}; {done} of {all} statements were run before it")
-            })?;
+            self.server.run(statement, done, statements.len()).await?;
         }
         Ok(())
-    }
-
-    async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
-        let size = PIPE_QUERY_BYTES.to_string();
-        self.clickhouse.text(sql, format, &[("max_query_size", &size)]).await.map_err(|e| self.explain(&e))
-    }
-
-    /// These statements are not about the bridge's own tables.
-    fn explain(&self, error: &ClickHouseError) -> String {
-        match error.kind() {
-            Kind::Schema => format!("ClickHouse at {} says: {}", self.clickhouse.server(), error.message),
-            _ => self.clickhouse.explain(error),
-        }
     }
 }
 
 /// Most characters of a value that a comment repeats.
 const QUOTED: usize = 64;
-
-fn encoded(text: &str) -> String {
-    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    // Braces and bars would be patterns to ClickHouse's url().
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b':');
-    utf8_percent_encode(text, KEPT).to_string()
-}
-
-/// Database and name of a table, each in backquotes where it is no plain name.
-fn table_name(text: &str) -> Result<(String, String), String> {
-    let (mut parts, mut inside, mut chars) = (vec![String::new()], false, text.chars());
-    while let Some(c) = chars.next() {
-        let Some(part) = parts.last_mut() else { break };
-        match c {
-            '`' => inside = !inside,
-            '\\' if inside => part.extend(chars.next()),
-            '.' if !inside => parts.push(String::new()),
-            c => part.push(c),
-        }
-    }
-    let wrong = inside || parts.iter().any(|part| part.is_empty() || part.contains(char::is_control));
-    match <[String; 2]>::try_from(parts) {
-        Ok([database, table]) if !wrong => Ok((database, table)),
-        Err(mut parts) if parts.len() == 1 && !wrong => Ok(("default".into(), parts.remove(0))),
-        _ => Err(format!(
-            "--table is '{text}': write <database>.<table>, each part in backquotes where it is no plain name"
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tables_are_named_with_their_database() {
-        let name = |text: &str| table_name(text).map(|(d, t)| format!("{d}|{t}"));
-        assert_eq!(name("orders").unwrap(), "default|orders");
-        assert_eq!(name("shop.orders").unwrap(), "shop|orders");
-        assert_eq!(name(r"`my.db`.`it's \`a\``").unwrap(), "my.db|it's `a`");
-        for wrong in ["", "a.", ".a", "a.b.c", "`a", "a.`b\n`"] {
-            assert!(name(wrong).is_err(), "{wrong}");
-        }
-    }
-}

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::plan::shown;
 use crate::config::Config;
 use crate::domain::unpacking::{Split, Unpacking};
 use crate::kinesis::AwsKinesis;
@@ -34,7 +33,7 @@ struct Row {
 }
 
 impl Sample {
-    /// Reads the newest records. It is an error when there is none.
+    /// Reads the newest records.
     pub async fn take(config: &Config, stream: &str) -> Result<Sample, String> {
         let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
         let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
@@ -42,18 +41,12 @@ impl Sample {
         let whole = read(&reading, stream, Split::None).await?;
         let split = split_of(whole.iter().map(|row| &*row.payload));
         let mut rows = if split == Split::None { whole } else { read(&reading, stream, split).await? };
-        if rows.is_empty() {
-            return Err(format!(
-                "stream {} has no records to make a table from: put some in, or run this again when the first have come",
-                shown(stream)
-            ));
-        }
         let mut bytes = 0;
         let fitting = rows.iter().rev().take_while(|row| {
             bytes += row.payload.len();
             bytes <= PIPE_SAMPLE_BYTES
         });
-        let left_out = rows.len() - fitting.count().max(1);
+        let left_out = rows.len().saturating_sub(fitting.count().max(1));
         rows.drain(..left_out);
         Ok(Sample { stream: stream.into(), split, rows })
     }

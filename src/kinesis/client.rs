@@ -6,7 +6,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::Builder;
-use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType};
+use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType, StreamDescriptionSummary};
 use aws_smithy_types::DateTime;
 use prometheus::IntCounterVec;
 
@@ -52,6 +52,18 @@ impl AwsKinesis {
     /// The region, for messages.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// When a stream was created, Unix ms.
+    pub async fn created_ms(&self, stream: &str) -> Result<i64, Error> {
+        Ok(self.summary(stream).await?.stream_creation_timestamp.to_millis().unwrap_or(0))
+    }
+
+    async fn summary(&self, stream: &str) -> Result<StreamDescriptionSummary, Error> {
+        let sent = self.control.describe_stream_summary().stream_name(stream).send();
+        let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
+        let nothing = || Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' answered nothing"));
+        output.stream_description_summary.ok_or_else(nothing)
     }
 
     pub(super) fn subject<'a>(&'a self, call: &'static str, stream: &'a str, shard: &'a str) -> Subject<'a> {
@@ -112,11 +124,7 @@ impl KinesisApi for AwsKinesis {
     }
 
     async fn stream(&self, stream: &str) -> Result<Stream, Error> {
-        let sent = self.control.describe_stream_summary().stream_name(stream).send();
-        let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
-        let Some(summary) = output.stream_description_summary else {
-            return Err(Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' answered nothing")));
-        };
+        let summary = self.summary(stream).await?;
         Ok(Stream {
             name: summary.stream_name,
             arn: summary.stream_arn,

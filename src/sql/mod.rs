@@ -1,5 +1,6 @@
 //! The shipped SQL: the files under `sql/setup`, with names and values quoted into their placeholders.
 
+pub mod name;
 pub mod quote;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,6 +11,7 @@ const STATE: &str = include_str!("../../sql/setup/01_state.sql");
 const COLLECTION: &str = include_str!("../../sql/setup/02_collection.sql");
 const VIEWS: &str = include_str!("../../sql/setup/03_views.sql");
 const QUARANTINE: &str = include_str!("../../sql/setup/04_quarantine.sql");
+const FUNCTIONS: &str = include_str!("../../sql/setup/05_functions.sql");
 
 /// What names the state tables in the files.
 const STATE_TABLES: [&str; 2] = ["{database}.leases", "{database}.workers"];
@@ -30,9 +32,9 @@ pub struct SetupParams<'a> {
     pub state_tables: bool,
 }
 
-/// Everything that `sql setup` prints: database, state tables, named collection and views, for `clickhouse-client`.
+/// Everything that `sql setup` prints: database, state tables, named collection, views and functions, for `clickhouse-client`.
 pub fn setup(params: &SetupParams<'_>) -> String {
-    let files = [STATE, COLLECTION, VIEWS, QUARANTINE];
+    let files = [STATE, COLLECTION, VIEWS, QUARANTINE, FUNCTIONS];
     let values = values(params);
     let wanted = |statement: &&str| params.state_tables || !STATE_TABLES.iter().any(|table| statement.contains(table));
     files
@@ -54,6 +56,18 @@ pub fn quarantine(database: &str, keeper_map: bool) -> Vec<String> {
     let values = values(&SetupParams { database, bridge_url: "", token: None, state_tables: keeper_map });
     let create_database = statements(STATE).take(1);
     create_database.chain(statements(QUARANTINE)).map(|statement| render(statement, &values)).collect()
+}
+
+/// The statements that create the functions.
+pub fn functions() -> Vec<String> {
+    statements(FUNCTIONS).map(String::from).collect()
+}
+
+/// SQL for the plain JSON of a value in DynamoDB's JSON, where the functions may not be there.
+pub fn dynamodb_value(value: &str) -> String {
+    let body = statements(FUNCTIONS).next().and_then(|first| first.split_once(" AS value -> "));
+    let body = body.map_or("value", |(_, body)| body);
+    format!("arrayMap(value -> {body}, [{value}])[1]")
 }
 
 fn values(params: &SetupParams<'_>) -> [(&'static str, String); 7] {

@@ -48,7 +48,7 @@ pub struct BenchArgs {
 enum Part {
     /// The whole pipe, its ceiling, processor time.
     Throughput,
-    /// Aggregates, compressed payloads, lines, inline JSON.
+    /// Aggregates, compressed payloads, lines, inline JSON, events of DynamoDB.
     Payloads,
     /// From put to queryable.
     Latency,

@@ -6,7 +6,7 @@
 //! | [`ZooKeeper`] | Apache ZooKeeper, which keeps the KeeperMap tables |
 //! | [`Kinesis`] | the Kinesis server of the `ferrokinesis` crate, in a process of its own |
 //! | [`KinesisLocal`] | a second Kinesis server, independent of the first: the npm package `kinesis-local` |
-//! | [`MiniStack`] | an S3: the PyPI package `ministack` |
+//! | [`MiniStack`] | an S3 and a DynamoDB: the PyPI package `ministack` |
 //! | [`Bridge`] | the product's own binary |
 //!
 //! Each is a child process on 127.0.0.1 with a free port. It ends when its value is dropped, and also when the process

@@ -1,7 +1,8 @@
-//! An S3 on this machine.
+//! An S3 and a DynamoDB on this machine.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -26,17 +27,14 @@ pub struct MiniStack {
 impl MiniStack {
     /// Starts a server and waits until it accepts connections.
     pub fn start() -> Result<MiniStack> {
-        let folder = checkout().join(FOLDER);
-        if !folder.join("complete").is_file() {
-            return Err(format!("{} is missing or incomplete: run scripts/install.sh first", folder.display()));
-        }
+        let python = MiniStack::python()?;
         let dir = tempfile::Builder::new()
             .prefix("ministack-")
             .tempdir()
             .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
         let port = free_port()?;
-        let mut launch = Launch::new(folder.join("bin/python"), ["-m", "ministack"], dir.path().join("ministack.log"))
-            .in_folder(dir.path());
+        let mut launch =
+            Launch::new(python, ["-m", "ministack"], dir.path().join("ministack.log")).in_folder(dir.path());
         let own = dir.path().display().to_string();
         let settings = [
             ("GATEWAY_PORT", port.to_string()),
@@ -53,6 +51,17 @@ impl MiniStack {
             TcpStream::connect_timeout(&address, PROBE_TIMEOUT).is_ok()
         })?;
         Ok(stack)
+    }
+
+    /// The Python that it runs on, which has boto3, too.
+    pub fn python() -> Result<PathBuf> {
+        let folder = checkout().join(FOLDER);
+        let read = |path: PathBuf| std::fs::read(path).ok();
+        let installed = read(folder.join("complete")).filter(|list| !list.is_empty());
+        if installed.is_none() || installed != read(checkout().join("scripts/ministack.txt")) {
+            return Err(format!("{} is missing or out of date: run scripts/install.sh first", folder.display()));
+        }
+        Ok(folder.join("bin/python"))
     }
 
     /// The endpoint's URL.

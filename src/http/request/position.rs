@@ -51,7 +51,7 @@ pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Boun
 
 impl Start {
     /// Reads the value of `start`.
-    pub(super) fn parse(text: &str) -> Result<Start, Error> {
+    pub fn parse(text: &str) -> Result<Start, Error> {
         match position(text) {
             Some(Position::Start(start)) => Ok(start),
             _ => Err(Error::BadRequest(format!(

@@ -10,7 +10,7 @@ use super::BenchArgs;
 use super::ceiling::record;
 use super::measure::{Cpu, median};
 use super::shape::Shape;
-use super::sql::Job;
+use super::sql::{Job, Reading};
 use super::throughput::{Replayed, STREAM, UNPACED, each_once, wait_for_rows};
 
 /// Of the orders of the throughput runs, one in this many: there are many kinds.
@@ -23,13 +23,13 @@ pub struct Kind {
     shape: Shape,
     /// How the bridge is told to take it apart.
     unpacking: &'static str,
-    inline: bool,
+    reading: Reading,
 }
 
 impl Kind {
     /// A record is more than its row.
     pub fn is_packed(&self) -> bool {
-        self.shape != Shape::Plain
+        !matches!(self.shape, Shape::Plain | Shape::Event)
     }
 
     /// The records are KPL aggregates.
@@ -38,18 +38,20 @@ impl Kind {
     }
 }
 
-const fn kind(name: &'static str, shape: Shape, unpacking: &'static str, inline: bool) -> Kind {
-    Kind { name, shape, unpacking, inline }
+const fn kind(name: &'static str, shape: Shape, unpacking: &'static str, reading: Reading) -> Kind {
+    Kind { name, shape, unpacking, reading }
 }
 
 /// The first is the one beside which the others stand.
-const KINDS: [Kind; 6] = [
-    kind("plain", Shape::Plain, "", false),
-    kind("KPL aggregates of 100", Shape::Aggregate, "", false),
-    kind("gzip, 1 order", Shape::Gzip, "", false),
-    kind("100 lines", Shape::Lines, "split=lines", false),
-    kind("gzip, 100 lines", Shape::GzipLines, "split=lines", false),
-    kind("plain, inline JSON", Shape::Plain, "", true),
+const KINDS: [Kind; 8] = [
+    kind("plain", Shape::Plain, "", Reading::Payload),
+    kind("KPL aggregates of 100", Shape::Aggregate, "", Reading::Payload),
+    kind("gzip, 1 order", Shape::Gzip, "", Reading::Payload),
+    kind("100 lines", Shape::Lines, "split=lines", Reading::Payload),
+    kind("gzip, 100 lines", Shape::GzipLines, "split=lines", Reading::Payload),
+    kind("plain, inline JSON", Shape::Plain, "", Reading::Inline),
+    kind("DynamoDB events, taken apart in SQL", Shape::Event, "", Reading::EventPayload),
+    kind("DynamoDB events, unmarshalled", Shape::Event, "", Reading::EventColumns),
 ];
 
 /// What was found for a kind, in seconds for all orders; the middle of the rounds.
@@ -97,7 +99,7 @@ fn measure(
     let mut rounds = Vec::new();
     for round in 1..=args.rounds {
         let name = format!("payloads_{number}_{round}");
-        let job = if kind.inline { Job::inline(name) } else { Job::into(name) };
+        let job = Job::reading(kind.reading, name);
         let options = match kind.unpacking {
             "" => UNPACED.to_owned(),
             words => format!("&{words}{UNPACED}"),

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest, Md5};
+use serde_json::{Value, json};
 use stack::load::{order, order_id};
 
 /// User records in a record of which there are several in one.
@@ -24,13 +25,15 @@ pub enum Shape {
     Lines,
     /// The lines, compressed together.
     GzipLines,
+    /// The event of a DynamoDB table into which the order is put, as an item.
+    Event,
 }
 
 impl Shape {
     /// Orders in a record.
     pub fn rows(self) -> u64 {
         match self {
-            Shape::Plain | Shape::Gzip => 1,
+            Shape::Plain | Shape::Gzip | Shape::Event => 1,
             Shape::Aggregate | Shape::Lines | Shape::GzipLines => PACKED,
         }
     }
@@ -46,6 +49,10 @@ impl Shape {
         match self {
             Shape::Plain | Shape::Lines => Ok(lines()),
             Shape::Aggregate => Ok(aggregate(numbers, size)),
+            Shape::Event => {
+                let events: Result<Vec<String>, String> = numbers.iter().map(|number| event(*number, size)).collect();
+                Ok(events?.join("\n").into_bytes())
+            }
             Shape::Gzip | Shape::GzipLines => {
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
                 let written = encoder.write_all(&lines()).and_then(|()| encoder.finish());
@@ -66,6 +73,33 @@ fn filled(number: u64, size: usize) -> String {
         order.push_str(r#""}"#);
     }
     order
+}
+
+/// As DynamoDB writes it to a Kinesis stream.
+fn event(number: u64, size: usize) -> Result<String, String> {
+    let order: Value = serde_json::from_str(&filled(number, size)).map_err(|error| format!("no order: {error}"))?;
+    let image = order.as_object().map(|order| order.iter().map(|(name, value)| (name.clone(), typed(value))));
+    let image: Value = image.into_iter().flatten().collect();
+    let keys = json!({ "id": image["id"] });
+    let change = json!({"ApproximateCreationDateTime": 1_795_255_200_000_000 + number, "ApproximateCreationDateTimePrecision": "MICROSECOND",
+        "Keys": keys, "NewImage": image, "SizeBytes": 198});
+    let event = json!({"awsRegion": "eu-west-1", "eventID": format!("{number:032x}"), "eventName": "INSERT", "userIdentity": null,
+        "recordFormat": "application/json", "tableName": "orders", "eventSource": "aws:dynamodb", "dynamodb": change});
+    Ok(event.to_string())
+}
+
+/// A value with its type of DynamoDB.
+fn typed(value: &Value) -> Value {
+    match value {
+        Value::Null => json!({"NULL": true}),
+        Value::Bool(value) => json!({ "BOOL": value }),
+        Value::Number(number) => json!({"N": number.to_string()}),
+        Value::String(text) => json!({ "S": text }),
+        Value::Array(values) => json!({"L": values.iter().map(typed).collect::<Vec<_>>()}),
+        Value::Object(fields) => {
+            json!({"M": fields.iter().map(|(name, value)| (name.clone(), typed(value))).collect::<Value>()})
+        }
+    }
 }
 
 /// As the Kinesis Producer Library writes it: a magic number, the table of keys and the records in protobuf, the MD5 of those. Each record has a
@@ -124,6 +158,18 @@ mod tests {
         flate2::read::GzDecoder::new(compressed.as_slice()).read_to_end(&mut text).expect("gzip");
         assert_eq!(text, lines);
         assert_eq!(Shape::Gzip.rows(), 1);
+    }
+
+    #[test]
+    fn an_event_has_the_order_as_an_item() {
+        let event = Shape::Event.pack(&[7], 0).expect("an event");
+        assert!((600..700).contains(&event.len()), "{} bytes", event.len());
+        let event: serde_json::Value = serde_json::from_slice(&event).expect("JSON");
+        let (order, image) = (stack::load::order(7), &event["dynamodb"]["NewImage"]);
+        let order: serde_json::Value = serde_json::from_str(&order).expect("JSON");
+        assert_eq!(image["id"]["S"], order["id"]);
+        assert_eq!(image["price"]["N"], order["price"].to_string());
+        assert_eq!(image["items"]["L"][1]["M"]["sku"]["S"], order["items"][1]["sku"]);
     }
 
     #[test]

@@ -8,8 +8,32 @@ const EXAMPLE_URL: &str = "http://localhost:9020/v1/pipes/orders/next?stream=ord
 pub struct Job {
     /// The target table.
     pub table: String,
-    /// The payload's fields come as columns of JSON, without JSONExtract.
-    inline: bool,
+    reading: Reading,
+}
+
+/// Where the SELECT has the fields of an order from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// From the payload, as in the example.
+    Payload,
+    /// From columns of their own: `payload=inline`.
+    Inline,
+    /// From the payload of a DynamoDB event.
+    EventPayload,
+    /// From the columns of such an event: `unmarshal=dynamodb`.
+    EventColumns,
+}
+
+impl Reading {
+    /// What differs from the example.
+    fn changes(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Reading::Payload => &[],
+            Reading::Inline => &INLINE,
+            Reading::EventPayload => &EVENT_PAYLOAD,
+            Reading::EventColumns => &EVENT_COLUMNS,
+        }
+    }
 }
 
 /// What differs when the payload's fields come as columns.
@@ -20,26 +44,51 @@ const INLINE: [(&str, &str); 4] = [
     ("_batch String'", "_batch String, _error String, id String, user_id UInt64, price Float64'"),
 ];
 
+/// What differs when events are taken apart in SQL.
+const EVENT_PAYLOAD: [(&str, &str); 2] = [
+    (
+        "SELECT r.id AS id, r.user_id AS user_id, r.price AS price, ",
+        "SELECT r.dynamodb.NewImage.id.S AS id, toUInt64(r.dynamodb.NewImage.user_id.N) AS user_id, toFloat64(r.dynamodb.NewImage.price.N) AS price, ",
+    ),
+    (
+        "'Tuple(id String, user_id UInt64, price Float64)'",
+        "'Tuple(dynamodb Tuple(NewImage Tuple(id Tuple(S String), user_id Tuple(N String), price Tuple(N String))))'",
+    ),
+];
+
+/// What differs when the bridge does it.
+const EVENT_COLUMNS: [(&str, &str); 2] = [
+    ("JSONExtract(_raw_message, ", "JSONExtract(_new, "),
+    (
+        "_raw_message String, _batch String'",
+        "_event_name String, _event_id String, _table String, _version Int64, _is_deleted UInt8, _ttl_delete UInt8, _keys String, _new String, \
+         _old String, _attributes Map(String, String), _error String, _raw_message String, _batch String'",
+    ),
+];
+
 impl Job {
     /// A job into `table`.
     pub fn into(table: impl Into<String>) -> Job {
-        Job { table: table.into(), inline: false }
+        Job::reading(Reading::Payload, table)
     }
 
-    /// The same with `payload=inline`.
-    pub fn inline(table: impl Into<String>) -> Job {
-        Job { table: table.into(), inline: true }
+    /// The same with orders that come in another way.
+    pub fn reading(reading: Reading, table: impl Into<String>) -> Job {
+        Job { table: table.into(), reading }
     }
 
     /// The parameters of the bridge's format.
     pub fn format(&self) -> &'static str {
-        if self.inline { "format=JSONEachRow&payload=inline" } else { "format=ArrowStream" }
+        match self.reading {
+            Reading::Payload | Reading::EventPayload => "format=ArrowStream",
+            Reading::Inline => "format=JSONEachRow&payload=inline",
+            Reading::EventColumns => "format=ArrowStream&unmarshal=dynamodb",
+        }
     }
 
     /// The example's view.
     fn view(&self) -> Result<String, String> {
-        let changes = if self.inline { &INLINE[..] } else { &[] };
-        changes.iter().try_fold(parts()?.1.to_owned(), |view, (from, to)| replaced(&view, from, to))
+        self.reading.changes().iter().try_fold(parts()?.1.to_owned(), |view, (from, to)| replaced(&view, from, to))
     }
 
     /// Creates the table.
@@ -89,7 +138,7 @@ fn replaced(text: &str, from: &str, to: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Job;
+    use super::{Job, Reading};
 
     #[test]
     fn the_example_is_taken_apart() {
@@ -105,11 +154,22 @@ mod tests {
 
     #[test]
     fn an_inline_job_extracts_nothing() {
-        let view = Job::inline("t").create_view("http://b", "s", "").expect("a view");
+        let view = Job::reading(Reading::Inline, "t").create_view("http://b", "s", "").expect("a view");
         assert!(view.contains("default.t_pipe&format=JSONEachRow&payload=inline', 'JSONEachRow',"));
         assert!(view.contains(
             "SELECT id, user_id, price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number\nFROM ("
         ));
         assert!(!view.contains("JSONExtract"));
+    }
+    #[test]
+    fn events_are_taken_apart_by_either() {
+        let view = |reading| Job::reading(reading, "t").create_view("http://b", "s", "").expect("a view");
+        let by_sql = view(Reading::EventPayload);
+        assert!(by_sql.contains("JSONExtract(_raw_message, 'Tuple(dynamodb ") && !by_sql.contains("unmarshal"));
+        let by_bridge = view(Reading::EventColumns);
+        assert!(
+            by_bridge.contains("&format=ArrowStream&unmarshal=dynamodb'")
+                && by_bridge.contains("JSONExtract(_new, 'Tuple(id ")
+        );
     }
 }

@@ -1,0 +1,393 @@
+//! `sql dynamodb`: everything around a table in ClickHouse that has the items of a table in DynamoDB. `source` and `export` ask what there is, `order`
+//! whether it fits together, `items` looks at items, `columns` chooses columns, `render` writes SQL.
+
+mod columns;
+mod export;
+mod items;
+mod order;
+mod render;
+mod source;
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::address::{Address, next_url};
+use super::plan::shown;
+use super::sample::Sample;
+use super::server::Server;
+use crate::config::{Config, DynamoDbFlags};
+use crate::dynamodb::KeyType;
+use crate::limits::{DRY_RUN_ROWS, PIPE_SAMPLE_BYTES};
+use crate::sql::name::table_name;
+use crate::sql::quote::{identifier, literal};
+use crate::sql::{dynamodb_value, functions};
+use columns::{Column, Columns};
+use export::{Export, chained};
+use items::{Event, Items};
+use render::Target;
+use source::{Source, has_change_before};
+
+/// What stands before the id of a table in the comment of its target.
+const ID: &str = ", id ";
+
+/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
+pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) -> Result<String, String> {
+    let (database, table) = match &flags.target {
+        Some(target) => table_name("target", target)?,
+        None => ("default".to_owned(), flags.table.clone()),
+    };
+    // What is wrong in the flags is wrong whatever anybody says.
+    let url = next_url(&Address {
+        bridge_url,
+        database: &database,
+        table: &table,
+        pipe: flags.pipe.as_deref(),
+        stream: &flags.stream,
+        parameters: &[
+            ("unmarshal", "dynamodb", "none"),
+            ("start", &*flags.start, "trim_horizon"),
+            ("mode", &*flags.mode, "polling"),
+        ],
+    })?;
+    let source = Source::ask(flags).await?;
+    let server = Server::new(config);
+    let generator = Generator { config, flags, server, source, database, table, url };
+    let mut exports = Vec::new();
+    for url in &flags.export {
+        exports.push(Export::read(&generator.server, url).await?);
+    }
+    generator.run(&chained(exports)?).await
+}
+
+struct Generator<'a> {
+    config: &'a Config,
+    flags: &'a DynamoDbFlags,
+    server: Server,
+    source: Source,
+    database: String,
+    table: String,
+    url: String,
+}
+
+/// A statement, and whether it may take hours.
+struct Step {
+    sql: String,
+    long: bool,
+}
+
+impl Generator<'_> {
+    async fn run(&self, exports: &[Export]) -> Result<String, String> {
+        let (stream, source_table) = (shown(&self.flags.stream), shown(&self.flags.table));
+        let mut head = vec![format!("DynamoDB table {source_table}, with its changes from stream {stream}.")];
+        head.extend(self.source.notes.iter().cloned());
+        let found = self.server.table(&self.database, &self.table).await?;
+        if let Some(found) = &found {
+            self.is_same_table(&found.comment)?;
+        }
+        head.extend(self.about_exports(exports, found.is_some()).await?);
+
+        let (images, items) = self.sample(exports).await?;
+        head.push(format!("Made from {} items in the sample of stream and exports.", items.count));
+        if items.count == 0 {
+            head.push("So there are only columns for the keys, and everything else is in rest. Run this again when there are changes or an export.".into());
+        }
+        let (columns, added, notes) = match &found {
+            None => {
+                let (columns, notes) = Columns::new(&self.source.keys, &items)?;
+                (columns, Vec::new(), notes)
+            }
+            Some(_) => self.with_added(&items).await?,
+        };
+        head.extend(notes);
+        let comment = match &self.source.table {
+            Some(table) => format!("DynamoDB table {}{ID}{}", table.arn, table.id),
+            None => format!("DynamoDB table {}", self.flags.table),
+        };
+        let target = Target {
+            database: &self.database,
+            table: &self.table,
+            source: &self.flags.table,
+            comment: &comment,
+            url: &self.url,
+            collection: self.config.token.is_some(),
+            // Emulators, and AWS's own answers, may know the second only.
+            created: self
+                .source
+                .table
+                .as_ref()
+                .map(|table| table.created_ms / 1_000 * 1_000_000)
+                .filter(|created| *created > 0),
+            columns: &columns,
+        };
+        let steps = match found {
+            None => self.first_steps(&target).await?,
+            Some(_) => self.later_steps(&target, &added, &mut head).await?,
+        };
+        let steps: Vec<Step> = steps.into_iter().chain(self.loads(&target, exports).await?).collect();
+        let mut text: String = head.iter().map(|line| format!("-- {line}\n")).collect();
+        if self.flags.dry_run {
+            text.push_str(&self.first_items(&target, &images).await?);
+            return Ok(text);
+        }
+        if self.flags.apply {
+            for (done, step) in steps.iter().enumerate() {
+                match step.long {
+                    true => self.server.run_patiently(&step.sql, done, steps.len()).await?,
+                    false => self.server.run(&step.sql, done, steps.len()).await?,
+                }
+            }
+        }
+        for step in &steps {
+            text.push_str(&format!("\n{};\n", step.sql));
+        }
+        text.push_str(&format!("\n{}", self.new_attributes(&target)));
+        if self.flags.apply {
+            text.push_str(&format!("\n-- Done: {} statements were run.\n", steps.len()));
+        }
+        Ok(text)
+    }
+
+    /// An earlier table of the same name left items that nobody deletes.
+    fn is_same_table(&self, comment: &str) -> Result<(), String> {
+        let Some(table) = &self.source.table else { return Ok(()) };
+        match comment.rsplit_once(ID) {
+            Some((_, id)) if id != table.id => Err(format!(
+                "DynamoDB table {} was dropped and created again since {} was made (its id was {id}, it is {} now), so items of the earlier one are in there: \
+                 choose another --target, or drop this one with all its parts",
+                shown(&self.flags.table),
+                shown(&format!("{}.{}", self.database, self.table)),
+                table.id
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether stream and exports fit together, and what a person should know about them.
+    async fn about_exports(&self, exports: &[Export], target_exists: bool) -> Result<Vec<String>, String> {
+        let (table, stream) = (shown(&self.flags.table), shown(&self.flags.stream));
+        let destination = self.source.destination(&self.flags.table);
+        let mut notes = Vec::new();
+        match &destination {
+            Some(Ok(destination)) if !destination.microseconds => notes.push(
+                "Changes carry milliseconds, so two changes of an item within one have equal versions, and which of them counts is up to their order in the stream. \
+                 For microseconds: aws dynamodb update-kinesis-streaming-destination with ApproximateCreationDateTimePrecision=MICROSECOND."
+                    .into(),
+            ),
+            Some(Err(why)) if exports.is_empty() => notes.push(format!("As yet {why}.")),
+            _ => {}
+        }
+        let Some(last) = exports.last() else {
+            if !target_exists {
+                notes.push("This brings changes only. To have the items that were there before:".into());
+                notes.push("1. let the changes go to the stream (aws dynamodb enable-kinesis-streaming-destination), and wait until that is ACTIVE;".into());
+                notes.push(
+                    "2. export the table to S3 (aws dynamodb export-table-to-point-in-time, format DYNAMODB_JSON);"
+                        .into(),
+                );
+                notes.push(
+                    "3. when the export is COMPLETED, run this again with --export and the URL of its folder.".into(),
+                );
+            }
+            return Ok(notes);
+        };
+        for export in exports {
+            let (arn, id) = self.source.table.as_ref().map_or(("", ""), |table| (&table.arn, &table.id));
+            export.is_of(&self.flags.table, arn, id)?;
+        }
+        if let Some(Err(why)) = destination {
+            return Err(format!(
+                "{why}: enable it first, then export again, so that no change falls between export and stream"
+            ));
+        }
+        notes.extend(order::checked(&order::Facts {
+            stream: &self.source.stream,
+            stream_created_ms: self.source.stream_created_ms,
+            start: &self.flags.start,
+            exports,
+            target_exists,
+            now_ms: chrono::Utc::now().timestamp_millis(),
+        })?);
+        if !has_change_before(self.config, self.flags, last.span.end()).await? {
+            notes.push(format!(
+                "It could not be proved that changes of table {table} went to stream {stream} before the export of {}: the stream has none that is older.",
+                export::time(last.span.end())
+            ));
+        }
+        Ok(notes)
+    }
+
+    /// Items of the stream and of the exports: their text, and what they look like.
+    async fn sample(&self, exports: &[Export]) -> Result<(Vec<String>, Items), String> {
+        let sample = Sample::take(self.config, &self.flags.stream).await?;
+        let mut images: Vec<String> = Vec::new();
+        for payload in sample.payloads() {
+            let event = Event::parse(payload).filter(|event| event.is_of(&self.flags.table));
+            images.extend(event.and_then(|event| event.image().map(String::from)));
+        }
+        let partition_key = self.source.keys.first().map_or("", |key| &*key.name);
+        for export in exports {
+            let lines = export.sample(&self.server).await?;
+            images.extend(lines.iter().filter_map(|line| image_of(line, partition_key)));
+        }
+        let mut items = Items::default();
+        images.iter().for_each(|image| items.add(image));
+        Ok((images, items))
+    }
+
+    /// The columns that the target has and gets.
+    async fn with_added(&self, items: &Items) -> Result<(Columns, Vec<Column>, Vec<String>), String> {
+        let name = shown(&format!("{}.{}", self.database, self.table));
+        let rows = self.server.columns(&self.database, &self.table).await?;
+        let mut columns = Columns::parse(&self.source.keys, &rows).map_err(|why| {
+            format!(
+                "{name} is no target for DynamoDB table {}: {why}. If its keys are others now, choose another --target",
+                shown(&self.flags.table)
+            )
+        })?;
+        let mut notes = Vec::new();
+        let narrow = |key: &&columns::Key| {
+            let numbers = items.attributes.get(&key.attribute).map(|seen| seen.numbers.ty());
+            key.ty == KeyType::N && !key.as_text && numbers.is_some_and(|ty| ty != Some("Int64"))
+        };
+        for key in columns.keys.iter().filter(narrow) {
+            notes.push(format!(
+                "The column {} is Int64, and the sample has keys that it does not hold: they go to {}.",
+                shown(&key.name),
+                shown(&format!("{}_errors", self.table))
+            ));
+        }
+        let before = columns.others.len();
+        notes.extend(columns.add(items));
+        let added = columns.others[before..].to_vec();
+        Ok((columns, added, notes))
+    }
+
+    async fn exists(&self, suffix: &str) -> Result<bool, String> {
+        Ok(self.server.table(&self.database, &format!("{}{suffix}", self.table)).await?.is_some())
+    }
+
+    async fn first_steps(&self, target: &Target<'_>) -> Result<Vec<Step>, String> {
+        for suffix in ["_landing", "_errors", "_mv", "_errors_mv", "_final", "_pipe"] {
+            if self.exists(suffix).await? {
+                return Err(format!(
+                    "{} exists in database {} already, without the target that belongs to it, and nothing was changed: drop it, or choose another --target",
+                    shown(&format!("{}{suffix}", self.table)),
+                    shown(&self.database)
+                ));
+            }
+        }
+        let parts = [
+            target.table(),
+            target.landing(),
+            target.errors(),
+            target.view(),
+            target.errors_view(),
+            target.readers(),
+            target.pipe(),
+        ];
+        Ok(parts.into_iter().map(Step::short).collect())
+    }
+
+    /// For a target that exists: columns for new attributes, the views that follow from the columns, and what is missing.
+    async fn later_steps(
+        &self,
+        target: &Target<'_>,
+        added: &[Column],
+        head: &mut Vec<String>,
+    ) -> Result<Vec<Step>, String> {
+        let mut steps = Vec::new();
+        let mut kept = Vec::new();
+        if added.is_empty() {
+            head.push(
+                "The target exists, and has a column for every attribute of the sample that can have one.".into(),
+            );
+        } else {
+            let names: Vec<String> = added.iter().map(|column| shown(&column.name)).collect();
+            head.push(format!("The target exists, and gets columns for {}.", names.join(", ")));
+            let columns: Vec<String> =
+                added.iter().map(|column| format!("\n    ADD COLUMN IF NOT EXISTS {}", column.definition())).collect();
+            steps.push(format!("ALTER TABLE {}{}", target.named(""), columns.join(",")));
+        }
+        for (suffix, create) in [("_landing", target.landing()), ("_errors", target.errors())] {
+            if self.exists(suffix).await? { kept.push(suffix) } else { steps.push(create) }
+        }
+        // Until then it leaves new attributes in rest, where the view for readers finds them.
+        steps.push(match self.exists("_mv").await? {
+            true => format!("ALTER TABLE {} MODIFY QUERY\n{}", target.named("_mv"), target.view_query()),
+            false => target.view(),
+        });
+        for (suffix, create) in [("_errors_mv", target.errors_view()), ("_pipe", target.pipe())] {
+            if self.exists(suffix).await? { kept.push(suffix) } else { steps.push(create) }
+        }
+        steps.push(target.readers());
+        if !kept.is_empty() {
+            let kept: Vec<String> = kept.iter().map(|suffix| shown(&format!("{}{suffix}", self.table))).collect();
+            head.push(format!("Left as they are: {}.", kept.join(", ")));
+        }
+        Ok(steps.into_iter().map(Step::short).collect())
+    }
+
+    async fn loads(&self, target: &Target<'_>, exports: &[Export]) -> Result<Vec<Step>, String> {
+        if exports.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known =
+            self.server.ask("SELECT count() FROM system.functions WHERE name = 'dynamodbToJSON'", "TSV").await?;
+        let functions = if known.trim() == "0" { functions() } else { Vec::new() };
+        let partition_key = self.source.keys.first().map_or("", |key| &*key.name);
+        let landing = target.named("_landing");
+        let loads = exports.iter().flat_map(|export| export.load(&landing, &self.flags.table, partition_key));
+        let loads = loads.map(|sql| Step { sql, long: true });
+        Ok(functions.into_iter().map(Step::short).chain(loads).collect())
+    }
+
+    /// How a person finds attributes that came later.
+    fn new_attributes(&self, target: &Target<'_>) -> String {
+        format!(
+            "-- Attributes without a column of their own. Run this command again for those that shall have one.\n\
+             -- SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM {} GROUP BY attribute ORDER BY count() DESC\n",
+            target.named("").replace(char::is_control, " ")
+        )
+    }
+
+    async fn first_items(&self, target: &Target<'_>, images: &[String]) -> Result<String, String> {
+        let mut bytes = 0;
+        let newest = images.iter().rev().take(DRY_RUN_ROWS).take_while(|image| {
+            bytes += image.len();
+            bytes <= PIPE_SAMPLE_BYTES
+        });
+        let images = literal(&json!(newest.collect::<Vec<_>>()).to_string());
+        let value = dynamodb_value("attribute.2");
+        let rows = format!(
+            "(SELECT CAST(arrayMap(attribute -> (attribute.1, {value}), JSONExtractKeysAndValuesRaw(image)), 'Map(String, String)') AS attributes, \
+             toInt64(0) AS version, toUInt8(0) AS is_deleted, '' AS reason FROM (SELECT arrayJoin(JSONExtract({images}, 'Array(String)')) AS image))"
+        );
+        let columns = OWN.iter().map(|name| identifier(name)).collect::<Vec<_>>().join(", ");
+        let query = target.flattened(&rows, "reason = ''");
+        self.server.ask(&format!("SELECT * EXCEPT ({columns}) FROM (\n{query}\n)"), "Vertical").await
+    }
+}
+
+/// What a dry run cannot know.
+const OWN: [&str; 2] = ["version", "is_deleted"];
+
+impl Step {
+    fn short(sql: String) -> Step {
+        Step { sql, long: false }
+    }
+}
+
+/// The item in a line of an export.
+fn image_of(line: &str, partition_key: &str) -> Option<String> {
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(line).ok()?;
+    if fields.contains_key("Metadata") && fields.contains_key("Keys") {
+        return Some(fields.get("NewImage").or(fields.get("Keys"))?.get().to_owned());
+    }
+    let wrapped = fields.get("Item").filter(|_| fields.len() == 1).filter(|item| {
+        serde_json::from_str::<HashMap<String, &RawValue>>(item.get())
+            .is_ok_and(|item| item.contains_key(partition_key))
+    });
+    Some(wrapped.map_or_else(|| line.to_owned(), |item| item.get().to_owned()))
+}

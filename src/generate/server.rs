@@ -1,0 +1,113 @@
+//! What the generators ask ClickHouse, and how they run statements there.
+
+use serde::Deserialize;
+
+use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
+use crate::config::Config;
+use crate::limits::PIPE_QUERY_BYTES;
+use crate::sql::quote::{literal, qualified};
+
+/// The ClickHouse in which tables and views are to be.
+pub struct Server {
+    clickhouse: ClickHouse,
+}
+
+/// A row of `system.tables`.
+#[derive(Deserialize)]
+pub struct TableRow {
+    /// Its engine.
+    pub engine: String,
+    /// With parameters, key and settings.
+    pub engine_full: String,
+    /// Its comment.
+    pub comment: String,
+}
+
+/// A row of `system.columns`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ColumnRow {
+    /// Its name.
+    pub name: String,
+    /// Its type as ClickHouse prints it.
+    #[serde(rename = "type")]
+    pub ty: String,
+    default_kind: String,
+    /// Its comment.
+    pub comment: String,
+    /// 1 if the table is sorted by it.
+    pub is_in_sorting_key: u8,
+}
+
+impl ColumnRow {
+    /// Whether a value may be inserted: it is neither computed nor an alias.
+    pub fn is_insertable(&self) -> bool {
+        matches!(&*self.default_kind, "" | "DEFAULT")
+    }
+}
+
+impl Server {
+    /// Connects lazily.
+    pub fn new(config: &Config) -> Server {
+        let given = &config.clickhouse;
+        Server { clickhouse: ClickHouse::new(&given.url, &given.user, given.password.expose()) }
+    }
+
+    /// A table or view; none when there is none of that name.
+    pub async fn table(&self, database: &str, name: &str) -> Result<Option<TableRow>, String> {
+        // Says so when the user may not see the table; system.tables only hides it.
+        self.ask(&format!("EXISTS TABLE {}", qualified(database, name)), "TSV").await?;
+        let sql = format!(
+            "SELECT engine, engine_full, comment FROM system.tables WHERE database = {} AND name = {}",
+            literal(database),
+            literal(name)
+        );
+        Ok(self.clickhouse.rows::<TableRow>(&sql).await.map_err(|e| self.explain(&e))?.into_iter().next())
+    }
+
+    /// The columns of a table, in their order.
+    pub async fn columns(&self, database: &str, table: &str) -> Result<Vec<ColumnRow>, String> {
+        let sql = format!(
+            "SELECT name, type, default_kind, comment, is_in_sorting_key FROM system.columns WHERE database = {} AND table = {} ORDER BY position",
+            literal(database),
+            literal(table)
+        );
+        self.clickhouse.rows(&sql).await.map_err(|e| self.explain(&e))
+    }
+
+    /// The answer of a SELECT (without FORMAT).
+    pub async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
+        self.try_ask(sql, format).await.map_err(|e| self.explain(&e))
+    }
+
+    /// The same for a caller to whom the error tells something.
+    pub async fn try_ask(&self, sql: &str, format: &str) -> Result<String, ClickHouseError> {
+        let size = PIPE_QUERY_BYTES.to_string();
+        self.clickhouse.text(sql, format, &[("max_query_size", &size)]).await
+    }
+
+    /// Runs a statement of a script; `done` of `all` were run before it.
+    pub async fn run(&self, statement: &str, done: usize, all: usize) -> Result<(), String> {
+        let size = PIPE_QUERY_BYTES.to_string();
+        let ran = self.clickhouse.execute_with(statement, &[("max_query_size", &size)]).await;
+        ran.map_err(|error| self.failed(&error, statement, done, all))
+    }
+
+    /// The same for a statement that may take hours.
+    pub async fn run_patiently(&self, statement: &str, done: usize, all: usize) -> Result<(), String> {
+        let ran = self.clickhouse.execute_patiently(statement).await;
+        ran.map_err(|error| self.failed(&error, statement, done, all))
+    }
+
+    fn failed(&self, error: &ClickHouseError, statement: &str, done: usize, all: usize) -> String {
+        let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
+        format!("{}; this was in {first}; {done} of {all} statements were run before it", self.explain(error))
+    }
+
+    /// These statements are not about the bridge's own tables.
+    pub fn explain(&self, error: &ClickHouseError) -> String {
+        match error.kind() {
+            Kind::Schema => format!("ClickHouse at {} says: {}", self.clickhouse.server(), error.message),
+            _ => self.clickhouse.explain(error),
+        }
+    }
+}
