@@ -128,7 +128,7 @@ fn numbers_as_keys_in_a_column_of_text() {
     let name = "verify_text_key";
     create_table(name, &[("id", Key::N)]);
     sql(&format!(
-        "CREATE TABLE {name} (id String, rest Map(String, String), version Int64, is_deleted UInt8) \
+        "CREATE TABLE {name} (id LowCardinality(String), rest Map(String, String), version Int64, is_deleted UInt8) \
          ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY id"
     ));
     let items: Vec<Item> =
