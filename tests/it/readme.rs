@@ -236,6 +236,7 @@ fn flags_and_variables_are_those_of_help() {
         &["check", "--help"],
         &["sql", "setup", "--help"],
         &["sql", "pipe", "--help"],
+        &["dynamodb", "verify", "--help"],
         &["--help"],
     ];
     let help: Vec<String> = commands.iter().map(|arguments| String::from_utf8(run(arguments)).expect("text")).collect();
@@ -250,25 +251,29 @@ fn flags_and_variables_are_those_of_help() {
             // What is said of other programs is no flag of this one.
             let ours = code.split(['|', '#']).next().unwrap_or_default();
             let commands =
-                ["clickhouse-kinesis-bridge serve", "clickhouse-kinesis-bridge check", "clickhouse-kinesis-bridge sql"];
-            let command = commands.iter().find_map(|command| ours.find(command));
+                ["serve", "check", "sql", "dynamodb"].map(|command| format!("clickhouse-kinesis-bridge {command}"));
+            let command = commands.iter().find_map(|command| ours.find(&**command));
             let told = if ours.starts_with("--") { ours } else { command.map_or("", |at| &ours[at..]) };
             for flag in words(told, "--") {
                 assert!(flags.contains(flag), "{}: there is no {flag}", document.path);
             }
         }
     }
-    let (deploy, sql) = (document("docs/deploy.md"), document("docs/sql.md"));
-    let spans =
-        [deploy.spans(), sql.table("flag").rows.iter().map(|row| code_of(&row[0])[0].to_string()).collect()].concat();
+    let (deploy, sql, operations) =
+        (document("docs/deploy.md"), document("docs/sql.md"), document("docs/operations.md"));
+    let of_commands = [sql.table("flag").rows, operations.table("flag").rows].concat();
+    let spans = [deploy.spans(), of_commands.iter().map(|row| code_of(&row[0])[0].to_string()).collect()].concat();
     for name in flags.iter().chain(&variables) {
         let named = |span: &String| {
             span == name || span.starts_with(&format!("{name} ")) || span.starts_with(&format!("{name}["))
         };
-        assert!(spans.iter().any(named), "neither docs/deploy.md nor the table in docs/sql.md tells of {name}");
+        assert!(
+            spans.iter().any(named),
+            "neither docs/deploy.md nor the tables in docs/sql.md and docs/operations.md tell of {name}"
+        );
     }
     // Defaults as --help prints them.
-    for row in sql.table("flag").rows {
+    for row in of_commands {
         let name = code_of(&row[0])[0].split([' ', '[']).next().unwrap_or_default();
         let (_, told) = help.split_once(&format!("      {name}")).expect(name);
         // A default with a space in it stands in quotes.

@@ -66,7 +66,7 @@ fn what_arrives_late_is_equal() {
 
 /// Each change arrives when the next one is made already, so ClickHouse never has what DynamoDB has. Its older versions tell that the change was brought.
 #[test]
-fn what_changes_all_the_time_is_never_different() {
+fn what_changes_all_the_time_is_equal() {
     let name = "verify_hot";
     create(name);
     put_items(name, &[item("hot", 0)]);
@@ -86,14 +86,9 @@ fn what_changes_all_the_time_is_never_different() {
                 }
             }
         });
-        let output = start(name, "20s").wait_with_output().expect("an end");
+        let output = start(name, "60s").wait_with_output().expect("an end");
         ended.store(true, Ordering::Relaxed);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        for wrong in ["missing in ClickHouse: ", "only in ClickHouse: ", "different: "] {
-            assert!(!said.contains(&format!("\n{wrong}")), "{said}");
-        }
-        let undecided = output.status.code() == Some(1) && said.contains("\nundecided: 1: changed in DynamoDB");
-        assert!(undecided || output.status.success() && said.ends_with("\nequal\n"), "{said}");
+        equal(&output);
     });
 }
 
