@@ -88,6 +88,8 @@ fn every_sql_block_runs_and_every_select_has_rows() {
                 }
                 "sql norun" => left_out.push(block.at.clone()),
                 "sh" | "json" | "xml" | "yaml" => {}
+                // The page has a test of its own, with the tables that it is about.
+                "sql dynamodb" => {}
                 other => panic!("{}: what is a block of '{other}'?", block.at),
             }
         }
@@ -368,16 +370,22 @@ fn errors_and_states_are_those_of_the_program() {
 
 #[test]
 fn rights_are_those_that_are_used() {
-    let deploy = document("docs/deploy.md");
-    let policy = deploy.blocks.iter().find(|block| block.info == "json").expect("a policy");
-    let policy: serde_json::Value = serde_json::from_str(&policy.text).expect("JSON");
-    let statements = policy["Statement"].as_array().expect("statements");
-    let actions = statements.iter().flat_map(|statement| statement["Action"].as_array().expect("actions"));
-    let allowed: BTreeSet<&str> = actions.filter_map(|action| action.as_str()?.strip_prefix("kinesis:")).collect();
-    let source = checkout_file("src/kinesis/client.rs") + &checkout_file("src/kinesis/fan_out.rs");
-    let called = source.split("checked!(self, \"").skip(1).filter_map(|rest| rest.split('"').next());
-    assert_eq!(allowed, called.collect());
+    // The first policy of a page allows exactly the calls that the sources make.
+    let allows = |page: &str, service: &str, sources: &[&str], call: &str| {
+        let policy = document(page).blocks.into_iter().find(|block| block.info == "json").expect("a policy");
+        let policy: serde_json::Value = serde_json::from_str(&policy.text).expect("JSON");
+        let statements = policy["Statement"].as_array().expect("statements").iter();
+        let actions = statements.flat_map(|statement| statement["Action"].as_array().expect("actions"));
+        let allowed = actions.filter_map(|action| action.as_str()?.strip_prefix(service).map(String::from));
+        let source: String = sources.iter().map(|source| checkout_file(source)).collect();
+        let called = source.split(call).skip(1).filter_map(|rest| rest.split('"').next().map(String::from));
+        assert_eq!(allowed.collect::<BTreeSet<_>>(), called.collect(), "{page}");
+    };
+    let kinesis = ["src/kinesis/client.rs", "src/kinesis/fan_out.rs"];
+    allows("docs/deploy.md", "kinesis:", &kinesis, "checked!(self, \"");
+    allows("docs/dynamodb.md", "dynamodb:", &["src/dynamodb/client.rs", "src/dynamodb/read.rs"], " explain(\"");
 
+    let deploy = document("docs/deploy.md");
     let xml = checkout_file("docker/clickhouse/users.d/bridge.xml");
     let granted = xml.split("<query>").skip(1).filter_map(|rest| rest.split("</query>").next());
     let granted: BTreeSet<String> = granted.map(|grant| format!("{grant} TO bridge")).collect();
