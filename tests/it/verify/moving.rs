@@ -1,5 +1,6 @@
 //! Changes on their way are no differences.
 
+use std::collections::VecDeque;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -64,7 +65,10 @@ fn what_arrives_late_is_equal() {
     assert!(said.contains("\n4 items compared, 3 of them again in "), "{said}");
 }
 
-/// Each change arrives when the next one is made already, so ClickHouse never has what DynamoDB has. Its older versions tell that the change was brought.
+/// How many changes ClickHouse is behind: far more than are made between a read in DynamoDB and one in ClickHouse.
+const BEHIND: usize = 30;
+
+/// ClickHouse never has what DynamoDB has. Its older versions tell that what was read the time before has arrived.
 #[test]
 fn what_changes_all_the_time_is_equal() {
     let name = "verify_hot";
@@ -73,16 +77,16 @@ fn what_changes_all_the_time_is_equal() {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut before: Option<(Item, i64)> = None;
+            let mut on_their_way = VecDeque::new();
             for n in 1.. {
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
                 let item = item("hot", n);
                 put_items(name, std::slice::from_ref(&item));
-                let version = now();
-                if let Some((item, version)) = before.replace((item, version)) {
-                    layout::insert(name, &[layout::row(&item, version)]);
+                on_their_way.push_back(layout::row(&item, now()));
+                if on_their_way.len() > BEHIND {
+                    layout::insert(name, on_their_way.pop_front().as_slice());
                 }
             }
         });
