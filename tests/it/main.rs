@@ -8,6 +8,7 @@ mod drill;
 mod dynamodb;
 mod errors;
 mod fan_out;
+mod guide;
 mod hostile;
 mod isolate;
 mod landing;
