@@ -28,7 +28,7 @@ mod sql_pipe;
 mod state;
 mod state_contract;
 mod types;
-mod verify;
 mod unmarshal;
+mod verify;
 mod views;
 mod world;
