@@ -190,6 +190,10 @@ impl Event {
         for item in [&mut self.keys, &mut self.new, &mut self.old] {
             item.clear();
         }
+        // An array would do for a struct.
+        if !payload.trim_ascii_start().starts_with(b"{") {
+            return;
+        }
         let Ok(outline) = serde_json::from_slice::<Outline<'_>>(payload) else { return };
         let text = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
         if let Some(name) = text(outline.event_name) {
@@ -232,8 +236,9 @@ fn is_time_to_live(identity: &str) -> bool {
         #[serde(rename = "principalId", alias = "PrincipalId")]
         principal: String,
     }
-    let identity = serde_json::from_str::<Identity>(identity);
-    identity.is_ok_and(|i| i.kind == "Service" && i.principal == "dynamodb.amazonaws.com")
+    // An array would do for a struct.
+    let identity = identity.starts_with('{').then(|| serde_json::from_str::<Identity>(identity).ok()).flatten();
+    identity.is_some_and(|i| i.kind == "Service" && i.principal == "dynamodb.amazonaws.com")
 }
 
 /// The fields that matter of an event, and of its field `dynamodb`.

@@ -131,6 +131,7 @@ fn what_is_no_event_is_told() {
         (String::new(), "EOF while parsing a value", "", ""),
         ("7".into(), "expected a JSON object", "", ""),
         ("[]".into(), "expected a JSON object", "", ""),
+        ("[\"INSERT\",\"users\",null]".into(), "expected a JSON object", "", ""),
         ("{\"id\":1}".into(), "it has no field dynamodb", "", ""),
         ("{\"dynamodb\":{}}".into(), "it has no field eventName", "", ""),
         (event[..event.len() - 1].into(), "EOF while parsing an object", "INSERT", "users"),

@@ -5,7 +5,7 @@ use crate::dynamodb::{KeyAttribute, KeyType};
 use super::value::{Item, Value, number};
 
 /// The values of the key attributes: text, decimals as [`number`] spells them, bytes in base64.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct Key(Box<str>);
 
 impl Key {

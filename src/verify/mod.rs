@@ -167,7 +167,7 @@ impl Verifier<'_> {
             ));
         }
         candidates.extend(prints.into_keys().map(|key| candidate(key, None, Found::Missing)));
-        candidates.sort_by(|a, b| a.key.cmp(&b.key));
+        candidates.sort_by(|a, b| a.key.values().cmp(&b.key.values()));
         candidates.dedup_by(|a, b| a.key == b.key);
         Ok(candidates)
     }
@@ -231,11 +231,22 @@ impl Verifier<'_> {
             let rows = counting(&candidate.key);
             let versions = versions.get(&candidate.key).unwrap_or(&none).iter();
             let versions: Vec<Version<'_>> = versions.map(|row| (row.version, row.item.as_ref())).collect();
-            *equal = rows.len() <= 1 && brought(ours, rows.first().map(|(_, item)| *item), &versions, read);
-            candidate.history.unequal(now, ours.map_or(0, |item| self.source.print(item.clone())));
+            *equal = rows.len() <= 1
+                && (brought(ours, rows.first().map(|(_, item)| *item), &versions, read)
+                    || candidate.history.was_brought(&self.prints(&versions)));
+            candidate.history.unequal(now, self.print(ours), read);
             candidate.found = Found::new(ours, &rows);
         }
         Ok(equal)
+    }
+
+    fn prints(&self, versions: &[Version<'_>]) -> Vec<(i64, u64)> {
+        versions.iter().map(|(version, item)| (*version, self.print(*item))).collect()
+    }
+
+    /// The fingerprint of an item, or of none.
+    fn print(&self, item: Option<&Item>) -> u64 {
+        item.map_or(0, |item| self.source.print(item.clone()))
     }
 }
 

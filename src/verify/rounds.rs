@@ -12,6 +12,8 @@ pub struct History {
     same: Option<(u64, Duration)>,
     newest: Duration,
     changed: bool,
+    /// What DynamoDB had in the newest look, and when it was read at the latest, in microseconds since 1970.
+    read: Option<(u64, i64)>,
 }
 
 /// What is said of an item that was not equal in the end.
@@ -26,8 +28,8 @@ pub enum Verdict {
 }
 
 impl History {
-    /// A look that found it not equal; `content` is the fingerprint of what DynamoDB has.
-    pub fn unequal(&mut self, now: Duration, content: u64) {
+    /// A look that found it not equal; `content` is the fingerprint of what DynamoDB has, as it was at `read` (microseconds since 1970).
+    pub fn unequal(&mut self, now: Duration, content: u64, read: i64) {
         match self.same {
             Some((before, _)) if before == content => {}
             before => {
@@ -36,6 +38,16 @@ impl History {
             }
         }
         self.newest = now;
+        self.read = Some((content, read));
+    }
+
+    /// Whether ClickHouse has got what the look before this one read, and has gone past it: then it was equal for a time in between, and what is
+    /// different now is a later change. `versions` are those of the key that were not merged away yet, each with its fingerprint.
+    pub fn was_brought(&self, versions: &[(i64, u64)]) -> bool {
+        self.read.is_some_and(|(content, read)| {
+            let newer = versions.iter().any(|(version, _)| *version > read);
+            newer && versions.iter().any(|(version, print)| *version <= read && *print == content)
+        })
     }
 
     /// When time is up, which was `timeout` in all.
@@ -84,7 +96,7 @@ mod tests {
     fn verdict(looks: &[(u64, u64)]) -> Verdict {
         let mut history = History::default();
         for (second, content) in looks {
-            history.unequal(Duration::from_secs(*second), *content);
+            history.unequal(Duration::from_secs(*second), *content, 0);
         }
         history.verdict(MINUTE)
     }
@@ -99,6 +111,19 @@ mod tests {
         assert_eq!(verdict(&[(0, 1), (30, 1), (60, 1)]), Verdict::Differs);
         assert_eq!(verdict(&[(59, 1), (60, 1)]), Verdict::NotReached);
         assert_eq!(verdict(&[]), Verdict::NotReached);
+    }
+
+    #[test]
+    fn what_the_look_before_read_was_brought() {
+        let mut history = History::default();
+        assert!(!history.was_brought(&[(1, 7), (11, 8)]));
+        history.unequal(Duration::ZERO, 7, 10);
+        assert!(history.was_brought(&[(1, 7), (11, 8)]));
+        assert!(!history.was_brought(&[(1, 7), (9, 8)]), "nothing after the read: a change back to 7 may be lost");
+        assert!(!history.was_brought(&[(1, 6), (11, 8)]), "not 7");
+        assert!(!history.was_brought(&[(11, 7), (12, 8)]), "7 again, later");
+        history.unequal(Duration::ZERO, 9, 20);
+        assert!(!history.was_brought(&[(1, 7), (21, 8)]), "the look before found 9");
     }
 
     #[test]

@@ -210,9 +210,9 @@ impl Target {
 
     /// A key in a list of keys. What is no value of the column's type becomes NULL, which is equal to no key.
     fn tuple(&self, values: &[String]) -> String {
-        let value = |(column, text): (&Column, &String)| match &*column.ty {
-            "String" => literal(text),
-            ty => format!("accurateCastOrNull({}, {})", literal(text), literal(ty)),
+        let value = |(column, text): (&Column, &String)| match is_number(&column.ty) {
+            true => format!("accurateCastOrNull({}, {})", literal(text), literal(&column.ty)),
+            false => literal(text),
         };
         let values: Vec<String> = self.columns.iter().zip(values).map(value).collect();
         format!("({})", values.join(", "))
@@ -236,6 +236,10 @@ fn explain(clickhouse: &ClickHouse, error: &ClickHouseError) -> String {
     }
 }
 
+fn is_number(ty: &str) -> bool {
+    ["Int", "UInt", "Float", "Decimal"].iter().any(|name| ty.starts_with(name))
+}
+
 impl Holds {
     /// None for a type that `sql dynamodb` makes no column of.
     fn of(ty: &str, comment: &str) -> Option<Holds> {
@@ -248,11 +252,10 @@ impl Holds {
         if let Some(ty) = inner(ty, "LowCardinality").or_else(|| inner(ty, "Nullable")) {
             return Holds::of(&ty, comment);
         }
-        let number = ["Int", "UInt", "Float", "Decimal"].iter().any(|name| ty.starts_with(name));
         match ty {
             "String" if comment.starts_with("JSON") => Some(Holds::Json),
             "String" | "Bool" => Some(Holds::Value),
-            _ => number.then_some(Holds::Value),
+            _ => is_number(ty).then_some(Holds::Value),
         }
     }
 }

@@ -88,6 +88,8 @@ fn every_sql_block_runs_and_every_select_has_rows() {
                 }
                 "sql norun" => left_out.push(block.at.clone()),
                 "sh" | "json" | "xml" | "yaml" => {}
+                // The page has a test of its own, with the tables that it is about.
+                "sql dynamodb" => {}
                 other => panic!("{}: what is a block of '{other}'?", block.at),
             }
         }
@@ -236,6 +238,7 @@ fn flags_and_variables_are_those_of_help() {
         &["check", "--help"],
         &["sql", "setup", "--help"],
         &["sql", "pipe", "--help"],
+        &["dynamodb", "verify", "--help"],
         &["--help"],
     ];
     let help: Vec<String> = commands.iter().map(|arguments| String::from_utf8(run(arguments)).expect("text")).collect();
@@ -250,25 +253,29 @@ fn flags_and_variables_are_those_of_help() {
             // What is said of other programs is no flag of this one.
             let ours = code.split(['|', '#']).next().unwrap_or_default();
             let commands =
-                ["clickhouse-kinesis-bridge serve", "clickhouse-kinesis-bridge check", "clickhouse-kinesis-bridge sql"];
-            let command = commands.iter().find_map(|command| ours.find(command));
+                ["serve", "check", "sql", "dynamodb"].map(|command| format!("clickhouse-kinesis-bridge {command}"));
+            let command = commands.iter().find_map(|command| ours.find(&**command));
             let told = if ours.starts_with("--") { ours } else { command.map_or("", |at| &ours[at..]) };
             for flag in words(told, "--") {
                 assert!(flags.contains(flag), "{}: there is no {flag}", document.path);
             }
         }
     }
-    let (deploy, sql) = (document("docs/deploy.md"), document("docs/sql.md"));
-    let spans =
-        [deploy.spans(), sql.table("flag").rows.iter().map(|row| code_of(&row[0])[0].to_string()).collect()].concat();
+    let (deploy, sql, operations) =
+        (document("docs/deploy.md"), document("docs/sql.md"), document("docs/operations.md"));
+    let of_commands = [sql.table("flag").rows, operations.table("flag").rows].concat();
+    let spans = [deploy.spans(), of_commands.iter().map(|row| code_of(&row[0])[0].to_string()).collect()].concat();
     for name in flags.iter().chain(&variables) {
         let named = |span: &String| {
             span == name || span.starts_with(&format!("{name} ")) || span.starts_with(&format!("{name}["))
         };
-        assert!(spans.iter().any(named), "neither docs/deploy.md nor the table in docs/sql.md tells of {name}");
+        assert!(
+            spans.iter().any(named),
+            "neither docs/deploy.md nor the tables in docs/sql.md and docs/operations.md tell of {name}"
+        );
     }
     // Defaults as --help prints them.
-    for row in sql.table("flag").rows {
+    for row in of_commands {
         let name = code_of(&row[0])[0].split([' ', '[']).next().unwrap_or_default();
         let (_, told) = help.split_once(&format!("      {name}")).expect(name);
         // A default with a space in it stands in quotes.
@@ -363,16 +370,22 @@ fn errors_and_states_are_those_of_the_program() {
 
 #[test]
 fn rights_are_those_that_are_used() {
-    let deploy = document("docs/deploy.md");
-    let policy = deploy.blocks.iter().find(|block| block.info == "json").expect("a policy");
-    let policy: serde_json::Value = serde_json::from_str(&policy.text).expect("JSON");
-    let statements = policy["Statement"].as_array().expect("statements");
-    let actions = statements.iter().flat_map(|statement| statement["Action"].as_array().expect("actions"));
-    let allowed: BTreeSet<&str> = actions.filter_map(|action| action.as_str()?.strip_prefix("kinesis:")).collect();
-    let source = checkout_file("src/kinesis/client.rs") + &checkout_file("src/kinesis/fan_out.rs");
-    let called = source.split("checked!(self, \"").skip(1).filter_map(|rest| rest.split('"').next());
-    assert_eq!(allowed, called.collect());
+    // The first policy of a page allows exactly the calls that the sources make.
+    let allows = |page: &str, service: &str, sources: &[&str], call: &str| {
+        let policy = document(page).blocks.into_iter().find(|block| block.info == "json").expect("a policy");
+        let policy: serde_json::Value = serde_json::from_str(&policy.text).expect("JSON");
+        let statements = policy["Statement"].as_array().expect("statements").iter();
+        let actions = statements.flat_map(|statement| statement["Action"].as_array().expect("actions"));
+        let allowed = actions.filter_map(|action| action.as_str()?.strip_prefix(service).map(String::from));
+        let source: String = sources.iter().map(|source| checkout_file(source)).collect();
+        let called = source.split(call).skip(1).filter_map(|rest| rest.split('"').next().map(String::from));
+        assert_eq!(allowed.collect::<BTreeSet<_>>(), called.collect(), "{page}");
+    };
+    let kinesis = ["src/kinesis/client.rs", "src/kinesis/fan_out.rs"];
+    allows("docs/deploy.md", "kinesis:", &kinesis, "checked!(self, \"");
+    allows("docs/dynamodb.md", "dynamodb:", &["src/dynamodb/client.rs", "src/dynamodb/read.rs"], " explain(\"");
 
+    let deploy = document("docs/deploy.md");
     let xml = checkout_file("docker/clickhouse/users.d/bridge.xml");
     let granted = xml.split("<query>").skip(1).filter_map(|rest| rest.split("</query>").next());
     let granted: BTreeSet<String> = granted.map(|grant| format!("{grant} TO bridge")).collect();

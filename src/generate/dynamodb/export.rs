@@ -309,3 +309,83 @@ pub fn chained(mut exports: Vec<Export>) -> Result<Vec<Export>, String> {
     }
     Ok(exports)
 }
+
+#[cfg(test)]
+impl Export {
+    /// One without files.
+    pub fn with_span(span: Span) -> Export {
+        Export {
+            url: format!("url-of-{}", span.end()),
+            span,
+            items: 0,
+            root: String::new(),
+            files: Vec::new(),
+            table_arn: String::new(),
+            table_id: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exports_are_put_in_order_and_may_overlap_but_leave_no_hole() {
+        let full = |at| Export::with_span(Span::Full { at });
+        let part = |from, to| Export::with_span(Span::Incremental { from, to });
+        let ends =
+            |exports: Vec<Export>| chained(exports).map(|all| all.iter().map(|e| e.span.end()).collect::<Vec<_>>());
+        assert_eq!(ends(vec![part(20, 30), full(10), part(10, 20)]), Ok(vec![10, 20, 30]));
+        assert_eq!(ends(vec![full(10), part(5, 20), part(20, 30)]), Ok(vec![10, 20, 30]));
+        assert_eq!(ends(vec![part(10, 20)]), Ok(vec![20]));
+        assert_eq!(ends(vec![]), Ok(vec![]));
+        for (wrong, why) in [
+            (vec![full(10), part(11, 20)], "are missing"),
+            (vec![part(10, 20), part(21, 30)], "are missing"),
+            (vec![full(10), full(11)], "are full ones"),
+            (vec![full(10), part(5, 10)], "leave it out"),
+            (vec![part(10, 20), part(10, 20)], "leave it out"),
+        ] {
+            let said = chained(wrong).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_bucket_is_what_stands_before_the_key_of_the_folder() {
+        for (folder, manifest, expected) in [
+            (
+                "https://b.s3.eu-west-1.amazonaws.com/AWSDynamoDB/1",
+                "AWSDynamoDB/1/manifest-files.json",
+                Some("https://b.s3.eu-west-1.amazonaws.com/"),
+            ),
+            ("http://127.0.0.1:1/b/p/%C3%BC%20x/1", "p/ü x/1/manifest-files.json", Some("http://127.0.0.1:1/b/")),
+            ("http://127.0.0.1:1/b/p/1", "q/1/manifest-files.json", None),
+            ("http://127.0.0.1:1/b/p/1", "1/manifest-files.json", Some("http://127.0.0.1:1/b/p/")),
+            ("x", "a/b/c/manifest-files.json", None),
+            ("http://127.0.0.1:1/b/p/1", "1/other.json", None),
+        ] {
+            assert_eq!(root(folder, manifest).as_deref(), expected, "{folder} {manifest}");
+        }
+        assert_eq!(object("p=1/ü x/d.json.gz").unwrap(), "p=1/%C3%BC%20x/d.json.gz");
+        assert!(object("p/*.gz").is_err());
+    }
+
+    #[test]
+    fn many_files_are_several_statements() {
+        let mut export = Export::with_span(Span::Full { at: 5 });
+        export.root = "http://h/b/".into();
+        export.files = (0..EXPORT_FILES_PER_STATEMENT + 1).map(|n| format!("d/{n}.json.gz")).collect();
+        let statements = export.load("`d`.`t_landing`", "t", "id");
+        assert_eq!(statements.len(), 2);
+        assert!(
+            statements[0].contains(", part 1 of 2.") && statements[0].contains("'http://h/b/{d/0.json.gz,d/1.json.gz,")
+        );
+        assert!(
+            statements[1].contains("FROM s3('http://h/b/d/500.json.gz', 'LineAsString'")
+                && statements[1].contains("4999 AS version")
+        );
+        assert_eq!(Export::with_span(Span::Full { at: 5 }).load("l", "t", "id"), Vec::<String>::new());
+    }
+}

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::address::{Address, next_url};
 use super::plan::shown;
 use super::sample::Sample;
-use super::server::Server;
+use super::server::{Server, TableRow};
 use crate::config::{Config, DynamoDbFlags};
 use crate::dynamodb::KeyType;
 use crate::limits::{DRY_RUN_ROWS, PIPE_SAMPLE_BYTES};
@@ -98,7 +98,7 @@ impl Generator<'_> {
                 let (columns, notes) = Columns::new(&self.source.keys, &items)?;
                 (columns, Vec::new(), notes)
             }
-            Some(_) => self.with_added(&items).await?,
+            Some(found) => self.with_added(found, &items).await?,
         };
         head.extend(notes);
         let comment = match &self.source.table {
@@ -237,10 +237,16 @@ impl Generator<'_> {
     }
 
     /// The columns that the target has and gets.
-    async fn with_added(&self, items: &Items) -> Result<(Columns, Vec<Column>, Vec<String>), String> {
+    async fn with_added(&self, found: &TableRow, items: &Items) -> Result<(Columns, Vec<Column>, Vec<String>), String> {
         let name = shown(&format!("{}.{}", self.database, self.table));
         let rows = self.server.columns(&self.database, &self.table).await?;
-        let mut columns = Columns::parse(&self.source.keys, &rows).map_err(|why| {
+        let replaces =
+            found.engine.ends_with("ReplacingMergeTree") && found.engine_full.contains("version, is_deleted)");
+        let columns = Columns::parse(&self.source.keys, &rows).and_then(|columns| match replaces {
+            true => Ok(columns),
+            false => Err(format!("it is a {}, and no ReplacingMergeTree(version, is_deleted)", found.engine)),
+        });
+        let mut columns = columns.map_err(|why| {
             format!(
                 "{name} is no target for DynamoDB table {}: {why}. If its keys are others now, choose another --target",
                 shown(&self.flags.table)

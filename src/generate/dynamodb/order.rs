@@ -68,3 +68,51 @@ pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, String> {
         false => Ok(notes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn said(span: Span, created: i64, start: &str, target_exists: bool) -> Result<Vec<String>, String> {
+        let stream = Stream {
+            name: "s".into(),
+            arn: String::new(),
+            status: String::new(),
+            mode: String::new(),
+            open_shards: 1,
+            retention_hours: 24,
+        };
+        let exports = [Export::with_span(span)];
+        let facts =
+            Facts { stream: &stream, stream_created_ms: created, start, exports: &exports, target_exists, now_ms: NOW };
+        checked(&facts)
+    }
+
+    #[test]
+    fn no_change_may_fall_between_export_and_stream() {
+        let full = |hours: i64| Span::Full { at: NOW - hours * HOUR };
+        assert_eq!(said(full(1), NOW - 2 * HOUR, "trim_horizon", false), Ok(vec![]));
+        assert_eq!(said(full(1), NOW - HOUR, "2027-01-15T06:00:00Z", false), Ok(vec![]));
+        let refused = |span, created, start: &str, expected: &str| {
+            let why = said(span, created, start, false).unwrap_err();
+            assert!(why.contains(expected), "{why}");
+        };
+        refused(full(1), NOW - HOUR + 1, "trim_horizon", "was created at 2027-01-15T07:00:00.001Z, after the export");
+        refused(
+            full(25),
+            0,
+            "trim_horizon",
+            "is older than the 24 hours that stream \"s\" keeps changes for: export again",
+        );
+        refused(full(1), 0, "LATEST", "--start LATEST leaves out changes after the export of 2027-01-15T07:00:00.000Z");
+        refused(full(1), 0, "1799996400001", "--start 1799996400001 leaves out changes");
+        let later = Span::Incremental { from: NOW - 2 * HOUR, to: NOW - HOUR };
+        refused(later, 0, "trim_horizon", "also give the full export");
+        assert_eq!(said(later, 0, "trim_horizon", true).unwrap().len(), 1);
+        // The full one may be older than the stream when incremental ones reach into it.
+        assert_eq!(said(later, NOW - HOUR, "trim_horizon", true).unwrap().len(), 1);
+    }
+}

@@ -33,7 +33,9 @@ pub struct Table {
 
 /// The user documentation, in the order in which it is read.
 pub fn documents() -> Vec<Document> {
-    ["README.md", "docs/sql.md", "docs/deploy.md", "docs/operations.md", "CHANGELOG.md"].map(Document::read).into()
+    ["README.md", "docs/sql.md", "docs/dynamodb.md", "docs/deploy.md", "docs/operations.md", "CHANGELOG.md"]
+        .map(Document::read)
+        .into()
 }
 
 impl Document {

@@ -318,8 +318,16 @@ pub fn event_of(
     let by_time = random.u8(..3) == 0;
     expected.ttl_delete = by_time && name == "REMOVE";
     let service = format!("{{\"{kind}\":\"Service\",\"{principal}\":\"dynamodb.amazonaws.com\"}}");
-    let nobody =
-        pick(random, &["null", "", "{\"type\":\"Service\",\"principalId\":\"x\"}", "\"dynamodb.amazonaws.com\"", "[]"]);
+    let nobody = pick(
+        random,
+        &[
+            "null",
+            "",
+            "{\"type\":\"Service\",\"principalId\":\"x\"}",
+            "\"dynamodb.amazonaws.com\"",
+            "[\"Service\",\"dynamodb.amazonaws.com\"]",
+        ],
+    );
     fields.push(("userIdentity", if by_time { service } else { nobody.into() }));
     // In any order: an object has none.
     random.shuffle(&mut change);

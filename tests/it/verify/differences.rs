@@ -28,7 +28,8 @@ fn compare(name: &str, pairs: &[(Option<Item>, Option<Item>)], flags: &[&str]) -
     create_table(name, &[("id", Key::S)]);
     layout::create(name, &[("id", Key::S)]);
     put_items(name, pairs.iter().filter_map(|(ours, _)| ours.as_ref()));
-    let rows: Vec<_> = pairs.iter().filter_map(|(_, theirs)| Some(row(theirs.as_ref()?, i64::MAX / 4))).collect();
+    let rows: Vec<_> =
+        pairs.iter().filter_map(|(_, theirs)| Some(row(theirs.as_ref()?, 4_000_000_000_000_000))).collect();
     layout::insert(name, &rows);
     unequal(&run(name, &[&["--rcu", "100000", "--timeout", "5s"], flags].concat()))
 }
@@ -60,7 +61,7 @@ fn each_difference_is_named() {
         (None, Some(item("30 extra", &[("a", number("1"))]))),
     ];
     assert_eq!(
-        compare("verify_different", &pairs, &[]).lines().take(23).collect::<Vec<_>>().join("\n"),
+        compare("verify_different", &pairs, &[]),
         r#"missing in ClickHouse: 1
   {"id":"20 missing"}
 only in ClickHouse: 1
@@ -82,7 +83,9 @@ different: 8
     a: DynamoDB has "YWJj", ClickHouse "YWJk"
   {"id":"17 more"}
     a: DynamoDB has "x\ny", ClickHouse nothing
-    b: DynamoDB has nothing, ClickHouse null"#
+    b: DynamoDB has nothing, ClickHouse null
+the newest change in `default`.`verify_different` is of 2096-10-02 07:06:40.000000 UTC
+"#
     );
 }
 
@@ -125,7 +128,7 @@ fn numbers_as_keys_in_a_column_of_text() {
     let name = "verify_text_key";
     create_table(name, &[("id", Key::N)]);
     sql(&format!(
-        "CREATE TABLE {name} (id String, rest Map(String, String), version Int64, is_deleted UInt8) \
+        "CREATE TABLE {name} (id LowCardinality(String), rest Map(String, String), version Int64, is_deleted UInt8) \
          ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY id"
     ));
     let items: Vec<Item> =

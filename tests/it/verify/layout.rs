@@ -70,7 +70,8 @@ pub fn row(item: &Item, version: i64) -> Value {
             }
             (Some(Kind::Float), AttributeValue::N(n)) => {
                 let float: f64 = n.parse().expect("a number");
-                (json!(float), json!(float).to_string() == *n)
+                let shown = json!(float).to_string();
+                (json!(float), shown == *n)
             }
             (Some(Kind::Bool), AttributeValue::Bool(value)) => (json!(value), true),
             (Some(Kind::Set), AttributeValue::Ss(_) | AttributeValue::Ns(_)) => (parsed(&text), true),

@@ -1,5 +1,6 @@
 //! Changes on their way are no differences.
 
+use std::collections::VecDeque;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -64,36 +65,34 @@ fn what_arrives_late_is_equal() {
     assert!(said.contains("\n4 items compared, 3 of them again in "), "{said}");
 }
 
-/// Each change arrives when the next one is made already, so ClickHouse never has what DynamoDB has. Its older versions tell that the change was brought.
+/// How many changes ClickHouse is behind: far more than are made between a read in DynamoDB and one in ClickHouse.
+const BEHIND: usize = 30;
+
+/// ClickHouse never has what DynamoDB has. Its older versions tell that what was read the time before has arrived.
 #[test]
-fn what_changes_all_the_time_is_never_different() {
+fn what_changes_all_the_time_is_equal() {
     let name = "verify_hot";
     create(name);
     put_items(name, &[item("hot", 0)]);
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut before: Option<(Item, i64)> = None;
+            let mut on_their_way = VecDeque::new();
             for n in 1.. {
                 if ended.load(Ordering::Relaxed) {
                     break;
                 }
                 let item = item("hot", n);
                 put_items(name, std::slice::from_ref(&item));
-                let version = now();
-                if let Some((item, version)) = before.replace((item, version)) {
-                    layout::insert(name, &[layout::row(&item, version)]);
+                on_their_way.push_back(layout::row(&item, now()));
+                if on_their_way.len() > BEHIND {
+                    layout::insert(name, on_their_way.pop_front().as_slice());
                 }
             }
         });
-        let output = start(name, "20s").wait_with_output().expect("an end");
+        let output = start(name, "60s").wait_with_output().expect("an end");
         ended.store(true, Ordering::Relaxed);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        for wrong in ["missing in ClickHouse: ", "only in ClickHouse: ", "different: "] {
-            assert!(!said.contains(&format!("\n{wrong}")), "{said}");
-        }
-        let undecided = output.status.code() == Some(1) && said.contains("\nundecided: 1: changed in DynamoDB");
-        assert!(undecided || output.status.success() && said.ends_with("\nequal\n"), "{said}");
+        equal(&output);
     });
 }
 

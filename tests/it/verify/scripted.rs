@@ -126,3 +126,21 @@ fn keys_that_are_left_undone_are_asked_for_again() {
     // A unit for each item, computed from its size; the scan was free.
     assert!(said.contains(" s, 250.0 read capacity units\n"), "{said}");
 }
+
+#[test]
+fn more_differences_than_can_be_looked_at_are_told() {
+    let name = "verify_foreign";
+    layout::create(name, &[("id", Key::S)]);
+    sql(&format!("INSERT INTO {name} (id, version) SELECT 'key-' || toString(number), 1 FROM numbers(40000)"));
+    let endpoint = serve(move |operation, _| match operation {
+        "DescribeTable" => described(name),
+        "Scan" => json!({"Items": [{"id": {"S": "a"}}, {"id": {"S": "key-1"}}]}),
+        other => panic!("{other}"),
+    });
+    let changes = [("AWS_ENDPOINT_URL_DYNAMODB", &*endpoint), ("KINESIS_BRIDGE_MEMORY", "32MiB")];
+    assert_eq!(
+        refused(&command(&changes, name, &["--segments", "1"]).output().expect("an end")),
+        "error: 40000 of 40001 items are not equal, more than can be looked at again with --memory 32 MiB: is `default`.`verify_foreign` the target of \
+         this table, and was it loaded?\n"
+    );
+}

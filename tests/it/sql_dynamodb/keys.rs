@@ -1,0 +1,143 @@
+//! Keys: what does not fit, other tables in the stream, and keys that change.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::{answers, captured, delete, equals, now, printed, put_event, refused, run, send};
+use crate::dynamodb::items::{Item, Key, KeySchema};
+use crate::dynamodb::{create_table, delete_table, put_items};
+use crate::world::{refresh_exception, sql, wait_until};
+
+fn numbered(id: &str) -> Item {
+    [("id".to_owned(), AttributeValue::N(id.into())), ("name".to_owned(), AttributeValue::S(format!("name of {id}")))]
+        .into()
+}
+
+fn named(id: &str) -> Item {
+    [("id".to_owned(), AttributeValue::S(id.into()))].into()
+}
+
+const NUMBER: KeySchema = &[("id", Key::N)];
+
+#[test]
+fn numbers_that_do_not_fit_are_kept_apart_or_make_the_key_text() {
+    let table = captured("sqld_wide", NUMBER);
+    let began = now();
+    send("sqld_wide", [put_event(&table, &numbered("1"), began)]);
+    printed("sqld_wide", &["--apply"]);
+    let wide = numbered("12345678901234567890");
+    send("sqld_wide", [put_event(&table, &wide, began), "garbage".into(), put_event(&table, &numbered("2"), began)]);
+    answers("SELECT id, name FROM sqld_wide_final ORDER BY id", "1\tname of 1\n2\tname of 2\n");
+    answers(
+        "SELECT splitByString(': ', reason)[1], raw_message, version > 0, is_deleted FROM sqld_wide_errors ORDER BY reason LIKE '%key%' DESC FORMAT TSVRaw",
+        &format!(
+            "the key \"id\" does not fit Int64\t{{\"id\":12345678901234567890,\"name\":\"name of 12345678901234567890\"}}\t1\t0\n{}",
+            "the payload is no change event of DynamoDB\tgarbage\t0\t0\n"
+        ),
+    );
+    let again = printed("sqld_wide", &[]);
+    assert!(again.contains("The column \"id\" is Int64, and the sample has keys that it does not hold: they go to \"sqld_wide_errors\"."), "{again}");
+    sql("DROP TABLE sqld_wide_pipe");
+    // Seen beforehand, they make the column text.
+    printed("sqld_wide", &["--apply", "--target", "default.sqld_wide_text"]);
+    answers(
+        "SELECT id, name FROM sqld_wide_text_final ORDER BY id",
+        "1\tname of 1\n12345678901234567890\tname of 12345678901234567890\n2\tname of 2\n",
+    );
+    sql("DROP TABLE sqld_wide_text_pipe");
+}
+
+#[test]
+fn each_of_several_tables_in_a_stream_gets_its_own() {
+    let (one, two) = (captured("sqld_one", NUMBER), create_table("sqld_two", &[("id", Key::S), ("at", Key::N)]));
+    let other: Item =
+        [("id".to_owned(), AttributeValue::S("x".into())), ("at".to_owned(), AttributeValue::N("1".into()))].into();
+    put_items("sqld_one", [&numbered("1"), &numbered("2")]);
+    put_items("sqld_two", [&other]);
+    let began = now();
+    let events = [
+        put_event(&one, &numbered("1"), began),
+        put_event(&two, &other, began),
+        put_event(&one, &numbered("2"), began),
+    ];
+    send("sqld_one", events);
+    let script = printed("sqld_one", &["--apply"]);
+    assert!(script.contains("Made from 2 items"), "{script}");
+    let flags = ["--listen", super::bridge().address(), "--table", "sqld_two", "--stream", "sqld_one", "--apply"];
+    let script = super::succeeded(super::run_in(&[], &flags));
+    assert!(
+        script.contains("As yet the changes of DynamoDB table \"sqld_two\" do not go to stream \"sqld_one\"."),
+        "{script}"
+    );
+    equals("sqld_one", "default.sqld_one", 2);
+    equals("sqld_two", "default.sqld_two", 1);
+    assert_eq!(sql("SELECT (SELECT count() FROM sqld_one_errors), (SELECT count() FROM sqld_two_errors)"), "0\t0\n");
+    sql("DROP TABLE sqld_one_pipe");
+    sql("DROP TABLE sqld_two_pipe");
+}
+
+#[test]
+fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
+    for (name, keys, changed) in [
+        ("sqld_more", &[("id", Key::S)] as KeySchema, &[("id", Key::S), ("at", Key::N)] as KeySchema),
+        ("sqld_fewer", &[("id", Key::S), ("at", Key::N)], &[("id", Key::S)]),
+        ("sqld_other", &[("id", Key::S)], &[("key", Key::S)]),
+    ] {
+        let table = captured(name, keys);
+        let item = |id: &str| -> Item {
+            let mut item = named(id);
+            item.insert("key".into(), AttributeValue::S(id.into()));
+            // More than JSON functions of ClickHouse take.
+            item.insert("at".into(), AttributeValue::N("12345678901234567890123".into()));
+            item
+        };
+        let began = now();
+        send(name, [put_event(&table, &item("a\":\"b"), began)]);
+        printed(name, &["--apply"]);
+        answers(&format!("SELECT count() FROM {name}"), "1\n");
+        delete_table(name);
+        // A table's creation is known to the second.
+        wait_until("the next second", || now() / 1_000_000 > began / 1_000_000);
+        let again = create_table(name, changed);
+        send(
+            name,
+            [put_event(&again, &item("b"), began + 5_000_000), put_event(&again, &item("c"), began + 5_000_001)],
+        );
+        let exception = refresh_exception(&format!("{name}_pipe"));
+        let mut shown: Vec<String> = keys.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        shown.sort_unstable();
+        let shown = shown.join(", ");
+        let sentence = format!(
+            "the changes of DynamoDB table \"{name}\" have other key attributes than {shown}: it was created again with other keys; nothing is lost \
+             while this view waits; drop it and run sql dynamodb for another target"
+        );
+        assert!(exception.contains(&sentence), "{exception}");
+        assert_eq!(sql(&format!("SELECT count() FROM {name} WHERE id != 'a\":\"b'")), "0\n");
+        // As the sentence says.
+        sql(&format!("DROP TABLE {name}_pipe"));
+        let said = refused(&run(name, &["--apply"]));
+        assert!(
+            said.contains("was dropped and created again since") && said.contains("choose another --target"),
+            "{said}"
+        );
+        let target = format!("default.{name}_new");
+        crate::dynamodb::enable_streaming(name, name, true);
+        printed(name, &["--apply", "--target", &target]);
+        answers(&format!("SELECT (SELECT count() FROM {name}_new) + (SELECT count() FROM {name}_new_errors)"), "2\n");
+        sql(&format!("DROP TABLE {name}_new_pipe"));
+    }
+    // A table of the same keys under the same name.
+    let table = captured("sqld_same", &[("id", Key::S)]);
+    put_items("sqld_same", [&named("old")]);
+    delete(&table, &named("old"));
+    printed("sqld_same", &["--apply"]);
+    delete_table("sqld_same");
+    create_table("sqld_same", &[("id", Key::S)]);
+    let said = refused(&run("sqld_same", &[]));
+    assert!(
+        said.starts_with(
+            "DynamoDB table \"sqld_same\" was dropped and created again since \"default.sqld_same\" was made"
+        ),
+        "{said}"
+    );
+    sql("DROP TABLE sqld_same_pipe");
+}
