@@ -2,7 +2,9 @@
 """Compares a DynamoDB table with its copy in ClickHouse, item by item, with nothing of the product: boto3 scans, ClickHouse answers over HTTP.
 
 compare.py --dynamodb URL --table T --clickhouse URL --target DATABASE.TABLE
+compare.py --items FILE --keys NAME[,NAME] --clickhouse URL --target DATABASE.TABLE
 
+FILE has an item in marshalled JSON on each line, and takes the place of the scan.
 The rules are those of the copy's documentation: an item is its non-null typed columns, overlaid with the map `rest`. Prints up to 20 differences and a
 last line of counts. Exit code 1 if there is a difference.
 """
@@ -39,6 +41,12 @@ def scan(endpoint, table):
     for page in client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         items.extend(page["Items"])
     return names, items
+
+
+def read(file):
+    """All items of a file."""
+    with open(file, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def query(endpoint, sql):
@@ -139,7 +147,8 @@ def same(typed, plain):
 
 
 def text_of(binary):
-    return base64.b64encode(bytes(binary)).decode()
+    """Bytes as base64; in a file they are already."""
+    return binary if isinstance(binary, str) else base64.b64encode(bytes(binary)).decode()
 
 
 def key_of_typed(names, item):
@@ -152,11 +161,16 @@ def key_of_typed(names, item):
 
 def main():
     arguments = argparse.ArgumentParser()
-    for name in ("dynamodb", "table", "clickhouse", "target"):
+    for name in ("dynamodb", "table", "items", "keys"):
+        arguments.add_argument(f"--{name}")
+    for name in ("clickhouse", "target"):
         arguments.add_argument(f"--{name}", required=True)
     given = arguments.parse_args()
 
-    names, items = scan(given.dynamodb, given.table)
+    if given.items:
+        names, items = given.keys.split(","), read(given.items)
+    else:
+        names, items = scan(given.dynamodb, given.table)
     kinds = columns(given.clickhouse, given.target)
     database, table = given.target.split(".", 1)
     quoted = ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in (database, table))
