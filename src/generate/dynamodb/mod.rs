@@ -18,10 +18,10 @@ use super::plan::shown;
 use super::sample::Sample;
 use super::server::{Server, TableRow};
 use crate::config::{Config, DynamoDbFlags};
-use crate::dynamodb::KeyType;
+use crate::dynamodb::{KeyType, Table};
 use crate::limits::{DRY_RUN_ROWS, PIPE_SAMPLE_BYTES};
 use crate::sql::name::table_name;
-use crate::sql::quote::{identifier, literal};
+use crate::sql::quote::{identifier, literal, qualified};
 use crate::sql::{dynamodb_value, functions};
 use columns::{Column, Columns};
 use export::{Export, chained};
@@ -83,9 +83,10 @@ impl Generator<'_> {
         let mut head = vec![format!("DynamoDB table {source_table}, with its changes from stream {stream}.")];
         head.extend(self.source.notes.iter().cloned());
         let found = self.server.table(&self.database, &self.table).await?;
-        if let Some(found) = &found {
-            self.is_same_table(&found.comment)?;
-        }
+        let of_earlier = match &found {
+            Some(found) => self.is_of_earlier(&found.comment).await?,
+            None => false,
+        };
         head.extend(self.about_exports(exports, found.is_some()).await?);
 
         let (images, items) = self.sample(exports).await?;
@@ -112,7 +113,6 @@ impl Generator<'_> {
             comment: &comment,
             url: &self.url,
             collection: self.config.token.is_some(),
-            // Emulators, and AWS's own answers, may know the second only.
             created: self
                 .source
                 .table
@@ -125,7 +125,9 @@ impl Generator<'_> {
             None => self.first_steps(&target).await?,
             Some(_) => self.later_steps(&target, &added, &mut head).await?,
         };
-        let steps: Vec<Step> = steps.into_iter().chain(self.loads(&target, exports).await?).collect();
+        let new_comment = of_earlier.then(|| target.new_comment()).map(Step::short);
+        let steps: Vec<Step> =
+            new_comment.into_iter().chain(steps).chain(self.loads(&target, exports).await?).collect();
         let mut text: String = head.iter().map(|line| format!("-- {line}\n")).collect();
         if self.flags.dry_run {
             text.push_str(&self.first_items(&target, &images).await?);
@@ -149,18 +151,23 @@ impl Generator<'_> {
         Ok(text)
     }
 
-    /// An earlier table of the same name left items that nobody deletes.
-    fn is_same_table(&self, comment: &str) -> Result<(), String> {
-        let Some(table) = &self.source.table else { return Ok(()) };
-        match comment.rsplit_once(ID) {
-            Some((_, id)) if id != table.id => Err(format!(
-                "DynamoDB table {} was dropped and created again since {} was made (its id was {id}, it is {} now), so items of the earlier one are in there: \
-                 choose another --target, or drop this one with all its parts",
+    /// Whether the target was made for an earlier table of the same name. It is an error while it has items of that one, which nobody deletes.
+    async fn is_of_earlier(&self, comment: &str) -> Result<bool, String> {
+        let id = comment.rsplit_once(ID).map(|(_, id)| id);
+        let Some(table) = self.source.table.as_ref().filter(|table| id.is_some_and(|id| id != table.id)) else {
+            return Ok(false);
+        };
+        let (name, created) = (qualified(&self.database, &self.table), created_micros(table));
+        let left =
+            self.server.ask(&format!("SELECT count() FROM {name} FINAL WHERE version < {created}"), "TSV").await?;
+        match left.trim() {
+            "0" => Ok(true),
+            left => Err(format!(
+                "DynamoDB table {} was dropped and created again since {} was made, and items of the earlier one are still in there ({left}): run the statement \
+                 that dynamodb verify prints for them, or choose another --target",
                 shown(&self.flags.table),
-                shown(&format!("{}.{}", self.database, self.table)),
-                table.id
+                shown(&format!("{}.{}", self.database, self.table))
             )),
-            _ => Ok(()),
         }
     }
 
@@ -383,6 +390,11 @@ impl Step {
     fn short(sql: String) -> Step {
         Step { sql, long: false }
     }
+}
+
+/// When a table was created, microseconds since 1970, to the second: that is all that some answers have.
+fn created_micros(table: &Table) -> i64 {
+    table.created_ms / 1_000 * 1_000_000
 }
 
 /// The item in a line of an export.

@@ -61,6 +61,15 @@ impl Target<'_> {
         )
     }
 
+    /// For a target that was made for an earlier table.
+    pub fn new_comment(&self) -> String {
+        format!(
+            "-- The table was created again, and nothing of the earlier one is left here.\nALTER TABLE {} MODIFY COMMENT {}",
+            self.named(""),
+            literal(self.comment)
+        )
+    }
+
     /// The table that pipe and exports are inserted into.
     pub fn landing(&self) -> String {
         let fits: String = self

@@ -2,9 +2,9 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::{answers, captured, delete, equals, now, printed, put_event, refused, run, send};
+use super::{answers, captured, equals, now, printed, put_event, refused, run, send};
 use crate::dynamodb::items::{Item, Key, KeySchema};
-use crate::dynamodb::{create_table, delete_table, put_items};
+use crate::dynamodb::{create_table, delete_table, enable_streaming, put_items};
 use crate::world::{refresh_exception, sql, wait_until};
 
 fn numbered(id: &str) -> Item {
@@ -120,24 +120,37 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
             "{said}"
         );
         let target = format!("default.{name}_new");
-        crate::dynamodb::enable_streaming(name, name, true);
+        enable_streaming(name, name, true);
         printed(name, &["--apply", "--target", &target]);
         answers(&format!("SELECT (SELECT count() FROM {name}_new) + (SELECT count() FROM {name}_new_errors)"), "2\n");
         sql(&format!("DROP TABLE {name}_new_pipe"));
     }
-    // A table of the same keys under the same name.
-    let table = captured("sqld_same", &[("id", Key::S)]);
-    put_items("sqld_same", [&named("old")]);
-    delete(&table, &named("old"));
-    printed("sqld_same", &["--apply"]);
-    delete_table("sqld_same");
-    create_table("sqld_same", &[("id", Key::S)]);
-    let said = refused(&run("sqld_same", &[]));
-    assert!(
-        said.starts_with(
-            "DynamoDB table \"sqld_same\" was dropped and created again since \"default.sqld_same\" was made"
-        ),
-        "{said}"
+}
+
+#[test]
+fn a_table_of_the_same_keys_goes_on_when_nothing_of_the_earlier_one_is_left() {
+    let name = "sqld_same";
+    let earlier = captured(name, &[("id", Key::S)]);
+    let began = now();
+    send(name, [put_event(&earlier, &named("old"), began)]);
+    printed(name, &["--apply"]);
+    answers("SELECT id FROM sqld_same FINAL", "old\n");
+    delete_table(name);
+    wait_until("the next second", || now() / 1_000_000 > began / 1_000_000);
+    let table = create_table(name, &[("id", Key::S)]);
+    enable_streaming(name, name, true);
+    let said = refused(&run(name, &["--apply"]));
+    assert_eq!(
+        said,
+        "DynamoDB table \"sqld_same\" was dropped and created again since \"default.sqld_same\" was made, and items of the earlier one are still in there (1): \
+         run the statement that dynamodb verify prints for them, or choose another --target"
     );
+    sql(&format!("INSERT INTO sqld_same (id, version, is_deleted) VALUES ('old', {}, 1)", began + 1));
+    put_items(name, [&named("new")]);
+    send(name, [put_event(&table, &named("new"), now())]);
+    let script = printed(name, &["--apply"]);
+    assert!(script.contains("ALTER TABLE `default`.`sqld_same` MODIFY COMMENT"), "{script}");
+    assert!(!printed(name, &[]).contains("MODIFY COMMENT"));
+    equals(name, "default.sqld_same", 1);
     sql("DROP TABLE sqld_same_pipe");
 }
