@@ -238,6 +238,7 @@ fn flags_and_variables_are_those_of_help() {
         &["check", "--help"],
         &["sql", "setup", "--help"],
         &["sql", "pipe", "--help"],
+        &["sql", "dynamodb", "--help"],
         &["dynamodb", "verify", "--help"],
         &["--help"],
     ];
@@ -255,7 +256,9 @@ fn flags_and_variables_are_those_of_help() {
             let commands =
                 ["serve", "check", "sql", "dynamodb"].map(|command| format!("clickhouse-kinesis-bridge {command}"));
             let command = commands.iter().find_map(|command| ours.find(&**command));
-            let told = if ours.starts_with("--") { ours } else { command.map_or("", |at| &ours[at..]) };
+            // With a space behind it, it is a comment of SQL.
+            let is_flag = ours.starts_with("--") && !ours.starts_with("-- ");
+            let told = if is_flag { ours } else { command.map_or("", |at| &ours[at..]) };
             for flag in words(told, "--") {
                 assert!(flags.contains(flag), "{}: there is no {flag}", document.path);
             }
@@ -263,7 +266,8 @@ fn flags_and_variables_are_those_of_help() {
     }
     let (deploy, sql, operations) =
         (document("docs/deploy.md"), document("docs/sql.md"), document("docs/operations.md"));
-    let of_commands = [sql.table("flag").rows, operations.table("flag").rows].concat();
+    let of_sql = sql.tables().into_iter().filter(|table| table.header[0] == "flag").flat_map(|table| table.rows);
+    let of_commands = [of_sql.collect(), operations.table("flag").rows].concat();
     let spans = [deploy.spans(), of_commands.iter().map(|row| code_of(&row[0])[0].to_string()).collect()].concat();
     for name in flags.iter().chain(&variables) {
         let named = |span: &String| {

@@ -86,7 +86,7 @@ impl Kind {
 
     /// Reads a column of a table that exists; none when it is none of ours.
     fn parse(ty: &str, comment: &str) -> Option<Kind> {
-        let within = |name: &str| Some(ty.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?);
+        let within = |name: &str| ty.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
         let number = |ty: &&str| NUMBERS.contains(ty);
         match (within("Nullable"), within("Array")) {
             (Some("String"), _) if comment.starts_with(JSON) => Some(Kind::Json),
@@ -300,4 +300,76 @@ fn is_column_name(name: &str) -> bool {
     let plain =
         !name.is_empty() && name.len() <= MAX_COLUMN_NAME && !name.contains(|c: char| c == '.' || c.is_control());
     plain && !RESERVED.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(images: &[String]) -> Items {
+        let mut items = Items::default();
+        images.iter().for_each(|image| items.add(image));
+        items
+    }
+
+    fn id(ty: KeyType) -> [KeyAttribute; 1] {
+        [KeyAttribute { name: "id".into(), ty }]
+    }
+
+    #[test]
+    fn an_attribute_has_the_column_that_all_its_values_fit() {
+        for (values, expected) in [
+            (&[r#"{"S":"x"}"#, r#"{"NULL":true}"#][..], Some(Kind::Text)),
+            (&[r#"{"S":"x"}"#, r#"{"B":"eA=="}"#], Some(Kind::Text)),
+            (&[r#"{"N":"1"}"#], Some(Kind::Number("Int64".into()))),
+            (&[r#"{"N":"1"}"#, r#"{"N":"-9223372036854775809"}"#], Some(Kind::Number("Int128".into()))),
+            (&[r#"{"N":"1"}"#, r#"{"N":"0.5"}"#], Some(Kind::Number("Float64".into()))),
+            (&[r#"{"N":"0.12345678901234567891"}"#], Some(Kind::Json)),
+            (&[r#"{"BOOL":true}"#], Some(Kind::Bool)),
+            (&[r#"{"SS":["x"]}"#, r#"{"BS":["eA=="]}"#], Some(Kind::Texts)),
+            (&[r#"{"NS":["1"]}"#, r#"{"NS":["0.5"]}"#], Some(Kind::Numbers("Float64".into()))),
+            (&[r#"{"NS":["1E+2"]}"#], Some(Kind::Json)),
+            (&[r#"{"L":[]}"#], Some(Kind::Json)),
+            (&[r#"{"SS":["x"]}"#, r#"{"L":[]}"#], Some(Kind::Json)),
+            (&[r#"{"S":"x"}"#, r#"{"N":"1"}"#], Some(Kind::Json)),
+            (&[r#"{"NULL":true}"#], None),
+        ] {
+            let images: Vec<String> = values.iter().map(|value| format!("{{\"a\":{value}}}")).collect();
+            let (columns, notes) = Columns::new(&id(KeyType::S), &items(&images)).unwrap();
+            assert_eq!(columns.others.first().map(|column| column.kind.clone()), expected, "{values:?}");
+            assert_eq!(notes, Vec::<String>::new());
+            // And it is read again as it is written.
+            for column in &columns.others {
+                let comment = if column.kind == Kind::Json { JSON } else { "" };
+                assert_eq!(Kind::parse(&column.kind.ty(), comment), Some(column.kind.clone()));
+            }
+        }
+        for other in ["String", "Nullable(Date)", "Array(Date)", "Nullable(Decimal(9, 2))", "LowCardinality(String)"] {
+            assert_eq!(Kind::parse(other, ""), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_attributes_that_most_items_have_become_columns() {
+        let attributes =
+            |from: usize| (from..MAX_ATTRIBUTE_COLUMNS + 5).map(|n| format!("\"a{n:03}\":{{\"S\":\"x\"}}"));
+        let image = |from: usize| format!("{{{}}}", attributes(from).collect::<Vec<_>>().join(","));
+        let (mut columns, notes) = Columns::new(&id(KeyType::S), &items(&[image(0), image(7)])).unwrap();
+        assert_eq!(columns.others.len(), MAX_ATTRIBUTE_COLUMNS);
+        assert!(notes[0].ends_with(": 5 attributes that few items have."), "{notes:?}");
+        assert_eq!(columns.others[..3].iter().map(|c| &*c.name).collect::<Vec<_>>(), ["a000", "a001", "a007"]);
+        assert_eq!(columns.add(&items(&[image(0)])).len(), 1);
+        assert_eq!(columns.others.len(), MAX_ATTRIBUTE_COLUMNS);
+    }
+
+    #[test]
+    fn keys_of_numbers_are_text_when_one_is_too_long() {
+        let column = |number: &str| {
+            let images = [format!("{{\"id\":{{\"N\":\"{number}\"}}}}")];
+            Columns::new(&id(KeyType::N), &items(&images)).unwrap().0.keys[0].definition()
+        };
+        assert_eq!(column("-5"), "`id` Int64");
+        assert_eq!((column("9223372036854775808"), column("1.5")), ("`id` String".into(), "`id` String".into()));
+        assert_eq!(Columns::new(&id(KeyType::N), &Items::default()).unwrap().0.keys[0].definition(), "`id` Int64");
+    }
 }
