@@ -40,7 +40,7 @@ pub fn verify(table: &str, target: &str, timeout: &str) -> (bool, String) {
 
 /// That the product and `compare.py` both find no difference, and that no record was refused.
 pub fn assert_equal(table: &str, target: &str) {
-    let (equal, said) = verify(table, target, "80s");
+    let (equal, said) = verify(table, target, "160s");
     assert!(
         equal,
         "{said}\n{}",
