@@ -5,6 +5,7 @@ mod functions;
 mod items;
 mod keys;
 mod names;
+mod options;
 mod refusals;
 mod rerun;
 mod snapshots;
