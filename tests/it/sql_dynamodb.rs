@@ -129,3 +129,12 @@ fn delete(table: &Table, item: &Item) {
 fn run_script(script: &str) {
     stack().clickhouse.run_script(script).unwrap_or_else(|error| panic!("{error}\nin\n{script}"));
 }
+
+/// Drops the pipes of targets, all at a time: each waits for the end of its pull.
+fn drop_pipes(targets: &[&str]) {
+    std::thread::scope(|scope| {
+        for target in targets {
+            scope.spawn(move || sql(&format!("DROP TABLE {target}_pipe")));
+        }
+    });
+}

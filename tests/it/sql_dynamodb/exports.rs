@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::{answers, captured, change, delete, equals, now, printed, put_event, refused, run, send};
+use super::{answers, captured, change, delete, drop_pipes, equals, now, printed, put_event, refused, run, send};
 use crate::common::seed;
 use crate::dynamodb::export::{Changed, Export, put};
 use crate::dynamodb::items::{self, Item, Key, KeySchema};
@@ -19,12 +19,13 @@ fn item(id: &str, note: &str) -> Item {
 #[test]
 fn full_and_incremental_exports_and_the_stream_make_the_table() {
     let mut rng = fastrand::Rng::with_seed(seed("exports"));
-    for (name, bucket, wrapped, keys) in [
+    let cases = [
         ("sqld_exported", "sqld-exported", true, &[("id", Key::S)] as KeySchema),
         ("sqld_unwrapped", "sqld-unwrapped", false, SORTED),
         ("sqld_Item", "sqld-item", true, &[("Item", Key::S)]),
         ("sqld_Item_unwrapped", "sqld-item-unwrapped", false, &[("Item", Key::B)]),
-    ] {
+    ];
+    for (name, bucket, wrapped, keys) in cases {
         let table = captured(name, keys);
         ministack().create_bucket(bucket).expect("a bucket");
         let began = now();
@@ -104,8 +105,8 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
         printed(name, &["--export", &urls[1], "--apply"]);
         equals(name, &format!("default.{name}"), truth.len());
         assert_eq!(sql(&format!("SELECT count() FROM {name}_errors")), "0\n");
-        sql(&format!("DROP TABLE {name}_pipe"));
     }
+    drop_pipes(&cases.map(|(name, ..)| name));
 }
 
 #[test]

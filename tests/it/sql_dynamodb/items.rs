@@ -1,6 +1,6 @@
 //! Random items arrive as they are, through pipe and views, before and after the sample.
 
-use super::{captured, change, delete, equals, now, printed, put_event, send};
+use super::{captured, change, delete, drop_pipes, equals, now, printed, put_event, send};
 use crate::common::seed;
 use crate::dynamodb::items::{self, Item, Key, KeySchema};
 use crate::dynamodb::put_items;
@@ -11,13 +11,14 @@ const ITEMS: u64 = 240;
 #[test]
 fn random_items_with_every_kind_of_key_arrive_exactly() {
     let mut rng = fastrand::Rng::with_seed(seed("sql_dynamodb"));
-    for (name, keys) in [
+    let tables = [
         ("sqld_s", &[("id", Key::S)] as KeySchema),
         ("sqld_n", &[("id", Key::N)]),
         ("sqld_b", &[("id", Key::B)]),
         ("sqld_sorted", &[("owner", Key::S), ("at", Key::N)]),
         ("sqld_bytes_sorted", &[("at", Key::N), ("what", Key::B)]),
-    ] {
+    ];
+    for (name, keys) in tables {
         let table = captured(name, keys);
         let began = now();
         let all: Vec<Item> = (0..ITEMS).map(|n| items::item(&mut rng, keys, n)).collect();
@@ -51,6 +52,6 @@ fn random_items_with_every_kind_of_key_arrive_exactly() {
         assert_eq!(sql(&format!("SELECT count() FROM {name}_errors")), "0\n");
         let view = sql(&format!("SELECT count(), countIf(notEmpty(rest)) > 0 FROM {name}_final"));
         assert_eq!(view, format!("{left}\t1\n"));
-        sql(&format!("DROP TABLE {name}_pipe"));
     }
+    drop_pipes(&tables.map(|(name, _)| name));
 }

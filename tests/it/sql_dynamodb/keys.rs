@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::{answers, captured, equals, now, printed, put_event, refused, run, send};
+use super::{answers, captured, drop_pipes, equals, now, printed, put_event, refused, run, send};
 use crate::dynamodb::items::{Item, Key, KeySchema};
 use crate::dynamodb::{create_table, delete_table, enable_streaming, put_items};
 use crate::world::{refresh_exception, sql, wait_until};
@@ -71,8 +71,7 @@ fn each_of_several_tables_in_a_stream_gets_its_own() {
     equals("sqld_one", "default.sqld_one", 2);
     equals("sqld_two", "default.sqld_two", 1);
     assert_eq!(sql("SELECT (SELECT count() FROM sqld_one_errors), (SELECT count() FROM sqld_two_errors)"), "0\t0\n");
-    sql("DROP TABLE sqld_one_pipe");
-    sql("DROP TABLE sqld_two_pipe");
+    drop_pipes(&["sqld_one", "sqld_two"]);
 }
 
 #[test]
@@ -123,8 +122,8 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
         enable_streaming(name, name, true);
         printed(name, &["--apply", "--target", &target]);
         answers(&format!("SELECT (SELECT count() FROM {name}_new) + (SELECT count() FROM {name}_new_errors)"), "2\n");
-        sql(&format!("DROP TABLE {name}_new_pipe"));
     }
+    drop_pipes(&["sqld_more_new", "sqld_fewer_new", "sqld_other_new"]);
 }
 
 #[test]
