@@ -5,6 +5,7 @@ mod copy;
 mod equality;
 pub mod events;
 pub mod export;
+mod gap;
 pub mod items;
 mod kit;
 mod large;

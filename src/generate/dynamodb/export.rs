@@ -47,6 +47,14 @@ pub enum Span {
 }
 
 impl Span {
+    /// The version of the items of a full export. A change in the same millisecond, of which only the millisecond is known, is newer.
+    pub fn version(self) -> Option<i64> {
+        match self {
+            Span::Full { at } => Some(at * 1_000 - 1),
+            Span::Incremental { .. } => None,
+        }
+    }
+
     /// The time up to which it says everything.
     pub fn end(self) -> i64 {
         match self {
@@ -187,11 +195,11 @@ impl Export {
         ));
         let attributes = "CAST(arrayMap(attribute -> (attribute.1, dynamodbToJSON(attribute.2)), JSONExtractKeysAndValuesRaw(item)), 'Map(String, String)') \
                           AS attributes";
+        let version = self.span.version().unwrap_or(0);
         let (what, columns, item, more) = match self.span {
             Span::Full { at } => (
                 format!("the full export of {}, {} items", time(at), self.items),
-                // A change in the same millisecond, of which only the millisecond is known, is newer.
-                format!("{} AS version, 0 AS is_deleted", at * 1_000 - 1),
+                format!("{version} AS version, 0 AS is_deleted"),
                 format!("if(JSONLength(line) = 1 AND JSONHas(line, 'Item', {key}), JSONExtractRaw(line, 'Item'), line) AS item"),
                 String::new(),
             ),

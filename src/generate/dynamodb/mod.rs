@@ -121,13 +121,14 @@ impl Generator<'_> {
                 .filter(|created| *created > 0),
             columns: &columns,
         };
+        let target_exists = found.is_some();
         let steps = match found {
             None => self.first_steps(&target).await?,
             Some(_) => self.later_steps(&target, &added, &mut head).await?,
         };
         let new_comment = of_earlier.then(|| target.new_comment()).map(Step::short);
         let steps: Vec<Step> =
-            new_comment.into_iter().chain(steps).chain(self.loads(&target, exports).await?).collect();
+            new_comment.into_iter().chain(steps).chain(self.loads(&target, exports, target_exists).await?).collect();
         let mut text: String = head.iter().map(|line| format!("-- {line}\n")).collect();
         if self.flags.dry_run {
             text.push_str(&self.first_items(&target, &images).await?);
@@ -342,7 +343,7 @@ impl Generator<'_> {
         Ok(steps.into_iter().map(Step::short).collect())
     }
 
-    async fn loads(&self, target: &Target<'_>, exports: &[Export]) -> Result<Vec<Step>, String> {
+    async fn loads(&self, target: &Target<'_>, exports: &[Export], target_exists: bool) -> Result<Vec<Step>, String> {
         if exports.is_empty() {
             return Ok(Vec::new());
         }
@@ -352,7 +353,9 @@ impl Generator<'_> {
         let partition_key = self.source.keys.first().map_or("", |key| &*key.name);
         let landing = target.named("_landing");
         let loads = exports.iter().flat_map(|export| export.load(&landing, &self.flags.table, partition_key));
-        let loads = loads.map(|sql| Step { sql, long: true });
+        // A new target has no items of which the export could know that they are gone.
+        let full = exports.iter().find_map(|export| export.span.version()).filter(|_| target_exists);
+        let loads = loads.chain(full.map(|version| target.gone(version))).map(|sql| Step { sql, long: true });
         Ok(functions.into_iter().map(Step::short).chain(loads).collect())
     }
 

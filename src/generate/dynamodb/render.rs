@@ -70,6 +70,17 @@ impl Target<'_> {
         )
     }
 
+    /// For a target that had items when a full export of all that there is at `version` was loaded.
+    pub fn gone(&self, version: i64) -> String {
+        let keys: Vec<String> = self.columns.keys.iter().map(|key| identifier(&key.name)).collect();
+        let (keys, table) = (keys.join(", "), self.named(""));
+        format!(
+            "-- What is older than the export and not in it was deleted before, while no change reached the stream.\n\
+             INSERT INTO {table} ({keys}, version, is_deleted)\nSELECT {keys}, {version} AS version, 1 AS is_deleted\nFROM {table} FINAL\n\
+             WHERE {table}.version < {version}"
+        )
+    }
+
     /// The table that pipe and exports are inserted into.
     pub fn landing(&self) -> String {
         let fits: String = self
