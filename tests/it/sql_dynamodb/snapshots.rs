@@ -52,7 +52,7 @@ fn port(url: &str) -> &str {
 fn a_table_with_its_export() {
     // Else the statements would create them first.
     functions::create();
-    let table = captured("users", &[("id", Key::S)]);
+    let table = captured("customers", &[("id", Key::S)]);
     let items = [
         item(&[
             ("id", "u-1"),
@@ -81,20 +81,20 @@ fn a_table_with_its_export() {
         ("new", "x"),
         ("active", "maybe"),
     ]);
-    put_items("users", items.iter().chain([&late]));
-    send("users", [put_event(&table, &items[0], now())]);
-    ministack().create_bucket("sqld-users").expect("a bucket");
+    put_items("customers", items.iter().chain([&late]));
+    send("customers", [put_event(&table, &items[0], now())]);
+    ministack().create_bucket("sqld-customers").expect("a bucket");
     let at = now() + 1_000;
     let export =
-        Export { table: &table, bucket: "sqld-users", prefix: "exports", id: "01693685827463-2d8752fd", files: 2 };
+        Export { table: &table, bucket: "sqld-customers", prefix: "exports", id: "01693685827463-2d8752fd", files: 2 };
     let url = export.full(&items, at, true);
-    let script = printed("users", &["--export", &url]);
+    let script = printed("customers", &["--export", &url]);
     let created =
         script.split("_version >= ").nth(1).and_then(|rest| rest.split(')').next()).expect("a time").to_owned();
     let time = DateTime::from_timestamp_micros(at).expect("a time").format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
     let endpoint = ministack().endpoint();
     is_snapshot(
-        "users",
+        "customers",
         &script,
         &[
             (&table.id, "ID"),
@@ -106,11 +106,11 @@ fn a_table_with_its_export() {
         ],
     );
     run_script(&script);
-    send("users", [put_event(&table, &late, now() + 2_000)]);
-    equals("users", "default.users", 3);
+    send("customers", [put_event(&table, &late, now() + 2_000)]);
+    equals("customers", "default.customers", 3);
     assert_eq!(
         sql(
-            "SELECT id, name, age, balance, price, active, tags, scores, address, history, pi, mixed, version_attribute, rest FROM users_final \
+            "SELECT id, name, age, balance, price, active, tags, scores, address, history, pi, mixed, version_attribute, rest FROM customers_final \
              ORDER BY id FORMAT TSVRaw"
         ),
         "u-1\tsally\t26\t123456789012345678901234567890\t19.99\ttrue\t['a','b']\t[1,2]\t{\"inner\":1.50}\t[\"x\"]\t\
@@ -122,7 +122,7 @@ fn a_table_with_its_export() {
     let query = script.lines().find_map(|line| line.strip_prefix("-- SELECT arrayJoin")).expect("a query");
     let new = sql(&format!("SELECT arrayJoin{query}"));
     assert!(new.lines().any(|line| line == "new\t1") && new.lines().any(|line| line == "age\t2"), "{new}");
-    sql("DROP TABLE users_pipe");
+    sql("DROP TABLE customers_pipe");
 }
 
 #[test]

@@ -1,9 +1,9 @@
--- DynamoDB table "users", with its changes from stream "users".
+-- DynamoDB table "customers", with its changes from stream "customers".
 -- Made from 3 items in the sample of stream and exports.
 -- Only in rest, since no column may have such a name: "with.dot".
 
 -- Read it with FINAL, or through the view below: of all rows of an item the one with the highest version counts.
-CREATE TABLE `default`.`users`
+CREATE TABLE `default`.`customers`
 (
     `id` String,
     `active` Nullable(Bool),
@@ -24,10 +24,10 @@ CREATE TABLE `default`.`users`
 )
 ENGINE = ReplacingMergeTree(version, is_deleted)
 ORDER BY (`id`)
-COMMENT 'DynamoDB table arn:aws:dynamodb:us-east-1:000000000000:table/users, id ID';
+COMMENT 'DynamoDB table arn:aws:dynamodb:us-east-1:000000000000:table/customers, id ID';
 
 -- Keeps nothing: changes and exports pass through it to the two views below. reason is empty for what fits.
-CREATE TABLE `default`.`users_landing`
+CREATE TABLE `default`.`customers_landing`
 (
     attributes Map(String, String),
     version Int64,
@@ -48,7 +48,7 @@ CREATE TABLE `default`.`users_landing`
 ENGINE = Null;
 
 -- What is no change event, or has a key that does not fit, and why; for seven days.
-CREATE TABLE `default`.`users_errors`
+CREATE TABLE `default`.`customers_errors`
 (
     _key String,
     _timestamp DateTime64(3),
@@ -67,7 +67,7 @@ ORDER BY (_timestamp, _shard_id)
 TTL failed_at + INTERVAL 7 DAY
 SETTINGS non_replicated_deduplication_window = 1000;
 
-CREATE MATERIALIZED VIEW `default`.`users_mv` TO `default`.`users` AS
+CREATE MATERIALIZED VIEW `default`.`customers_mv` TO `default`.`customers` AS
 SELECT
     JSONExtractString(item.attributes['id']) AS `id`,
     if(item.attributes['active'] IN ('true', 'false'), item.attributes['active'] = 'true', NULL) AS `active`,
@@ -94,20 +94,20 @@ SELECT
         false), item.attributes) AS rest,
     item.version AS version,
     item.is_deleted AS is_deleted
-FROM `default`.`users_landing` AS item
+FROM `default`.`customers_landing` AS item
 WHERE item.reason = '';
 
-CREATE MATERIALIZED VIEW `default`.`users_errors_mv` TO `default`.`users_errors` AS
+CREATE MATERIALIZED VIEW `default`.`customers_errors_mv` TO `default`.`customers_errors` AS
 SELECT _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, reason,
     if(_raw_message != '', _raw_message, concat('{', arrayStringConcat(
         arrayMap((name, value) -> concat(toJSONString(name), ':', value), mapKeys(attributes), mapValues(attributes)), ','), '}')) AS raw_message,
     version, is_deleted
-FROM `default`.`users_landing`
+FROM `default`.`customers_landing`
 WHERE reason != '';
 
 -- The items that there are now. An attribute that had no column yet when the item came is read from rest. Maps and lists stay text: the type JSON
 -- refuses numbers beyond 64 bits and forgets nulls and empty maps. CAST(column, 'JSON') is there for those who know that theirs have none.
-CREATE OR REPLACE VIEW `default`.`users_final` AS
+CREATE OR REPLACE VIEW `default`.`customers_final` AS
 SELECT
     item.`id`,
     ifNull(item.`active`, if(item.rest['active'] IN ('true', 'false'), item.rest['active'] = 'true', NULL)) AS `active`,
@@ -123,37 +123,37 @@ SELECT
     if(empty(item.`tags`), JSONExtract(item.rest['tags'], 'Array(String)'), item.`tags`) AS `tags`,
     ifNull(item.`version_attribute`, toInt64OrNull(item.rest['version'])) AS `version_attribute`,
     item.rest AS rest
-FROM `default`.`users` AS item FINAL;
+FROM `default`.`customers` AS item FINAL;
 
 -- A change with other keys than the target's stops the pipe before anything of it is inserted.
-CREATE MATERIALIZED VIEW `default`.`users_pipe` REFRESH AFTER 0 SECOND
+CREATE MATERIALIZED VIEW `default`.`customers_pipe` REFRESH AFTER 0 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
-APPEND TO `default`.`users_landing` AS
+APPEND TO `default`.`customers_landing` AS
 SELECT
     _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,
     _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message, _error
-FROM url('http://localhost:PORT/v1/pipes/users/next?stream=users&view=default.users_pipe&unmarshal=dynamodb', 'ArrowStream',
+FROM url('http://localhost:PORT/v1/pipes/customers/next?stream=customers&view=default.customers_pipe&unmarshal=dynamodb', 'ArrowStream',
     '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _event_name String, _event_id String, _table String, _version Int64, _is_deleted UInt8, _ttl_delete UInt8, _keys String, _new String, _old String, _attributes Map(String, String), _error String, _raw_message String, _batch String')
-WHERE _table IN ('', 'users') AND (_error != '' OR _version >= CREATED)
-    AND NOT throwIf(_table IN ('', 'users') AND (_error != '' OR _version >= CREATED) AND _error = ''
+WHERE _table IN ('', 'customers') AND (_error != '' OR _version >= CREATED)
+    AND NOT throwIf(_table IN ('', 'customers') AND (_error != '' OR _version >= CREATED) AND _error = ''
         AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, '("(?:[^"\\\\]|\\\\.)*"):(?:"(?:[^"\\\\]|\\\\.)*"|[^",}]+)'))) != ['id'],
-        'the changes of DynamoDB table "users" have other key attributes than "id": it was created again with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')
+        'the changes of DynamoDB table "customers" have other key attributes than "id": it was created again with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')
 ORDER BY _shard_id, length(_sequence_number), _sequence_number, _sub_sequence_number
 SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_insert_select = 'enable_even_for_bad_queries', deduplicate_blocks_in_dependent_materialized_views = 1;
 
 -- Loads the full export of TIME, 2 items. It may be run again: of all rows of an item the one with the highest version counts.
 -- ClickHouse reads the files with the credentials that it has for S3 itself (environment, role, <s3> in its configuration); none stand here.
-INSERT INTO `default`.`users_landing` (attributes, version, is_deleted)
+INSERT INTO `default`.`customers_landing` (attributes, version, is_deleted)
 SELECT attributes, VERSION AS version, 0 AS is_deleted
 FROM (
     SELECT
         if(JSONLength(line) = 1 AND JSONHas(line, 'Item', 'id'), JSONExtractRaw(line, 'Item'), line) AS item,
         CAST(arrayMap(attribute -> (attribute.1, dynamodbToJSON(attribute.2)), JSONExtractKeysAndValuesRaw(item)), 'Map(String, String)') AS attributes
-    FROM s3('http://127.0.0.1:S3/sqld-users/{exports/AWSDynamoDB/01693685827463-2d8752fd/data/0000016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0001016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0002016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0003016936858274632d8752fd.json.gz}', 'LineAsString', 'line String')
+    FROM s3('http://127.0.0.1:S3/sqld-customers/{exports/AWSDynamoDB/01693685827463-2d8752fd/data/0000016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0001016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0002016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0003016936858274632d8752fd.json.gz}', 'LineAsString', 'line String')
 )
-WHERE NOT throwIf(NOT mapContains(attributes, 'id'), 'a line of the export has no key attribute "id": is this an export of DynamoDB table "users"?')
-    AND NOT throwIf(has(mapValues(attributes), ''), 'a line of an export of DynamoDB table "users" has an attribute without a type that DynamoDB has')
+WHERE NOT throwIf(NOT mapContains(attributes, 'id'), 'a line of the export has no key attribute "id": is this an export of DynamoDB table "customers"?')
+    AND NOT throwIf(has(mapValues(attributes), ''), 'a line of an export of DynamoDB table "customers" has an attribute without a type that DynamoDB has')
 SETTINGS s3_ignore_file_doesnt_exist = 0;
 
 -- Attributes without a column of their own. Run this command again for those that shall have one.
--- SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM `default`.`users` GROUP BY attribute ORDER BY count() DESC
+-- SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM `default`.`customers` GROUP BY attribute ORDER BY count() DESC
