@@ -206,8 +206,9 @@ impl Export {
             Span::Incremental { from, to } => (
                 format!("the incremental export from {} to {}, {} changes", time(from), time(to), self.items),
                 "version, is_deleted".to_owned(),
+                // AWS writes {"N":"1700000000000000"}; a bare number says the same.
                 "NOT JSONHas(line, 'NewImage') AS is_deleted,\n        JSONExtractRaw(line, if(is_deleted, 'Keys', 'NewImage')) AS item,\n        \
-                 toInt64OrZero(JSONExtractString(line, 'Metadata', 'WriteTimestampMicros', 'N')) AS version"
+                 toInt64OrZero(replaceRegexpAll(JSONExtractRaw(line, 'Metadata', 'WriteTimestampMicros'), '[^0-9]', '')) AS version"
                     .to_owned(),
                 format!("\n    AND NOT throwIf(version <= 0, {no_time})"),
             ),

@@ -181,3 +181,28 @@ fn what_is_not_there_or_not_right_fails_and_loads_nothing_silently() {
     answers("SELECT countIf(id = 'before'), countIf(id IN ('x', '')) FROM sqld_broken", "1\t0\n");
     sql("DROP TABLE sqld_broken_pipe");
 }
+
+#[test]
+fn the_time_of_a_write_may_be_written_in_several_ways() {
+    let table = captured("sqld_times", &[("id", Key::S)]);
+    let bucket = "sqld-times";
+    ministack().create_bucket(bucket).expect("a bucket");
+    send("sqld_times", [put_event(&table, &item("before", "x"), now())]);
+    printed("sqld_times", &["--apply"]);
+    let at = now() + SECOND;
+    let export = Export { table: &table, bucket, prefix: "p", id: "01-times", files: 1 };
+    let url = export.incremental(&[], at, at + SECOND);
+    let times = [format!("{{\"N\":\"{at}\"}}"), format!("\"{}\"", at + 1), format!("{}", at + 2)];
+    let line = |(id, time): (usize, &String)| {
+        let keys = format!("{{\"id\":{{\"S\":\"{id}\"}}}}");
+        format!("{{\"Metadata\":{{\"WriteTimestampMicros\":{time}}},\"Keys\":{keys},\"NewImage\":{keys}}}\n")
+    };
+    let lines: String = times.iter().enumerate().map(line).collect();
+    put(bucket, "p/AWSDynamoDB/data/times.json", lines.as_bytes());
+    let manifest = b"{\"itemCount\":3,\"dataFileS3Key\":\"p/AWSDynamoDB/data/times.json\"}\n";
+    put(bucket, "p/AWSDynamoDB/01-times/manifest-files.json", manifest);
+    printed("sqld_times", &["--export", &url, "--apply"]);
+    let expected = format!("0\t{at}\n1\t{}\n2\t{}\n", at + 1, at + 2);
+    answers("SELECT id, version FROM sqld_times FINAL WHERE id != 'before' ORDER BY id", &expected);
+    sql("DROP TABLE sqld_times_pipe");
+}
