@@ -42,6 +42,8 @@ fn a_copy_is_equal_after_an_export_kills_and_reshards() {
     let target = "default.equality";
     copy::apply(&bridge, name, name, target, &["--export", &url]);
     let applied = workload.writes();
+    // It begins among the changes, and ends when it has seen every item equal.
+    let verified = std::thread::spawn(move || copy::verify(name, target, "80s"));
     for kill in 0..KILLS {
         reached(applied + (WRITES - applied.min(WRITES)) * kill / KILLS);
         bridge.restart().expect("the bridge comes back");
@@ -54,6 +56,9 @@ fn a_copy_is_equal_after_an_export_kills_and_reshards() {
     reached(WRITES);
     let (writes, events) = workload.stop();
     println!("{writes} writes, {events} events, {applied} writes before the pipe, {} items exported", items.len());
+    let (equal, said) = verified.join().expect("the end of the first look");
+    assert!(equal, "{said}");
+    println!("while changes flow: {said}");
     copy::assert_equal(name, target);
     copy::end(&bridge, &[target]);
     let exported = sql(&format!("SELECT count() FROM {target} FINAL WHERE version = {}", time - 1));
