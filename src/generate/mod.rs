@@ -4,6 +4,7 @@
 mod address;
 mod dynamodb;
 mod infer;
+mod landing;
 mod plan;
 mod render;
 mod sample;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::infer::is_element_name;
+use super::landing::is_read;
 use super::plan::{Column, Plan, RECORD_COLUMNS, unique};
 use super::types::{Place, Type};
 use crate::sql::quote::{identifier, literal, qualified};
@@ -100,7 +101,8 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     ));
     let sorted = sorted_out(plan, &format!("FROM {}", target.source()));
     all.push(format!(
-        "CREATE MATERIALIZED VIEW {pipe} {refresh}\nAPPEND TO {landing} AS\n{sorted}\n{order}\n{settings}"
+        "CREATE MATERIALIZED VIEW {pipe} {refresh}\nAPPEND TO {landing} AS\n{sorted}\nWHERE {}\n{order}\n{settings}",
+        is_read(&target.database, &target.table)
     ));
     all
 }

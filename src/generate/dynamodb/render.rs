@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::columns::{Columns, Key, Kind};
 use crate::dynamodb::names::OWN_COLUMNS;
+use crate::generate::landing::is_read;
 use crate::generate::plan::{shown, unique};
 use crate::sql::quote::{identifier, literal, qualified};
 
@@ -230,13 +231,14 @@ impl Target<'_> {
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000\n\
              APPEND TO {} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {POSITION}, _raw_message, _error\n\
              FROM {source}\n\
-             WHERE {of_this}\n    AND NOT throwIf({of_this} AND _error = ''\n        \
+             WHERE {}\n    AND {of_this}\n    AND NOT throwIf({of_this} AND _error = ''\n        \
              AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, {pattern}))) != [{keys}],\n        {stop})\n\
              ORDER BY _shard_id, length(_sequence_number), _sequence_number, _sub_sequence_number\n\
              SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_insert_select = 'enable_even_for_bad_queries', \
              deduplicate_blocks_in_dependent_materialized_views = 1",
             self.named("_pipe"),
-            self.named("_landing")
+            self.named("_landing"),
+            is_read(self.database, self.table)
         )
     }
 }

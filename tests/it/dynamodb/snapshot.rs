@@ -52,7 +52,7 @@ fn next_minute() -> i64 {
 #[test]
 fn incremental_exports_go_on_top_of_a_full_one() {
     let mut rng = Rng::with_seed(seed("snapshot"));
-    let name = "snapshot";
+    let name = "exported";
     let keys: KeySchema = &[("owner", Key::S), ("at", Key::N)];
     let table = table(name, keys);
     let mut now: BTreeMap<u64, Item> = (0..ITEMS).map(|n| (n, item(&mut rng, keys, n))).collect();
@@ -83,13 +83,13 @@ fn incremental_exports_go_on_top_of_a_full_one() {
     let bridge = copy::bridge(name);
     let exports: Vec<&str> = urls.iter().flat_map(|url| ["--export", url]).collect();
     let began = std::time::Instant::now();
-    copy::apply(&bridge, name, name, "default.snapshot", &exports);
+    copy::apply(&bridge, name, name, "default.exported", &exports);
     println!("loaded in {:.1} s", began.elapsed().as_secs_f64());
-    copy::end(&bridge, &["default.snapshot"]);
-    let (equal, said) = compare_with(now.values(), keys, "default.snapshot");
+    copy::end(&bridge, &["default.exported"]);
+    let (equal, said) = compare_with(now.values(), keys, "default.exported");
     assert!(equal, "{said}");
     println!("{said}");
-    assert_eq!(sql("SELECT * FROM default.snapshot_errors LIMIT 3 FORMAT Vertical"), "");
+    assert_eq!(sql("SELECT * FROM default.exported_errors LIMIT 3 FORMAT Vertical"), "");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{put, run_in, run_script, stream, succeeded, wait_for_rows};
+use super::{printed, put, run_in, run_script, stream, succeeded, wait_for_rows};
 use crate::world::{self, sql};
 
 /// A record that fits; `note` is missing in some, and null in others.
@@ -93,4 +93,24 @@ fn each_bad_record_is_once_in_errors_and_each_good_one_once_in_the_table() {
         format!("{goods}\t{goods}\t1\t1\t1\t2026-11-21 09:00:00.123\n")
     );
     sql("DROP TABLE sqlp_errors_pipe");
+}
+
+#[test]
+fn a_view_that_is_dropped_stops_the_pipe_and_nothing_is_lost() {
+    let goods = |numbers: std::ops::Range<usize>| numbers.map(|n| good(n).into_bytes());
+    stream("sql-dropped", goods(0..10));
+    let script = printed("sql-dropped", "sqlp_dropped", &["--errors"]);
+    run_script(&script);
+    wait_for_rows("sqlp_dropped", 10);
+    // A refresh that has begun would go on without it.
+    sql("SYSTEM STOP VIEW sqlp_dropped_pipe");
+    sql("DROP TABLE sqlp_dropped_mv");
+    sql("SYSTEM START VIEW sqlp_dropped_pipe");
+    put("sql-dropped", goods(10..20));
+    let said = world::refresh_exception("sqlp_dropped_pipe");
+    assert!(said.contains("the views \"sqlp_dropped_mv\" and \"sqlp_dropped_errors_mv\" must both be there"), "{said}");
+    let view = script.split(";\n").find(|statement| statement.contains("`sqlp_dropped_mv` TO")).expect("the view");
+    run_script(view);
+    wait_for_rows("sqlp_dropped", 20);
+    sql("DROP TABLE sqlp_dropped_pipe");
 }

@@ -134,7 +134,10 @@ SELECT
     _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message, _error
 FROM url('http://localhost:PORT/v1/pipes/customers/next?stream=customers&view=default.customers_pipe&unmarshal=dynamodb', 'ArrowStream',
     '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _event_name String, _event_id String, _table String, _version Int64, _is_deleted UInt8, _ttl_delete UInt8, _keys String, _new String, _old String, _attributes Map(String, String), _error String, _raw_message String, _batch String')
-WHERE _table IN ('', 'customers') AND (_error != '' OR _version >= CREATED)
+WHERE (SELECT throwIf(count() < 2,
+        'the views "customers_mv" and "customers_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
+        FROM system.tables WHERE database = 'default' AND name IN ('customers_mv', 'customers_errors_mv')) = 0
+    AND _table IN ('', 'customers') AND (_error != '' OR _version >= CREATED)
     AND NOT throwIf(_table IN ('', 'customers') AND (_error != '' OR _version >= CREATED) AND _error = ''
         AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, '("(?:[^"\\\\]|\\\\.)*"):(?:"(?:[^"\\\\]|\\\\.)*"|[^",}]+)'))) != ['id'],
         'the changes of DynamoDB table "customers" have other key attributes than "id": it was created again with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')

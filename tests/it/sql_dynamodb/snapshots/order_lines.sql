@@ -99,7 +99,10 @@ SELECT
     _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message, _error
 FROM url('http://localhost:PORT/v1/pipes/lines/next?stream=order-lines&view=default.order_lines_pipe&unmarshal=dynamodb&mode=efo', 'ArrowStream',
     '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _event_name String, _event_id String, _table String, _version Int64, _is_deleted UInt8, _ttl_delete UInt8, _keys String, _new String, _old String, _attributes Map(String, String), _error String, _raw_message String, _batch String')
-WHERE _table IN ('', 'order-lines') AND (_error != '' OR _version >= CREATED)
+WHERE (SELECT throwIf(count() < 2,
+        'the views "order_lines_mv" and "order_lines_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
+        FROM system.tables WHERE database = 'default' AND name IN ('order_lines_mv', 'order_lines_errors_mv')) = 0
+    AND _table IN ('', 'order-lines') AND (_error != '' OR _version >= CREATED)
     AND NOT throwIf(_table IN ('', 'order-lines') AND (_error != '' OR _version >= CREATED) AND _error = ''
         AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, '("(?:[^"\\\\]|\\\\.)*"):(?:"(?:[^"\\\\]|\\\\.)*"|[^",}]+)'))) != ['line', 'order'],
         'the changes of DynamoDB table "order-lines" have other key attributes than "line", "order": it was created again with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')

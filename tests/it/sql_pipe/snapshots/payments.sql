@@ -136,5 +136,8 @@ FROM (
     FROM url('http://localhost:PORT/v1/pipes/payments/next?stream=sql-payments&view=shop.payments_pipe', 'ArrowStream',
         '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
 )
+WHERE (SELECT throwIf(count() < 2,
+        'the views "payments_mv" and "payments_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
+        FROM system.tables WHERE database = 'shop' AND name IN ('payments_mv', 'payments_errors_mv')) = 0
 ORDER BY ALL
 SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort';
