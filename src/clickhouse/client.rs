@@ -8,7 +8,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 
-use super::error::ClickHouseError;
+use super::error::{ClickHouseError, Kind};
 use crate::limits::{CLICKHOUSE_CONNECT_TIMEOUT, CLICKHOUSE_POOL_IDLE, CLICKHOUSE_TIMEOUT};
 
 /// One ClickHouse server, over HTTP, as one user. Connections are kept open and used again; a statement has one to itself.
@@ -41,6 +41,14 @@ impl ClickHouse {
     /// The sentence for a person about an error of this server.
     pub fn explain(&self, error: &ClickHouseError) -> String {
         error.sentence(&self.server, &self.user)
+    }
+
+    /// The same about a statement that has nothing to do with the bridge's own tables.
+    pub fn explain_foreign(&self, error: &ClickHouseError) -> String {
+        match error.kind() {
+            Kind::Schema => format!("ClickHouse at {} says: {}", self.server, error.message),
+            _ => self.explain(error),
+        }
     }
 
     /// Runs a statement that gives no rows, for [`CLICKHOUSE_TIMEOUT`] at most. After a transport error it may have been done.

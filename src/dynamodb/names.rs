@@ -1,4 +1,5 @@
-//! Which column of ClickHouse has which attribute of DynamoDB. Nothing remembers it: both directions follow from the names alone.
+//! The columns of a target: which one has which attribute of DynamoDB (nothing remembers it, both directions follow from the names alone), and how
+//! items are marked as deleted.
 
 /// Columns of a table in ClickHouse that are no attributes: the version of the row, whether its item was deleted, and the attributes that the other
 /// columns do not say exactly, as JSON.
@@ -20,6 +21,15 @@ pub fn attribute_of(column: &str) -> Option<&str> {
         Some(own) if OWN_COLUMNS.contains(&own) => Some(own),
         _ => (!OWN_COLUMNS.contains(&column)).then_some(column),
     }
+}
+
+/// The statement that marks as deleted, at `version`, every item of a target that is older. The target's name and its key columns are quoted.
+pub fn mark_deleted(target: &str, keys: &[String], version: i64) -> String {
+    let keys = keys.join(", ");
+    format!(
+        "INSERT INTO {target} ({keys}, version, is_deleted)\nSELECT {keys}, {version} AS version, 1 AS is_deleted\nFROM {target} FINAL\n\
+         WHERE {target}.version < {version}"
+    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
+use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::config::Config;
 use crate::limits::PIPE_QUERY_BYTES;
 use crate::sql::quote::{literal, qualified};
@@ -61,7 +61,13 @@ impl Server {
             literal(database),
             literal(name)
         );
-        Ok(self.clickhouse.rows::<TableRow>(&sql).await.map_err(|e| self.explain(&e))?.into_iter().next())
+        Ok(self
+            .clickhouse
+            .rows::<TableRow>(&sql)
+            .await
+            .map_err(|e| self.clickhouse.explain_foreign(&e))?
+            .into_iter()
+            .next())
     }
 
     /// The columns of a table, in their order.
@@ -71,12 +77,12 @@ impl Server {
             literal(database),
             literal(table)
         );
-        self.clickhouse.rows(&sql).await.map_err(|e| self.explain(&e))
+        self.clickhouse.rows(&sql).await.map_err(|e| self.clickhouse.explain_foreign(&e))
     }
 
     /// The answer of a SELECT (without FORMAT).
     pub async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
-        self.try_ask(sql, format).await.map_err(|e| self.explain(&e))
+        self.try_ask(sql, format).await.map_err(|e| self.clickhouse.explain_foreign(&e))
     }
 
     /// The same for a caller to whom the error tells something.
@@ -100,14 +106,9 @@ impl Server {
 
     fn failed(&self, error: &ClickHouseError, statement: &str, done: usize, all: usize) -> String {
         let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
-        format!("{}; this was in {first}; {done} of {all} statements were run before it", self.explain(error))
-    }
-
-    /// These statements are not about the bridge's own tables.
-    pub fn explain(&self, error: &ClickHouseError) -> String {
-        match error.kind() {
-            Kind::Schema => format!("ClickHouse at {} says: {}", self.clickhouse.server(), error.message),
-            _ => self.clickhouse.explain(error),
-        }
+        format!(
+            "{}; this was in {first}; {done} of {all} statements were run before it",
+            self.clickhouse.explain_foreign(error)
+        )
     }
 }

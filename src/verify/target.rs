@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use super::key::{Key, key_value};
 use super::value::{Item, Value};
-use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
+use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::dynamodb::KeyAttribute;
-use crate::dynamodb::names::{attribute_of, column_of};
+use crate::dynamodb::names::{attribute_of, column_of, mark_deleted};
 use crate::limits::{VERIFY_QUERY_BYTES, VERIFY_SILENCE};
 use crate::sql::quote::{identifier, literal, qualified};
 
@@ -89,7 +89,7 @@ impl Target {
         keys: &[KeyAttribute],
     ) -> Result<Target, String> {
         let name = qualified(database, table);
-        let said = |error: ClickHouseError| explain(&clickhouse, &error);
+        let said = |error: ClickHouseError| clickhouse.explain_foreign(&error);
         // Says so when the user may not see the table; system.tables only hides it.
         let exists = clickhouse.text(&format!("EXISTS TABLE {name}"), "TSV", &[]).await.map_err(said)?;
         if exists.trim() != "1" {
@@ -162,11 +162,10 @@ impl Target {
     /// The rows of some keys: one for each item that is there (`FINAL`), or all that have not been merged away.
     pub async fn of_keys(&self, keys: &[Vec<String>], last: bool) -> Result<HashMap<Key, Vec<Row>>, String> {
         let tuples: Vec<String> = keys.iter().map(|values| self.tuple(values)).collect();
-        let names: Vec<String> = self.columns.iter().take(self.keys.len()).map(|c| identifier(&c.name)).collect();
         let sql = format!(
             "{} WHERE ({}) IN ({})",
             self.select(if last { "FINAL" } else { "" }),
-            names.join(", "),
+            self.key_columns().join(", "),
             tuples.join(", ")
         );
         let mut found: HashMap<Key, Vec<Row>> = HashMap::new();
@@ -183,24 +182,26 @@ impl Target {
             Err(error) => wrong = Some(error),
         };
         let lines = self.clickhouse.each_line(sql, "JSONCompactEachRow", &settings, VERIFY_SILENCE, each);
-        lines.await.map_err(|error| self.explain(&error))?;
+        lines.await.map_err(|error| self.clickhouse.explain_foreign(&error))?;
         wrong.map_or(Ok(()), Err)
     }
 
     /// The newest version in the table, and when it is: both as text. None when the table is empty.
     pub async fn newest(&self) -> Result<Option<String>, String> {
         let sql = format!("SELECT fromUnixTimestamp64Micro(max(version), 'UTC') FROM {} HAVING count() > 0", self.name);
-        let text = self.clickhouse.text(&sql, "TSV", &[]).await.map_err(|error| self.explain(&error))?;
+        let text =
+            self.clickhouse.text(&sql, "TSV", &[]).await.map_err(|error| self.clickhouse.explain_foreign(&error))?;
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
     /// The statement that marks what is older than `version` as deleted, when a table was dropped and created again.
     pub fn mark_deleted(&self, version: i64) -> String {
-        let names: Vec<String> = self.columns.iter().take(self.keys.len()).map(|c| identifier(&c.name)).collect();
-        let (names, name) = (names.join(", "), &self.name);
-        format!(
-            "INSERT INTO {name} ({names}, version, is_deleted)\nSELECT {names}, {version}, 1 FROM {name} FINAL WHERE version < {version};\n"
-        )
+        format!("{};\n", mark_deleted(&self.name, &self.key_columns(), version))
+    }
+
+    /// Quoted, in the order of the key.
+    fn key_columns(&self) -> Vec<String> {
+        self.columns.iter().take(self.keys.len()).map(|column| identifier(&column.name)).collect()
     }
 
     fn select(&self, last: &str) -> String {
@@ -221,18 +222,6 @@ impl Target {
     fn row(&self, line: &[u8]) -> Result<(Key, Row), String> {
         read_row(&self.columns, &self.keys, line)
             .ok_or_else(|| format!("a row of {} is not understood: {}", self.name, String::from_utf8_lossy(line)))
-    }
-
-    fn explain(&self, error: &ClickHouseError) -> String {
-        explain(&self.clickhouse, error)
-    }
-}
-
-/// These statements are not about the bridge's own tables.
-fn explain(clickhouse: &ClickHouse, error: &ClickHouseError) -> String {
-    match error.kind() {
-        Kind::Schema => format!("ClickHouse at {} says: {}", clickhouse.server(), error.message),
-        _ => clickhouse.explain(error),
     }
 }
 

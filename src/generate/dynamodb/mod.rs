@@ -113,12 +113,7 @@ impl Generator<'_> {
             comment: &comment,
             url: &self.url,
             collection: self.config.token.is_some(),
-            created: self
-                .source
-                .table
-                .as_ref()
-                .map(|table| table.created_ms / 1_000 * 1_000_000)
-                .filter(|created| *created > 0),
+            created: self.source.table.as_ref().map(created_micros).filter(|created| *created > 0),
             columns: &columns,
         };
         let target_exists = found.is_some();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::columns::{Columns, Key, Kind};
-use crate::dynamodb::names::OWN_COLUMNS;
+use crate::dynamodb::names::{OWN_COLUMNS, mark_deleted};
 use crate::generate::landing::is_read;
 use crate::generate::plan::{shown, unique};
 use crate::sql::quote::{identifier, literal, qualified};
@@ -74,11 +74,9 @@ impl Target<'_> {
     /// For a target that had items when a full export of all that there is at `version` was loaded.
     pub fn gone(&self, version: i64) -> String {
         let keys: Vec<String> = self.columns.keys.iter().map(|key| identifier(&key.name)).collect();
-        let (keys, table) = (keys.join(", "), self.named(""));
         format!(
-            "-- What is older than the export and not in it was deleted before, while no change reached the stream.\n\
-             INSERT INTO {table} ({keys}, version, is_deleted)\nSELECT {keys}, {version} AS version, 1 AS is_deleted\nFROM {table} FINAL\n\
-             WHERE {table}.version < {version}"
+            "-- What is older than the export and not in it was deleted before, while no change reached the stream.\n{}",
+            mark_deleted(&self.named(""), &keys, version)
         )
     }
 
