@@ -20,7 +20,7 @@ pub const DEFAULT_WAIT: Duration = Duration::from_millis(10_000);
 /// Largest `linger_ms` and `wait_ms`: together they stay under ClickHouse's `http_receive_timeout` of 30 s.
 pub const MAX_WAIT: Duration = Duration::from_millis(12_000);
 /// Most shards in one batch: all its lease rows are written in one Keeper request, which may have 1 MB.
-pub const MAX_SHARDS_PER_BATCH: usize = 1_000;
+pub const MAX_SHARDS_PER_BATCH: usize = LEASE_ROWS_PER_STATEMENT;
 
 /// What the payloads of one Kinesis record may be together when they are decompressed; what would be more stays as it is. A record has 10 MiB at most
 /// (AWS), and 1 MiB by default, and logs shrink to a tenth. Six times as much, as JSON may need for it, is under what ClickHouse takes for one row of JSON
@@ -241,8 +241,9 @@ pub const CLICKHOUSE_POOL_IDLE: Duration = Duration::from_millis(2_500);
 pub const CLICKHOUSE_ERROR_CHARS: usize = 500;
 /// Bytes of all rows and paths in one Keeper request, which may have 1,048,575 (`jute.maxbuffer`).
 pub const KEEPER_REQUEST_BYTES: usize = 900_000;
-/// Lease rows in one statement, so that a Keeper request stays under 1 MB.
-pub const LEASE_ROWS_PER_STATEMENT: usize = 1_000;
+/// Lease rows in one statement, so that a Keeper request stays under 1 MB: with names of the usual length a row has
+/// less than 1,000 bytes, with the longest ones less than 1,800.
+pub const LEASE_ROWS_PER_STATEMENT: usize = 500;
 /// SIGTERM: time in which everything ends, from the interface contract.
 pub const SHUTDOWN: Duration = Duration::from_secs(10);
 /// SIGTERM: what is left of [`SHUTDOWN`] for the process to end when all of it was used.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use crate::domain::error::Error;
-use crate::domain::lease::Lease;
+use crate::domain::lease::{Identity, Lease};
 use crate::domain::record::Chunk;
 use crate::domain::sequence::{Checkpoint, SequenceNumber};
 use crate::domain::shard::Shard;
@@ -54,6 +54,8 @@ pub struct Stream {
     pub name: String,
     /// Amazon resource name.
     pub arn: String,
+    /// When it was created, Unix ms; 0 when that is not known.
+    pub created_ms: i64,
     /// `ACTIVE`, `CREATING`, …
     pub status: String,
     /// `PROVISIONED` or `ON_DEMAND`.
@@ -62,6 +64,13 @@ pub struct Stream {
     pub open_shards: i32,
     /// Retention, hours.
     pub retention_hours: i32,
+}
+
+impl Stream {
+    /// Which of the streams that have, or had, its name.
+    pub fn identity(&self) -> Identity {
+        Identity { arn: self.arn.clone(), created_ms: self.created_ms }
+    }
 }
 
 /// What a failed Kinesis call means to its caller.

@@ -54,6 +54,24 @@ impl Offer {
     }
 }
 
+/// Which stream a name stands for. Streams in other accounts and regions, and one that was deleted and created again, may have the same name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Amazon resource name; empty when it is not known.
+    pub arn: String,
+    /// When it was created, Unix ms; 0 when it is not known.
+    pub created_ms: i64,
+}
+
+/// Where the rows of a pipe go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Destination {
+    /// The view that pulls, `database.name`; empty when none has pulled yet.
+    pub view: String,
+    /// The table that the view inserts into, `database.name`.
+    pub target: String,
+}
+
 /// One row of `kinesis.leases`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -61,10 +79,14 @@ pub struct Lease {
     pub pipe: String,
     /// Name of the stream.
     pub stream: String,
+    /// Which stream of that name.
+    pub identity: Identity,
     /// Shard id.
     pub shard_id: String,
     /// The shards this one was split or merged from; they are committed to their end first.
     pub parents: Vec<String>,
+    /// Where its rows went last.
+    pub destination: Destination,
     /// Worker that holds the lease; empty when nobody does.
     pub owner: String,
     /// Fencing number.
@@ -103,8 +125,10 @@ impl Lease {
         Lease {
             pipe: pipe.into(),
             stream: stream.into(),
+            identity: Identity::default(),
             shard_id: shard_id.into(),
             parents,
+            destination: Destination::default(),
             owner: String::new(),
             epoch: 0,
             checkpoint: start,

@@ -334,6 +334,7 @@ fn streams_are_numbered_in_whole_numbers() {
     let stream = StreamRow {
         name: "orders".into(),
         arn: "arn:aws:kinesis:eu-west-1:1:stream/orders".into(),
+        created_ms: 0,
         status: "ACTIVE".into(),
         mode: "ON_DEMAND".into(),
         open_shards: 4,

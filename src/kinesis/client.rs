@@ -54,11 +54,6 @@ impl AwsKinesis {
         &self.region
     }
 
-    /// When a stream was created, Unix ms.
-    pub async fn created_ms(&self, stream: &str) -> Result<i64, Error> {
-        Ok(self.summary(stream).await?.stream_creation_timestamp.to_millis().unwrap_or(0))
-    }
-
     async fn summary(&self, stream: &str) -> Result<StreamDescriptionSummary, Error> {
         let sent = self.control.describe_stream_summary().stream_name(stream).send();
         let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
@@ -112,6 +107,7 @@ impl KinesisApi for AwsKinesis {
                 Err(Error::AccessDenied(_)) => streams.push(Stream {
                     name: name.clone(),
                     arn: String::new(),
+                    created_ms: 0,
                     status: "ACCESS_DENIED".into(),
                     mode: String::new(),
                     open_shards: 0,
@@ -128,6 +124,7 @@ impl KinesisApi for AwsKinesis {
         Ok(Stream {
             name: summary.stream_name,
             arn: summary.stream_arn,
+            created_ms: summary.stream_creation_timestamp.to_millis().unwrap_or(0),
             status: summary.stream_status.as_str().to_string(),
             mode: summary
                 .stream_mode_details

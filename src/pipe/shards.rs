@@ -144,8 +144,8 @@ impl Shards {
 
     /// Takes the next batch's records out of the buffers, ordered by shard id.
     pub fn freeze(&self, limits: Limits) -> Vec<ShardRange> {
-        let buffers: Vec<&Arc<ShardBuffer>> =
-            self.buffers().filter(|b| b.since().is_some()).take(MAX_SHARDS_PER_BATCH).collect();
+        let buffers: Vec<&Arc<ShardBuffer>> = self.buffers().filter(|b| b.since().is_some()).collect();
+        let buffers = longest_waiting(buffers);
         let counts = choose(&buffers.iter().map(|b| b.peek()).collect::<Vec<_>>(), limits);
         let chosen = buffers.into_iter().zip(counts).filter(|(_, count)| *count > 0);
         chosen.map(|(buffer, count)| taken(buffer, count)).collect()
@@ -174,6 +174,16 @@ impl Shards {
         let ended = self.buffers().filter(|b| b.since().is_none() && b.progress().ended);
         ended.map(|b| b.shard_id.clone()).collect()
     }
+}
+
+/// The most buffers that one batch may span, those first whose records have waited longest, ordered by shard id again.
+fn longest_waiting(mut buffers: Vec<&Arc<ShardBuffer>>) -> Vec<&Arc<ShardBuffer>> {
+    if buffers.len() > MAX_SHARDS_PER_BATCH {
+        buffers.sort_by_key(|b| b.since());
+        buffers.truncate(MAX_SHARDS_PER_BATCH);
+        buffers.sort_by(|a, b| a.shard_id.cmp(&b.shard_id));
+    }
+    buffers
 }
 
 /// The first records of a buffer.

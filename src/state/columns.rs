@@ -3,47 +3,94 @@
 use chrono::{DateTime, NaiveDateTime};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::lease::{Lease, Offer};
+use crate::domain::lease::{Destination, Identity, Lease, Offer};
 use crate::domain::sequence::{Checkpoint, SequenceNumber};
 use crate::domain::unpacking::Unpacking;
 
-/// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are Unix ms here and `DateTime64(3, 'UTC')` in the table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseRow {
-    pub key: String,
-    pub pipe: String,
-    pub stream: String,
-    pub shard_id: String,
-    pub parents: Vec<String>,
-    pub owner: String,
-    pub epoch: u64,
-    pub sequence_number: String,
-    pub sub_sequence_number: u32,
-    pub unpacking: String,
-    pub began_sequence_number: String,
-    pub began_sub_sequence_number: u32,
-    pub offered_batch: String,
-    pub offered_shape: String,
-    pub offered_shards: u32,
-    pub offered_first: String,
-    pub offered_first_sub: u32,
-    pub offered_through: String,
-    pub offered_through_sub: u32,
-    pub offered_rows: u64,
-    pub committed_rows: u64,
-    pub bytes_per_second: u64,
-    #[serde(with = "time")]
-    pub last_commit_time: i64,
-    #[serde(with = "time")]
-    pub caught_up_at: i64,
-    #[serde(with = "time")]
-    pub updated_at: i64,
+/// A column's value, as a statement writes it.
+pub enum Value<'a> {
+    /// A String.
+    Text(&'a str),
+    /// An Array(String).
+    Texts(&'a [String]),
+    /// An unsigned integer.
+    Number(u64),
+    /// A time, Unix ms.
+    Time(i64),
 }
 
-/// The columns of [`LeaseRow`], in the order of the table.
-pub const LEASE_COLUMNS: &str = "key, pipe, stream, shard_id, parents, owner, epoch, sequence_number, sub_sequence_number, unpacking, \
-     began_sequence_number, began_sub_sequence_number, offered_batch, offered_shape, offered_shards, offered_first, offered_first_sub, offered_through, offered_through_sub, offered_rows, committed_rows, \
-     bytes_per_second, last_commit_time, caught_up_at, updated_at";
+/// The one list of columns, in the order of the table: a column that is added here is written, read and counted.
+macro_rules! lease_row {
+    ($($(#[$of_column:meta])* $column:ident: $rust:ty => $kind:ident),+ $(,)?) => {
+        /// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are Unix ms here and
+        /// `DateTime64(3, 'UTC')` in the table.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct LeaseRow {
+            pub key: String,
+            $($(#[$of_column])* pub $column: $rust,)+
+        }
+
+        /// The columns of [`LeaseRow`], in the order of the table.
+        pub const LEASE_COLUMNS: &str = concat!("key", $(", ", stringify!($column)),+);
+
+        impl LeaseRow {
+            /// All columns but the key.
+            pub fn values(&self) -> Vec<(&'static str, Value<'_>)> {
+                vec![$((stringify!($column), value!($kind self.$column))),+]
+            }
+        }
+    };
+}
+
+macro_rules! value {
+    (Text $value:expr) => {
+        Value::Text(&$value)
+    };
+    (Texts $value:expr) => {
+        Value::Texts(&$value)
+    };
+    (Number $value:expr) => {
+        Value::Number($value.into())
+    };
+    (Time $value:expr) => {
+        Value::Time($value)
+    };
+}
+
+lease_row! {
+    pipe: String => Text,
+    stream: String => Text,
+    stream_arn: String => Text,
+    #[serde(with = "time")]
+    stream_created_at: i64 => Time,
+    shard_id: String => Text,
+    parents: Vec<String> => Texts,
+    view: String => Text,
+    target: String => Text,
+    owner: String => Text,
+    epoch: u64 => Number,
+    sequence_number: String => Text,
+    sub_sequence_number: u32 => Number,
+    unpacking: String => Text,
+    began_sequence_number: String => Text,
+    began_sub_sequence_number: u32 => Number,
+    offered_batch: String => Text,
+    offered_shape: String => Text,
+    offered_shards: u32 => Number,
+    offered_first: String => Text,
+    offered_first_sub: u32 => Number,
+    offered_through: String => Text,
+    offered_through_sub: u32 => Number,
+    offered_rows: u64 => Number,
+    committed_rows: u64 => Number,
+    bytes_per_second: u64 => Number,
+    #[serde(with = "time")]
+    last_commit_time: i64 => Time,
+    #[serde(with = "time")]
+    caught_up_at: i64 => Time,
+    #[serde(with = "time")]
+    updated_at: i64 => Time,
+}
 
 /// The column of a row that a person has to correct, and what is allowed there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +109,12 @@ impl From<&Lease> for LeaseRow {
             key: lease.key(),
             pipe: lease.pipe.clone(),
             stream: lease.stream.clone(),
+            stream_arn: lease.identity.arn.clone(),
+            stream_created_at: time::in_range(lease.identity.created_ms),
             shard_id: lease.shard_id.clone(),
             parents: lease.parents.clone(),
+            view: lease.destination.view.clone(),
+            target: lease.destination.target.clone(),
             owner: lease.owner.clone(),
             epoch: lease.epoch,
             sequence_number: lease.checkpoint.sequence_text(),
@@ -112,8 +163,10 @@ impl LeaseRow {
         let lease = Lease {
             pipe: self.pipe,
             stream: self.stream,
+            identity: Identity { arn: self.stream_arn, created_ms: self.stream_created_at },
             shard_id: self.shard_id,
             parents: self.parents,
+            destination: Destination { view: self.view, target: self.target },
             owner: self.owner,
             epoch: self.epoch,
             checkpoint,
@@ -230,14 +283,14 @@ mod tests {
     }
 
     fn lease() -> impl Strategy<Value = Lease> {
-        let times = [0..=10_413_791_999_999i64, 0..=10_413_791_999_999, 0..=10_413_791_999_999];
-        let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), ".{0,20}");
+        let times = vec![0..=10_413_791_999_999i64; 4];
+        let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), vec![".{0,20}"; 4]);
         let counts = (any::<u64>(), any::<u64>(), any::<u64>());
         let began = prop::option::of((sequence(), any::<u32>()));
         (names, counts, (checkpoint(), prop::option::of(unpacking()), began), prop::option::of(offer()), times)
             .prop_map(
                 |(
-                    (pipe, stream, shard_id, parents, owner),
+                    (pipe, stream, shard_id, parents, more),
                     (epoch, committed_rows, bytes_per_second),
                     (checkpoint, unpacking, began),
                     offer,
@@ -245,9 +298,11 @@ mod tests {
                 )| Lease {
                     pipe,
                     stream,
+                    identity: Identity { arn: more[0].clone(), created_ms: times[3] },
                     shard_id,
                     parents,
-                    owner,
+                    destination: Destination { view: more[1].clone(), target: more[2].clone() },
+                    owner: more[3].clone(),
                     epoch,
                     checkpoint,
                     unpacking,
@@ -284,6 +339,15 @@ mod tests {
                 prop_assert!(!bad.problem.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn the_table_has_the_columns_of_a_row_in_their_order() {
+        let create = crate::sql::state("kinesis").into_iter().find(|sql| sql.contains("`kinesis`.leases"));
+        let create = create.expect("the table of leases");
+        let columns = create.lines().skip_while(|line| *line != "(").skip(1).take_while(|line| *line != ")");
+        let columns: Vec<&str> = columns.filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(columns.join(", "), LEASE_COLUMNS);
     }
 
     #[test]

@@ -47,6 +47,11 @@ struct StoredRow {
     row: LeaseRow,
 }
 
+#[derive(Deserialize)]
+struct ColumnName {
+    name: String,
+}
+
 /// What is certain about a row that could not be read as a lease.
 #[derive(Deserialize)]
 struct Named {
@@ -78,7 +83,12 @@ impl KeeperMapStore {
 
     /// Creates database and tables when they are not there. When they are, the right to create is not needed.
     pub async fn setup(&self) -> Result<(), StateError> {
-        let done = self.create_tables().await.map_err(|error| self.said(&error));
+        let done = match self.create_tables().await {
+            Err(error) if error.kind() == Kind::Schema => {
+                Err(self.outdated().await.unwrap_or_else(|| self.said(&error)))
+            }
+            done => done.map_err(|error| self.said(&error)),
+        };
         *self.tables() = match &done {
             Ok(()) => Tables::Seen,
             Err(refused) => Tables::Refused(refused.clone()),
@@ -110,6 +120,32 @@ impl KeeperMapStore {
             self.workers
         );
         self.clickhouse.json_lines(&workers).await.map(drop)
+    }
+
+    /// What to do when the table of leases was made by an earlier version: which statements give it the columns that it lacks. KeeperMap has no
+    /// ADD COLUMN.
+    async fn outdated(&self) -> Option<StateError> {
+        let columns = format!(
+            "SELECT name FROM system.columns WHERE database = {} AND table = 'leases'",
+            literal(&self.database)
+        );
+        let there: Vec<ColumnName> = self.clickhouse.rows(&columns).await.ok()?;
+        let lacks = |column: &&str| there.iter().all(|c| c.name != *column);
+        let lacking: Vec<&str> = LEASE_COLUMNS.split(", ").filter(lacks).collect();
+        // Without these it is another table.
+        let made_by_us = ["key", "pipe", "shard_id", "sequence_number"].iter().all(|column| !lacks(column));
+        if lacking.is_empty() || !made_by_us {
+            return None;
+        }
+        let (leases, kept) = (&self.leases, qualified(&self.database, "leases_before"));
+        let lacking = lacking.join(", ");
+        Some(StateError::Misconfigured(format!(
+            "the table {leases} in ClickHouse at {} was made by an earlier version of the bridge and has no column {lacking}, and KeeperMap \
+             cannot add one: stop all bridges that use it; run CREATE TABLE {kept} ENGINE = MergeTree ORDER BY key AS SELECT * FROM {leases}; \
+             DROP TABLE {leases} SYNC, on every server that has it; `clickhouse-kinesis-bridge sql setup | clickhouse-client`; INSERT INTO {leases} \
+             (* EXCEPT ({lacking})) SELECT * FROM {kept}; then start the bridges, which go on where they were",
+            self.clickhouse.server()
+        )))
     }
 
     async fn select(&self, condition: &str) -> Result<Vec<String>, ClickHouseError> {

@@ -1,6 +1,6 @@
 //! The statements of the KeeperMap store, as text.
 
-use super::columns::{LEASE_COLUMNS, LeaseRow, time};
+use super::columns::{LEASE_COLUMNS, LeaseRow, Value, time};
 use crate::limits::KEEPER_REQUEST_BYTES;
 use crate::ports::Worker;
 use crate::sql::quote::literal;
@@ -45,41 +45,25 @@ pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
 pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String, String> {
     fits(rows)?;
     let keys = keys(rows);
-    let by_key = |values: Vec<String>, otherwise: &str| by_key(&keys, values, otherwise);
-    let text = |get: fn(&LeaseRow) -> &str| by_key(rows.iter().map(|row| literal(get(row))).collect(), "''");
-    let number = |get: fn(&LeaseRow) -> u64| by_key(rows.iter().map(|row| get(row).to_string()).collect(), "0");
-    let moment =
-        |get: fn(&LeaseRow) -> i64| by_key(rows.iter().map(|row| literal(&time::text(get(row)))).collect(), "''");
-    let version = by_key(versions.iter().map(i32::to_string).collect(), "_version");
+    let version = by_key(&keys, versions.iter().map(i32::to_string).collect(), "_version");
     let counted = match rows.len() {
         1 => String::new(),
         n => format!(" OR blockSize() != {n}"),
     };
-    let assignments = [
-        ("epoch", format!("if(throwIf(_version != {version}{counted}, 'version'), epoch, {})", number(|r| r.epoch))),
-        ("stream", text(|r| &r.stream)),
-        ("parents", parents(rows, &keys)),
-        ("owner", text(|r| &r.owner)),
-        ("sequence_number", text(|r| &r.sequence_number)),
-        ("sub_sequence_number", number(|r| r.sub_sequence_number.into())),
-        ("unpacking", text(|r| &r.unpacking)),
-        ("began_sequence_number", text(|r| &r.began_sequence_number)),
-        ("began_sub_sequence_number", number(|r| r.began_sub_sequence_number.into())),
-        ("offered_batch", text(|r| &r.offered_batch)),
-        ("offered_shape", text(|r| &r.offered_shape)),
-        ("offered_shards", number(|r| r.offered_shards.into())),
-        ("offered_first", text(|r| &r.offered_first)),
-        ("offered_first_sub", number(|r| r.offered_first_sub.into())),
-        ("offered_through", text(|r| &r.offered_through)),
-        ("offered_through_sub", number(|r| r.offered_through_sub.into())),
-        ("offered_rows", number(|r| r.offered_rows)),
-        ("committed_rows", number(|r| r.committed_rows)),
-        ("bytes_per_second", number(|r| r.bytes_per_second)),
-        ("last_commit_time", moment(|r| r.last_commit_time)),
-        ("caught_up_at", moment(|r| r.caught_up_at)),
-        ("updated_at", moment(|r| r.updated_at)),
-    ];
-    let assignments = list(assignments.iter().map(|(column, value)| format!("{column} = {value}")));
+    let guarded = |value: String| format!("if(throwIf(_version != {version}{counted}, 'version'), epoch, {value})");
+    let values: Vec<_> = rows.iter().map(LeaseRow::values).collect();
+    let columns = values.first().map_or(0, Vec::len);
+    let assignments = (0..columns).filter_map(|at| {
+        let column = values[0][at].0;
+        let value = assigned(&keys, values.iter().map(|row| &row[at].1).collect());
+        match column {
+            // They are in the key.
+            "pipe" | "shard_id" => None,
+            "epoch" => Some(format!("{column} = {}", guarded(value))),
+            _ => Some(format!("{column} = {value}")),
+        }
+    });
+    let assignments = list(assignments);
     Ok(format!(
         "ALTER TABLE {table} UPDATE {assignments} WHERE key IN ({keys}) SETTINGS {ONE_TRANSACTION}, {ONE_BLOCK}, {NO_REHEARSAL}"
     ))
@@ -103,10 +87,27 @@ fn by_key(keys: &str, values: Vec<String>, otherwise: &str) -> String {
     }
 }
 
+/// One column's value for each of the keys.
+fn assigned(keys: &str, values: Vec<&Value<'_>>) -> String {
+    let otherwise = match values.first() {
+        Some(Value::Number(_)) => "0",
+        Some(Value::Texts(_)) => return arrays(keys, values.into_iter().map(text).collect()),
+        _ => "''",
+    };
+    by_key(keys, values.into_iter().map(text).collect(), otherwise)
+}
+
+fn text(value: &Value<'_>) -> String {
+    match value {
+        Value::Text(text) => literal(text),
+        Value::Texts(texts) => format!("[{}]", list(texts.iter().map(|text| literal(text)))),
+        Value::Number(number) => number.to_string(),
+        Value::Time(ms) => literal(&time::text(*ms)),
+    }
+}
+
 /// `transform` takes no arrays, so it picks the number of one.
-fn parents(rows: &[LeaseRow], keys: &str) -> String {
-    let arrays: Vec<String> =
-        rows.iter().map(|row| format!("[{}]", list(row.parents.iter().map(|parent| literal(parent))))).collect();
+fn arrays(keys: &str, arrays: Vec<String>) -> String {
     let mut distinct = arrays.clone();
     distinct.sort();
     distinct.dedup();
@@ -148,21 +149,14 @@ fn fits(rows: &[LeaseRow]) -> Result<(), String> {
     Ok(())
 }
 
-/// Bytes of a row in a Keeper request, a little too many: strings, 100 bytes of numbers, and the path with the key.
+/// Bytes of a row in a Keeper request, a little too many: its values, and 100 bytes and the key twice for its path.
 fn size(row: &LeaseRow) -> usize {
-    let strings = [
-        &row.pipe,
-        &row.stream,
-        &row.shard_id,
-        &row.owner,
-        &row.sequence_number,
-        &row.offered_batch,
-        &row.offered_shape,
-        &row.offered_first,
-        &row.offered_through,
-    ];
-    let parents: usize = row.parents.iter().map(|parent| parent.len() + 2).sum();
-    strings.iter().map(|s| s.len() + 2).sum::<usize>() + parents + 100 + 2 * row.key.len() + 100
+    let bytes = |value: &Value<'_>| match value {
+        Value::Text(text) => text.len() + 2,
+        Value::Texts(texts) => texts.iter().map(|text| text.len() + 2).sum::<usize>() + 2,
+        Value::Number(_) | Value::Time(_) => 8,
+    };
+    row.values().iter().map(|(_, value)| bytes(value)).sum::<usize>() + 2 * row.key.len() + 100
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

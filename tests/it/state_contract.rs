@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use bridge::domain::error::Error;
-use bridge::domain::lease::{Holder, Lease, Offer};
+use bridge::domain::lease::{Destination, Holder, Identity, Lease, Offer};
 use bridge::domain::sequence::{Checkpoint, SequenceNumber};
+use bridge::domain::unpacking::{Decompress, Split, Unpacking};
 use bridge::limits::LEASE_ROWS_PER_STATEMENT;
 use bridge::ports::{StateError, StateStore, Versioned, Worker};
 
@@ -86,12 +87,19 @@ async fn create_is_all_or_nothing(store: &impl StateStore) {
 async fn update_replaces_every_column(store: &impl StateStore) {
     store.create(&[lease("orders", "shard-0"), lease("orders", "shard-1")]).await.expect("new rows");
     let long = "9".repeat(56);
+    // All fields, so that none can be forgotten.
     let full = Lease {
+        pipe: "orders".into(),
         stream: "other".into(),
+        identity: Identity { arn: "arn:aws:kinesis:eu-west-1:1:stream/other".into(), created_ms: 1_763_719_999_999 },
+        shard_id: "shard-0".into(),
         parents: vec!["shard-8".into(), "shard-9".into()],
+        destination: Destination { view: "default.orders_pipe".into(), target: "default.orders".into() },
         owner: "worker-1".into(),
         epoch: u64::MAX,
         checkpoint: Checkpoint::After(number("49590338271490256608559692538361571095921575989136588898"), u32::MAX),
+        unpacking: Some(Unpacking { decompress: Decompress::Auto, split: Split::Lines }),
+        began: Some((number("4959"), u32::MAX)),
         offer: Some(Offer {
             rows: u64::MAX,
             shards: u32::MAX,
@@ -104,7 +112,6 @@ async fn update_replaces_every_column(store: &impl StateStore) {
         last_commit_ms: 1_763_720_000_001,
         caught_up_ms: 10_413_791_999_999,
         updated_ms: 0,
-        ..lease("orders", "shard-0")
     };
     let timed = Lease { checkpoint: Checkpoint::AtTimestamp(1_763_720_000_002), ..lease("orders", "shard-1") };
     let both = vec![at(0, full.clone()), at(0, timed.clone())];

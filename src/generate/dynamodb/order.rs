@@ -80,6 +80,7 @@ mod tests {
         let stream = Stream {
             name: "s".into(),
             arn: String::new(),
+            created_ms: 0,
             status: String::new(),
             mode: String::new(),
             open_shards: 1,

@@ -81,7 +81,7 @@ impl Source {
         };
         let kinesis = kinesis().await?;
         let stream = kinesis.stream(&flags.stream).await.map_err(|e| e.to_string())?;
-        let stream_created_ms = kinesis.created_ms(&flags.stream).await.map_err(|e| e.to_string())?;
+        let stream_created_ms = stream.created_ms;
         Ok(Source { keys, table, destinations, stream, stream_created_ms, notes })
     }
 

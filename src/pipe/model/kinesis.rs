@@ -340,6 +340,7 @@ impl KinesisApi for FakeKinesis {
         Ok(Stream {
             name: STREAM.into(),
             arn: String::new(),
+            created_ms: 0,
             status: "ACTIVE".into(),
             mode: "PROVISIONED".into(),
             open_shards: self.open_shards().len() as i32,
