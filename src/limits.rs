@@ -145,6 +145,9 @@ pub const MAX_TUPLE_FIELDS: usize = 1_024;
 pub const MAX_ATTRIBUTE_COLUMNS: usize = 500;
 /// `sql dynamodb`: longest name of an attribute, in bytes, that becomes a column. DynamoDB takes as much for the name of a key, and 64 KB for others.
 pub const MAX_COLUMN_NAME: usize = 255;
+/// Characters of one comment in generated SQL: a suggested column with a type of many fields fits,
+/// and a name of a megabyte, which a record may have, does not make a header of many.
+pub const MAX_COMMENT_CHARS: usize = 8_192;
 /// `sql dynamodb`: lines of an export that are looked at, and from how many of its files.
 pub const EXPORT_SAMPLE_LINES: usize = 4_000;
 /// See [`EXPORT_SAMPLE_LINES`].

@@ -3,7 +3,6 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::http::request::parse;
-use crate::sql::quote::identifier;
 
 /// Braces and bars would be patterns to ClickHouse's url().
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b':');
@@ -31,7 +30,7 @@ pub fn next_url(of: &Address<'_>) -> Result<String, String> {
     let path = format!("/v1/pipes/{}/next", encoded(of.pipe.unwrap_or(&own)));
     let view = [of.database, &format!("{}_pipe", of.table)].map(|part| {
         let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        encoded(&if plain { part.to_owned() } else { identifier(part) })
+        encoded(&if plain { part.to_owned() } else { backquoted(part) })
     });
     let mut query = format!("stream={}&view={}", encoded(of.stream), view.join("."));
     for (name, value, default) in of.parameters {
@@ -41,6 +40,11 @@ pub fn next_url(of: &Address<'_>) -> Result<String, String> {
     }
     parse("GET", &path, Some(&query)).map_err(|error| error.to_string())?;
     Ok(format!("{}{path}?{query}", of.bridge_url.trim_end_matches('/')))
+}
+
+/// As the parameter `view` takes a name. It is a URL and not SQL, so percent-encoding does the rest.
+fn backquoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
 fn encoded(text: &str) -> String {

@@ -18,6 +18,7 @@ use crate::config::{Config, PipeFlags};
 use crate::domain::unpacking::Split;
 use crate::limits::{DRY_RUN_ROWS, MAX_TUPLE_FIELDS};
 use crate::sql::name::table_name;
+use crate::sql::quote::{comment, comments, qualified};
 use address::{Address, next_url};
 pub use dynamodb::dynamodb;
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
@@ -34,6 +35,12 @@ pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Resul
     let generator = Generator { server: Server::new(config), flags, database, table };
     // Before Kinesis is asked: what is wrong in the flags is wrong whatever it says.
     generator.url(bridge_url, Split::None)?;
+    if flags.order_by.contains(|c: char| c == ';' || c.is_control()) {
+        return Err(format!(
+            "--order-by is {}: it must be one expression, without semicolons and line breaks",
+            shown(&flags.order_by)
+        ));
+    }
     let sample = Sample::take(config, &flags.stream).await?;
     if sample.len() == 0 {
         return Err(format!(
@@ -113,11 +120,12 @@ impl Generator<'_> {
         }
         head.extend(self.about(&target, found.as_ref(), &plan));
         head.extend(plan.notes.iter().cloned());
-        let head: String = head.iter().map(|line| format!("-- {line}\n")).collect();
+        let head: String = head.iter().map(|line| comment(line)).collect();
         if self.flags.dry_run {
             let mut text = head;
             for query in render::dry_run(&plan, &sample.source(DRY_RUN_ROWS), target.errors, DRY_RUN_ROWS) {
-                text.push_str(&self.server.ask(&query, "Vertical").await?);
+                // Comments, too: whoever gives the text to a client runs nothing that a record says.
+                text.push_str(&comments(&self.server.ask(&query, "Vertical").await?));
                 text.push('\n');
             }
             return Ok(text);
@@ -140,7 +148,7 @@ impl Generator<'_> {
         match (target.exactly_once, window, found) {
             (false, _, None) => lines.push("At-least-once: a batch may be inserted again after a failure.".into()),
             (_, false, Some(_)) => {
-                let name = crate::sql::quote::qualified(&self.database, &self.table).replace(char::is_control, " ");
+                let name = qualified(&self.database, &self.table);
                 lines.push(format!(
                     "At-least-once: the table {table} has no deduplication window. For exactly-once, first run"
                 ));
@@ -206,7 +214,7 @@ impl Generator<'_> {
                 continue;
             }
             let column = &mut plan.columns[at];
-            let (field, ty) = (shown(&column.path.join(".")), column.ty.to_string().replace(char::is_control, " "));
+            let (field, ty) = (shown(&column.path.join(".")), column.ty.to_string());
             let example = answer[format!("e{at}")].as_str().unwrap_or_default();
             let example = shown(&example.chars().take(QUOTED).collect::<String>());
             if plan.strict {

@@ -246,7 +246,7 @@ pub fn existing_table(shape: &Shape, table: &[Existing], flatten: bool, maps: &[
     for (path, ty) in all {
         let brought = |column: &Column| column.path.starts_with(&path) || path.starts_with(&column.path);
         if !plan.columns.iter().any(brought) {
-            let column = identifier(&column_name(&path)).replace(char::is_control, " ");
+            let column = identifier(&column_name(&path));
             let field = shown(&path.join("."));
             plan.notes.push(format!(
                 "The field {field} has no column and is not brought: ADD COLUMN {column} {ty} would take it."

@@ -6,7 +6,7 @@ use super::infer::is_element_name;
 use super::landing::is_read;
 use super::plan::{Column, Plan, RECORD_COLUMNS, unique};
 use super::types::{Place, Type};
-use crate::sql::quote::{identifier, literal, qualified};
+use crate::sql::quote::{comment, identifier, literal, literal_of_lines, qualified};
 
 /// The structure of `/v1/pipes/{pipe}/next`.
 const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
@@ -84,13 +84,13 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     }
     let (landing, errors) = (target.named("_landing"), target.named("_errors"));
     all.push(format!(
-        "-- Keeps nothing: records pass through it to the two views below. _error is empty for those that fit.\n\
-         CREATE TABLE {landing}\n(\n{POSITION_COLUMNS}    _raw_message String,\n    _error String\n)\nENGINE = Null"
+        "{}CREATE TABLE {landing}\n(\n{POSITION_COLUMNS}    _raw_message String,\n    _error String\n)\nENGINE = Null",
+        comment("Keeps nothing: records pass through it to the two views below. _error is empty for those that fit.")
     ));
     all.push(format!(
-        "-- What does not fit, and why; for seven days.\n\
-         CREATE TABLE {errors}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    failed_at DateTime DEFAULT now()\n)\n\
-         ENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY{window}"
+        "{}CREATE TABLE {errors}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    failed_at DateTime DEFAULT now()\n)\n\
+         ENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY{window}",
+        comment("What does not fit, and why; for seven days.")
     ));
     let rows = rows(plan, &format!("\n    FROM {landing}\n    WHERE _error = ''"));
     all.push(format!("CREATE MATERIALIZED VIEW {} TO {} AS\n{rows}", target.named("_mv"), target.named("")));
@@ -224,10 +224,13 @@ fn rows(plan: &Plan, from: &str) -> String {
         outer.push(format!("    {value} AS {}", identifier(&column.name)));
     }
     if !tree.is_empty() {
-        let elements = |tree: &[(String, Node)]| -> Vec<String> {
-            tree.iter().map(|(name, node)| format!("            {} {}", identifier(name), node.ty())).collect()
-        };
-        let tuple = literal(&format!("Tuple(\n{}\n        )", elements(&tree).join(",\n")));
+        let last = tree.len() - 1;
+        let elements = tree.iter().enumerate().map(|(at, (name, node))| {
+            let comma = if at == last { "" } else { "," };
+            format!("            {} {}{comma}", identifier(name), node.ty())
+        });
+        let lines: Vec<_> = ["Tuple(".into()].into_iter().chain(elements).chain(["        )".into()]).collect();
+        let tuple = literal_of_lines(lines.iter().map(String::as_str));
         inner.insert(0, format!("JSONExtract({json}, {tuple}) AS {record}"));
     }
     let mut through: Vec<&str> = plan.record.clone();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::sql::quote::{identifier, literal};
+use crate::sql::quote::{identifier, literal, unquoted, visible};
 
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +210,8 @@ fn leaf_fits(name: &str, place: &Place, strict: bool) -> Option<String> {
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Type::Leaf(name) => f.write_str(name),
+            // ClickHouse prints a name or a string within quotes, some of its characters as they are.
+            Type::Leaf(name) => f.write_str(&visible(name)),
             Type::Nullable(inner) => write!(f, "Nullable({inner})"),
             Type::Array(inner) => write!(f, "Array({inner})"),
             Type::Map(key, value) => write!(f, "Map({key}, {value})"),
@@ -248,16 +249,8 @@ fn split(text: &str) -> Vec<&str> {
 
 /// The name and the type of a tuple's element; none where it has no name.
 fn element(text: &str) -> Option<(String, Type)> {
-    if let Some(rest) = text.strip_prefix('`') {
-        let (mut name, mut chars) = (String::new(), rest.char_indices());
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '\\' => name.extend(chars.next().map(|(_, c)| c)),
-                '`' => return Some((name, Type::parse(rest[at + 1..].trim()))),
-                c => name.push(c),
-            }
-        }
-        return None;
+    if text.starts_with('`') {
+        return unquoted(text, '`').map(|(name, ty)| (name, Type::parse(ty.trim())));
     }
     let (name, rest) = text.split_once(' ')?;
     name.chars().all(|c| c.is_alphanumeric() || c == '_').then(|| (name.into(), Type::parse(rest.trim())))
@@ -276,10 +269,15 @@ mod tests {
             "LowCardinality(String)",
             "AggregateFunction(sum, UInt64)",
             "Tuple(Float64, Float64)",
+            r"Tuple(`a\nb\\` Enum8('x\n' = 1), `\xE2\x80\xA8` Array(Int64))",
         ] {
             assert_eq!(Type::parse(text).to_string(), text);
         }
         assert_eq!(Type::parse("Tuple(a Int64, `b c` String)").to_string(), "Tuple(`a` Int64, `b c` String)");
+        let raw = Type::parse("Tuple(`a\\nb` Enum8('x\u{1}\u{2028}\n' = 1))");
+        let Type::Tuple(elements) = &raw else { panic!("{raw}") };
+        assert_eq!(elements[0].0, "a\nb");
+        assert_eq!(raw.to_string(), r"Tuple(`a\nb` Enum8('x\x01\xE2\x80\xA8\n' = 1))");
         assert!(!Type::parse("Array(AggregateFunction(sum, UInt64))").is_extractable());
         assert!(!Type::parse("Map(UInt64, String)").is_extractable() && !Type::parse("Point").is_extractable());
         assert!(Type::parse("Map(LowCardinality(String), DateTime64(3, 'UTC'))").is_extractable());

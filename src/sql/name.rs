@@ -1,24 +1,38 @@
 //! Names of tables as people write them.
 
-/// Database and name of a table, each in backquotes where it is no plain name. `flag` is for the message, without its hyphens.
+use super::quote::unquoted;
+
+/// Database and name of a table, each in backquotes where it is not a plain name. `flag` is for the
+/// message, without its hyphens.
 pub fn table_name(flag: &str, text: &str) -> Result<(String, String), String> {
-    let (mut parts, mut inside, mut chars) = (vec![String::new()], false, text.chars());
-    while let Some(c) = chars.next() {
-        let Some(part) = parts.last_mut() else { break };
-        match c {
-            '`' => inside = !inside,
-            '\\' if inside => part.extend(chars.next()),
-            '.' if !inside => parts.push(String::new()),
-            c => part.push(c),
-        }
-    }
-    let wrong = inside || parts.iter().any(|part| part.is_empty() || part.contains(char::is_control));
-    match <[String; 2]>::try_from(parts) {
-        Ok([database, table]) if !wrong => Ok((database, table)),
-        Err(mut parts) if parts.len() == 1 && !wrong => Ok(("default".into(), parts.remove(0))),
+    let parts =
+        parts(text).filter(|parts| parts.iter().all(|part| !part.is_empty() && !part.contains(char::is_control)));
+    match parts.as_deref() {
+        Some([database, table]) => Ok((database.clone(), table.clone())),
+        Some([table]) => Ok(("default".into(), table.clone())),
         _ => Err(format!(
-            "--{flag} is '{text}': write <database>.<table>, each part in backquotes where it is no plain name"
+            "--{flag} is '{text}': write <database>.<table>, each part in backquotes where it is not a plain name"
         )),
+    }
+}
+
+/// The parts between dots; none when a quote has no end, or something behind it.
+fn parts(text: &str) -> Option<Vec<String>> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    loop {
+        let (part, after) = match rest.starts_with('`') {
+            true => unquoted(rest, '`')?,
+            false => {
+                let end = rest.find('.').unwrap_or(rest.len());
+                (Some(&rest[..end]).filter(|part| !part.contains('`'))?.to_owned(), &rest[end..])
+            }
+        };
+        parts.push(part);
+        match after.strip_prefix('.') {
+            Some(after) => rest = after,
+            None if after.is_empty() => return Some(parts),
+            None => return None,
+        }
     }
 }
 
@@ -32,7 +46,7 @@ mod tests {
         assert_eq!(name("orders").unwrap(), "default|orders");
         assert_eq!(name("shop.orders").unwrap(), "shop|orders");
         assert_eq!(name(r"`my.db`.`it's \`a\``").unwrap(), "my.db|it's `a`");
-        for wrong in ["", "a.", ".a", "a.b.c", "`a", "a.`b\n`"] {
+        for wrong in ["", "a.", ".a", "a.b.c", "`a", "`a`b", "a`b`", "a.`b\n`", r"a.`b\n`"] {
             assert!(name(wrong).is_err(), "{wrong}");
         }
     }

@@ -8,6 +8,7 @@ use super::rounds::Verdict;
 use super::value::{Item, Value, says, shown};
 use crate::dynamodb::KeyAttribute;
 use crate::limits::{VERIFY_SHOWN_ATTRIBUTES, VERIFY_SHOWN_CHARS};
+use crate::sql::quote::{comment, visible};
 
 /// What was found at the last look at an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ fn different(ours: &Item, theirs: &Item) -> Found {
 }
 
 fn cut(text: &str) -> String {
-    let text = text.replace(char::is_control, " ");
+    let text = visible(text);
     match text.char_indices().nth(VERIFY_SHOWN_CHARS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
@@ -159,7 +160,7 @@ impl Report {
         let _ = writeln!(out, "{title}: {}{why}", items.len());
         for (key, found, verdict) in items.iter().take(self.limit) {
             let kind = if *verdict == Verdict::Differs { String::new() } else { format!(" ({})", found.title()) };
-            let _ = writeln!(out, "  {}{kind}", shown(&key.item(&self.keys)));
+            let _ = writeln!(out, "  {}{kind}", visible(&shown(&key.item(&self.keys))));
             if let Found::Different(attributes, more) = found {
                 for (name, ours, theirs) in attributes {
                     let _ = writeln!(out, "    {name}: DynamoDB has {ours}, ClickHouse {theirs}");
@@ -190,11 +191,10 @@ impl Report {
             self.table
         );
         if self.older_and_equal > 0 {
-            let _ = writeln!(
-                out,
-                "-- {} items that are equal are older, too, and would be marked: load an export of the table as it is now before that (sql dynamodb --export)",
+            out.push_str(&comment(&format!(
+                "{} items that are equal are older, too, and would be marked: load an export of the table as it is now before that (sql dynamodb --export)",
                 self.older_and_equal
-            );
+            )));
         }
         out.push_str(&self.mark_deleted);
     }

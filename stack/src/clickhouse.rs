@@ -1,6 +1,7 @@
 //! A real ClickHouse: the user's own binary, or the engine library hosted by `stack clickhouse-host`.
 
 mod config;
+mod local;
 
 use std::ffi::OsString;
 use std::ops::Deref;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use config::{CLUSTER, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use local::run_locally;
 
 use crate::service::{Launch, Service, stack_binary};
 use crate::{Result, checkout, free_port};

@@ -28,7 +28,9 @@ pub mod service;
 mod zookeeper;
 
 pub use bridge::Bridge;
-pub use clickhouse::{CLUSTER, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use clickhouse::{
+    CLUSTER, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER, run_locally,
+};
 pub use cluster::Cluster;
 pub use kinesis::{Kinesis, KinesisOptions, REGION, aws_environment, kinesis_client};
 pub use kinesis_local::KinesisLocal;

@@ -26,6 +26,7 @@ mod s3;
 mod second;
 mod sql;
 mod sql_dynamodb;
+mod sql_hostile;
 mod sql_pipe;
 mod state;
 mod state_contract;

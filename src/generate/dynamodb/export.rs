@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::generate::plan::shown;
 use crate::generate::server::Server;
 use crate::limits::{EXPORT_FILES_PER_STATEMENT, EXPORT_SAMPLE_FILES, EXPORT_SAMPLE_LINES, PIPE_SAMPLE_BYTES};
-use crate::sql::quote::literal;
+use crate::sql::quote::{comment, literal};
 
 /// Kept as they are in the path of an object.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'=');
@@ -217,10 +217,14 @@ impl Export {
         let statement = |(n, files): (usize, &&[String])| {
             let part = if parts.len() > 1 { format!(", part {} of {}", n + 1, parts.len()) } else { String::new() };
             let source = self.source(files);
+            let loads = comment(&format!(
+                "Loads {what}{part}. It may be run again: of all rows of an item the one with the highest version counts."
+            ));
+            let credentials = comment(
+                "ClickHouse reads the files with the credentials that it has for S3 itself (environment, role, <s3> in its configuration); none stand here.",
+            );
             format!(
-                "-- Loads {what}{part}. It may be run again: of all rows of an item the one with the highest version counts.\n\
-                 -- ClickHouse reads the files with the credentials that it has for S3 itself (environment, role, <s3> in its configuration); none stand here.\n\
-                 INSERT INTO {landing} (attributes, version, is_deleted)\nSELECT attributes, {columns}\nFROM (\n    SELECT\n        {item},\n        {attributes}\n    \
+                "{loads}{credentials}INSERT INTO {landing} (attributes, version, is_deleted)\nSELECT attributes, {columns}\nFROM (\n    SELECT\n        {item},\n        {attributes}\n    \
                  FROM {source}\n)\nWHERE NOT throwIf(NOT mapContains(attributes, {key}), {no_key})\n    AND NOT throwIf(has(mapValues(attributes), ''), {no_type}){more}\n\
                  SETTINGS s3_ignore_file_doesnt_exist = 0"
             )

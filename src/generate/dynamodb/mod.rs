@@ -21,7 +21,7 @@ use crate::config::{Config, DynamoDbFlags};
 use crate::dynamodb::{KeyType, Table};
 use crate::limits::{DRY_RUN_ROWS, PIPE_SAMPLE_BYTES};
 use crate::sql::name::table_name;
-use crate::sql::quote::{identifier, literal, qualified};
+use crate::sql::quote::{comment, comments, identifier, literal, qualified};
 use crate::sql::{dynamodb_value, functions};
 use columns::{Column, Columns};
 use export::{Export, chained};
@@ -102,7 +102,7 @@ impl Generator<'_> {
             Some(found) => self.with_added(found, &items).await?,
         };
         head.extend(notes);
-        let comment = match &self.source.table {
+        let about = match &self.source.table {
             Some(table) => format!("DynamoDB table {}{ID}{}", table.arn, table.id),
             None => format!("DynamoDB table {}", self.flags.table),
         };
@@ -110,7 +110,7 @@ impl Generator<'_> {
             database: &self.database,
             table: &self.table,
             source: &self.flags.table,
-            comment: &comment,
+            comment: &about,
             url: &self.url,
             collection: self.config.token.is_some(),
             created: self.source.table.as_ref().map(created_micros).filter(|created| *created > 0),
@@ -124,9 +124,9 @@ impl Generator<'_> {
         let new_comment = of_earlier.then(|| target.new_comment()).map(Step::short);
         let steps: Vec<Step> =
             new_comment.into_iter().chain(steps).chain(self.loads(&target, exports, target_exists).await?).collect();
-        let mut text: String = head.iter().map(|line| format!("-- {line}\n")).collect();
+        let mut text: String = head.iter().map(|line| comment(line)).collect();
         if self.flags.dry_run {
-            text.push_str(&self.first_items(&target, &images).await?);
+            text.push_str(&comments(&self.first_items(&target, &images).await?));
             return Ok(text);
         }
         if self.flags.apply {
@@ -142,7 +142,7 @@ impl Generator<'_> {
         }
         text.push_str(&format!("\n{}", self.new_attributes(&target)));
         if self.flags.apply {
-            text.push_str(&format!("\n-- Done: {} statements were run.\n", steps.len()));
+            text.push_str(&format!("\n{}", comment(&format!("Done: {} statements were run.", steps.len()))));
         }
         Ok(text)
     }
@@ -356,11 +356,12 @@ impl Generator<'_> {
 
     /// How a person finds attributes that came later.
     fn new_attributes(&self, target: &Target<'_>) -> String {
-        format!(
-            "-- Attributes without a column of their own. Run this command again for those that shall have one.\n\
-             -- SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM {} GROUP BY attribute ORDER BY count() DESC\n",
-            target.named("").replace(char::is_control, " ")
-        )
+        let query = format!(
+            "SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM {} GROUP BY attribute ORDER BY count() DESC",
+            target.named("")
+        );
+        comment("Attributes without a column of their own. Run this command again for those that shall have one.")
+            + &comment(&query)
     }
 
     async fn first_items(&self, target: &Target<'_>, images: &[String]) -> Result<String, String> {

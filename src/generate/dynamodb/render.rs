@@ -6,7 +6,7 @@ use super::columns::{Columns, Key, Kind};
 use crate::dynamodb::names::{OWN_COLUMNS, mark_deleted};
 use crate::generate::landing::is_read;
 use crate::generate::plan::{shown, unique};
-use crate::sql::quote::{identifier, literal, qualified};
+use crate::sql::quote::{comment, comments, identifier, literal, qualified};
 
 /// The structure of `/v1/pipes/{pipe}/next?unmarshal=dynamodb`.
 const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
@@ -53,19 +53,22 @@ impl Target<'_> {
         let others = self.columns.others.iter().map(super::columns::Column::definition);
         let columns: String = keys.chain(others).map(|column| format!("    {column},\n")).collect();
         let order: Vec<String> = self.columns.keys.iter().map(|key| identifier(&key.name)).collect();
-        let (table, order, comment) = (self.named(""), order.join(", "), literal(self.comment));
+        let (table, order, about) = (self.named(""), order.join(", "), literal(self.comment));
+        let head = comment(
+            "Read it with FINAL, or through the view below: of all rows of an item the one with the highest version counts.",
+        );
         format!(
-            "-- Read it with FINAL, or through the view below: of all rows of an item the one with the highest version counts.\n\
-             CREATE TABLE {table}\n(\n{columns}    rest Map(String, String) COMMENT 'attributes that the other columns do not say exactly, as JSON',\n    \
+            "{head}CREATE TABLE {table}\n(\n{columns}    rest Map(String, String) COMMENT 'attributes that the other columns do not say exactly, as JSON',\n    \
              version Int64 COMMENT 'when the item was written, microseconds since 1970',\n    is_deleted UInt8\n)\n\
-             ENGINE = ReplacingMergeTree(version, is_deleted)\nORDER BY ({order})\nCOMMENT {comment}"
+             ENGINE = ReplacingMergeTree(version, is_deleted)\nORDER BY ({order})\nCOMMENT {about}"
         )
     }
 
     /// For a target that was made for an earlier table.
     pub fn new_comment(&self) -> String {
         format!(
-            "-- The table was created again, and nothing of the earlier one is left here.\nALTER TABLE {} MODIFY COMMENT {}",
+            "{}ALTER TABLE {} MODIFY COMMENT {}",
+            comment("The table was created again, and nothing of the earlier one is left here."),
             self.named(""),
             literal(self.comment)
         )
@@ -75,7 +78,10 @@ impl Target<'_> {
     pub fn gone(&self, version: i64) -> String {
         let keys: Vec<String> = self.columns.keys.iter().map(|key| identifier(&key.name)).collect();
         format!(
-            "-- What is older than the export and not in it was deleted before, while no change reached the stream.\n{}",
+            "{}{}",
+            comment(
+                "What is older than the export and not in it was deleted before, while no change reached the stream."
+            ),
             mark_deleted(&self.named(""), &keys, version)
         )
     }
@@ -92,10 +98,12 @@ impl Target<'_> {
             })
             .collect();
         format!(
-            "-- Keeps nothing: changes and exports pass through it to the two views below. reason is empty for what fits.\n\
-             CREATE TABLE {}\n(\n    attributes Map(String, String),\n    version Int64,\n    is_deleted UInt8,\n{POSITION_COLUMNS}    \
+            "{}CREATE TABLE {}\n(\n    attributes Map(String, String),\n    version Int64,\n    is_deleted UInt8,\n{POSITION_COLUMNS}    \
              _raw_message String,\n    _error String,\n    reason String MATERIALIZED multiIf(\n        _error != '', _error,\n{fits}        '')\n)\n\
              ENGINE = Null",
+            comment(
+                "Keeps nothing: changes and exports pass through it to the two views below. reason is empty for what fits."
+            ),
             self.named("_landing")
         )
     }
@@ -103,10 +111,10 @@ impl Target<'_> {
     /// What does not fit.
     pub fn errors(&self) -> String {
         format!(
-            "-- What is no change event, or has a key that does not fit, and why; for seven days.\n\
-             CREATE TABLE {}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    version Int64,\n    is_deleted UInt8,\n    \
+            "{}CREATE TABLE {}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    version Int64,\n    is_deleted UInt8,\n    \
              failed_at DateTime DEFAULT now()\n)\nENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY\n\
              SETTINGS non_replicated_deduplication_window = 1000",
+            comment("What is no change event, or has a key that does not fit, and why; for seven days."),
             self.named("_errors")
         )
     }
@@ -186,10 +194,12 @@ impl Target<'_> {
             format!("{} AS {name}", column.kind.with_rest(&format!("{row}.{name}"), &rest))
         });
         let columns: String = keys.chain(others).map(|column| format!("    {column},\n")).collect();
+        let head = comments(
+            "The items that there are now. An attribute that had no column yet when the item came is read from rest. Maps and lists stay text: the type JSON\n\
+             refuses numbers beyond 64 bits and forgets nulls and empty maps. CAST(column, 'JSON') is there for those who know that theirs have none.",
+        );
         format!(
-            "-- The items that there are now. An attribute that had no column yet when the item came is read from rest. Maps and lists stay text: the type JSON\n\
-             -- refuses numbers beyond 64 bits and forgets nulls and empty maps. CAST(column, 'JSON') is there for those who know that theirs have none.\n\
-             CREATE OR REPLACE VIEW {} AS\nSELECT\n{columns}    {row}.rest AS rest\nFROM {} AS {row} FINAL",
+            "{head}CREATE OR REPLACE VIEW {} AS\nSELECT\n{columns}    {row}.rest AS rest\nFROM {} AS {row} FINAL",
             self.named("_final"),
             self.named("")
         )
@@ -223,9 +233,10 @@ impl Target<'_> {
             shown(self.source)
         ));
         let pattern = literal(KEY_NAMES);
+        let head =
+            comment("A change with other keys than the target's stops the pipe before anything of it is inserted.");
         format!(
-            "-- A change with other keys than the target's stops the pipe before anything of it is inserted.\n\
-             CREATE MATERIALIZED VIEW {} REFRESH AFTER 0 SECOND\n\
+            "{head}CREATE MATERIALIZED VIEW {} REFRESH AFTER 0 SECOND\n\
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000\n\
              APPEND TO {} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {POSITION}, _raw_message, _error\n\
              FROM {source}\n\

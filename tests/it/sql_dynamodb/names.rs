@@ -8,7 +8,7 @@ use crate::dynamodb::items::{Item, Key};
 use crate::dynamodb::put_items;
 use crate::world::sql;
 
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 51] = [
     "a.b",
     "a b",
     "it's",
@@ -51,6 +51,11 @@ const NAMES: [&str; 46] = [
     "$$",
     "%41",
     "tab\t",
+    "\u{85}",
+    "\u{a0}\u{2028}\u{2029}",
+    "\u{202e}\u{2066}\u{200b}\u{feff}",
+    "*/ /* -- \\",
+    "\\n \\x41 \\",
     "a.null",
     "rest.keys",
     "true",
@@ -102,6 +107,7 @@ fn any_name_survives() {
         "_block_number",
         "line\nbreak",
         "tab\t",
+        "\u{85}",
         "a.null",
         "rest.keys",
         "version_attribute",

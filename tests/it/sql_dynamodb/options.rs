@@ -34,7 +34,7 @@ fn a_dry_run_shows_items_and_changes_nothing() {
     let table = captured("sqld_dry", &[("id", Key::S)]);
     send("sqld_dry", (0..12).map(|n| put_event(&table, &item(&format!("i-{n}")), now())));
     let shown = printed("sqld_dry", &["--dry-run", "--target", "default.sqld_dried"]);
-    assert!(shown.contains("\nid:   i-11\n") && shown.contains("Row 10:") && !shown.contains("Row 11:"), "{shown}");
+    assert!(shown.contains("\n-- id:   i-11\n") && shown.contains("Row 10:") && !shown.contains("Row 11:"), "{shown}");
     assert!(!shown.contains("CREATE"), "{shown}");
     assert_eq!(sql("SELECT count() FROM system.tables WHERE name LIKE 'sqld_dried%'"), "0\n");
     let script = printed("sqld_dry", &["--start", "2026-11-21 10:00:00", "--mode", "efo", "--pipe", "dry"]);

@@ -90,6 +90,6 @@ fn attributes_that_came_later_get_columns() {
     send("sqld_again", [put_event(&table, &last, began)]);
     equals("sqld_again", "default.sqld_again", 61);
     let dry = printed("sqld_again", &["--dry-run"]);
-    assert!(dry.contains("Row 1:") && dry.contains("\nlevel:  99\n"), "{dry}");
+    assert!(dry.contains("Row 1:") && dry.contains("\n-- level:  99\n"), "{dry}");
     sql("DROP TABLE sqld_again_pipe");
 }

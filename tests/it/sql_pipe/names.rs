@@ -6,7 +6,7 @@ use super::{bridge, printed, stream_of, wait_for_rows};
 use crate::world::sql;
 
 /// Each field has its number as its value.
-const FIELDS: [&str; 34] = [
+const FIELDS: [&str; 41] = [
     "",
     "a.b",
     "a b",
@@ -41,6 +41,13 @@ const FIELDS: [&str; 34] = [
     "$$",
     "%41",
     "tab\t",
+    "\0\u{7}\u{b}\u{1b}",
+    "a\r\nb",
+    "\u{85}\u{a0}\u{2028}\u{2029}",
+    "\u{202e}\u{2066}\u{200b}\u{feff}",
+    "*/ /* -- \\",
+    "\\n \\x41 \\",
+    "\nDROP TABLE victim;\n",
 ];
 
 #[test]

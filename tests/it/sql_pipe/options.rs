@@ -121,12 +121,14 @@ fn a_dry_run_shows_rows_and_changes_nothing() {
     stream_of("sql-dry", &records.iter().map(String::as_str).collect::<Vec<_>>());
     let said = printed("sql-dry", "sqlp_dry", &["--dry-run"]);
     assert_eq!(said.matches("Row ").count(), 10, "{said}");
-    assert!(said.contains("n:                    29\ns:                    it's ü 29"), "{said}");
+    assert!(said.contains("-- n:                    29\n-- s:                    it's ü 29"), "{said}");
     assert!(!said.contains("it's ü 19\n"), "{said}");
     let said = printed("sql-dry", "sqlp_dry", &["--dry-run", "--errors"]);
     assert_eq!(said.matches("Row ").count(), 10, "{said}");
     assert!(
-        said.contains("reason:               no valid JSON, or a number beyond 64 bits\nraw_message:          garbage"),
+        said.contains(
+            "-- reason:               no valid JSON, or a number beyond 64 bits\n-- raw_message:          garbage"
+        ),
         "{said}"
     );
     assert_eq!(tables("sqlp_dry%"), "");

@@ -81,6 +81,10 @@ fn wrong_flags_are_told_before_anything_is_asked() {
         (&["--stream", "s s", "--table", "t"], "stream"),
         (&[&base[..], &["--map", "a"]].concat(), "--map is 'a': write a field, an equals sign and a column"),
         (&[&base[..], &["--mode", "fast"]].concat(), "mode='fast' is refused: it must be polling or efo"),
+        (
+            &[&base[..], &["--order-by", "a\n;DROP TABLE t"]].concat(),
+            "--order-by is \"a\\n;DROP TABLE t\": it must be one",
+        ),
         (&[&base[..], &["--start", "soon"]].concat(), "start='soon' is refused"),
         (&[&base[..], &["--pipe", "a/b"]].concat(), "pipe"),
     ] {

@@ -1,0 +1,140 @@
+//! Names and texts that want to be statements: whatever stands in records, tables and flags, the
+//! printed SQL has just its own statements, and none of them does anything else.
+
+mod dynamodb;
+mod pipe;
+
+use std::sync::{Once, OnceLock};
+
+use fastrand::Rng;
+use stack::{Bridge, run_locally};
+
+use crate::common::seed;
+use crate::world::{self, sql};
+
+/// What a name would do if it were a statement.
+const ATTACK: &str = "DROP TABLE hostile_victim";
+/// What ends a line somewhere: in ClickHouse, in a client, in an editor, in a splitter of scripts.
+const BREAKS: [&str; 9] = ["\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\u{c}", "\0"];
+/// What ends a quote, a comment or a bracket, or takes the meaning from what does.
+const CLOSERS: [&str; 14] =
+    ["`", "'", "\"", "``", "''", "\\", "\\`", "\\'", "*/", "/*", "`)')", "') AS r) --", "$$", "\u{202e}\u{2066}"];
+/// What random names are made from, beside [`BREAKS`] and [`CLOSERS`].
+const PIECES: [&str; 14] =
+    [";", "--", " ", "a", "ü", "🚲", "{x:String}", "%0A", "\\n", "\\x0A", "(", ")", ",", "\u{1b}[2K"];
+
+/// The fixed names, and as many random ones.
+fn names() -> Vec<String> {
+    let mut rng = Rng::with_seed(seed("sql_hostile"));
+    let broken = BREAKS.iter().map(|end| format!("x{end}{ATTACK};{end}--"));
+    let closed =
+        CLOSERS.iter().flat_map(|end| [format!("x{end}; {ATTACK}; --"), format!("x{end}\n;\n{ATTACK};\n{end}")]);
+    let mut names: Vec<String> =
+        broken.chain(closed).chain(["\\".into(), "`".into(), "\n".into(), "--".into()]).collect();
+    // Longer than a name in ClickHouse needs to be.
+    names.push(format!("{}\n{ATTACK};\n", "long ".repeat(60)));
+    let pieces = [&BREAKS[..], &CLOSERS, &PIECES, &[ATTACK, ATTACK]].concat();
+    let fixed = names.len();
+    while names.len() < 2 * fixed {
+        let name: String = (0..rng.usize(1..12)).map(|_| pieces[rng.usize(..pieces.len())]).collect();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The bridge that the pipes of these tests pull from.
+fn bridge() -> &'static Bridge {
+    static BRIDGE: OnceLock<Bridge> = OnceLock::new();
+    BRIDGE.get_or_init(|| world::bridge("sql_hostile", &[]))
+}
+
+/// Makes the database and the table that must survive, on the shared server.
+fn victim() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| VICTIM.iter().for_each(|statement| drop(sql(statement))));
+}
+
+const VICTIM: [&str; 3] = [
+    "CREATE DATABASE hostile",
+    "CREATE TABLE hostile_victim (x UInt8) ENGINE = MergeTree ORDER BY x",
+    "INSERT INTO hostile_victim SELECT 1",
+];
+
+#[track_caller]
+fn victim_lives() {
+    assert_eq!(sql("SELECT count() FROM hostile_victim"), "1\n");
+}
+
+/// The statements of a text, each without the comments around it, read by ClickHouse's rules for
+/// quotes and comments.
+fn statements(text: &str) -> Vec<String> {
+    let (mut all, mut rest) = (vec![String::new()], text);
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '\'' | '`' | '"' => 1 + end_of_quote(&rest[1..], c),
+            c => c.len_utf8(),
+        };
+        let (part, after) = rest.split_at(length);
+        match c {
+            ';' => all.push(String::new()),
+            '-' if length > 1 => {}
+            _ => all.last_mut().expect("a statement").push_str(part),
+        }
+        rest = after;
+    }
+    all.retain(|statement| !statement.trim().is_empty());
+    all.iter().map(|statement| statement.trim().to_owned()).collect()
+}
+
+fn end_of_quote(text: &str, quote: char) -> usize {
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            c if c == quote => return at + 1,
+            _ => {}
+        }
+    }
+    panic!("a quote without an end: {text}");
+}
+
+/// A printed text has these statements, by how they begin, and nothing else: as it is read, as
+/// ClickHouse parses each of them, and as a client of ClickHouse runs them after `before`.
+#[track_caller]
+fn just_these(text: &str, kinds: &[&str], before: &[&str]) {
+    plain(text);
+    let found = statements(text);
+    let begins: Vec<String> =
+        found.iter().map(|statement| statement.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(begins, kinds, "{text}");
+    for statement in &found {
+        let hex: String = statement.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let formatted = sql(&format!("SELECT formatQuerySingleLine(unhex('{hex}')) FORMAT TSVRaw"));
+        let kind = formatted.split_whitespace().next();
+        assert!(kind.is_some() && kind == statement.split_whitespace().next(), "{formatted}\nof\n{statement}");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let check = "SELECT throwIf(count() != 1, 'the victim is gone') FROM hostile_victim FORMAT Null";
+    let before: String = VICTIM.iter().chain(before).map(|statement| format!("{statement};\n")).collect();
+    let script = format!("{before}{text}\n;{check};");
+    run_locally(dir.path(), &script).unwrap_or_else(|error| panic!("{error}\nin\n{script}"));
+    victim_lives();
+}
+
+/// A text has no character that ends a line or moves the cursor but the line breaks of its own, and
+/// each line of its head, up to the first blank one, is a comment.
+#[track_caller]
+fn plain(text: &str) {
+    let hidden = |c: char| {
+        let directions =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        c != '\n' && (c.is_control() || directions)
+    };
+    assert!(!text.contains(hidden), "{text:?}");
+    let head = text.lines().take_while(|line| !line.is_empty());
+    assert!(head.clone().count() > 0, "{text}");
+    head.for_each(|line| assert!(line.starts_with("-- "), "{line} in\n{text}"));
+}

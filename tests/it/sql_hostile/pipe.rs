@@ -1,0 +1,126 @@
+//! `sql pipe` on a stream of hostile records, into new tables and one that exists.
+
+use serde_json::{Map, Value, json};
+
+use super::{bridge, just_these, names, victim, victim_lives};
+use crate::dynamodb::run;
+use crate::world::{create_stream, put, sql, wait_until};
+
+const STREAM: &str = "sql-hostile";
+const NEW: [&str; 2] = ["CREATE TABLE", "CREATE MATERIALIZED"];
+const WITH_ERRORS: [&str; 6] = [
+    "CREATE TABLE",
+    "CREATE TABLE",
+    "CREATE TABLE",
+    "CREATE MATERIALIZED",
+    "CREATE MATERIALIZED",
+    "CREATE MATERIALIZED",
+];
+
+/// What `sql pipe` prints.
+#[track_caller]
+fn printed(table: &str, flags: &[&str]) -> String {
+    let arguments = ["sql", "pipe", "--listen", bridge().address(), "--stream", STREAM, "--table", table];
+    let output = run(&[], &[&arguments, flags].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A record with each name at each depth: as a field, nested twice, in elements of an array, as
+/// data, in objects that differ much; and as the value of fields with one kind of values and with several.
+fn record(names: &[String], n: usize) -> Value {
+    let object = |value: &dyn Fn(usize) -> Value| {
+        let fields = names.iter().enumerate().filter(|(_, name)| !name.is_empty());
+        Value::Object(fields.map(|(at, name)| (name.clone(), value(at))).collect::<Map<_, _>>())
+    };
+    let mut record = object(&|at| json!(at));
+    record["deep"] = object(&|_| object(&|at| if at % 2 == 0 { json!(at) } else { json!("x") }));
+    record["list"] = json!([object(&|at| json!(at)), object(&|at| json!([at]))]);
+    // In every object another third of them.
+    record["loose"] = Value::Object(
+        names.iter().skip(n % 3).step_by(3).map(|name| (format!("{name}{n}"), json!({"y": names}))).collect(),
+    );
+    record["data"] = Value::Object(names.iter().map(|name| (format!("{name}{n}"), json!(n))).collect());
+    record["text"] = json!(names[n % names.len()]);
+    record["mixed"] = if n.is_multiple_of(2) { json!(names) } else { json!(names[1]) };
+    record["sometimes"] = if n.is_multiple_of(2) { json!(n) } else { Value::Null };
+    record
+}
+
+#[test]
+fn names_in_records_are_never_statements() {
+    victim();
+    let names = names();
+    create_stream(STREAM, 1);
+    // Few names are at every depth, all are at the top.
+    let few: Vec<String> = names.iter().take(9).chain(names.iter().rev().take(3)).cloned().collect();
+    let nested = (0..6).map(|n| record(&few, n));
+    let flat = names.chunks(40).map(|some| {
+        Value::Object(some.iter().enumerate().map(|(at, name)| (name.clone(), json!({ name.clone(): at }))).collect())
+    });
+    let records: Vec<Value> = nested.chain(flat).collect();
+    put(STREAM, records.iter().map(|record| ("key".to_owned(), record.to_string().into_bytes())));
+    let count = records.len();
+
+    let map = format!("{}=to {}", few[0], few[1]);
+    for (table, flags, kinds) in [
+        ("hostile.plain", &[][..], &NEW[..]),
+        ("hostile.flat", &["--flatten", "--map", &map], &NEW),
+        ("hostile.errors", &["--errors"], &WITH_ERRORS),
+        ("hostile.`it's \\`\\xE2\\x80\\xA8`", &["--errors", "--flatten"], &WITH_ERRORS),
+    ] {
+        just_these(&printed(table, flags), kinds, &[]);
+        just_these(&printed(table, &[flags, &["--dry-run"]].concat()), &[], &[]);
+        printed(table, &[flags, &["--apply"]].concat());
+        let count = format!("{count}\n");
+        let rows = || sql(&format!("SELECT count() FROM {table}"));
+        wait_until(&format!("{count} rows in {table}"), || rows() == count);
+        victim_lives();
+    }
+    for pipe in ["plain_pipe", "flat_pipe", "errors_pipe", "`it's \\`\\xE2\\x80\\xA8_pipe`"] {
+        sql(&format!("DROP TABLE hostile.{pipe}"));
+    }
+    into_a_table_that_exists(&names, &few);
+}
+
+/// A table with hostile names and strings in its columns and types, which the comments repeat:
+/// values that do not fit, columns without fields, fields without columns, types that are left out.
+fn into_a_table_that_exists(names: &[String], few: &[String]) {
+    let quoted = |text: &str, quote: char| {
+        // Not the product's: only what must be escaped is.
+        format!("{quote}{}{quote}", text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}")))
+    };
+    let columns: Vec<String> = names
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !name.is_empty() && !name.contains('.'))
+        .map(|(at, name)| match at % 5 {
+            0 => format!("{} UInt8", quoted(name, '`')),
+            1 => format!("{} Enum8({} = 0)", quoted(name, '`'), quoted(name, '\'')),
+            2 => format!("{} Tuple({} UInt8, x String)", quoted(name, '`'), quoted(name, '`')),
+            3 => format!("{} AggregateFunction(groupConcat({}), String)", quoted(name, '`'), quoted(name, '\'')),
+            _ => format!("{} String COMMENT {}", quoted(&format!("no {name}"), '`'), quoted(name, '\'')),
+        })
+        .collect();
+    let deep = format!("deep Tuple({} Tuple({} UInt8))", quoted(&few[0], '`'), quoted(&few[2], '`'));
+    let create = format!(
+        "CREATE TABLE hostile.old ({}, {deep}, text Enum8({} = 0)) ENGINE = MergeTree ORDER BY tuple()",
+        columns.join(", "),
+        quoted(&few[3], '\'')
+    );
+    sql(&create);
+    let map = format!("text=no {}", names[4]);
+    for flags in [&[][..], &["--errors"], &["--flatten", "--map", &map]] {
+        let kinds = if flags == ["--errors"] { &WITH_ERRORS[1..] } else { &NEW[1..] };
+        let text = printed("hostile.old", flags);
+        for said in ["that do not fit the column", "is left out: ", "has no field in the sample"] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        just_these(&text, kinds, &[&create]);
+        just_these(&printed("hostile.old", &[flags, &["--dry-run"]].concat()), &[], &[]);
+    }
+    printed("hostile.old", &["--errors", "--apply"]);
+    wait_until("errors", || sql("SELECT count() > 0 FROM hostile.old_errors") == "1\n");
+    sql("DROP TABLE hostile.old_pipe");
+    victim_lives();
+}
