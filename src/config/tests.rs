@@ -91,6 +91,8 @@ fn the_other_commands_are_read() {
         (vec!["a=b".into(), "c=d".into()], false, true, true)
     );
     assert!(pipe(&["--exactly-once"]).unwrap().exactly_once);
+    // It looks like a flag.
+    assert_eq!(pipe(&["--start", "-1h", "--apply"]).map(|pipe| (pipe.start, pipe.apply)), Some(("-1h".into(), true)));
     assert!(pipe(&["--apply", "--dry-run"]).is_none() && parsed(&["bridge", "sql", "pipe", "--stream", "s"]).is_err());
     assert!(parsed(&["bridge"]).is_err() && parsed(&["bridge", "serve", "--liste", "x"]).is_err());
 }

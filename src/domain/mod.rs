@@ -3,7 +3,7 @@
 //! `sequence` orders positions, `record` holds what was read, `lease` is the state machine of one shard of one pipe
 //! (checkpoint and offered range), `plan` shares the leases of a pipe out between workers, `lineage` what a look at the shards
 //! means, `batch` chooses what one pull serves, `isolate` finds the rows of a batch that cannot be inserted, `range` what
-//! a bounded read takes, `unpacking` how a record becomes rows; `incarnation` orders the processes that had one worker id.
+//! a bounded read takes, `moment` what users call a time, `unpacking` how a record becomes rows; `incarnation` orders the processes that had one worker id.
 
 pub mod batch;
 pub mod error;
@@ -11,6 +11,7 @@ pub mod incarnation;
 pub mod isolate;
 pub mod lease;
 pub mod lineage;
+pub mod moment;
 pub mod plan;
 pub mod range;
 pub mod record;

@@ -1,5 +1,6 @@
 //! Bounded reads: which shards a slice reads, and which records lie in a range.
 
+use super::moment::Moment;
 use super::record::RecordRef;
 use super::sequence::{SequenceNumber, compare_digits};
 use crate::limits::TIMESTAMP_SLACK_MS;
@@ -7,15 +8,26 @@ use crate::limits::TIMESTAMP_SLACK_MS;
 #[cfg(test)]
 mod tests;
 
-/// One end of a range.
+/// One end of a range. As it is asked for, its time may be a [`Moment`]; reading needs Unix ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum Bound<T = i64> {
     /// The oldest record, or the newest at the time of the request.
     Open,
-    /// An arrival time, Unix ms: inclusive as a beginning, exclusive as an end.
-    Time(i64),
+    /// An arrival time: inclusive as a beginning, exclusive as an end.
+    Time(T),
     /// A record of one shard, inclusive.
     Sequence(SequenceNumber),
+}
+
+impl Bound<Moment> {
+    /// The same bound once it is known what time it is.
+    pub fn at(&self, now_ms: i64) -> Bound {
+        match self {
+            Bound::Open => Bound::Open,
+            Bound::Time(moment) => Bound::Time(moment.at(now_ms)),
+            Bound::Sequence(sequence) => Bound::Sequence(sequence.clone()),
+        }
+    }
 }
 
 /// One of `count` parts that together are the whole.

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use super::moment::Moment;
 use crate::limits::MAX_SEQUENCE_NUMBER_DIGITS;
 
 /// The sequence number of a Kinesis record: a decimal integer of up to 128 bits and more, unique within its shard.
@@ -92,7 +93,11 @@ impl Checkpoint {
             TRIM_HORIZON => Some(Checkpoint::TrimHorizon),
             SHARD_END => Some(Checkpoint::ShardEnd),
             other => match other.strip_prefix(AT_TIMESTAMP) {
-                Some(ms) => ms.parse().ok().map(Checkpoint::AtTimestamp),
+                // Operators write seconds here, too.
+                Some(time) => match Moment::unix(time) {
+                    Some(moment) => Some(Checkpoint::AtTimestamp(moment.at(0))),
+                    None => time.parse().ok().map(Checkpoint::AtTimestamp),
+                },
                 None => SequenceNumber::parse(other).map(|s| Checkpoint::After(s, sub_sequence)),
             },
         };

@@ -157,7 +157,7 @@ proptest! {
 
     /// Checkpoints are what their two columns say, and order does not depend on how they are written.
     #[test]
-    fn checkpoints_survive_their_columns(n in any::<u128>(), sub in any::<u32>(), ms in 0..4_102_444_800_000i64) {
+    fn checkpoints_survive_their_columns(n in any::<u128>(), sub in any::<u32>(), ms in 1_000_000_000_000..4_102_444_800_000i64) {
         let after = Checkpoint::After(SequenceNumber::parse(&n.to_string()).expect("digits"), sub);
         for checkpoint in [Checkpoint::TrimHorizon, Checkpoint::ShardEnd, Checkpoint::AtTimestamp(ms), after.clone()] {
             let text = checkpoint.sequence_text();

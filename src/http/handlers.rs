@@ -10,6 +10,7 @@ use super::body::{Answer, Sender};
 use super::request::{NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_end, parse_seek};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
+use crate::domain::moment::Moment;
 use crate::domain::range::{Bound, Until};
 use crate::domain::record::Chunk;
 use crate::domain::sequence::Checkpoint;
@@ -144,6 +145,7 @@ impl App {
 
     async fn records(self: &Arc<Self>, request: RecordsRequest, cut: Arc<Notify>) -> Result<Reply, Error> {
         let RecordsRequest { range, until_pipe, limit, form } = request;
+        let range = range.at(self.reading.clock.now_ms())?;
         let reading = Reading { budget: self.reading.budget.for_another(), ..self.reading.clone() };
         let memory = reading.budget.clone();
         let pipe = self.bounding(until_pipe.as_deref(), &range.stream).await?;
@@ -181,9 +183,10 @@ impl App {
         }
     }
 
-    async fn plan_rows(&self, range: Range, until_pipe: Option<&str>) -> Result<Vec<PlanRow>, Error> {
+    async fn plan_rows(&self, range: Range<Moment>, until_pipe: Option<&str>) -> Result<Vec<PlanRow>, Error> {
         let pipe = self.bounding(until_pipe, &range.stream).await?;
         let now_ms = self.reading.clock.now_ms();
+        let range = range.at(now_ms)?;
         let planned = self.reading.plan(&range, pipe.as_deref()).await?;
         let ends_ms = match range.to {
             Bound::Open => Some(now_ms),
@@ -253,7 +256,7 @@ impl App {
         match start {
             Start::TrimHorizon => Checkpoint::TrimHorizon,
             Start::Latest => Checkpoint::AtTimestamp(self.reading.clock.now_ms()),
-            Start::Time(ms) => Checkpoint::AtTimestamp(*ms),
+            Start::Time(moment) => Checkpoint::AtTimestamp(moment.at(self.reading.clock.now_ms())),
         }
     }
 

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
+use crate::domain::moment::Moment;
 use crate::domain::range::{Bound, SliceOf};
 use crate::domain::unpacking::Unpacking;
 use crate::encode::{Form, Format};
@@ -55,7 +56,7 @@ pub enum Request {
     /// `GET /v1/streams/{stream}/records/plan`
     Plan {
         /// What would be read.
-        range: Range,
+        range: Range<Moment>,
         /// In each shard it would end where this pipe began.
         until_pipe: Option<String>,
         /// Format of the rows.
@@ -101,8 +102,8 @@ pub enum Request {
 /// A bounded read without state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordsRequest {
-    /// What is read. Its end is never before its beginning, and there is a shard where a bound is a sequence number.
-    pub range: Range,
+    /// What is read. There is a shard where a bound is a sequence number.
+    pub range: Range<Moment>,
     /// In each shard it ends where this pipe began.
     pub until_pipe: Option<String>,
     /// Most records.
@@ -289,24 +290,22 @@ fn filled(template: &str, path: &str) -> String {
 }
 
 /// What a bounded read reads, and the pipe that bounds it.
-fn range(stream: String, query: &Query<'_>) -> Result<(Range, Option<String>), Error> {
+fn range(stream: String, query: &Query<'_>) -> Result<(Range<Moment>, Option<String>), Error> {
     let shard = query.get("shard").map(|text| name("shard", text)).transpose()?;
     let bound = |parameter| match query.get(parameter) {
         Some(text) => bound(parameter, text, shard.is_some()),
         None => Ok(Bound::Open),
     };
     let (from, to) = (bound("from")?, bound("to")?);
-    let reversed = match (&from, &to) {
-        (Bound::Time(from), Bound::Time(to)) => from > to,
-        (Bound::Sequence(from), Bound::Sequence(to)) => from > to,
-        _ => false,
-    };
-    if reversed {
-        return Err(Error::BadRequest("from lies after to; exchange them, or leave to empty to read until now".into()));
-    }
     let until_pipe = query.get("until_pipe").map(|text| name("pipe", text)).transpose()?;
     let slice = query.get("slice").map(slice).transpose()?;
-    Ok((Range { stream, from, to, shard, slice, unpacking: query.unpacking()? }, until_pipe))
+    let range = Range { stream, from, to, shard, slice, unpacking: query.unpacking()? };
+    // Whether one lies after the other is known now where both are relative or neither is.
+    let is_relative = |bound: &Bound<Moment>| matches!(bound, Bound::Time(Moment::Ago(_)));
+    if is_relative(&range.from) == is_relative(&range.to) {
+        range.clone().at(i64::MAX)?;
+    }
+    Ok((range, until_pipe))
 }
 
 fn slice(text: &str) -> Result<SliceOf, Error> {

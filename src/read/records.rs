@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::budget::Budget;
 use super::cursor::{Cursor, Pace};
 use crate::domain::error::Error;
+use crate::domain::moment::Moment;
 use crate::domain::range::{Bound, Place, SliceOf, Until, place};
 use crate::domain::record::Chunk;
 use crate::domain::shard::Shard;
@@ -16,21 +17,40 @@ use crate::limits::{RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK
 use crate::ports::{Clock, IteratorStart, KinesisApi};
 use crate::unpack::{Rules, Unpacker};
 
-/// What is to be read.
+/// What is to be read. As it is asked for, its times may be relative ([`Moment`]); reading needs Unix ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct Range<T = i64> {
     /// Stream name.
     pub stream: String,
     /// Beginning.
-    pub from: Bound,
+    pub from: Bound<T>,
     /// End.
-    pub to: Bound,
+    pub to: Bound<T>,
     /// Only this shard.
     pub shard: Option<String>,
     /// Only this part of the shards.
     pub slice: Option<SliceOf>,
     /// How records become rows.
     pub unpacking: Unpacking,
+}
+
+impl Range<Moment> {
+    /// The range at the time of the request. An error when it ends before it begins.
+    pub fn at(self, now_ms: i64) -> Result<Range, Error> {
+        let (from, to) = (self.from.at(now_ms), self.to.at(now_ms));
+        let reversed = match (&from, &to) {
+            (Bound::Time(from), Bound::Time(to)) => from > to,
+            (Bound::Sequence(from), Bound::Sequence(to)) => from > to,
+            _ => false,
+        };
+        if reversed {
+            return Err(Error::BadRequest(
+                "from lies after to; exchange them, or leave to empty to read until now".into(),
+            ));
+        }
+        let Range { stream, shard, slice, unpacking, .. } = self;
+        Ok(Range { stream, from, to, shard, slice, unpacking })
+    }
 }
 
 /// What reading needs of the world. Cheap to clone.

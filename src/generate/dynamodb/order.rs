@@ -1,6 +1,7 @@
 //! Stream first, then the export, then the pipe: whether no change can fall between export and stream.
 
 use super::export::{Export, Span, time};
+use crate::domain::moment::Moment;
 use crate::generate::plan::shown;
 use crate::http::request::Start;
 use crate::ports::Stream;
@@ -56,9 +57,16 @@ pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, String> {
     }
     let late = match Start::parse(facts.start) {
         Ok(Start::Latest) => true,
-        Ok(Start::Time(start)) => start > end,
+        Ok(Start::Time(start)) => start.at(facts.now_ms) > end,
         Ok(Start::TrimHorizon) | Err(_) => false,
     };
+    if let Ok(Start::Time(Moment::Ago(ms))) = Start::parse(facts.start) {
+        notes.push(format!(
+            "--start {} counts from the first pull: create the view before {}, or changes after the export are left out.",
+            shown(facts.start),
+            time(end.saturating_add(ms))
+        ));
+    }
     match late {
         true => Err(format!(
             "--start {} leaves out changes after the export of {}: begin earlier, or leave --start out",
@@ -110,6 +118,12 @@ mod tests {
         );
         refused(full(1), 0, "LATEST", "--start LATEST leaves out changes after the export of 2027-01-15T07:00:00.000Z");
         refused(full(1), 0, "1799996400001", "--start 1799996400001 leaves out changes");
+        refused(full(1), 0, "1799996401", "--start 1799996401 leaves out changes");
+        refused(full(2), 0, "-119m", "--start -119m leaves out changes after the export of 2027-01-15T06:00:00.000Z");
+        let notes = said(full(2), 0, "-3h", false).unwrap();
+        assert!(notes[0].starts_with(
+            "--start \"-3h\" counts from the first pull: create the view before 2027-01-15T09:00:00.000Z"
+        ));
         let later = Span::Incremental { from: NOW - 2 * HOUR, to: NOW - HOUR };
         refused(later, 0, "trim_horizon", "also give the full export");
         assert_eq!(said(later, 0, "trim_horizon", true).unwrap().len(), 1);

@@ -51,12 +51,12 @@ struct EndJson {
     pipe: String,
 }
 
-/// Unix milliseconds may come as a number.
+/// A Unix time may come as a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {
     String(String),
-    Number(u64),
+    Number(serde_json::Number),
 }
 
 /// Reads the body of `seek` for the pipe of the path, which is empty where each row names its own. Without rows it gives none.

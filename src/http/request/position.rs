@@ -1,17 +1,18 @@
-//! Times and positions as people write them.
+//! Times and positions as users write them: the one place where they are read.
 
 use chrono::{DateTime, NaiveDateTime};
 
 use super::query::quoted;
 use crate::domain::error::Error;
+use crate::domain::moment::Moment;
 use crate::domain::range::Bound;
 use crate::domain::sequence::SequenceNumber;
 
-/// A whole number with fewer digits is a time in milliseconds (the year 5138 has 14, this leaves room), one with as many or more is a
-/// sequence number (Kinesis gives 56).
+/// A whole number with as many digits or more is a sequence number (Kinesis gives 56); Unix times have 10 or 13.
 const SEQUENCE_DIGITS: usize = 17;
 /// What a message says about times.
-const TIMES: &str = "a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC) or Unix milliseconds";
+const TIMES: &str = "a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
+                     milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d";
 
 /// Where a pipe without a checkpoint begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum Start {
     TrimHorizon,
     /// What comes from now on.
     Latest,
-    /// Unix ms: what arrived then or later.
-    Time(i64),
+    /// What arrived then or later.
+    Time(Moment),
 }
 
 /// Where a checkpoint is moved.
@@ -34,15 +35,17 @@ pub enum Position {
 }
 
 /// Reads the value of `from` or `to`.
-pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Bound, Error> {
-    match position(text) {
-        Some(Position::Start(Start::Time(ms))) => Ok(Bound::Time(ms)),
-        Some(Position::Sequence(sequence)) if one_shard => Ok(Bound::Sequence(sequence)),
-        Some(Position::Sequence(_)) => Err(Error::BadRequest(format!(
+pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Bound<Moment>, Error> {
+    if let Some(moment) = moment(text) {
+        return Ok(Bound::Time(moment));
+    }
+    match sequence(text) {
+        Some(sequence) if one_shard => Ok(Bound::Sequence(sequence)),
+        Some(_) => Err(Error::BadRequest(format!(
             "{parameter}={} is a sequence number, which has a meaning within one shard only: add shard=",
             quoted(text)
         ))),
-        _ => Err(Error::BadRequest(format!(
+        None => Err(Error::BadRequest(format!(
             "{parameter}={} is refused: it must be {TIMES}, or with shard= a sequence number",
             quoted(text)
         ))),
@@ -52,41 +55,44 @@ pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Boun
 impl Start {
     /// Reads the value of `start`.
     pub fn parse(text: &str) -> Result<Start, Error> {
-        match position(text) {
-            Some(Position::Start(start)) => Ok(start),
-            _ => Err(Error::BadRequest(format!(
-                "start={} is refused: it must be trim_horizon, latest or {TIMES}",
-                quoted(text)
-            ))),
-        }
+        start(text).ok_or_else(|| {
+            Error::BadRequest(format!("start={} is refused: it must be trim_horizon, latest or {TIMES}", quoted(text)))
+        })
     }
 }
 
 impl Position {
     /// Reads the position of a row of `seek`.
     pub(super) fn parse(text: &str) -> Result<Position, String> {
-        position(text).ok_or_else(|| {
+        start(text).map(Position::Start).or_else(|| sequence(text).map(Position::Sequence)).ok_or_else(|| {
             format!("the position {} must be trim_horizon, latest, {TIMES}, or a sequence number", quoted(text))
         })
     }
 }
 
-fn position(text: &str) -> Option<Position> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    let start = match text {
-        word if word.eq_ignore_ascii_case("trim_horizon") => Start::TrimHorizon,
-        word if word.eq_ignore_ascii_case("latest") => Start::Latest,
-        number if digits && number.len() >= SEQUENCE_DIGITS => {
-            return SequenceNumber::parse(number).map(Position::Sequence);
-        }
-        number if digits => Start::Time(number.parse().ok()?),
-        time => Start::Time(time_ms(time)?),
-    };
-    Some(Position::Start(start))
+/// `now` is another word for `latest`, which a pipe keeps apart from a time.
+fn start(text: &str) -> Option<Start> {
+    match text {
+        word if word.eq_ignore_ascii_case("trim_horizon") => Some(Start::TrimHorizon),
+        word if word.eq_ignore_ascii_case("latest") => Some(Start::Latest),
+        time => match moment(time)? {
+            Moment::Ago(0) => Some(Start::Latest),
+            moment => Some(Start::Time(moment)),
+        },
+    }
 }
 
-/// Unix ms of a time in text; parts of a millisecond are dropped.
-fn time_ms(text: &str) -> Option<i64> {
+fn moment(text: &str) -> Option<Moment> {
+    Moment::unix(text).or_else(|| Moment::relative(text)).or_else(|| dated(text))
+}
+
+fn sequence(text: &str) -> Option<SequenceNumber> {
+    SequenceNumber::parse(text).filter(|_| text.len() >= SEQUENCE_DIGITS)
+}
+
+/// A date with a time, from 1970 on; parts of a millisecond are dropped.
+fn dated(text: &str) -> Option<Moment> {
     let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|t| t.and_utc().timestamp_millis());
-    DateTime::parse_from_rfc3339(text).map(|t| t.timestamp_millis()).or_else(|_| plain()).ok()
+    let ms = DateTime::parse_from_rfc3339(text).map(|t| t.timestamp_millis()).or_else(|_| plain()).ok()?;
+    Some(Moment::At(ms)).filter(|_| ms >= 0)
 }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{acknowledge, assert_each_once, offered, pull_all};
-use crate::world::{bridge, create_pipe, create_stream, drop_pipe, get, put_numbered, sql, wait_until};
+use crate::world::{bridge, create_pipe, create_stream, drop_pipe, get, post, put_numbered, sql, wait_until};
 
 fn now_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis()
@@ -129,9 +129,44 @@ pub fn at_a_time(name: &str) {
     let text = |format: &str| {
         sql(&format!("SELECT formatDateTime(fromUnixTimestamp64Milli({ms}), '{format}', 'UTC')")).trim().to_owned()
     };
-    let spellings = [ms.to_string(), text("%Y-%m-%dT%H:%i:%S.000Z"), text("%Y-%m-%d+%H:%i:%S")];
+    let seconds = (ms / 1_000).to_string();
+    let spellings = [ms.to_string(), seconds, text("%Y-%m-%dT%H:%i:%S.000Z"), text("%Y-%m-%d+%H:%i:%S")];
     for (number, time) in spellings.iter().enumerate() {
         let rows = pull_all(&bridge, &format!("read_time_{number}"), &format!("stream={name}&start={time}"), 50);
         assert_each_once(&rows, &[("after", 50)]);
     }
+}
+
+#[test]
+fn a_start_may_be_so_long_ago() {
+    so_long_ago("read-ago");
+}
+
+/// For the stream `name`, with a bridge of that name. The first pull counts, whatever time it is when the bridge comes back.
+pub fn so_long_ago(name: &str) {
+    let id = &name.replace('-', "_");
+    create_stream(name, 2);
+    put_numbered(name, "a", 50);
+    let bridge = bridge(id, &[]);
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    let rows = pull_all(&bridge, "read_ago_hour", &format!("stream={name}&start=-1h"), 50);
+    assert_each_once(&rows, &[("a", 50)]);
+    next_second();
+    let second = format!("stream={name}&start=-0s");
+    assert_eq!(offered(&bridge, id, &second), [""; 0]);
+    let started = |pipe: &str| sql(&format!("SELECT DISTINCT sequence_number FROM {id}.leases WHERE pipe = '{pipe}'"));
+    let began = started(id);
+    bridge.restart().expect("a restart");
+    next_second();
+    assert_eq!(offered(&bridge, id, &second), [""; 0]);
+    assert_eq!(started(id), began);
+    let seek = |position: &str| post(&bridge, &format!("/v1/pipes/{id}/seek"), &format!("{{\"position\":{position}}}"));
+    for position in ["\"-1h\"", "\"-7d\"", &(now_ms() / 1_000 - 3_600).to_string()] {
+        assert_eq!(seek(position).status, 200);
+        let rows = pull_all(&bridge, id, &second, 50);
+        assert_each_once(&rows, &[("a", 50)]);
+    }
+    let refused = seek("179587116");
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("the position '179587116' must be"), "{}", refused.text());
 }

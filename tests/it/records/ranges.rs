@@ -39,7 +39,8 @@ pub fn of_time(name: &str) {
     let plain = "formatDateTime({}, '%Y-%m-%d+%H:%i:%S')";
     let ms = "toUnixTimestamp64Milli({})";
     let [a, b, c] = [["a-0", "a-1", "a-2"], ["b-0", "b-1", "b-2"], ["c-0", "c-1", "c-2"]];
-    for format in [iso, plain, ms] {
+    let seconds = "toUnixTimestamp({})";
+    for format in [iso, plain, ms, seconds] {
         let (b_first, c_first) = (bound("min", "b", format), bound("min", "c", format));
         let c_last = bound("max", "c", format);
         assert_eq!(keys(&bridge, name, &format!("from={b_first}&to={c_first}")), b, "{format}");
@@ -52,6 +53,12 @@ pub fn of_time(name: &str) {
     assert_eq!(keys(&bridge, name, &format!("from={}", last + 1)), [""; 0]);
     assert_eq!(keys(&bridge, name, &format!("to={}", last + 1)).len(), 9);
     assert_eq!(keys(&bridge, name, "from=&to=").len(), 9);
+    for (range, expected) in
+        [("from=-1h", 9), ("from=-7d&to=now", 9), ("from=-60m&to=-30m", 0), ("from=now", 0), ("to=-1d", 0)]
+    {
+        assert_eq!(keys(&bridge, name, range).len(), expected, "{range}");
+    }
+    assert_eq!(keys(&bridge, name, "from=-1h&slice=0/2").len() + keys(&bridge, name, "from=-1h&slice=1/2").len(), 9);
     // Read twice, the same.
     let digest = format!("SELECT groupBitXor(cityHash64(*)) FROM {all}");
     assert_eq!(sql(&digest), sql(&digest));

@@ -40,4 +40,6 @@ fn a_dry_run_shows_items_and_changes_nothing() {
     let script = printed("sqld_dry", &["--start", "2026-11-21 10:00:00", "--mode", "efo", "--pipe", "dry"]);
     let query = "/v1/pipes/dry/next?stream=sqld_dry&view=default.sqld_dry_pipe&unmarshal=dynamodb&start=2026-11-21%2010:00:00&mode=efo'";
     assert!(script.contains(query), "{script}");
+    let script = printed("sqld_dry", &["--start", "-1h"]);
+    assert!(script.contains("unmarshal=dynamodb&start=-1h'"), "{script}");
 }
