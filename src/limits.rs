@@ -37,6 +37,9 @@ pub const MAX_LOG_EVENTS: usize = 100_000;
 pub const UNMARSHAL_ERROR_CHARS: usize = 300;
 /// `unmarshal=dynamodb`: what each buffer keeps from one event to the next, bytes. Hardly an item is larger; DynamoDB allows 400 KB.
 pub const UNMARSHAL_KEPT_BYTES: usize = 64 << 10;
+/// When a change of a DynamoDB table can have been made, in microseconds since 1970: from 2012, when DynamoDB came, to 2100. A number of seconds,
+/// milliseconds, microseconds or nanoseconds that is taken for another of them lies outside.
+pub const DYNAMODB_TIMES: std::ops::Range<i64> = 1_325_376_000_000_000..4_102_444_800_000_000;
 
 /// Rows in one Arrow record batch. With 56 digits of sequence number the widest small column stays under 0.5 MiB.
 pub const ARROW_BATCH_ROWS: usize = 8_192;

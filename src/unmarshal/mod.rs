@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::limits::{UNMARSHAL_ERROR_CHARS, UNMARSHAL_KEPT_BYTES};
+use crate::limits::{DYNAMODB_TIMES, UNMARSHAL_ERROR_CHARS, UNMARSHAL_KEPT_BYTES};
 use item::Item;
 use time::Unit;
 
@@ -166,9 +166,11 @@ impl Event {
                 ));
             }
         };
-        self.version = time::microseconds(time, unit).ok_or_else(|| {
-            let time = shortened(time);
-            format!("its ApproximateCreationDateTime is {time}: no time that fits an Int64 in microseconds since 1970")
+        // In the wrong unit it would beat every other change of the item for ever, or lose to all.
+        let version = time::microseconds(time, unit).filter(|version| DYNAMODB_TIMES.contains(version));
+        self.version = version.ok_or_else(|| {
+            let (time, unit) = (shortened(time), unit.plural());
+            format!("its ApproximateCreationDateTime is {time}: no time from 2012 to 2100 when it counts {unit}")
         })?;
         self.ttl_delete = self.name == "REMOVE" && found.identity.is_some_and(is_time_to_live);
         Ok(())

@@ -152,7 +152,8 @@ fn what_is_no_event_is_told() {
         (change("\"INSERT\"", "5"), "expected a text as eventName", "", "users"),
         (change("1719347890250647", "\"now\""), "ApproximateCreationDateTime is \"now\": no time", "INSERT", "users"),
         (change("1719347890250647", "-1"), "ApproximateCreationDateTime is -1: no time", "INSERT", "users"),
-        (change("1719347890250647", "9223372036854775808"), "no time that fits an Int64", "INSERT", "users"),
+        (change("1719347890250647", "9223372036854775808"), "no time from 2012 to 2100", "INSERT", "users"),
+        (change("1719347890250647", "1719347890250"), "when it counts microseconds", "INSERT", "users"),
         (
             change("\"MICROSECOND\"", "\"SECOND\""),
             "Precision is \"SECOND\": neither MILLISECOND nor MICROSECOND",
@@ -205,10 +206,34 @@ fn versions_are_microseconds() {
         ("1719347890.2506479", String::new(), arn, 1_719_347_890_250_647),
         ("1.71934789E9", String::new(), arn, 1_719_347_890_000_000),
         ("1719347890250", precision("\"MILLISECOND\""), arn, 1_719_347_890_250_000),
+        ("1325376000000", String::new(), here, DYNAMODB_TIMES.start),
+        ("4102444799999.999", String::new(), here, DYNAMODB_TIMES.end - 1),
+        // In another unit than the one that the event says, or does not say.
+        ("1325375999999", String::new(), here, 0),
+        ("4102444800000", String::new(), here, 0),
+        ("1719347890250", String::new(), arn, 0),
+        ("1719347890250647", String::new(), arn, 0),
+        ("1719347890", String::new(), here, 0),
+        ("1719347890250647", String::new(), here, 0),
+        ("1719347890250647000", String::new(), here, 0),
+        ("1719347890250", precision("\"MICROSECOND\""), here, 0),
+        ("1719347890250647", precision("\"MILLISECOND\""), here, 0),
         ("0", String::new(), here, 0),
-        ("9223372036854775.807", String::new(), here, i64::MAX),
     ] {
         assert_eq!(version(time, &word, table), expected, "{time} {word} {table}");
+    }
+    let units = [Unit::Second, Unit::Millisecond, Unit::Microsecond];
+    for (said, meant) in units.into_iter().flat_map(|said| units.map(|meant| (said, meant))) {
+        let within = |micros: i64| {
+            let text = match said {
+                Unit::Second => (micros / 1_000_000).to_string(),
+                Unit::Millisecond => (micros / 1_000).to_string(),
+                Unit::Microsecond => micros.to_string(),
+            };
+            time::microseconds(&text, meant).is_some_and(|version| DYNAMODB_TIMES.contains(&version))
+        };
+        let all = [DYNAMODB_TIMES.start, 1_719_347_890_250_647, DYNAMODB_TIMES.end - 1].map(within);
+        assert_eq!(all, [said == meant; 3], "{said:?} taken for {meant:?}");
     }
     for (text, unit, expected) in [
         ("9223372036854.775807", Unit::Second, Some(i64::MAX)),

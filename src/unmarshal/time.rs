@@ -11,6 +11,17 @@ pub(super) enum Unit {
     Microsecond,
 }
 
+impl Unit {
+    /// Its name in a message.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Unit::Second => "seconds",
+            Unit::Millisecond => "milliseconds",
+            Unit::Microsecond => "microseconds",
+        }
+    }
+}
+
 /// Microseconds since 1970, from a number as it stands in JSON, which may have a fraction or an exponent; less than a microsecond is dropped. None for
 /// a negative one, for one that does not fit, and for what is no number.
 pub(super) fn microseconds(text: &str, unit: Unit) -> Option<i64> {

@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use crate::generate::plan::shown;
 use crate::generate::server::Server;
-use crate::limits::{EXPORT_FILES_PER_STATEMENT, EXPORT_SAMPLE_FILES, EXPORT_SAMPLE_LINES, PIPE_SAMPLE_BYTES};
+use crate::limits::{
+    DYNAMODB_TIMES, EXPORT_FILES_PER_STATEMENT, EXPORT_SAMPLE_FILES, EXPORT_SAMPLE_LINES, PIPE_SAMPLE_BYTES,
+};
 use crate::sql::quote::{comment, literal};
 
 /// Kept as they are in the path of an object.
@@ -52,6 +54,14 @@ impl Span {
         match self {
             Span::Full { at } => Some(at * 1_000 - 1),
             Span::Incremental { .. } => None,
+        }
+    }
+
+    /// Each time in it.
+    fn times(self) -> Vec<i64> {
+        match self {
+            Span::Full { at } => vec![at],
+            Span::Incremental { from, to } => vec![from, to],
         }
     }
 
@@ -117,6 +127,12 @@ impl Export {
         }
         let span = span(&summary)
             .ok_or_else(|| format!("manifest-summary.json of the export at {url} has no time that is understood"))?;
+        if let Some(wrong) = span.times().into_iter().find(|ms| !DYNAMODB_TIMES.contains(&ms.saturating_mul(1_000))) {
+            return Err(format!(
+                "manifest-summary.json of the export at {url} has the time {}, which is not between 2012 and 2100",
+                time(wrong)
+            ));
+        }
         let root = root(url, &summary.manifest_files).ok_or_else(|| {
             format!(
                 "the export at {url} says that its folder in the bucket is {}: give the URL of the place to which DynamoDB exported",
@@ -193,6 +209,9 @@ impl Export {
         let no_time = literal(&format!(
             "a line of an incremental export of DynamoDB table {table} does not say when it was written"
         ));
+        let wrong_time = literal(&format!(
+            "a line of an incremental export of DynamoDB table {table} has a WriteTimestampMicros outside 2012 to 2100: it does not count microseconds"
+        ));
         let attributes = "CAST(arrayMap(attribute -> (attribute.1, dynamodbToJSON(attribute.2)), JSONExtractKeysAndValuesRaw(item)), 'Map(String, String)') \
                           AS attributes";
         let version = self.span.version().unwrap_or(0);
@@ -210,7 +229,10 @@ impl Export {
                 "NOT JSONHas(line, 'NewImage') AS is_deleted,\n        JSONExtractRaw(line, if(is_deleted, 'Keys', 'NewImage')) AS item,\n        \
                  toInt64OrZero(replaceRegexpAll(JSONExtractRaw(line, 'Metadata', 'WriteTimestampMicros'), '[^0-9]', '')) AS version"
                     .to_owned(),
-                format!("\n    AND NOT throwIf(version <= 0, {no_time})"),
+                format!(
+                    "\n    AND NOT throwIf(version <= 0, {no_time})\n    AND NOT throwIf(version < {} OR version >= {}, {wrong_time})",
+                    DYNAMODB_TIMES.start, DYNAMODB_TIMES.end
+                ),
             ),
         };
         let parts: Vec<_> = self.files.chunks(EXPORT_FILES_PER_STATEMENT).collect();

@@ -177,6 +177,18 @@ fn what_is_not_there_or_not_right_fails_and_loads_nothing_silently() {
     );
     let said = refused(&run("sqld_broken", &["--export", &timeless, "--apply"]));
     assert!(said.contains("does not say when it was written"), "{said}");
+    for (id, time) in [("05-seconds", at / 1_000_000), ("05-millis", at / 1_000), ("05-nanos", at * 1_000)] {
+        let unit = export(id).incremental(&[], at, at + SECOND);
+        let keys = "{\"id\":{\"S\":\"x\"}}";
+        let line = format!(
+            "{{\"Metadata\":{{\"WriteTimestampMicros\":{{\"N\":\"{time}\"}}}},\"Keys\":{keys},\"NewImage\":{keys}}}\n"
+        );
+        put(bucket, &format!("p/AWSDynamoDB/data/{id}.json"), line.as_bytes());
+        let manifest = format!("{{\"itemCount\":1,\"dataFileS3Key\":\"p/AWSDynamoDB/data/{id}.json\"}}\n");
+        put(bucket, &format!("p/AWSDynamoDB/{id}/manifest-files.json"), manifest.as_bytes());
+        let said = refused(&run("sqld_broken", &["--export", &unit, "--apply"]));
+        assert!(said.contains("has a WriteTimestampMicros outside 2012 to 2100"), "{said}");
+    }
     // What was read before the failure may be there, and is right.
     answers("SELECT countIf(id = 'before'), countIf(id IN ('x', '')) FROM sqld_broken", "1\t0\n");
     sql("DROP TABLE sqld_broken_pipe");

@@ -1,6 +1,8 @@
 //! Random items arrive as they are, through pipe and views, before and after the sample.
 
-use super::{captured, change, delete, drop_pipes, equals, now, printed, put_event, send};
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::{answers, captured, change, delete, drop_pipes, equals, now, printed, put_event, send};
 use crate::common::seed;
 use crate::dynamodb::items::{self, Item, Key, KeySchema};
 use crate::dynamodb::put_items;
@@ -54,4 +56,43 @@ fn random_items_with_every_kind_of_key_arrive_exactly() {
         assert_eq!(view, format!("{left}\t1\n"));
     }
     drop_pipes(&tables.map(|(name, _)| name));
+}
+
+/// An event in the wrong unit neither wins nor loses: it is among the errors, and the changes around it count.
+#[test]
+fn times_in_the_wrong_unit_decide_nothing() {
+    let table = captured("sqld_units", &[("id", Key::S)]);
+    let text = |text: &str| AttributeValue::S(text.into());
+    let item = |value: &str| -> Item { [("id".into(), text("a")), ("value".into(), text(value))].into() };
+    let began = now();
+    send("sqld_units", [put_event(&table, &item("first"), began)]);
+    printed("sqld_units", &["--apply"]);
+    let wrong = put_event(&table, &item("wrong"), began);
+    let in_unit = |time: i64, precision: &str| {
+        let precise = "\"ApproximateCreationDateTimePrecision\":\"MICROSECOND\"";
+        assert!(wrong.contains(precise) && wrong.contains(&began.to_string()), "{wrong}");
+        wrong.replace(&began.to_string(), &time.to_string()).replace(precise, precision)
+    };
+    let streams = |event: String| {
+        let arn = "\"eventSourceARN\":\"arn:aws:dynamodb:eu-west-1:123456789012:table/sqld_units/stream/2026-11-21T10:00:00.000\"";
+        event.replace("\"tableName\":\"sqld_units\"", arn)
+    };
+    let wrong = [
+        // Milliseconds and microseconds where DynamoDB Streams has seconds.
+        streams(in_unit(began / 1_000, "\"x\":1")),
+        streams(in_unit(began, "\"x\":1")),
+        // Seconds and microseconds without a precision, which means milliseconds.
+        in_unit(began / 1_000_000, "\"x\":1"),
+        in_unit(began, "\"x\":1"),
+        // Not what the precision says.
+        in_unit(began / 1_000, "\"ApproximateCreationDateTimePrecision\":\"MICROSECOND\""),
+        in_unit(began, "\"ApproximateCreationDateTimePrecision\":\"MILLISECOND\""),
+    ];
+    let count = wrong.len();
+    send("sqld_units", wrong.into_iter().chain([put_event(&table, &item("last"), began + 1)]));
+    answers("SELECT value FROM sqld_units_final", "last\n");
+    answers("SELECT min(version), max(version) FROM sqld_units", &format!("{began}\t{}\n", began + 1));
+    let errors = "SELECT count(), countIf(reason LIKE '%no time from 2012 to 2100 when it counts %'), countIf(raw_message LIKE '%wrong%') FROM sqld_units_errors";
+    answers(errors, &format!("{count}\t{count}\t{count}\n"));
+    drop_pipes(&["sqld_units"]);
 }
