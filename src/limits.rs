@@ -143,6 +143,9 @@ pub const DRY_RUN_ROWS: usize = 10;
 /// `sql pipe`: most fields of an object that become a Tuple, or of a record that become columns. The same as what ClickHouse's type JSON keeps as
 /// columns (`max_dynamic_paths`).
 pub const MAX_TUPLE_FIELDS: usize = 1_024;
+/// `sql pipe`: percent of the lines of a sample that must have the same number of delimiters to be
+/// called CSV or the like. The rest may be headers, comments and what was cut off.
+pub const DELIMITED_SHARE: usize = 80;
 /// `sql dynamodb`: most attributes that become columns, those that most items have; the others stay in `rest`. The flattening of so many still fits into
 /// ClickHouse's `max_query_size` of 256 KiB.
 pub const MAX_ATTRIBUTE_COLUMNS: usize = 500;

@@ -2,6 +2,7 @@
 //! which field goes where, `render` writes SQL; all of these are pure. ClickHouse is asked whether the sample really fits.
 
 mod address;
+mod content;
 mod dynamodb;
 mod infer;
 mod landing;
@@ -20,6 +21,7 @@ use crate::limits::{DRY_RUN_ROWS, MAX_TUPLE_FIELDS};
 use crate::sql::name::table_name;
 use crate::sql::quote::{comment, comments, qualified};
 use address::{Address, next_url};
+use content::Contents;
 pub use dynamodb::dynamodb;
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
 use render::Target;
@@ -71,10 +73,11 @@ impl Generator<'_> {
             sample.payloads().filter(|payload| std::str::from_utf8(payload).is_ok_and(|text| shape.add_object(text)));
         let (rows, objects) = (sample.len(), objects.count());
         let stream = shown(&self.flags.stream);
+        let contents = Contents::of(sample.payloads()).sentences(&self.flags.stream);
         if objects == 0 {
             return Err(format!(
-                "none of the {rows} newest records of stream {stream} is a JSON object, so there are no fields to make columns of: \
-                 land them raw, see \"Raw landing\" in docs/sql.md"
+                "none of the {rows} newest records of stream {stream} is a JSON object, so there are no fields to make columns of: {}",
+                contents.join("; ")
             ));
         }
         if shape.fields.len() > MAX_TUPLE_FIELDS {
@@ -115,9 +118,7 @@ impl Generator<'_> {
                 "Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.".into(),
             ),
         }
-        if objects < rows {
-            head.push(format!("{} of them are no JSON objects.", rows - objects));
-        }
+        head.extend(contents.iter().map(|sentence| format!("{sentence}.")));
         head.extend(self.about(&target, found.as_ref(), &plan));
         head.extend(plan.notes.iter().cloned());
         let head: String = head.iter().map(|line| comment(line)).collect();

@@ -1,5 +1,6 @@
 //! The user documentation is true: its SQL runs, and what it names exists.
 
+mod delimited;
 pub mod markdown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ fn world() -> (LocalStack, Bridge) {
         let client = stack::kinesis_client(&stack.kinesis.endpoint()).await;
         stack::load::create_stream(&client, "orders", 4).await.expect("a stream");
         stack::load::put_orders(&client, "orders", 0, RECORDS).await.expect("records");
+        delimited::put(&client).await;
     });
     let setup = String::from_utf8(run(&["sql", "setup", "--listen", bridge.address()])).expect("text");
     stack.clickhouse.run_script(&setup.replace("http://localhost:", "http://127.0.0.1:")).expect("the printed setup");
@@ -112,6 +114,7 @@ fn every_sql_block_runs_and_every_select_has_rows() {
     holds("SELECT count(), uniqExact(id) FROM orders_history", format!("{RECORDS}\t{RECORDS}\n"));
     holds("SELECT count() FROM kinesis.leases WHERE pipe = 'orders_by_hand' AND offered_batch = ''", "4\n".into());
 
+    delimited::arrived(&stack);
     metrics_are_documented(&bridge);
     columns_of_pipes_are_documented(&stack);
     errors_are_seen(&stack, &bridge);

@@ -1,6 +1,7 @@
 //! `sql pipe`: the printed SQL brings every field of every record of a real stream into a real table.
 
 mod arrivals;
+mod contents;
 mod errors;
 mod names;
 mod options;

@@ -37,10 +37,15 @@ impl<'a> Event<'a> {
         serde_json::from_slice(payload).ok()
     }
 
+    /// The table that was changed.
+    pub fn table(&self) -> Option<&str> {
+        let of_arn = || self.arn.as_deref()?.split_once(":table/")?.1.split('/').next();
+        self.table_name.as_deref().or_else(of_arn)
+    }
+
     /// Whether it is one of this table.
     pub fn is_of(&self, table: &str) -> bool {
-        let of_arn = || self.arn.as_deref()?.split_once(":table/")?.1.split('/').next();
-        self.table_name.as_deref().or_else(of_arn) == Some(table)
+        self.table() == Some(table)
     }
 
     /// The item after the change, or what is known of it.

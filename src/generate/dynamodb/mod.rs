@@ -25,7 +25,8 @@ use crate::sql::quote::{comment, comments, identifier, literal, qualified};
 use crate::sql::{dynamodb_value, functions};
 use columns::{Column, Columns};
 use export::{Export, chained};
-use items::{Event, Items};
+pub use items::Event;
+use items::Items;
 use render::Target;
 use source::{Source, has_change_before};
 

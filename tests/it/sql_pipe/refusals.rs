@@ -20,8 +20,9 @@ fn streams_without_records_and_without_json() {
     stream_of("sql-no-json", &["text", "[1]", "\u{1f980}"]);
     assert_eq!(
         refused(&run("sql-no-json", "sqlp_none", &["--apply"])),
-        "error: none of the 3 newest records of stream \"sql-no-json\" is a JSON object, so there are no fields to make columns of: land them raw, \
-         see \"Raw landing\" in docs/sql.md\n"
+        "error: none of the 3 newest records of stream \"sql-no-json\" is a JSON object, so there are no fields to make columns of: 2 of 3 records are \
+         plain text: land them raw, see \"Raw landing\" in docs/sql.md; 1 of 3 records are JSON arrays: split=json in the URL of the pipe makes a \
+         row of each element\n"
     );
     assert_eq!(sql("SELECT count() FROM system.tables WHERE name LIKE 'sqlp_none%'"), "0\n");
 }
