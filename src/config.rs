@@ -99,6 +99,9 @@ pub struct PipeFlags {
     /// Make columns `a_b` of nested objects instead of a column of type Tuple.
     #[arg(long)]
     pub flatten: bool,
+    /// Make columns of the JSON that is in the messages of CloudWatch's log events.
+    #[arg(long)]
+    pub message: bool,
     /// Bring the field SRC, or the nested field A.B, into the column DST. May be given several times.
     #[arg(long, value_name = "SRC=DST")]
     pub map: Vec<String>,

@@ -82,8 +82,10 @@ impl Contents {
             total += 1;
             let content = content(payload);
             if content == Content::DynamoDb {
-                let table = Event::parse(payload).and_then(|event| event.table().map(String::from));
-                *tables.entry(table.unwrap_or_default()).or_default() += 1;
+                // It becomes part of a command that somebody may run.
+                let event = Event::parse(payload);
+                let table = event.as_ref().and_then(Event::table).filter(|table| is_table_name(table));
+                *tables.entry(table.unwrap_or_default().to_owned()).or_default() += 1;
             }
             match (content, std::str::from_utf8(payload)) {
                 (Content::Text, Ok(text)) => texts.push(text),
@@ -170,6 +172,11 @@ impl Content {
         };
         (are.to_owned(), advice)
     }
+}
+
+/// Whether DynamoDB takes the name for a table.
+fn is_table_name(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 /// What one payload is; texts are told apart only together.
@@ -363,6 +370,9 @@ mod tests {
             said[1].starts_with("1 of 4 records begin as gzip data and cannot be decompressed: they are cut off"),
             "{said:?}"
         );
+        let odd = EVENT.replace("users", "$(reboot)");
+        let said = Contents::of([odd.as_bytes()].into_iter()).sentences("s");
+        assert!(said[0].contains("sql dynamodb --table TABLE --stream \"s\" makes"), "{said:?}");
         assert!(Contents::of([&b"{}"[..]].into_iter()).sentences("s").is_empty());
     }
 }

@@ -6,6 +6,8 @@ mod content;
 mod dynamodb;
 mod infer;
 mod landing;
+mod look;
+mod message;
 mod plan;
 mod render;
 mod sample;
@@ -17,17 +19,16 @@ use serde_json::Value;
 
 use crate::config::{Config, PipeFlags};
 use crate::domain::unpacking::Split;
-use crate::limits::{DRY_RUN_ROWS, MAX_TUPLE_FIELDS};
+use crate::limits::DRY_RUN_ROWS;
 use crate::sql::name::table_name;
 use crate::sql::quote::{comment, comments, qualified};
 use address::{Address, next_url};
-use content::Contents;
 pub use dynamodb::dynamodb;
+use look::{Looked, look};
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
 use render::Target;
 use sample::Sample;
 use server::{Server, TableRow};
-use shape::Shape;
 use types::Type;
 
 /// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
@@ -43,14 +44,14 @@ pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Resul
             shown(&flags.order_by)
         ));
     }
-    let sample = Sample::take(config, &flags.stream).await?;
+    let mut sample = Sample::take(config, &flags.stream).await?;
     if sample.len() == 0 {
         return Err(format!(
             "stream {} has no records to make a table from: put some in, or run this again when the first have come",
             shown(&flags.stream)
         ));
     }
-    generator.run(config, bridge_url, &sample, &maps).await
+    generator.run(config, bridge_url, &mut sample, &maps).await
 }
 
 struct Generator<'a> {
@@ -65,28 +66,10 @@ impl Generator<'_> {
         &self,
         config: &Config,
         bridge_url: &str,
-        sample: &Sample,
+        sample: &mut Sample,
         maps: &[Mapping],
     ) -> Result<String, String> {
-        let mut shape = Shape::default();
-        let objects =
-            sample.payloads().filter(|payload| std::str::from_utf8(payload).is_ok_and(|text| shape.add_object(text)));
-        let (rows, objects) = (sample.len(), objects.count());
-        let stream = shown(&self.flags.stream);
-        let contents = Contents::of(sample.payloads()).sentences(&self.flags.stream);
-        if objects == 0 {
-            return Err(format!(
-                "none of the {rows} newest records of stream {stream} is a JSON object, so there are no fields to make columns of: {}",
-                contents.join("; ")
-            ));
-        }
-        if shape.fields.len() > MAX_TUPLE_FIELDS {
-            return Err(format!(
-                "the records of stream {stream} have {} different fields, more than the {MAX_TUPLE_FIELDS} that make sense as columns: land them \
-                 raw, see \"Raw landing\" in docs/sql.md",
-                shape.fields.len()
-            ));
-        }
+        let Looked { shape, objects, mut head } = look(sample, &self.flags.stream, self.flags.message)?;
         let found = self.server.table(&self.database, &self.table).await?;
         let columns = if found.is_some() { self.columns().await? } else { Vec::new() };
         let mut plan = match found.is_some() {
@@ -95,8 +78,9 @@ impl Generator<'_> {
         };
         if plan.columns.is_empty() {
             return Err(format!(
-                "no column of {} has a field in the sample of stream {stream}: name fields and columns with --map",
-                shown(&self.flags.table)
+                "no column of {} has a field in the sample of stream {}: name fields and columns with --map",
+                shown(&self.flags.table),
+                shown(&self.flags.stream)
             ));
         }
         self.judge(&mut plan, sample, objects).await?;
@@ -105,20 +89,12 @@ impl Generator<'_> {
             table: self.table.clone(),
             exists: found.is_some(),
             url: self.url(bridge_url, sample.split())?,
+            message: self.flags.message,
             collection: config.token.is_some(),
             order_by: self.flags.order_by.clone(),
             exactly_once: self.flags.exactly_once,
             errors: self.flags.errors,
         };
-        let mut head = vec![format!("A pipe from stream {stream}, made from {rows} of its records.")];
-        match sample.split() {
-            Split::None => {}
-            Split::Lines => head.push("A record holds several lines: split=lines makes a row of each.".into()),
-            Split::CloudWatch => head.push(
-                "Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.".into(),
-            ),
-        }
-        head.extend(contents.iter().map(|sentence| format!("{sentence}.")));
         head.extend(self.about(&target, found.as_ref(), &plan));
         head.extend(plan.notes.iter().cloned());
         let head: String = head.iter().map(|line| comment(line)).collect();
@@ -138,7 +114,7 @@ impl Generator<'_> {
         Ok(statements.iter().fold(head, |text, statement| format!("{text}\n{statement};\n")))
     }
 
-    /// What a person should know about the guarantee, and about records that do not fit.
+    /// What is to be known about the guarantee, and about records that do not fit.
     fn about(&self, target: &Target, found: Option<&TableRow>, plan: &Plan) -> Vec<String> {
         let mut lines = Vec::new();
         let table = shown(&self.flags.table);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::infer::is_element_name;
 use super::landing::is_read;
+use super::message;
 use super::plan::{Column, Plan, RECORD_COLUMNS, unique};
 use super::types::{Place, Type};
 use crate::sql::quote::{comment, identifier, literal, literal_of_lines, qualified};
@@ -28,6 +29,8 @@ pub struct Target {
     pub exists: bool,
     /// The URL of the pipe's batches.
     pub url: String,
+    /// The records are log events, whose messages have the fields.
+    pub message: bool,
     /// The named collection has the token, so it must be used.
     pub collection: bool,
     /// Sorting key of a new table.
@@ -52,10 +55,11 @@ impl Target {
 
     fn source(&self) -> String {
         let url = literal(&self.url);
-        match self.collection {
+        let source = match self.collection {
             true => format!("url(kinesis_bridge, url = {url})"),
             false => format!("url({url}, 'ArrowStream',\n        {})", literal(NEXT)),
-        }
+        };
+        if self.message { message::source(&source) } else { source }
     }
 }
 

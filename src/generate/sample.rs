@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
+use super::message;
 use crate::config::Config;
 use crate::domain::unpacking::{Split, Unpacking};
 use crate::kinesis::AwsKinesis;
@@ -64,6 +65,24 @@ impl Sample {
     /// The payloads of the rows.
     pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
         self.rows.iter().map(|row| &*row.payload)
+    }
+
+    /// Makes one object of each log event and its message. Gives the number of messages that are objects.
+    pub fn merge_messages(&mut self) -> usize {
+        let mut objects = 0;
+        for row in &mut self.rows {
+            if let Some(merged) = std::str::from_utf8(&row.payload).ok().and_then(message::merged) {
+                objects += usize::from(merged.is_object);
+                row.payload = merged.text.into_bytes();
+            }
+        }
+        objects
+    }
+
+    /// How many log events have an object as their message.
+    pub fn messages(&self) -> usize {
+        let texts = self.payloads().filter_map(|payload| std::str::from_utf8(payload).ok());
+        texts.filter_map(message::merged).filter(|merged| merged.is_object).count()
     }
 
     /// The newest rows as a subquery with the columns of `/v1/pipes/{pipe}/next`. It reads no table function, so it needs no right.

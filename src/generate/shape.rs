@@ -180,7 +180,7 @@ impl Shape {
 }
 
 /// The fields of an object in their order. Of two with one name the first counts, as in ClickHouse.
-fn fields_of(text: &str) -> Vec<(String, &RawValue)> {
+pub fn fields_of(text: &str) -> Vec<(String, &RawValue)> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
         type Value = Vec<(String, &'de RawValue)>;

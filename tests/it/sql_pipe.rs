@@ -3,6 +3,7 @@
 mod arrivals;
 mod contents;
 mod errors;
+mod messages;
 mod names;
 mod options;
 mod refusals;

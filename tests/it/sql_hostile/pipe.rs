@@ -20,7 +20,12 @@ const WITH_ERRORS: [&str; 6] = [
 /// What `sql pipe` prints.
 #[track_caller]
 fn printed(table: &str, flags: &[&str]) -> String {
-    let arguments = ["sql", "pipe", "--listen", bridge().address(), "--stream", STREAM, "--table", table];
+    printed_of(STREAM, table, flags)
+}
+
+#[track_caller]
+fn printed_of(stream: &str, table: &str, flags: &[&str]) -> String {
+    let arguments = ["sql", "pipe", "--listen", bridge().address(), "--stream", stream, "--table", table];
     let output = run(&[], &[&arguments, flags].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
@@ -81,6 +86,33 @@ fn names_in_records_are_never_statements() {
         sql(&format!("DROP TABLE hostile.{pipe}"));
     }
     into_a_table_that_exists(&names, &few);
+}
+
+#[test]
+fn names_in_log_events_are_never_statements() {
+    victim();
+    let names: Vec<String> = names().into_iter().take(24).collect();
+    let stream = "sql-hostile-messages";
+    create_stream(stream, 1);
+    let event = |(n, name): (usize, &String)| {
+        let message = if n % 3 == 2 { name.clone() } else { record(&names[n..n + 1], 0).to_string() };
+        json!({"id": name, "timestamp": n, "message": message, name.as_str(): name})
+    };
+    let events: Vec<Value> = names.iter().enumerate().map(event).collect();
+    let envelope = json!({"messageType": "DATA_MESSAGE", "owner": names[0], "logGroup": names[1], "logStream": names[2], "logEvents": events});
+    put(stream, [("key".to_owned(), envelope.to_string().into_bytes())]);
+    let table = "hostile.messages";
+    for flags in [&["--message", "--errors"][..], &["--message", "--errors", "--flatten"]] {
+        just_these(&printed_of(stream, table, flags), &WITH_ERRORS, &[]);
+        just_these(&printed_of(stream, table, &[flags, &["--dry-run"]].concat()), &[], &[]);
+    }
+    just_these(&printed_of(stream, table, &["--errors"]), &WITH_ERRORS, &[]);
+    printed_of(stream, table, &["--message", "--errors", "--apply"]);
+    let rows = || sql("SELECT count() + (SELECT count() FROM hostile.messages_errors) FROM hostile.messages");
+    let expected = format!("{}\n", names.len());
+    wait_until(&format!("{expected} rows, not {}", rows()), || rows() == expected);
+    sql("DROP TABLE hostile.messages_pipe");
+    victim_lives();
 }
 
 /// A table with hostile names and strings in its columns and types, which the comments repeat:

@@ -1,5 +1,6 @@
 -- A pipe from stream "sql-cloudwatch", made from 10 of its records.
 -- Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.
+-- 3 of 10 messages are JSON objects: --message makes columns of their fields.
 -- Exactly-once: see Guarantees in README.md.
 -- A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.
 -- With --errors such records are kept apart.
