@@ -114,7 +114,8 @@ pub struct PipeFlags {
     /// How the pipe reads: polling, or efo for enhanced fan-out.
     #[arg(long, value_name = "MODE", default_value = "polling")]
     pub mode: String,
-    /// Where the pipe begins: trim_horizon, latest, or a time, also one so long before its first pull as -1h.
+    /// Where the pipe begins: trim_horizon, latest, or a time, also one so long before its first
+    /// pull as -1h.
     #[arg(long, value_name = "POSITION", default_value = "trim_horizon", allow_hyphen_values = true)]
     pub start: String,
     /// Run the statements instead of only printing them.

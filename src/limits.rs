@@ -30,6 +30,9 @@ pub const MAX_INFLATED: usize = 16 << 20;
 pub const LIKELY_RATIO: usize = 16;
 /// Bytes of rows that are unpacked at a time before the buffer is asked for room.
 pub const UNPACKED_CHUNK: usize = 1 << 20;
+/// Levels of objects and arrays in a payload that `split=json` takes apart. serde_json, and with it
+/// the other readers of payloads here, goes as deep.
+pub const MAX_JSON_DEPTH: usize = 128;
 /// Log events in one CloudWatch envelope (CloudWatch Logs takes 10,000 in one PutLogEvents).
 pub const MAX_LOG_EVENTS: usize = 100_000;
 
@@ -37,8 +40,9 @@ pub const MAX_LOG_EVENTS: usize = 100_000;
 pub const UNMARSHAL_ERROR_CHARS: usize = 300;
 /// `unmarshal=dynamodb`: what each buffer keeps from one event to the next, bytes. Hardly an item is larger; DynamoDB allows 400 KB.
 pub const UNMARSHAL_KEPT_BYTES: usize = 64 << 10;
-/// When a change of a DynamoDB table can have been made, in microseconds since 1970: from 2012, when DynamoDB came, to 2100. A number of seconds,
-/// milliseconds, microseconds or nanoseconds that is taken for another of them lies outside.
+/// When a change of a DynamoDB table can have been made, in microseconds since 1970: from 2012,
+/// when DynamoDB came, to 2100. A number of seconds, milliseconds, microseconds or nanoseconds that
+/// is taken for another of them lies outside.
 pub const DYNAMODB_TIMES: std::ops::Range<i64> = 1_325_376_000_000_000..4_102_444_800_000_000;
 
 /// Rows in one Arrow record batch. With 56 digits of sequence number the widest small column stays under 0.5 MiB.

@@ -1,9 +1,11 @@
 //! Decisions, and nothing else: no async, no clock, no IO, no SDK types.
 //!
-//! `sequence` orders positions, `record` holds what was read, `lease` is the state machine of one shard of one pipe
-//! (checkpoint and offered range), `plan` shares the leases of a pipe out between workers, `lineage` what a look at the shards
-//! means, `batch` chooses what one pull serves, `isolate` finds the rows of a batch that cannot be inserted, `range` what
-//! a bounded read takes, `moment` what users call a time, `unpacking` how a record becomes rows; `incarnation` orders the processes that had one worker id.
+//! `sequence` orders positions, `record` holds what was read, `lease` is the state machine of one
+//! shard of one pipe (checkpoint and offered range), `plan` shares the leases of a pipe out between
+//! workers, `lineage` what a look at the shards means, `batch` chooses what one pull serves,
+//! `isolate` finds the rows of a batch that cannot be inserted, `range` what a bounded read takes,
+//! `moment` what users call a time, `unpacking` how a record becomes rows; `incarnation` orders the
+//! processes that had one worker id.
 
 pub mod batch;
 pub mod error;

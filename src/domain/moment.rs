@@ -1,11 +1,13 @@
-//! Points in time as users write them. Text with a date is the caller's matter; numbers and words are read here.
+//! Points in time as users write them. Text with a date is the caller's matter; numbers and words
+//! are read here.
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Unix ms.
     At(i64),
-    /// So many milliseconds before now. Which now is up to whoever resolves it, once, by [`Moment::at`].
+    /// So many milliseconds before now. Which now is up to whoever resolves it, once, by
+    /// [`Moment::at`].
     Ago(i64),
 }
 
@@ -37,8 +39,9 @@ impl Moment {
         Some(Moment::Ago(ms))
     }
 
-    /// Reads a Unix time: 10 digits are seconds, 13 milliseconds. Both reach from 2001 to 2286, so neither can be taken for the other. None for any
-    /// other number, but for 0, which is 1970 in every unit.
+    /// Reads a Unix time: 10 digits are seconds, 13 milliseconds. Both reach from 2001 to 2286, so
+    /// neither can be taken for the other. None for any other number, but for 0, which is 1970 in
+    /// every unit.
     pub fn unix(digits: &str) -> Option<Moment> {
         let number = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
         match (digits.len(), number) {

@@ -5,7 +5,7 @@ use std::fmt;
 /// Whether compressed payloads are decompressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Decompress {
-    /// gzip and zstd, known by their first bytes.
+    /// gzip, zstd and zlib, known by their first bytes.
     #[default]
     Auto,
     /// Payloads are delivered as they were put.
@@ -33,23 +33,44 @@ pub enum Split {
     None,
     /// A row for each line that is not blank.
     Lines,
+    /// A row for each of several JSON objects, one behind the other, and for each element of an
+    /// array.
+    Json,
     /// A row for each log event of a CloudWatch Logs envelope.
     CloudWatch,
 }
 
 impl Split {
     /// All values, in the order in which messages list them.
-    pub const ALL: [Split; 3] = [Split::None, Split::Lines, Split::CloudWatch];
+    pub const ALL: [Split; 4] = [Split::None, Split::Lines, Split::Json, Split::CloudWatch];
 
     /// The word of the parameter `split`.
     pub fn name(self) -> &'static str {
         match self {
             Split::None => "none",
             Split::Lines => "lines",
+            Split::Json => "json",
             Split::CloudWatch => "cloudwatch",
         }
     }
 }
+
+/// What exactly the words mean. A version of the bridge that finds more in a payload makes an
+/// edition of its own, so that a batch or a record that was begun by an earlier one goes on with
+/// the same rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Edition {
+    /// Of texts that name none: gzip and zstd with nothing behind them; a byte order mark belongs
+    /// to the payload.
+    First,
+    /// Also zlib, and bytes behind gzip and zstd are passed over; a byte order mark before JSON is
+    /// passed over.
+    #[default]
+    Second,
+}
+
+/// How [`Edition::Second`] is written in a lease and in a batch's shape.
+const SECOND: &str = "edition=2";
 
 /// What is done with a payload, in this order; KPL aggregates are always taken apart before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,19 +79,24 @@ pub struct Unpacking {
     pub decompress: Decompress,
     /// Whether it is split.
     pub split: Split,
+    /// What both mean.
+    pub edition: Edition,
 }
 
 impl Unpacking {
-    /// Both words, also where they are the defaults: never empty.
+    /// All words, also where they are the defaults: never empty.
     pub fn in_full(self) -> String {
-        format!("decompress={} split={}", self.decompress.name(), self.split.name())
+        let words = format!("decompress={} split={}", self.decompress.name(), self.split.name());
+        [Some(&*words), self.edition.word()].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads the words that [`Unpacking`] writes out of a text with other words, such as a batch's shape. What is not said is the default.
+    /// Reads the words that [`Unpacking`] writes out of a text with other words, such as a batch's
+    /// shape. What is not said is the default, of the first edition.
     pub fn within(text: &str) -> Unpacking {
-        let mut found = Unpacking::default();
+        let mut found = Unpacking { edition: Edition::First, ..Unpacking::default() };
         for (name, value) in text.split(' ').filter_map(|word| word.split_once('=')) {
             match name {
+                "edition" => found.edition = Edition::Second,
                 "decompress" => found.decompress = named(&Decompress::ALL, Decompress::name, value).unwrap_or_default(),
                 "split" => found.split = named(&Split::ALL, Split::name, value).unwrap_or_default(),
                 _ => {}
@@ -80,13 +106,30 @@ impl Unpacking {
     }
 }
 
-/// What differs from the default, as in a URL; nothing when nothing does.
+impl Edition {
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Edition::First => None,
+            Edition::Second => Some(SECOND),
+        }
+    }
+}
+
+/// A batch's shape as a view asks for it: without the edition, which is not the view's matter.
+pub fn as_asked(shape: &str) -> &str {
+    shape.strip_suffix(SECOND).unwrap_or(shape).trim_end()
+}
+
+/// What differs from the default of the first edition.
 impl fmt::Display for Unpacking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decompress = Some(self.decompress).filter(|d| *d != Decompress::default());
         let split = Some(self.split).filter(|s| *s != Split::default());
-        let words =
-            [decompress.map(|d| format!("decompress={}", d.name())), split.map(|s| format!("split={}", s.name()))];
+        let words = [
+            decompress.map(|d| format!("decompress={}", d.name())),
+            split.map(|s| format!("split={}", s.name())),
+            self.edition.word().map(str::to_owned),
+        ];
         f.write_str(&words.into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 }
@@ -104,12 +147,26 @@ mod tests {
     fn every_unpacking_is_read_back_out_of_a_shape() {
         for decompress in Decompress::ALL {
             for split in Split::ALL {
-                let unpacking = Unpacking { decompress, split };
-                assert_eq!(Unpacking::within(&format!("JSONEachRow payload=inline {unpacking}")), unpacking);
-                assert_eq!(Unpacking::within(&unpacking.in_full()), unpacking);
+                for edition in [Edition::First, Edition::Second] {
+                    let unpacking = Unpacking { decompress, split, edition };
+                    assert_eq!(Unpacking::within(&format!("JSONEachRow payload=inline {unpacking}")), unpacking);
+                    assert_eq!(Unpacking::within(&unpacking.in_full()), unpacking);
+                }
             }
         }
-        assert_eq!(Unpacking::default().to_string(), "");
-        assert_eq!(Unpacking::within("ArrowStream split=sideways"), Unpacking::default());
+        let first = Unpacking { edition: Edition::First, ..Unpacking::default() };
+        assert_eq!((first.to_string(), Unpacking::default().to_string()), (String::new(), "edition=2".into()));
+        assert_eq!(Unpacking::within("ArrowStream split=sideways"), first);
+        // As leases have it that were written before there were editions.
+        let lines = Unpacking { split: Split::Lines, ..first };
+        assert_eq!(Unpacking::within("decompress=auto split=lines"), lines);
+    }
+
+    #[test]
+    fn a_view_asks_for_no_edition() {
+        for asked in ["ArrowStream", "ArrowStream split=lines"] {
+            assert_eq!(as_asked(asked), asked);
+            assert_eq!(as_asked(&format!("{asked} edition=2")), asked);
+        }
     }
 }

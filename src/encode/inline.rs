@@ -18,7 +18,8 @@ const VIRTUAL: [&str; 9] = [
     "_timestamp",
 ];
 
-/// What stands between the braces of a payload that is one JSON object; else why it cannot stand in a row.
+/// What stands between the braces of a payload that is one JSON object, behind a byte order mark or
+/// not; else why it cannot stand in a row.
 ///
 /// All of it is looked at, and nothing is written anew. Stricter than JSON itself where ClickHouse is: a name that stands twice in one
 /// object, halves of surrogate pairs, numbers that no Float64 holds, and nesting beyond 128 levels are refused. So are fields whose names differ
@@ -26,11 +27,12 @@ const VIRTUAL: [&str; 9] = [
 pub(super) fn fields(payload: &[u8]) -> Result<&[u8], String> {
     // One look at the whole is cheaper than one at each string.
     let text = std::str::from_utf8(payload).map_err(|e| e.to_string())?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = serde_json::Deserializer::from_str(text);
     // Most payloads have fewer names than that, so most rows cost one allocation.
     let mut names = Vec::with_capacity(16);
     Row(&mut names).deserialize(&mut parser).and_then(|()| parser.end()).map_err(|e| e.to_string())?;
-    let object = payload.trim_ascii();
+    let object = text.as_bytes().trim_ascii();
     Ok(object.get(1..object.len().saturating_sub(1)).unwrap_or_default().trim_ascii())
 }
 
@@ -225,6 +227,8 @@ mod tests {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(1_000), "]".repeat(1_000));
         assert!(given(&deep).expect_err("too deep").contains("recursion"));
         assert!(fields(b"{\"a\":\"\xff\"}").is_err());
+        assert_eq!(fields("\u{feff} {\"a\":1}".as_bytes()), Ok(&b"\"a\":1"[..]));
+        assert!(fields("{\"a\":1}\u{feff}".as_bytes()).is_err());
     }
 
     proptest! {

@@ -26,6 +26,9 @@ pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, 
     match sample.split() {
         Split::None => {}
         Split::Lines => head.push("A record holds several lines: split=lines makes a row of each.".into()),
+        Split::Json => {
+            head.push("A record holds several JSON objects, or an array: split=json makes a row of each.".into());
+        }
         Split::CloudWatch => {
             head.push(
                 "Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.".into(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::message;
 use crate::config::Config;
@@ -122,27 +123,48 @@ async fn read(reading: &Reading, stream: &str, split: Split) -> Result<Vec<Row>,
     Ok(rows)
 }
 
-/// What most payloads are: envelopes of CloudWatch Logs, or lines of which each is an object. An object that is written over several lines
-/// must not be split.
+/// What most payloads are: envelopes of CloudWatch Logs, lines of which each is an object, or
+/// several objects otherwise. An object that is written over several lines must not be split into
+/// them.
 fn split_of<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> Split {
-    let (mut envelopes, mut lines, mut others) = (0, 0, 0);
+    let (mut envelopes, mut lines, mut several, mut over_lines, mut others) = (0, 0, 0, 0, 0);
     for payload in payloads {
+        let payload = payload.strip_prefix("\u{feff}".as_bytes()).unwrap_or(payload);
         match serde_json::from_slice::<HashMap<String, IgnoredAny>>(payload) {
             Ok(object) if ["messageType", "logGroup", "logEvents"].iter().all(|field| object.contains_key(*field)) => {
                 envelopes += 1;
             }
             // On one line it is the same with and without splitting.
             Ok(_) if !payload.trim_ascii().contains(&b'\n') => {}
-            Ok(_) => others += 1,
+            Ok(_) => over_lines += 1,
             Err(_) if are_objects(payload) => lines += 1,
+            Err(_) if holds_objects(payload) => several += 1,
             Err(_) => others += 1,
         }
     }
     match () {
-        () if envelopes > lines + others => Split::CloudWatch,
-        () if lines > envelopes + others => Split::Lines,
+        () if envelopes > lines + several + over_lines + others => Split::CloudWatch,
+        // Lines are objects one behind the other, too.
+        () if several > 0 && lines + several > envelopes + others => Split::Json,
+        () if several == 0 && lines > envelopes + over_lines + others => Split::Lines,
         () => Split::None,
     }
+}
+
+/// Whether it is objects one behind the other, or arrays of objects; one at least.
+fn holds_objects(payload: &[u8]) -> bool {
+    let mut objects = 0;
+    for document in serde_json::Deserializer::from_slice(payload).into_iter::<&RawValue>() {
+        let Ok(document) = document.map(RawValue::get) else { return false };
+        objects += match document.starts_with('{') {
+            true => 1,
+            false => match serde_json::from_str::<Vec<HashMap<String, IgnoredAny>>>(document) {
+                Ok(elements) => elements.len(),
+                Err(_) => return false,
+            },
+        };
+    }
+    objects > 0
 }
 
 fn are_objects(payload: &[u8]) -> bool {
@@ -166,5 +188,10 @@ mod tests {
         assert_eq!(split(&["{\"a\": 1}\n"]), Split::None);
         assert_eq!(split(&["no", "{\"a\": 1}\nno", "{}\n{}"]), Split::None);
         assert_eq!(split(&["", "5"]), Split::None);
+        assert_eq!(split(&["{\"a\": 1}{\"a\": 2}"]), Split::Json);
+        assert_eq!(split(&["[{\"a\": 1}]", "{\n\"a\": 1\n}", "{}\n{}"]), Split::Json);
+        assert_eq!(split(&["\u{feff}{\"a\": 1} {\n\"a\": 2\n}", "5"]), Split::None);
+        assert_eq!(split(&["[1, 2]", "[]"]), Split::None);
+        assert_eq!(split(&["\u{feff}{}\n{}"]), Split::Lines);
     }
 }

@@ -101,8 +101,10 @@ impl Default for Strings {
 }
 
 impl Shape {
-    /// Adds a JSON document. False, and nothing is added, when it is none, or no object.
+    /// Adds a JSON document, behind a byte order mark or not. False, and nothing is added, when it
+    /// is none, or no object.
     pub fn add_object(&mut self, text: &str) -> bool {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         match serde_json::from_str::<&RawValue>(text) {
             Ok(value) if value.get().starts_with('{') => {
                 self.add(value.get());
@@ -355,7 +357,7 @@ mod tests {
         assert!(
             shape.add_object(r#" {"a": 1, "a": "second", "b": [1, null, {"c": true}], "": -9223372036854775809} "#)
         );
-        assert!(shape.add_object(r#"{"b": "x", "a": 18446744073709551615}"#));
+        assert!(shape.add_object("\u{feff}{\"b\": \"x\", \"a\": 18446744073709551615}"));
         for other in ["[1]", "5", "", "{", "{\"a\":1} {\"a\":2}"] {
             assert!(!shape.add_object(other), "{other}");
         }

@@ -25,7 +25,7 @@ use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
-use crate::domain::unpacking::Unpacking;
+use crate::domain::unpacking::{Unpacking, as_asked};
 use crate::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
 use crate::ports::ViewState;
 
@@ -337,11 +337,12 @@ impl Actor {
         let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
         if !open.offered {
             open.shape.clone_from(&options.shape);
-        } else if open.shape != options.shape {
+        } else if as_asked(&open.shape) != as_asked(&options.shape) {
+            let (offered, asked) = (as_asked(&open.shape), as_asked(&options.shape));
             return Err(Error::BadRequest(format!(
-                "batch {} of pipe '{pipe}' was offered as {} and its fate is open, so it cannot be served as {}: go back to format={} until it is \
-                 committed, or POST to /v1/pipes/{pipe}/ack or /seek",
-                open.batch.id, open.shape, options.shape, open.shape
+                "batch {} of pipe '{pipe}' was offered as {offered} and its fate is open, so it cannot be served as {asked}: go back to \
+                 format={offered} until it is committed, or POST to /v1/pipes/{pipe}/ack or /seek",
+                open.batch.id
             )));
         }
         open.latest = delivered.clone();

@@ -17,7 +17,8 @@ use crate::limits::{RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK
 use crate::ports::{Clock, IteratorStart, KinesisApi};
 use crate::unpack::{Rules, Unpacker};
 
-/// What is to be read. As it is asked for, its times may be relative ([`Moment`]); reading needs Unix ms.
+/// What is to be read. As it is asked for, its times may be relative ([`Moment`]); reading needs
+/// Unix ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range<T = i64> {
     /// Stream name.

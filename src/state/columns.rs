@@ -245,7 +245,7 @@ pub mod time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::unpacking::{Decompress, Split};
+    use crate::domain::unpacking::{Decompress, Edition, Split};
     use proptest::prelude::*;
 
     fn sequence() -> impl Strategy<Value = SequenceNumber> {
@@ -262,8 +262,9 @@ mod tests {
     }
 
     fn unpacking() -> impl Strategy<Value = Unpacking> {
-        (prop::sample::select(&Decompress::ALL[..]), prop::sample::select(&Split::ALL[..]))
-            .prop_map(|(decompress, split)| Unpacking { decompress, split })
+        let editions = prop::sample::select(vec![Edition::First, Edition::Second]);
+        (prop::sample::select(&Decompress::ALL[..]), prop::sample::select(&Split::ALL[..]), editions)
+            .prop_map(|(decompress, split, edition)| Unpacking { decompress, split, edition })
     }
 
     fn offer() -> impl Strategy<Value = Offer> {

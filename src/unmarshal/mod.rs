@@ -114,6 +114,7 @@ impl Event {
 
     fn understand(&mut self, payload: &[u8]) -> Result<(), String> {
         let text = std::str::from_utf8(payload).map_err(|e| format!("it is no UTF-8: {e}"))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut parser = serde_json::Deserializer::from_str(text);
         let mut found = Found::default();
         let read = Envelope { event: self, found: &mut found }.deserialize(&mut parser).and_then(|()| parser.end());
@@ -192,6 +193,7 @@ impl Event {
         for item in [&mut self.keys, &mut self.new, &mut self.old] {
             item.clear();
         }
+        let payload = payload.strip_prefix("\u{feff}".as_bytes()).unwrap_or(payload);
         // An array would do for a struct.
         if !payload.trim_ascii_start().starts_with(b"{") {
             return;

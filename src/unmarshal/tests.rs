@@ -257,6 +257,16 @@ fn versions_are_microseconds() {
     }
 }
 
+#[test]
+fn a_byte_order_mark_is_no_part_of_an_event() {
+    let event = with("{\"N\":\"1\"}");
+    assert_eq!(told(&read(format!("\u{feff}{event}"))), told(&read(&event)));
+    let half = read(format!("\u{feff}{}", event.replace("NewImage", "other")));
+    assert_eq!((half.name(), half.table()), ("INSERT", "users"));
+    assert!(half.error().contains("without a NewImage"), "{}", half.error());
+    assert!(read(format!("{event}\u{feff}")).error().contains("trailing characters"));
+}
+
 /// As ministack writes them.
 #[test]
 fn records_of_dynamodb_streams_are_events() {

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod inflate;
+mod items;
 mod split;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -14,10 +15,11 @@ use std::ops::Range;
 
 use self::aggregate::Aggregate;
 use self::inflate::{Inflated, inflate};
+use self::items::{BOM, Items};
 use self::split::Envelope;
 use crate::domain::record::{Chunk, RecordRef};
 use crate::domain::sequence::SequenceNumber;
-use crate::domain::unpacking::{Decompress, Split, Unpacking};
+use crate::domain::unpacking::{Decompress, Edition, Split, Unpacking};
 use crate::limits::{MAX_INFLATED, UNPACKED_CHUNK};
 
 /// How the records of a page are taken apart.
@@ -47,23 +49,27 @@ pub struct Counts {
     pub broken_aggregates: u64,
     /// Payloads that were decompressed.
     pub decompressed: u64,
+    /// Those of them with bytes behind the compressed data, which were passed over.
+    pub trailing_bytes: u64,
     /// Payloads that begin as compressed data and could not be decompressed.
     pub not_decompressed: u64,
     /// Payloads that would be larger than the limit when decompressed.
     pub too_large: u64,
     /// Control messages of CloudWatch, which give no row.
     pub control_messages: u64,
-    /// Payloads that are no CloudWatch envelope although `split=cloudwatch`.
+    /// Payloads that are no CloudWatch envelope although `split=cloudwatch`, or not made of JSON
+    /// objects and arrays although `split=json`.
     pub not_split: u64,
 }
 
 impl Counts {
     /// Each count with its label.
-    pub fn labelled(self) -> [(&'static str, u64); 7] {
+    pub fn labelled(self) -> [(&'static str, u64); 8] {
         [
             ("aggregate", self.aggregates),
             ("broken_aggregate", self.broken_aggregates),
             ("decompressed", self.decompressed),
+            ("trailing_bytes", self.trailing_bytes),
             ("not_decompressed", self.not_decompressed),
             ("too_large", self.too_large),
             ("control_message", self.control_messages),
@@ -117,6 +123,8 @@ enum Rest {
     Whole,
     /// This line, and those from this offset on.
     Lines(Range<usize>, usize),
+    /// This item, and those behind it.
+    Items(Range<usize>, Items),
     /// The events from this number on.
     Events(Vec<u8>, Vec<Range<usize>>, usize),
 }
@@ -130,10 +138,16 @@ impl Body {
     }
 }
 
+/// The length of the byte order mark before a JSON text, which an earlier edition took for a part
+/// of it.
+fn mark(text: &[u8], edition: Edition) -> usize {
+    if edition != Edition::First && text.starts_with(BOM) { BOM.len() } else { 0 }
+}
+
 /// Whether a payload is anything but one row.
 fn is_packed(payload: &[u8], unpacking: Unpacking) -> bool {
     aggregate::claims(payload)
-        || unpacking.decompress == Decompress::Auto && inflate::claims(payload)
+        || unpacking.decompress == Decompress::Auto && inflate::claims(payload, unpacking.edition)
         || unpacking.split != Split::None
 }
 
@@ -227,6 +241,14 @@ impl Open {
                 }
                 (row, more)
             }
+            Rest::Items(item, behind) => {
+                let row = text.get(item.clone()).unwrap_or_default();
+                // All of it was looked at before the first row.
+                let next = behind.next(text).ok().flatten();
+                let more = next.is_some();
+                *item = next.unwrap_or_default();
+                (row, more)
+            }
             Rest::Events(head, events, at) => {
                 scratch.clear();
                 let inside = events.get(*at).and_then(|event| text.get(event.clone())).unwrap_or_default();
@@ -253,16 +275,19 @@ impl Open {
     fn document(&mut self, payload: &[u8], range: Range<usize>, counts: &mut Counts) -> Option<Document> {
         let stored = payload.get(range.clone()).unwrap_or_default();
         let (mut body, mut split) = (Body::Within(range), self.unpacking.split);
-        if self.unpacking.decompress == Decompress::Auto && inflate::claims(stored) {
-            match inflate(stored, self.allowance) {
-                Inflated::Whole(bytes) => {
+        let edition = self.unpacking.edition;
+        if self.unpacking.decompress == Decompress::Auto && inflate::claims(stored, edition) {
+            match inflate(stored, self.allowance, edition) {
+                Inflated::Whole(bytes, trailing) => {
                     counts.decompressed += 1;
+                    counts.trailing_bytes += u64::from(trailing);
                     self.allowance -= bytes.len().min(self.allowance);
                     body = Body::Inflated(bytes);
                 }
                 // What is in it cannot be told, so there is nothing to split.
                 Inflated::Broken => (counts.not_decompressed, split) = (counts.not_decompressed + 1, Split::None),
                 Inflated::TooLarge => (counts.too_large, split) = (counts.too_large + 1, Split::None),
+                Inflated::Plain => {}
             }
         }
         let rest = match split {
@@ -270,7 +295,18 @@ impl Open {
             Split::Lines => {
                 split::line(body.of(payload), 0).map_or(Rest::Whole, |(line, after)| Rest::Lines(line, after))
             }
-            Split::CloudWatch => match split::envelope(body.of(payload)) {
+            Split::Json => {
+                let text = body.of(payload);
+                let first = Items::open(text).and_then(|mut items| Some((items.next(text).ok()??, items)));
+                match first {
+                    Some((item, behind)) => Rest::Items(item, behind),
+                    None => {
+                        counts.not_split += 1;
+                        Rest::Whole
+                    }
+                }
+            }
+            Split::CloudWatch => match split::envelope(body.of(payload), mark(body.of(payload), edition)) {
                 Some(Envelope::Data { head, events }) => Rest::Events(head, events, 0),
                 Some(Envelope::Control) => {
                     counts.control_messages += 1;

@@ -82,9 +82,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Events<'a> {
     }
 }
 
-/// Reads an envelope; none when the text is something else.
-pub fn envelope(text: &[u8]) -> Option<Envelope> {
-    let parsed: Parsed<'_> = serde_json::from_slice(text).ok()?;
+/// Reads an envelope, from `first` on; none when the text is something else.
+pub fn envelope(text: &[u8], first: usize) -> Option<Envelope> {
+    let parsed: Parsed<'_> = serde_json::from_slice(text.get(first..)?).ok()?;
     match parsed.message_type.as_str() {
         "CONTROL_MESSAGE" => return Some(Envelope::Control),
         "DATA_MESSAGE" => {}

@@ -1,7 +1,10 @@
+mod compressed;
+mod json;
+
 use std::io::Write;
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use md5::{Digest, Md5};
 use proptest::prelude::*;
 
@@ -56,6 +59,12 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn zlib(text: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
 fn zstd(text: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest)
 }
@@ -87,7 +96,7 @@ fn unpacked(page: Chunk, rules: &Rules) -> (Vec<Given>, Counts) {
 }
 
 fn by(decompress: Decompress, split: Split) -> Rules {
-    Rules { unpacking: Unpacking { decompress, split }, begun: None }
+    Rules { unpacking: Unpacking { decompress, split, ..Unpacking::default() }, begun: None }
 }
 
 fn one(payload: &[u8], split: Split) -> (Vec<String>, Counts) {
@@ -114,11 +123,14 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         )
         .into_bytes()
     });
-    let text = prop_oneof![plain, lines, logs];
-    let packed = (text, 0..5).prop_map(|(text, how)| match how {
+    let items = "([{]([\"]a[\"]:[1-9])?[}]|[\\[\\], 1]){0,12}".prop_map(String::into_bytes);
+    let text = prop_oneof![plain, lines, items, logs];
+    let packed = (text, 0..8).prop_map(|(text, how)| match how {
         0 => gzip(&text),
         1 => zstd(&text),
         2 => gzip(&text)[..5].to_vec(),
+        3 => zlib(&text),
+        4 => [gzip(&text), b"\n".to_vec()].concat(),
         _ => text,
     });
     let aggregated = prop::collection::vec(("[ab]{0,2}", packed.clone()), 1..6).prop_map(|r| aggregate(&r));
@@ -160,7 +172,7 @@ proptest! {
 
     /// The rows of a record are a function of the record: neither its page nor the place where reading begins changes them.
     #[test]
-    fn rows_do_not_depend_on_the_page(payloads in prop::collection::vec(payload(), 1..12), cut: prop::sample::Index, split in 0..3usize, plain: bool) {
+    fn rows_do_not_depend_on_the_page(payloads in prop::collection::vec(payload(), 1..12), cut: prop::sample::Index, split in 0..Split::ALL.len(), plain: bool) {
         let decompress = if plain { Decompress::None } else { Decompress::Auto };
         let rules = by(decompress, Split::ALL[split]);
         let (whole, counts) = unpacked(page(&payloads, 0), &rules);
@@ -226,6 +238,11 @@ fn log_events_are_rows() {
         assert!(rows.iter().all(|row| serde_json::from_str::<serde_json::Value>(row).is_ok()));
     }
     let control = br#"{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logGroup":"","logStream":"","subscriptionFilters":[],"logEvents":[{"id":"","timestamp":1,"message":"CWL CONTROL MESSAGE"}]}"#;
+    let marked = format!("\u{feff}{}", String::from_utf8_lossy(envelope));
+    assert_eq!(one(marked.as_bytes(), Split::CloudWatch).0, expected);
+    let unpacking = Unpacking { split: Split::CloudWatch, edition: Edition::First, ..Unpacking::default() };
+    let (before, counts) = unpacked(page(&[marked.into_bytes()], 0), &Rules { unpacking, begun: None });
+    assert_eq!((before.len(), counts.not_split), (1, 1));
     let (rows, counts) = one(&gzip(control), Split::CloudWatch);
     assert_eq!((rows.len(), counts.control_messages), (0, 1));
     // Without split it is a row like any other.

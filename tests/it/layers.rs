@@ -71,7 +71,8 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 
 /// The product's code without its tests: test folders and files, and what follows `#[cfg(test)]` in a file.
 fn product() -> Vec<(PathBuf, String)> {
-    let is_test = |path: &Path| path.components().any(|c| c.as_os_str() == "model") || path.ends_with("tests.rs");
+    let of_tests = |name: &std::ffi::OsStr| name == "model" || name == "tests";
+    let is_test = |path: &Path| path.components().any(|c| of_tests(c.as_os_str())) || path.ends_with("tests.rs");
     let without_tests = |text: String| text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_string();
     sources("src")
         .into_iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bridge::domain::error::Error;
 use bridge::domain::lease::{Destination, Holder, Identity, Lease, Offer};
 use bridge::domain::sequence::{Checkpoint, SequenceNumber};
-use bridge::domain::unpacking::{Decompress, Split, Unpacking};
+use bridge::domain::unpacking::{Split, Unpacking};
 use bridge::limits::LEASE_ROWS_PER_STATEMENT;
 use bridge::ports::{StateError, StateStore, Versioned, Worker};
 
@@ -98,7 +98,7 @@ async fn update_replaces_every_column(store: &impl StateStore) {
         owner: "worker-1".into(),
         epoch: u64::MAX,
         checkpoint: Checkpoint::After(number("49590338271490256608559692538361571095921575989136588898"), u32::MAX),
-        unpacking: Some(Unpacking { decompress: Decompress::Auto, split: Split::Lines }),
+        unpacking: Some(Unpacking { split: Split::Lines, ..Unpacking::default() }),
         began: Some((number("4959"), u32::MAX)),
         offer: Some(Offer {
             rows: u64::MAX,

@@ -34,7 +34,7 @@ struct Change<'a> {
 impl<'a> Event<'a> {
     /// Reads a payload; none when it is no change event.
     pub fn parse(payload: &'a [u8]) -> Option<Event<'a>> {
-        serde_json::from_slice(payload).ok()
+        serde_json::from_slice(payload.strip_prefix("\u{feff}".as_bytes()).unwrap_or(payload)).ok()
     }
 
     /// The table that was changed.

@@ -8,7 +8,8 @@ use crate::domain::moment::Moment;
 use crate::domain::range::Bound;
 use crate::domain::sequence::SequenceNumber;
 
-/// A whole number with as many digits or more is a sequence number (Kinesis gives 56); Unix times have 10 or 13.
+/// A whole number with as many digits or more is a sequence number (Kinesis gives 56); Unix times
+/// have 10 or 13.
 const SEQUENCE_DIGITS: usize = 17;
 /// What a message says about times.
 const TIMES: &str = "a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \

@@ -6,7 +6,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::error::Error;
-use crate::domain::unpacking::{Decompress, Split, Unpacking, named};
+use crate::domain::unpacking::{Decompress, Edition, Split, Unpacking, named};
 use crate::encode::{Form, Format, Payload};
 use crate::limits;
 
@@ -104,6 +104,7 @@ impl<'p> Query<'p> {
         Ok(Unpacking {
             decompress: self.choice("decompress", &Decompress::ALL, Decompress::name)?.unwrap_or_default(),
             split: self.choice("split", &Split::ALL, Split::name)?.unwrap_or_default(),
+            edition: Edition::default(),
         })
     }
 
@@ -114,7 +115,13 @@ impl<'p> Query<'p> {
             Some(value) => Ok(Some(value)),
             None => {
                 let names: Vec<&str> = all.iter().map(|value| name(*value)).collect();
-                let allowed = names.join(" or ");
+                let allowed = match names.split_last() {
+                    Some((last, [first @ .., before])) => {
+                        let first = first.iter().map(|name| format!("{name}, ")).collect::<String>();
+                        format!("{first}{before} or {last}")
+                    }
+                    _ => names.concat(),
+                };
                 Err(Error::BadRequest(format!("{parameter}={} is refused: it must be {allowed}", quoted(text))))
             }
         }

@@ -75,7 +75,10 @@ fn a_pull_takes_its_parameters() {
     assert_eq!((next.confirm, next.start), (Confirm::Explicit, Start::Latest));
     assert_eq!(next.limits, Limits { max_rows: 1, max_bytes: 2 });
     assert_eq!((next.linger, next.wait, next.poll), (Duration::ZERO, limits::MAX_WAIT, limits::MIN_POLL));
-    assert_eq!(next.unpacking, Unpacking { decompress: Decompress::None, split: Split::CloudWatch });
+    assert_eq!(
+        next.unpacking,
+        Unpacking { decompress: Decompress::None, split: Split::CloudWatch, ..Unpacking::default() }
+    );
     assert_eq!(Some(next.form), Form::new(Format::JsonEachRow, Payload::Inline));
 }
 
@@ -164,7 +167,7 @@ fn every_refusal_says_what_is_allowed() {
         (next, format!("{STEM}&linger_ms=-1"), "a whole number from 0 to 12000"),
         (next, format!("{STEM}&poll_ms=1"), "a whole number from 5 to 10000"),
         (next, format!("{STEM}&format=Parquet"), "format=Parquet is for /v1/streams/{stream}/records only"),
-        (next, format!("{STEM}&split=words"), "split='words' is refused: it must be none or lines or cloudwatch"),
+        (next, format!("{STEM}&split=words"), "split='words' is refused: it must be none, lines, json or cloudwatch"),
         (next, format!("{STEM}&decompress=gzip"), "it must be auto or none"),
         (next, format!("{STEM}&payload=inline"), "payload=inline is for format=JSONEachRow only"),
         (next, format!("{STEM}&unmarshal=dynamo"), "unmarshal='dynamo' is refused: it must be none or dynamodb"),

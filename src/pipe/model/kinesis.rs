@@ -52,6 +52,8 @@ struct State {
     outage: Option<Error>,
     /// Most calls are throttled.
     storm: bool,
+    /// Some records hold several JSON documents.
+    items: bool,
 }
 
 struct Held {
@@ -88,6 +90,12 @@ impl Held {
     }
 }
 
+/// A payload of so many JSON documents: the elements of an array, and an object behind it.
+fn items(text: &str, rows: u32) -> Vec<u8> {
+    let elements: Vec<String> = (1..rows).map(|sub| format!("\"{text}/{sub}\"")).collect();
+    format!("[{}]{{\"last\":\"{text}\"}}", elements.join(", ")).into_bytes()
+}
+
 impl FakeKinesis {
     /// A stream with so many open shards.
     pub fn new(dice: Arc<Dice>, clock: Arc<FakeClock>, shards: usize) -> Arc<FakeKinesis> {
@@ -116,6 +124,12 @@ impl FakeKinesis {
         self.state().shards.len()
     }
 
+    /// From now on some records hold several JSON documents, which are rows only to views that
+    /// split them.
+    pub fn put_items(&self) {
+        self.state().items = true;
+    }
+
     /// Appends `count` records to a shard, under a key that belongs there.
     pub fn put(&self, shard_id: &str, count: u64) {
         let key = self.state().shards[shard_id].range.0;
@@ -135,6 +149,7 @@ impl FakeKinesis {
             let rows = if self.dice.trouble(25) { 1 + self.dice.below(6) as u32 } else { 0 };
             let payload = match rows {
                 0 => text.into_bytes(),
+                n if state.items && n % 2 == 0 => items(&text, n),
                 n => aggregate(
                     &(0..n).map(|sub| (key.clone(), format!("{text}/{sub}").into_bytes())).collect::<Vec<_>>(),
                 ),

@@ -19,6 +19,7 @@ use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::unpacking::{Split, Unpacking};
 use crate::encode::Format;
 use crate::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
 use crate::pipe::{Mode, OnFailure, PullOptions};
@@ -53,6 +54,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether views take several JSON documents out of a record.
+    fn split(&self) -> Split {
+        if self.shards.is_multiple_of(2) { Split::Json } else { Split::None }
+    }
+
     fn of(dice: &Dice) -> Plan {
         let few = Plan {
             shards: 1 + dice.below(4) as usize,
@@ -103,6 +109,9 @@ pub async fn run(seed: u64, traced: bool) -> (Result<u64, String>, Vec<String>) 
     tracing::debug!("{plan:?}");
     let world = Arc::new(World::new(dice.clone(), plan.shards, plan.moves, plan.lease));
     world.quarantine.poison(plan.poison.unwrap_or(0));
+    if plan.split() == Split::Json {
+        world.kinesis.put_items();
+    }
     let outcome = play(&world, plan).await;
     (outcome, dice.trace())
 }
@@ -208,13 +217,15 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
     let skew_ms = dice.within(2 * plan.skew).as_millis() as i64 - plan.skew.as_millis() as i64;
     let poll_ms = if plan.every.is_some() { 10_000 } else { dice.one_of(&[200, 500, 1_000]) };
+    let unpacking = Unpacking { split: plan.split(), ..Unpacking::default() };
     let mut options = PullOptions {
         poll: Duration::from_millis(poll_ms),
         mode: dice.one_of(&modes),
         linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
         wait: Duration::from_millis(if plan.every.is_some() { 12_000 } else { dice.one_of(&[100, 1_000, 5_000]) }),
         on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
-        shape: dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name().into(),
+        shape: format!("{} {unpacking}", dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name()),
+        unpacking,
         ..options(Limits { max_rows: dice.one_of(&[1, 7, 50, 1_000]), max_bytes: dice.one_of(&[200, 4_000, 1 << 20]) })
     };
     if number > 0 && dice.percent(30) {
@@ -357,8 +368,8 @@ async fn recovered(world: &World, server: &FakeServer) -> Next {
 
 /// A person changes the format in the view.
 fn alter(options: &mut PullOptions) {
-    let other = Format::ALL.iter().find(|f| f.name() != options.shape);
-    options.shape = other.map(|f| f.name()).unwrap_or_default().into();
+    let other = Format::ALL.iter().find(|f| !options.shape.starts_with(f.name()));
+    options.shape = format!("{} {}", other.map(|f| f.name()).unwrap_or_default(), options.unpacking);
 }
 
 fn ending(dice: &Dice) -> Ending {

@@ -376,7 +376,7 @@ impl World {
 pub fn options(limits: Limits) -> PullOptions {
     PullOptions {
         confirm: Confirm::View { database: "default".into(), view: "orders_pipe".into() },
-        shape: Format::ArrowStream.name().into(),
+        shape: format!("{} {}", Format::ArrowStream.name(), Unpacking::default()),
         unpacking: Unpacking::default(),
         limits,
         linger: Duration::from_millis(200),

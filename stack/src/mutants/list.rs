@@ -106,6 +106,33 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "an item behind an array is no row",
+        breaks: "exact-to-the-row",
+        edits: &[(
+            "src/unpack/items.rs",
+            "(Place::Outside, None) => return Ok(None),",
+            "(Place::Outside, None | Some(b'{')) => return Ok(None),",
+        )],
+    },
+    Mutant {
+        name: "the place among the items of an array is forgotten",
+        breaks: "exact-to-the-row",
+        edits: &[(
+            "src/unpack/items.rs",
+            "(self.at, self.place) = (found.end, place);",
+            "(self.at, self.place) = (found.end, if found.len() > 9 { Place::Outside } else { place });",
+        )],
+    },
+    Mutant {
+        name: "a batch of items is recovered without taking them apart",
+        breaks: "same-batch-same-bytes",
+        edits: &[(
+            "src/pipe/recover.rs",
+            "let rules = Rules { unpacking: offer.unpacking(), begun };",
+            "let rules = Rules { unpacking: crate::domain::unpacking::Unpacking::default(), begun };",
+        )],
+    },
+    Mutant {
         name: "a takeover drops the open batch",
         breaks: "offer-is-frozen",
         edits: &[(

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bridge::domain::unpacking::Unpacking;
+use bridge::domain::unpacking::{Edition, Unpacking};
 use bridge::kinesis::AwsKinesis;
 use bridge::metrics::Metrics;
 use bridge::ports::{IteratorStart, KinesisApi};
@@ -23,7 +23,7 @@ const HELD: usize = 128;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.as_slice() {
-        [stream, unpacking] => run(stream, Unpacking::within(unpacking)),
+        [stream, unpacking] => run(stream, Unpacking { edition: Edition::default(), ..Unpacking::within(unpacking) }),
         _ => Err("usage: bench-unpack STREAM UNPACKING, such as: bench-unpack orders 'split=lines'".to_owned()),
     };
     match outcome {

@@ -2,8 +2,11 @@
 //! are so small that most of them end within an aggregate.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use stack::{Bridge, LocalStack};
 
 use super::{Given, Put, aggregated, expected};
@@ -49,6 +52,32 @@ fn records(count: usize, random: &mut fastrand::Rng) -> Vec<Put> {
     shapes.iter().map(&mut put).collect()
 }
 
+/// Records that hold arrays of numbers, one or several, some of them compressed with a line end
+/// behind them; each number is a row.
+fn items(count: usize, random: &mut fastrand::Rng) -> Vec<Put> {
+    let mut last = [0u32; GROUPS];
+    let mut put = || {
+        let group = random.usize(..GROUPS);
+        let rows = if random.bool() { 1 } else { random.usize(2..60) };
+        let numbers: Vec<String> = (last[group] + 1..).take(rows).map(|n| n.to_string()).collect();
+        last[group] += rows as u32;
+        let arrays: Vec<String> =
+            numbers.chunks(random.usize(1..=rows)).map(|part| format!("[{}]", part.join(", "))).collect();
+        let text = arrays.join(if random.bool() { "\n" } else { "" });
+        let payload = if random.bool() { compressed(text.as_bytes()) } else { text.into_bytes() };
+        let key = group_key(group);
+        let rows = numbers.into_iter().zip(0..).map(|(n, sub)| (key.clone(), sub, n.into_bytes())).collect();
+        Put { key, payload, rows }
+    };
+    (0..count).map(|_| put()).collect()
+}
+
+fn compressed(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text).expect("gzip");
+    [encoder.finish().expect("gzip"), b"\n".to_vec()].concat()
+}
+
 /// A row of the table, where it was inserted, and where it was in the stream.
 struct Row {
     block: u64,
@@ -63,15 +92,15 @@ struct Drill {
 }
 
 impl Drill {
-    fn run(mode: &str, count: usize, kills: usize, seed: u64) {
+    fn run(mode: &str, split: &str, count: usize, kills: usize, seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed);
-        let records = records(count, &mut random);
+        let records = if split == "json" { items(count, &mut random) } else { records(count, &mut random) };
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
         let drill = Drill { stack, bridge };
         let client = block_on(stack::kinesis_client(&drill.stack.kinesis.endpoint()));
         block_on(stack::load::create_stream(&client, "packed", SHARDS)).expect("a stream");
-        drill.create_view(mode);
+        drill.create_view(mode, split);
         let wanted = expected(&records);
         let puts: Vec<(String, Vec<u8>)> = records.into_iter().map(|r| (r.key, r.payload)).collect();
         let writer = runtime().spawn(async move {
@@ -97,13 +126,13 @@ impl Drill {
         drill.check(wanted, count);
         let log = drill.bridge.log();
         let recovered = log.lines().filter(|line| line.contains("an open batch was found")).count();
-        println!("{mode}: {count} records, {kills} kills, {recovered} open batches found");
+        println!("{mode}, split={split}: {count} records, {kills} kills, {recovered} open batches found");
         assert!(recovered > 0, "no kill hit an open batch: the drill tested nothing");
     }
 
-    fn create_view(&self, mode: &str) {
+    fn create_view(&self, mode: &str, split: &str) {
         let url = format!(
-            "{}/v1/pipes/packed/next?stream=packed&view=default.packed_view&mode={mode}&max_rows=257&linger_ms=50&poll_ms=50",
+            "{}/v1/pipes/packed/next?stream=packed&view=default.packed_view&mode={mode}&split={split}&max_rows=257&linger_ms=50&poll_ms=50",
             self.bridge.url()
         );
         let script = format!(
@@ -180,10 +209,15 @@ impl Drill {
 
 #[test]
 fn aggregates_are_exactly_once_under_faults() {
-    Drill::run("polling", 1_200, 8, seed("aggregates_are_exactly_once_under_faults"));
+    Drill::run("polling", "none", 1_200, 8, seed("aggregates_are_exactly_once_under_faults"));
 }
 
 #[test]
 fn aggregates_are_exactly_once_with_fan_out() {
-    Drill::run("efo", 600, 4, seed("aggregates_are_exactly_once_with_fan_out"));
+    Drill::run("efo", "none", 600, 4, seed("aggregates_are_exactly_once_with_fan_out"));
+}
+
+#[test]
+fn items_are_exactly_once_under_faults() {
+    Drill::run("polling", "json", 1_200, 8, seed("items_are_exactly_once_under_faults"));
 }

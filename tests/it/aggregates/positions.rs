@@ -1,5 +1,9 @@
 //! A checkpoint within an aggregate: other processes, people and other views go on exactly behind it, or say that they cannot.
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::Value;
 use stack::Bridge;
 
@@ -124,6 +128,67 @@ fn seek_knows_the_rows_of_the_view() {
     assert_eq!(payloads(&pull_all(&bridge, "agg_lines", whole, 1)), [lines(9)]);
     seek(&bridge, "agg_lines", &first, 4);
     assert_eq!(payloads(&pull_all(&bridge, "agg_lines", query, 7)), wanted(5));
+}
+
+/// So have the items of `split=json`.
+#[test]
+fn seek_goes_on_behind_an_item() {
+    create_stream("agg-items", 1);
+    let plain = Put::plain("plain", "{\"n\":0}{\"n\":1}\n[{\"n\":2}, 3]");
+    let inside = [UserRecord::new("a", "[\"4\",[5]]"), UserRecord::new("b", "{} [6,"), UserRecord::new("c", "{ }{}")];
+    let all: Vec<Put> = [plain].into_iter().chain(aggregated(&[inside.to_vec()])).collect();
+    put_all("agg-items", &all);
+    let items = ["{\"n\":0}", "{\"n\":1}", "{\"n\":2}", "3", "\"4\"", "[5]", "{} [6,", "{ }", "{}"];
+    let bridge = bridge("agg_items", &[]);
+    let query = "stream=agg-items&split=json";
+    let pull = |enough: usize| {
+        let rows = given(&pull_all(&bridge, "agg_items", query, enough));
+        rows.into_iter().map(|row| String::from_utf8(row.2).expect("text")).collect::<Vec<_>>()
+    };
+    assert_eq!(pull(items.len()), items);
+    for (record, first, count) in [(0, 0, 4), (1, 4, 5)] {
+        let sequence = sequence_number(&bridge, "agg-items", record);
+        for sub in 0..count {
+            seek(&bridge, "agg_items", &sequence, sub);
+            let left = &items[first + sub + 1..];
+            if !left.is_empty() {
+                assert_eq!(pull(left.len()), left, "behind item {sub} of record {record}");
+            }
+        }
+    }
+}
+
+/// A lease that names no edition is of a bridge that knew less: to it a compressed record with a
+/// line end behind it was one row.
+#[test]
+fn a_record_that_an_earlier_bridge_began_goes_on_with_its_rows() {
+    create_stream("agg-edition", 1);
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(b"a\nb\nc").expect("gzip");
+    let packed = [encoder.finish().expect("gzip"), b"\n".to_vec()].concat();
+    put_all("agg-edition", &[Put::plain("k", packed), Put::plain("k", "x\ny")]);
+    let bridge = bridge("agg_edition", &[]);
+    let query = "stream=agg-edition&split=lines";
+    let pull = |enough: usize| {
+        let rows = given(&pull_all(&bridge, "agg_edition", query, enough));
+        rows.into_iter().map(|row| String::from_utf8(row.2).expect("text")).collect::<Vec<_>>()
+    };
+    assert_eq!(pull(5), ["a", "b", "c", "x", "y"]);
+    assert_eq!(one_lease("agg_edition", "unpacking"), "decompress=auto split=lines edition=2");
+    let first = sequence_number(&bridge, "agg-edition", 0);
+    for (unpacking, left) in [
+        ("decompress=auto split=lines", &["x", "y"][..]),
+        ("decompress=auto split=lines edition=2", &["b", "c", "x", "y"]),
+        ("", &["b", "c", "x", "y"]),
+    ] {
+        bridge.kill();
+        sql(&format!(
+            "ALTER TABLE agg_edition.leases UPDATE sequence_number = '{first}', sub_sequence_number = 0, unpacking = '{unpacking}' WHERE pipe = 'agg_edition'"
+        ));
+        bridge.start_again().expect("the bridge comes back");
+        wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+        assert_eq!(pull(left.len()), left, "{unpacking}");
+    }
 }
 
 /// A view that splits its rows in another way, in another format, finishes the record that was begun.

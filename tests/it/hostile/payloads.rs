@@ -4,7 +4,8 @@
 use std::io::Write;
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use serde_json::value::RawValue;
 use stack::Bridge;
 
 use crate::aggregates::writers::{UserRecord, Writer};
@@ -21,6 +22,12 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text).expect("gzip");
     encoder.finish().expect("gzip")
+}
+
+fn zlib(text: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text).expect("zlib");
+    encoder.finish().expect("zlib")
 }
 
 fn zstd(text: &[u8]) -> Vec<u8> {
@@ -64,6 +71,25 @@ impl Hostile {
         let lines =
             |row: &Vec<u8>| row.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
         self.rows.iter().map(|row| if broken(row) { 1 } else { lines(row).max(1) }).sum()
+    }
+}
+
+impl Hostile {
+    /// How many rows `split=json` makes of it.
+    fn items(&self) -> usize {
+        let items = |row: &Vec<u8>| -> Option<usize> {
+            let mut items = 0;
+            for document in serde_json::Deserializer::from_slice(row).into_iter::<&RawValue>() {
+                let document = document.ok()?.get();
+                items += match document.as_bytes()[0] {
+                    b'{' => 1,
+                    b'[' => serde_json::from_str::<Vec<&RawValue>>(document).ok()?.len(),
+                    _ => return None,
+                };
+            }
+            Some(items)
+        };
+        self.rows.iter().map(|row| items(row).unwrap_or(1).max(1)).sum()
     }
 }
 
@@ -116,8 +142,11 @@ fn all(random: &mut fastrand::Rng) -> Vec<Hostile> {
         "{\"_SHARD_ID\":1}",
         "{\"_batch\":{}}",
         "{\"s\":\"a\0b\"}",
-        "\u{feff}{\"a\":1}",
         "{\"a\":1}\u{feff}",
+        "x^2 + 1",
+        "[{\"n\":1},{\"n\":2}]",
+        "[{\"n\":1},2] {\"n\":3}\n[]",
+        "[1,{\"n\":2}",
         "SELECT 1; DROP TABLE x",
         "<xml/>",
     ] {
@@ -125,6 +154,7 @@ fn all(random: &mut fastrand::Rng) -> Vec<Hostile> {
     }
     for text in [
         "{}",
+        "\u{feff}{\"a\":1}",
         " {\n}\n",
         "{\"n\":0}",
         "{\"n\":9223372036854775807,\"s\":\"\\u0000\\ud83d\\ude00\"}",
@@ -163,8 +193,12 @@ fn all(random: &mut fastrand::Rng) -> Vec<Hostile> {
     all.push(Hostile::plain(gzip(&text)).packed(gzip(&gzip(&text))));
     for whole in [gzip(&text), zstd(&text)] {
         all.push(Hostile::plain(&whole[..whole.len() - 3]));
-        all.push(Hostile::plain([&whole[..], b"and more"].concat()));
+        all.push(object().packed([&whole[..], b"and more"].concat()));
     }
+    all.push(object().packed(zlib(&text)));
+    all.push(object().packed([&zlib(&text)[..], b"\n"].concat()));
+    all.push(Hostile::plain([&zlib(&text)[..], b"and more"].concat()));
+    all.push(Hostile::plain(&zlib(&text)[..9]));
     all.push(Hostile::plain(gzip(&vec![0; 40 * MIB])));
     let long = "l\n".repeat(50_000);
     all.push(Hostile::plain(long.as_bytes()).packed(gzip(long.as_bytes())));
@@ -196,11 +230,12 @@ struct Way {
     rows: fn(&Hostile) -> usize,
 }
 
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     Way { pipe: "hostile_arrow", parameters: "", format: "ArrowStream", rows: |h| h.rows.len() },
     Way { pipe: "hostile_json", parameters: "", format: "JSONEachRow", rows: |h| h.rows.len() },
     Way { pipe: "hostile_inline", parameters: "&payload=inline", format: "JSONEachRow", rows: |h| h.rows.len() },
     Way { pipe: "hostile_lines", parameters: "&split=lines", format: "ArrowStream", rows: Hostile::lines },
+    Way { pipe: "hostile_items", parameters: "&split=json", format: "JSONEachRow", rows: Hostile::items },
     Way { pipe: "hostile_logs", parameters: "&split=cloudwatch", format: "ArrowStream", rows: |h| h.events },
     Way {
         pipe: "hostile_both",
@@ -314,7 +349,7 @@ fn every_payload_is_accounted_for() {
             assert!(raw == if taken == "1" { "" } else { &hex }, "{short}");
         }
     }
-    assert_eq!(sql("SELECT n, s FROM hostile_inline WHERE s = 'packed'"), "7\tpacked\n".repeat(5));
+    assert_eq!(sql("SELECT n, s FROM hostile_inline WHERE s = 'packed'"), "7\tpacked\n".repeat(9));
     let told = sql(
         "SELECT DISTINCT _error FROM hostile_inline WHERE _error != '' AND NOT startsWith(_error, 'the payload is no JSON object for a row: ')",
     );
@@ -334,7 +369,9 @@ fn what_was_met_is_counted() {
     let last = broken.len() - 1;
     broken[last] ^= 1;
     let bomb = gzip(&vec![b' '; 33 * MIB]);
-    let payloads: [&[u8]; 10] = [
+    let trailed = [&logs[..], b"tail"].concat();
+    let payloads: [&[u8]; 11] = [
+        &trailed,
         &control,
         &control,
         &logs,
@@ -348,13 +385,15 @@ fn what_was_met_is_counted() {
     ];
     put("hostile-counts", payloads.map(|payload| ("k".into(), payload.to_vec())));
     let bridge = bridge("hostile_counts", &[]);
-    // Two events, and what is no envelope: what is cut off, three broken aggregates, the bomb, two texts.
-    let rows = crate::read::pull_all(&bridge, "hostile_counts", "stream=hostile-counts&split=cloudwatch", 9);
-    assert_eq!(rows.len(), 9);
+    // Three events, and what is no envelope: what is cut off, three broken aggregates, the bomb,
+    // two texts.
+    let rows = crate::read::pull_all(&bridge, "hostile_counts", "stream=hostile-counts&split=cloudwatch", 10);
+    assert_eq!(rows.len(), 10);
     for (outcome, count) in [
         ("aggregate", 1.0),
         ("broken_aggregate", 3.0),
-        ("decompressed", 5.0),
+        ("decompressed", 6.0),
+        ("trailing_bytes", 1.0),
         ("not_decompressed", 1.0),
         ("too_large", 1.0),
         ("control_message", 3.0),

@@ -142,7 +142,8 @@ fn a_start_may_be_so_long_ago() {
     so_long_ago("read-ago");
 }
 
-/// For the stream `name`, with a bridge of that name. The first pull counts, whatever time it is when the bridge comes back.
+/// For the stream `name`, with a bridge of that name. The first pull counts, whatever time it is
+/// when the bridge comes back.
 pub fn so_long_ago(name: &str) {
     let id = &name.replace('-', "_");
     create_stream(name, 2);

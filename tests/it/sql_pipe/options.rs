@@ -145,3 +145,23 @@ fn with_a_token_the_view_holds_no_secret() {
     let url = format!("http://localhost:{port}/v1/pipes/sqlp_token/next?stream=sql-token&view=default.sqlp_token_pipe");
     assert!(said.contains(&format!("FROM url(kinesis_bridge, url = '{url}')\n")), "{said}");
 }
+
+/// Objects one behind the other, arrays, and a byte order mark, in the sample and behind it.
+#[test]
+fn several_documents_in_a_record_are_noticed() {
+    stream_of(
+        "sql-items",
+        &["[{\"id\": 1, \"s\": \"a\"}, {\"id\": 2}]", "\u{feff}{\"id\": 3}{\"id\": 4}", "{\n\"id\": 5\n}"],
+    );
+    let said = printed("sql-items", "sqlp_items", &["--apply"]);
+    assert!(
+        said.contains("-- A record holds several JSON objects, or an array: split=json makes a row of each."),
+        "{said}"
+    );
+    assert!(said.contains("&split=json"), "{said}");
+    wait_for_rows("sqlp_items", 5);
+    super::put("sql-items", [b"[{\"id\": 6}] {\"id\": 7}".to_vec()]);
+    wait_for_rows("sqlp_items", 7);
+    assert_eq!(sql("SELECT groupArray(id) FROM (SELECT id FROM sqlp_items ORDER BY id)"), "[1,2,3,4,5,6,7]\n");
+    sql("DROP TABLE sqlp_items_pipe");
+}

@@ -32,7 +32,7 @@ fn an_open_batch_of_events_is_the_same_bytes_after_a_kill() {
         let first = answer(&bridge, &format!("{stem}&unmarshal=dynamodb"));
         assert_eq!(first.status, 200, "{}", first.text());
         let offered = sql(&format!("SELECT DISTINCT offered_shape FROM cdc_shape.leases WHERE pipe = 'cdc_{format}'"));
-        assert_eq!(offered, format!("{format} unmarshal=dynamodb\n"));
+        assert_eq!(offered, format!("{format} unmarshal=dynamodb edition=2\n"));
         bridge.restart().expect("the bridge comes back");
         let refused = answer(&bridge, &stem);
         assert_eq!(refused.status, 400);

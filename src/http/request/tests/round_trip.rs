@@ -22,7 +22,7 @@ fn any_form(parquet: bool) -> impl Strategy<Value = Form> {
 
 fn any_unpacking() -> impl Strategy<Value = Unpacking> {
     (proptest::sample::select(&Decompress::ALL[..]), proptest::sample::select(&Split::ALL[..]))
-        .prop_map(|(decompress, split)| Unpacking { decompress, split })
+        .prop_map(|(decompress, split)| Unpacking { decompress, split, ..Unpacking::default() })
 }
 
 /// The words of both, which name what differs from the default.
