@@ -108,9 +108,17 @@ pub struct PipeFlags {
     /// Give new tables a deduplication window, so that each record is there once; `false` leaves it out.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub exactly_once: bool,
-    /// Bring records that do not fit into the table `<table>_errors` instead of the table.
-    #[arg(long)]
+    /// Leave out the table `<table>_errors` for records that do not fit: they arrive as NULL or
+    /// default values.
+    #[arg(long, overrides_with = "errors")]
+    pub no_errors: bool,
+    /// Bring records that do not fit into the table `<table>_errors` instead of the table; this is
+    /// the default.
+    #[arg(long, overrides_with = "no_errors")]
     pub errors: bool,
+    /// Leave out the column `rest` for fields that have no column of their own.
+    #[arg(long)]
+    pub no_rest: bool,
     /// How the pipe reads: polling, or efo for enhanced fan-out.
     #[arg(long, value_name = "MODE", default_value = "polling")]
     pub mode: String,

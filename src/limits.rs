@@ -155,6 +155,13 @@ pub const DELIMITED_SHARE: usize = 80;
 pub const MAX_ATTRIBUTE_COLUMNS: usize = 500;
 /// `sql dynamodb`: longest name of an attribute, in bytes, that becomes a column. DynamoDB takes as much for the name of a key, and 64 KB for others.
 pub const MAX_COLUMN_NAME: usize = 255;
+/// From here on ClickHouse's JSON parser may write a double as an integer that it refuses to read:
+/// 10^18 is the last power of ten below 2^63.
+pub const WIDE_FROM: f64 = 1e18;
+/// The first second that DateTime64 holds, 1900-01-01.
+pub const DATE_TIME64_FIRST: i64 = -2_208_988_800;
+/// The first second that DateTime64 does not hold, 2300-01-01.
+pub const DATE_TIME64_END: i64 = 10_413_792_000;
 /// Characters of one comment in generated SQL: a suggested column with a type of many fields fits,
 /// and a name of a megabyte, which a record may have, does not make a header of many.
 pub const MAX_COMMENT_CHARS: usize = 8_192;

@@ -27,15 +27,6 @@ pub fn infer(shape: &Shape, optional: bool) -> Type {
     if optional { Type::Leaf(scalar).nullable() } else { Type::Leaf(scalar) }
 }
 
-/// Whether ClickHouse's parser of JSON refuses or rounds a number of the sample: then the pipe must quote such numbers before parsing.
-pub fn has_wide_numbers(shape: &Shape) -> bool {
-    shape.any(&is_wide)
-}
-
-fn is_wide(shape: &Shape) -> bool {
-    shape.numbers.width >= Width::Bits256 || shape.numbers.inexact_floats
-}
-
 fn number(shape: &Shape) -> String {
     let numbers = &shape.numbers;
     let name = match (numbers.floats > 0, numbers.width, numbers.negative) {
@@ -67,9 +58,12 @@ fn string(strings: &Strings) -> String {
     }
 }
 
-/// A Tuple when the objects have their fields in common; a Map when the names of the fields are data; else JSON, or its text where the type JSON
-/// would lose something.
+/// A Tuple when the objects have their fields in common; a Map when the names of the fields are
+/// data; else JSON, or its text where a type would lose something.
 fn object(shape: &Shape, optional: bool) -> Type {
+    if shape.twice > 0 {
+        return Type::leaf("String").nullable();
+    }
     let mut merged = Shape::default();
     shape.fields.iter().for_each(|(_, field)| merged.merge(field));
     let fields = shape.fields.len();
@@ -91,7 +85,7 @@ fn object(shape: &Shape, optional: bool) -> Type {
     // The type JSON makes a path of a dot, and forgets objects without fields.
     let lost = |s: &Shape| {
         let bad_name = s.fields.iter().any(|(name, _)| name.is_empty() || name.contains('.'));
-        is_wide(s) || bad_name || (s.objects > 0 && s.fields.is_empty())
+        s.numbers.wide || s.twice > 0 || bad_name || (s.objects > 0 && s.fields.is_empty())
     };
     match shape.any(&lost) {
         true => Type::leaf("String").nullable(),
@@ -127,6 +121,9 @@ mod tests {
         inferred(&["1", "1.5"], "Float64");
         inferred(&["9007199254740993", "1.5"], "String");
         inferred(&["0.1234567890123456789"], "String");
+        inferred(&["8.232762829599804"], "String");
+        inferred(&["1e400", "1"], "String");
+        inferred(&["0.1000000000000000", "1e300", "-0"], "Float64");
         inferred(&["true", "null"], "Nullable(Bool)");
         inferred(&["1", "\"x\""], "String");
         inferred(&["1", "null", "{}"], "Nullable(String)");
@@ -160,6 +157,9 @@ mod tests {
         inferred(&["{\"a\": 1}", "{\"b\": \"x\"}", "{\"c\": [1]}"], "JSON");
         inferred(&["{\"a\": 1}", "{\"b.c\": \"x\"}", "{\"c\": [1]}"], "Nullable(String)");
         inferred(&["{\"a\": 1}", "{\"b\": \"x\"}", "{\"c\": {}}"], "Nullable(String)");
+        inferred(&["{\"a\": 1}", "{\"b\": \"x\"}", "{\"c\": [{\"d\": 1, \"d\": 2}]}"], "Nullable(String)");
+        inferred(&["{\"a\": 1, \"a\": 2}"], "Nullable(String)");
+        inferred(&["[{\"a\": 1, \"a\": 2}]"], "Array(Nullable(String))");
         inferred(&["{\"\": 1, \"b\": 2}"], "Map(String, Int64)");
         inferred(&["{\"null\": 1, \"b\": \"x\"}"], "JSON");
     }

@@ -4,12 +4,15 @@
 mod address;
 mod content;
 mod dynamodb;
+mod fits;
 mod infer;
 mod landing;
 mod look;
 mod message;
+mod numbers;
 mod plan;
 mod render;
+mod rest;
 mod sample;
 mod server;
 mod shape;
@@ -27,8 +30,10 @@ pub use dynamodb::dynamodb;
 use look::{Looked, look};
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
 use render::Target;
+use rest::{REST, REST_COMMENT, REST_TYPE};
 use sample::Sample;
 use server::{Server, TableRow};
+use shape::Shape;
 use types::Type;
 
 /// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
@@ -71,18 +76,7 @@ impl Generator<'_> {
     ) -> Result<String, String> {
         let Looked { shape, objects, mut head } = look(sample, &self.flags.stream, self.flags.message)?;
         let found = self.server.table(&self.database, &self.table).await?;
-        let columns = if found.is_some() { self.columns().await? } else { Vec::new() };
-        let mut plan = match found.is_some() {
-            true => existing_table(&shape, &columns, self.flags.flatten, maps)?,
-            false => new_table(&shape, self.flags.flatten, maps)?,
-        };
-        if plan.columns.is_empty() {
-            return Err(format!(
-                "no column of {} has a field in the sample of stream {}: name fields and columns with --map",
-                shown(&self.flags.table),
-                shown(&self.flags.stream)
-            ));
-        }
+        let mut plan = self.plan(&shape, found.is_some(), maps).await?;
         self.judge(&mut plan, sample, objects).await?;
         let target = Target {
             database: self.database.clone(),
@@ -93,7 +87,7 @@ impl Generator<'_> {
             collection: config.token.is_some(),
             order_by: self.flags.order_by.clone(),
             exactly_once: self.flags.exactly_once,
-            errors: self.flags.errors,
+            errors: !self.flags.no_errors,
         };
         head.extend(self.about(&target, found.as_ref(), &plan));
         head.extend(plan.notes.iter().cloned());
@@ -111,7 +105,25 @@ impl Generator<'_> {
         if self.flags.apply {
             self.apply(&statements, &target).await?;
         }
-        Ok(statements.iter().fold(head, |text, statement| format!("{text}\n{statement};\n")))
+        let text = statements.iter().fold(head, |text, statement| format!("{text}\n{statement};\n"));
+        Ok(if plan.rest { format!("{text}\n{}", render::look_into_rest(&target)) } else { text })
+    }
+
+    /// Which field goes where, in a new table or in one that exists.
+    async fn plan(&self, shape: &Shape, exists: bool, maps: &[Mapping]) -> Result<Plan, String> {
+        let (flatten, rest) = (self.flags.flatten, !self.flags.no_rest);
+        let plan = match exists {
+            true => existing_table(shape, &self.columns().await?, flatten, maps, rest)?,
+            false => new_table(shape, flatten, maps, rest)?,
+        };
+        if plan.columns.is_empty() {
+            return Err(format!(
+                "no column of {} has a field in the sample of stream {}: name fields and columns with --map",
+                shown(&self.flags.table),
+                shown(&self.flags.stream)
+            ));
+        }
+        Ok(plan)
     }
 
     /// What is to be known about the guarantee, and about records that do not fit.
@@ -138,15 +150,23 @@ impl Generator<'_> {
         {
             lines.push(format!(
                 "The table {table} lacks _shard_id, _sequence_number or _sub_sequence_number: of two batches with the same rows the second would be \
-                 dropped. Add these columns, or use --errors."
+                 dropped. Add these columns, or leave out --no-errors."
             ));
         }
         if target.errors {
             lines.push(format!("Records that do not fit go to {} instead.", shown(&format!("{}_errors", self.table))));
         } else {
             lines.push("A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.".into());
-            lines.push("With --errors such records are kept apart.".into());
+            lines.push("Without --no-errors such records are kept apart.".into());
         }
+        lines.push(match (plan.rest, found.is_some() && !self.flags.no_rest) {
+            (true, _) => format!("Fields without a column are kept in {REST}: see the end."),
+            (false, false) => "Fields without a column are not kept.".into(),
+            (false, true) => {
+                let name = qualified(&self.database, &self.table);
+                format!("Fields without a column are not kept. To keep them, first run ALTER TABLE {name} ADD COLUMN {REST} {REST_TYPE} COMMENT '{REST_COMMENT}'")
+            }
+        });
         lines
     }
 
@@ -168,25 +188,35 @@ impl Generator<'_> {
 
     async fn columns(&self) -> Result<Vec<Existing>, String> {
         let columns = self.server.columns(&self.database, &self.table).await?;
-        let existing = |c: server::ColumnRow| Existing { insertable: c.is_insertable(), name: c.name, ty: c.ty };
+        let existing = |c: server::ColumnRow| Existing {
+            insertable: c.is_insertable(),
+            has_default: c.has_default(),
+            name: c.name,
+            ty: c.ty,
+            comment: c.comment,
+        };
         Ok(columns.into_iter().map(existing).collect())
     }
 
     /// Lets ClickHouse say whether the sample fits. A type that was chosen here gives way; one of a table that exists is reported.
     async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), String> {
-        let Some((columns, sql)) = render::judged(plan, &sample.source(usize::MAX)) else { return Ok(()) };
+        let (columns, sql) = render::judged(plan, &sample.source(usize::MAX));
         let answer = self.server.ask(&sql, "JSONEachRow").await?;
         let answer: Value =
             serde_json::from_str(answer.trim()).map_err(|e| format!("ClickHouse's answer is not understood: {e}"))?;
-        let parsed = answer["parsed"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let number = |name: &str| answer[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let (parsed, twice) = (number("parsed"), number("twice"));
         if parsed < objects {
             plan.notes.push(format!(
                 "{} objects of the sample are refused by ClickHouse's JSON parser: they do not fit.",
                 objects - parsed
             ));
         }
+        if twice > 0 {
+            plan.notes.push(format!("{twice} objects of the sample have a field twice: they do not fit."));
+        }
         for at in columns {
-            let misfits = answer[format!("m{at}")].as_u64().unwrap_or(0);
+            let misfits = number(&format!("m{at}"));
             if misfits == 0 {
                 continue;
             }
@@ -195,7 +225,7 @@ impl Generator<'_> {
             let example = answer[format!("e{at}")].as_str().unwrap_or_default();
             let example = shown(&example.chars().take(QUOTED).collect::<String>());
             if plan.strict {
-                column.ty = Type::leaf("String").nullable();
+                (column.ty, column.as_text) = (Type::leaf("String").nullable(), true);
                 plan.notes.push(format!("{field} has values that {ty} does not take, as {example}: String."));
             } else {
                 let name = shown(&column.name);

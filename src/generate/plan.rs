@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::infer::{has_wide_numbers, infer};
+use super::infer::infer;
+use super::rest::{REST, REST_COMMENT, REST_TYPE};
 use super::shape::Shape;
 use super::types::Type;
 use crate::sql::quote::identifier;
@@ -19,11 +20,9 @@ pub const RECORD_COLUMNS: [(&str, &str); 7] = [
 ];
 /// Those that a new table gets.
 const OF_A_NEW_TABLE: [&str; 4] = ["_timestamp", "_shard_id", "_sequence_number", "_sub_sequence_number"];
-/// Said when the payload must be changed before it is parsed.
-const WIDE_NUMBERS: &str =
-    "Some numbers have more digits than ClickHouse's JSON parser takes: they are quoted before the record is parsed.";
 /// Names of the pipe's own and of ClickHouse's that no column of a payload may have.
-const RESERVED: [&str; 6] = ["_batch", "_error", "_json", "_row_exists", "_block_number", "_block_offset"];
+const RESERVED: [&str; 9] =
+    ["_batch", "_error", "_json", "_numbers", "_wide", "_tokens", "_row_exists", "_block_number", "_block_offset"];
 
 /// A column that is filled from the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +33,8 @@ pub struct Column {
     pub path: Vec<String>,
     /// Its type.
     pub ty: Type,
+    /// It is a String that takes objects and arrays as their text.
+    pub as_text: bool,
 }
 
 /// A column of a table that exists.
@@ -45,6 +46,10 @@ pub struct Existing {
     pub ty: String,
     /// Whether a value may be inserted: it is neither computed nor an alias.
     pub insertable: bool,
+    /// Whether it has an expression for rows that bring no value.
+    pub has_default: bool,
+    /// Its comment.
+    pub comment: String,
 }
 
 /// What goes where.
@@ -56,8 +61,8 @@ pub struct Plan {
     pub record: Vec<&'static str>,
     /// What to say at the top of the SQL.
     pub notes: Vec<String>,
-    /// Whether numbers must be quoted before the payload is parsed.
-    pub wide_numbers: bool,
+    /// Whether the table has a column for the fields that have none of their own.
+    pub rest: bool,
     /// The types were chosen here, so they may be strict about what fits.
     pub strict: bool,
 }
@@ -136,15 +141,16 @@ pub fn unique(base: &str, taken: &HashSet<String>) -> String {
     std::iter::once(base.to_string()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
-/// The columns of a new table.
-pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping]) -> Result<Plan, String> {
-    let mut plan = Plan {
-        record: OF_A_NEW_TABLE.to_vec(),
-        wide_numbers: has_wide_numbers(shape),
-        strict: true,
-        ..Plan::default()
-    };
-    plan.notes.extend(plan.wide_numbers.then(|| WIDE_NUMBERS.into()));
+/// Whether a column of this type, for the values of this shape, takes objects and arrays as their
+/// text.
+fn is_text(shape: Option<&Shape>, ty: &Type) -> bool {
+    let is_string = matches!(&*ty.clone().nullable().to_string(), "Nullable(String)");
+    is_string && shape.is_some_and(|shape| shape.objects > 0 || shape.arrays > 0)
+}
+
+/// The columns of a new table; with `rest`, one for fields that have none.
+pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> Result<Plan, String> {
+    let mut plan = Plan { record: OF_A_NEW_TABLE.to_vec(), rest, strict: true, ..Plan::default() };
     let mut all = sources(shape, flatten);
     let mut mapped: Vec<(Vec<String>, &str)> = Vec::new();
     for map in maps {
@@ -159,7 +165,8 @@ pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping]) -> Result<Plan,
         }
         mapped.push((path, &map.column));
     }
-    let mut taken: HashSet<String> = plan.record.iter().map(|name| name.to_string()).collect();
+    let own = plan.record.iter().copied().chain(rest.then_some(REST));
+    let mut taken: HashSet<String> = own.map(String::from).collect();
     for (path, column) in &mapped {
         if !taken.insert(column.to_string()) {
             let (field, column) = (shown(&path.join(".")), shown(column));
@@ -173,10 +180,10 @@ pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping]) -> Result<Plan,
             plan.notes.push(format!("The field {} becomes the column {}.", shown(&path.join(".")), shown(&name)));
         }
         taken.insert(name.clone());
-        if let Some((found, _)) = at(shape, &path) {
-            plan.notes.extend(remark(&path, found, &ty));
-        }
-        plan.columns.push(Column { name, path, ty });
+        let found = at(shape, &path).map(|(found, _)| found);
+        plan.notes.extend(found.and_then(|found| remark(&path, found, &ty)));
+        let as_text = is_text(found, &ty);
+        plan.columns.push(Column { name, path, ty, as_text });
     }
     Ok(plan)
 }
@@ -193,6 +200,7 @@ fn remark(path: &[String], shape: &Shape, ty: &Type) -> Option<String> {
     ];
     let kinds: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
     match ty {
+        _ if shape.twice > 0 => Some(format!("{field} has objects with a name twice, which no type holds: as text.")),
         _ if kinds.len() > 1 => Some(format!("{field} has {}: each as text.", kinds.join(", "))),
         Type::Leaf(name) if name == "JSON" => Some(format!(
             "{field} has objects that differ much: JSON. A null in it is not told from a field that is not there."
@@ -205,10 +213,26 @@ fn remark(path: &[String], shape: &Shape, ty: &Type) -> Option<String> {
     }
 }
 
-/// The columns of a table that exists.
-pub fn existing_table(shape: &Shape, table: &[Existing], flatten: bool, maps: &[Mapping]) -> Result<Plan, String> {
-    let mut plan = Plan { wide_numbers: has_wide_numbers(shape), ..Plan::default() };
-    plan.notes.extend(plan.wide_numbers.then(|| WIDE_NUMBERS.into()));
+/// Whether the column is the one for fields that have none of their own, and not that of a field
+/// with its name.
+fn is_rest(column: &Existing, shape: &Shape, maps: &[Mapping]) -> bool {
+    column.name == REST
+        && column.ty == REST_TYPE
+        && column.insertable
+        && (column.comment == REST_COMMENT || shape.field(REST).is_none())
+        && maps.iter().all(|map| map.column != REST)
+}
+
+/// The columns of a table that exists; with `rest`, that for fields that have none is filled if it
+/// is there.
+pub fn existing_table(
+    shape: &Shape,
+    table: &[Existing],
+    flatten: bool,
+    maps: &[Mapping],
+    rest: bool,
+) -> Result<Plan, String> {
+    let mut plan = Plan::default();
     for map in maps {
         if !table.iter().any(|column| column.name == map.column && column.insertable) {
             let known: Vec<_> = table.iter().filter(|c| c.insertable).map(|c| shown(&c.name)).collect();
@@ -223,34 +247,47 @@ pub fn existing_table(shape: &Shape, table: &[Existing], flatten: bool, maps: &[
     };
     for column in table.iter().filter(|column| column.insertable) {
         let shown_column = shown(&column.name);
+        if rest && is_rest(column, shape, maps) {
+            plan.rest = true;
+            continue;
+        }
         let map = maps.iter().find(|map| map.column == column.name);
         if let (None, Some((name, _))) = (map, RECORD_COLUMNS.iter().find(|(name, _)| *name == column.name)) {
             plan.record.push(name);
             continue;
         }
-        let Some(path) = map.map(|map| map.path(shape)).or_else(|| named(&column.name)) else {
-            plan.notes.push(format!("The column {shown_column} has no field in the sample: it gets its default."));
-            continue;
-        };
         let ty = Type::parse(&column.ty);
+        let path = match map.map(|map| map.path(shape)).or_else(|| named(&column.name)) {
+            Some(path) => path,
+            None if column.has_default => {
+                plan.notes.push(format!("The column {shown_column} has no field in the sample: it gets its default."));
+                continue;
+            }
+            None => vec![column.name.clone()],
+        };
         if !ty.is_extractable() {
             plan.notes.push(format!("The column {shown_column} is left out: {} cannot be made from JSON.", column.ty));
             continue;
         }
-        if at(shape, &path).is_none() {
+        let found = at(shape, &path).map(|(found, _)| found);
+        if found.is_none() {
             let field = shown(&path.join("."));
             plan.notes.push(format!("No record of the sample has the field {field} for the column {shown_column}."));
         }
-        plan.columns.push(Column { name: column.name.clone(), path, ty });
+        let as_text = is_text(found, &ty);
+        plan.columns.push(Column { name: column.name.clone(), path, ty, as_text });
     }
+    if plan.columns.iter().all(|column| at(shape, &column.path).is_none()) {
+        plan.columns.clear();
+    }
+    let lost = if plan.rest { "is only in rest" } else { "is not brought" };
     for (path, ty) in all {
         let brought = |column: &Column| column.path.starts_with(&path) || path.starts_with(&column.path);
         if !plan.columns.iter().any(brought) {
             let column = identifier(&column_name(&path));
             let field = shown(&path.join("."));
-            plan.notes.push(format!(
-                "The field {field} has no column and is not brought: ADD COLUMN {column} {ty} would take it."
-            ));
+            plan.notes
+                .push(format!("The field {field} has no column and {lost}: ADD COLUMN {column} {ty} would take it."));
         }
     }
     Ok(plan)
@@ -280,14 +317,14 @@ mod tests {
     }
 
     fn existing(name: &str, ty: &str) -> Existing {
-        Existing { name: name.into(), ty: ty.into(), insertable: true }
+        Existing { name: name.into(), ty: ty.into(), insertable: true, has_default: false, comment: String::new() }
     }
 
     #[test]
     fn names_are_unique_and_not_those_of_records() {
         let shape =
             shape(&[r#"{"_timestamp": 1, "a.b": 1, "a": {"b": 1}, "": 1, "A": 1, "_row_exists": 1, "a_b": 2}"#]);
-        let plan = new_table(&shape, true, &[]).unwrap();
+        let plan = new_table(&shape, true, &[], true).unwrap();
         let names: Vec<_> = plan.columns.iter().map(|c| &*c.name).collect();
         assert_eq!(names, ["field_timestamp", "a_b", "a_b_2", "field", "A", "field_row_exists", "a_b_3"]);
         assert_eq!(plan.record, ["_timestamp", "_shard_id", "_sequence_number", "_sub_sequence_number"]);
@@ -298,7 +335,7 @@ mod tests {
         let shape = shape(&[r#"{"id": 1, "u": {"n": "x", "p": {"q": 1}}}"#, r#"{"id": 2}"#]);
         let plan = |flatten, maps: &[&str]| {
             let maps: Vec<_> = maps.iter().map(|m| Mapping::parse(m).unwrap()).collect();
-            new_table(&shape, flatten, &maps)
+            new_table(&shape, flatten, &maps, true)
         };
         let flat =
             [row("id", "id", "Int64"), row("u_n", "u/n", "Nullable(String)"), row("u_p_q", "u/p/q", "Nullable(Int64)")];
@@ -320,16 +357,18 @@ mod tests {
             existing("user_name", "LowCardinality(String)"),
             existing("n", "Int8"),
             existing("_timestamp", "DateTime64(3)"),
-            existing("other", "String"),
+            Existing { has_default: true, ..existing("other", "String") },
+            existing("later", "String"),
             existing("sums", "AggregateFunction(sum, UInt64)"),
             Existing { insertable: false, ..existing("computed", "String") },
         ];
         let maps = [Mapping::parse("u.n=n").unwrap()];
-        let plan = existing_table(&shape, &table, false, &maps).unwrap();
+        let plan = existing_table(&shape, &table, false, &maps, true).unwrap();
         let expected = [
             row("id", "id", "UInt32"),
             row("user_name", "user.name", "LowCardinality(String)"),
             row("n", "u/n", "Int8"),
+            row("later", "later", "String"),
         ];
         assert_eq!(columns(&plan), expected);
         assert_eq!(plan.record, ["_timestamp"]);
@@ -337,7 +376,7 @@ mod tests {
         assert!(notes.contains(r#"The column "other" has no field"#), "{notes}");
         assert!(notes.contains(r#"The field "new\nfield" has no column"#) && !notes.contains('\n'), "{notes}");
         assert!(!notes.contains("computed"), "{notes}");
-        let wrong = existing_table(&shape, &table, false, &[Mapping::parse("id=computed").unwrap()]).unwrap_err();
+        let wrong = existing_table(&shape, &table, false, &[Mapping::parse("id=computed").unwrap()], true).unwrap_err();
         assert!(wrong.contains("which the table does not have"), "{wrong}");
     }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use super::fits::{Parts, Place, once};
 use super::infer::is_element_name;
 use super::landing::is_read;
 use super::message;
+use super::numbers::{MARK, has_mark, parsed, with};
 use super::plan::{Column, Plan, RECORD_COLUMNS, unique};
-use super::types::{Place, Type};
-use crate::sql::quote::{comment, identifier, literal, literal_of_lines, qualified};
+use super::rest::{Check, REST, REST_COMMENT, REST_TYPE, checks, known, rest};
+use super::types::Type;
+use crate::sql::quote::{comment, comments, identifier, literal, literal_of_lines, qualified};
 
 /// The structure of `/v1/pipes/{pipe}/next`.
 const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
@@ -71,7 +74,8 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         let payload = plan.columns.iter().map(|c| (identifier(&c.name), c.ty.to_string()));
         let types = |name: &&str| RECORD_COLUMNS.iter().find(|(n, _)| n == name).map_or("String", |(_, ty)| ty);
         let record = plan.record.iter().map(|name| (name.to_string(), types(name).to_string()));
-        let columns: Vec<_> = payload.chain(record).map(|(name, ty)| format!("    {name} {ty}")).collect();
+        let rest = plan.rest.then(|| (REST.to_string(), format!("{REST_TYPE} COMMENT {}", literal(REST_COMMENT))));
+        let columns: Vec<_> = payload.chain(rest).chain(record).map(|(name, ty)| format!("    {name} {ty}")).collect();
         let (table, order_by, columns) = (target.named(""), &target.order_by, columns.join(",\n"));
         all.push(format!("CREATE TABLE {table}\n(\n{columns}\n)\nENGINE = MergeTree\nORDER BY {order_by}{window}"));
     }
@@ -80,30 +84,34 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     let pipe = target.named("_pipe");
     let (order, settings) = order_and_settings(plan, target.errors);
     if !target.errors {
-        let (table, rows) = (target.named(""), rows(plan, &format!("\n    FROM {}", target.source())));
+        let (table, rows) = (target.named(""), rows(plan, &with_json(&target.source(), true), true));
         all.push(format!(
             "CREATE MATERIALIZED VIEW {pipe} {refresh}\nAPPEND TO {table} AS\n{rows}\n{order}\n{settings}"
         ));
         return all;
     }
     let (landing, errors) = (target.named("_landing"), target.named("_errors"));
+    let own = if plan.rest { format!("    {REST} {REST_TYPE},\n") } else { String::new() };
     all.push(format!(
-        "{}CREATE TABLE {landing}\n(\n{POSITION_COLUMNS}    _raw_message String,\n    _error String\n)\nENGINE = Null",
-        comment("Keeps nothing: records pass through it to the two views below. _error is empty for those that fit.")
+        "{}CREATE TABLE {landing}\n(\n{POSITION_COLUMNS}    _raw_message String,\n    _json String,\n{own}    _error String\n)\nENGINE = Null",
+        comments(
+            "Keeps nothing: records pass through it to the two views below. _error is empty for those that fit;\n\
+             _json is the record, with numbers quoted that ClickHouse would change."
+        )
     ));
     all.push(format!(
         "{}CREATE TABLE {errors}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    failed_at DateTime DEFAULT now()\n)\n\
          ENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY{window}",
         comment("What does not fit, and why; for seven days.")
     ));
-    let rows = rows(plan, &format!("\n    FROM {landing}\n    WHERE _error = ''"));
+    let rows = rows(plan, &format!("{landing}\n    WHERE _error = ''"), false);
     all.push(format!("CREATE MATERIALIZED VIEW {} TO {} AS\n{rows}", target.named("_mv"), target.named("")));
     all.push(format!(
         "CREATE MATERIALIZED VIEW {} TO {errors} AS\n\
          SELECT {POSITION}, _error AS reason, _raw_message AS raw_message\nFROM {landing}\nWHERE _error != ''",
         target.named("_errors_mv")
     ));
-    let sorted = sorted_out(plan, &format!("FROM {}", target.source()));
+    let sorted = sorted_out(plan, &target.source());
     all.push(format!(
         "CREATE MATERIALIZED VIEW {pipe} {refresh}\nAPPEND TO {landing} AS\n{sorted}\nWHERE {}\n{order}\n{settings}",
         is_read(&target.database, &target.table)
@@ -111,15 +119,24 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     all
 }
 
+/// How an operator finds fields that came later.
+pub fn look_into_rest(target: &Target) -> String {
+    let table = target.named("");
+    comments(&format!(
+        "Fields without a column, and how often they came. Run this command again for the columns that would take them.\n\
+         SELECT replaceRegexpAll(arrayJoin(mapKeys({REST})), '\\\\[[^]]*\\\\]', '[]') AS field, count() FROM {table} GROUP BY field ORDER BY count() DESC"
+    ))
+}
+
 /// The first rows as they would arrive, read from `source`; and with `errors`, what would be kept apart.
 pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Vec<String> {
     let settings = settings(&parsing(plan));
     let settings = if settings.is_empty() { settings } else { format!("\n{settings}") };
     if !errors {
-        return vec![format!("{}\nLIMIT {rows_shown}{settings}", rows(plan, &format!("\n    FROM {source}")))];
+        return vec![format!("{}\nLIMIT {rows_shown}{settings}", rows(plan, &with_json(source, true), true))];
     }
-    let sorted = format!("({})", sorted_out(plan, &format!("FROM {source}")));
-    let rows = rows(plan, &format!("\n    FROM {sorted}\n    WHERE _error = ''"));
+    let sorted = format!("({})", sorted_out(plan, source));
+    let rows = rows(plan, &format!("{sorted}\n    WHERE _error = ''"), false);
     vec![
         format!("{rows}\nLIMIT {rows_shown}{settings}"),
         format!(
@@ -129,24 +146,25 @@ pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Ve
 }
 
 /// For each column that can be missed by a value: its index, the text of the value, and whether it fits, to be read from `source`.
-pub fn judged(plan: &Plan, source: &str) -> Option<(Vec<usize>, String)> {
-    let checks = checks(plan);
-    if checks.is_empty() {
-        return None;
-    }
-    let columns = checks.iter().map(|check| {
-        let (at, value, fits) = (check.column, &check.value, &check.fits);
-        format!("    toUInt32(countIf(NOT {fits})) AS m{at},\n    anyIf({value}, NOT {fits}) AS e{at}")
+pub fn judged(plan: &Plan, source: &str) -> (Vec<usize>, String) {
+    let mut parts = Parts::default();
+    let fields = parts.fields(&Place::record());
+    let checks = checks(&plan.columns, plan.strict, &mut parts);
+    let checks: Vec<(usize, &Check)> = checks.iter().filter_map(|check| Some((check.column?, check))).collect();
+    let columns = checks.iter().map(|(at, check)| {
+        let (value, fits) = (&check.value, &check.fits);
+        format!("    toUInt32(countIf(NOT {fits})) AS m{at},\n    anyIf(written({value}), NOT {fits}) AS e{at}")
     });
-    let columns: Vec<_> = columns.chain(["    toUInt32(count()) AS parsed".into()]).collect();
-    let (json, quoted) = json(plan);
-    let settings = settings(&parsing(plan));
+    let twice = format!("    toUInt32(countIf(NOT ({}))) AS twice", once(&fields));
+    let columns: Vec<_> = columns.chain([twice, "    toUInt32(count()) AS parsed".into()]).collect();
+    let (columns, settings) = (columns.join(",\n"), settings(&parsing(plan)));
     let sql = format!(
-        "SELECT\n{}\nFROM (\n    SELECT {}\n    FROM (SELECT *{quoted} FROM {source})\n    WHERE JSONType({json}) = 'Object'\n)\n{settings}",
-        columns.join(",\n"),
-        fields(json)
+        "{}SELECT\n{columns}\nFROM (\n    SELECT *, {}\n    FROM {}\n    WHERE JSONType(_json) = 'Object'\n)\n{settings}",
+        with(&columns),
+        parts.definitions().join(", "),
+        with_json(source, false)
     );
-    Some((checks.iter().map(|check| check.column).collect(), sql))
+    (checks.iter().map(|(at, _)| *at).collect(), sql)
 }
 
 /// What the pipe's SELECT is sorted by, and its settings.
@@ -178,27 +196,23 @@ fn parsing(plan: &Plan) -> Vec<&'static str> {
     if has(&|name| name.starts_with("Date")) {
         settings.push("date_time_input_format = 'best_effort'");
     }
-    if has(&|name| name.starts_with("JSON")) {
-        // A string stays one, as it is.
-        settings.extend(["input_format_try_infer_dates = 0", "input_format_try_infer_datetimes = 0"]);
+    if has(&|name| name.starts_with("JSON") || name.starts_with("Dynamic")) {
+        // A string stays one, as it is, and so does a number when it is compared.
+        settings.extend([
+            "input_format_try_infer_dates = 0",
+            "input_format_try_infer_datetimes = 0",
+            "output_format_json_quote_64bit_integers = 0",
+        ]);
     }
     settings
 }
 
-/// The payload's text as it is parsed; and, with wide numbers, the column that has it, to stand behind a `*`.
-fn json(plan: &Plan) -> (&'static str, &'static str) {
-    // Each token of the text; strings are one, so that digits in them are left alone. Bytes that are no text are left to the parser to refuse.
-    const QUOTED: &str = r#", if(
-            isValidUTF8(_raw_message) AND match(_raw_message, '[0-9][0-9.]{17}'),
-            arrayStringConcat(arrayMap(
-                token -> if(match(token, '^-?[0-9][0-9.]{17,}$'), concat('"', token, '"'), token),
-                extractAll(_raw_message, '"(?:[^"\\\\]|\\\\.)*"|-?[0-9][0-9.eE+-]*|[^"0-9-]+|[-"]'))),
-            _raw_message) AS _json"#;
-    if plan.wide_numbers { ("_json", QUOTED) } else { ("_raw_message", "") }
-}
-
-fn fields(json: &str) -> String {
-    format!("CAST(JSONExtractKeysAndValuesRaw({json}), 'Map(String, String)') AS fields")
+/// Rows with the columns of a pull, and `_json`; `once`: as it is, for the only time that it is
+/// parsed.
+fn with_json(source: &str, once: bool) -> String {
+    let parsed = parsed(once);
+    let with = with(&parsed).replace('\n', "\n        ");
+    format!("(\n        {with}SELECT *,\n            {parsed}\n        FROM {source}\n    )")
 }
 
 /// `JSONExtract` with the path of a field.
@@ -207,21 +221,22 @@ fn extract(json: &str, path: &[String], ty: &Type) -> String {
     format!("JSONExtract({json}, {path}{})", literal(&ty.to_string()))
 }
 
-/// The SELECT that makes the table's rows. `from` is what it reads, with the WHERE.
-fn rows(plan: &Plan, from: &str) -> String {
+/// The SELECT that makes the table's rows. `from` is what it reads, with the WHERE: rows with
+/// `_json`. `own_rest`: what has no column is collected here.
+fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
     let mut taken: HashSet<String> = plan.columns.iter().map(|column| column.name.clone()).collect();
-    taken.extend(RECORD_COLUMNS.iter().map(|(name, _)| name.to_string()));
+    taken.extend(RECORD_COLUMNS.iter().map(|(name, _)| name.to_string()).chain([REST.to_string()]));
     let record = unique("r", &taken);
     taken.insert(record.clone());
-    let (json, quoted) = json(plan);
+    let json = "unmarked(_json)";
     let (mut tree, mut inner, mut outer) = (Vec::new(), Vec::new(), Vec::new());
     for column in &plan.columns {
-        let value = match insert(&mut tree, &column.path, &column.ty) {
+        let value = match !column.as_text && insert(&mut tree, &column.path, &column.ty) {
             true => column.path.iter().fold(record.clone(), |value, name| element(&value, name)),
             false => {
                 let alias = unique("x", &taken);
                 taken.insert(alias.clone());
-                inner.push(format!("{} AS {alias}", extract(json, &column.path, &column.ty)));
+                inner.push(format!("{} AS {alias}", alone(json, column)));
                 alias
             }
         };
@@ -237,6 +252,10 @@ fn rows(plan: &Plan, from: &str) -> String {
         let tuple = literal_of_lines(lines.iter().map(String::as_str));
         inner.insert(0, format!("JSONExtract({json}, {tuple}) AS {record}"));
     }
+    if plan.rest {
+        outer.push(format!("    {REST}"));
+        inner.extend(if own_rest { of_rest(plan) } else { vec![REST.into()] });
+    }
     let mut through: Vec<&str> = plan.record.clone();
     if !order_is_all(plan) {
         let position = ["_shard_id", "_sequence_number", "_sub_sequence_number"];
@@ -248,11 +267,27 @@ fn rows(plan: &Plan, from: &str) -> String {
         outer.push(format!("    {}", plan.record.join(", ")));
     }
     let (outer, inner) = (outer.join(",\n"), inner.join(",\n        "));
-    let from = match quoted.is_empty() {
-        true => from.to_string(),
-        false => format!("\n    FROM (\n        SELECT *{quoted}{}\n    )", from.replace("\n    ", "\n        ")),
-    };
-    format!("SELECT\n{outer}\nFROM (\n    SELECT\n        {inner}{from}\n)")
+    let with = with(&inner).replace('\n', "\n    ");
+    format!("SELECT\n{outer}\nFROM (\n    {with}SELECT\n        {inner}\n    FROM {from}\n)")
+}
+
+/// The fields that have no column, where no checks need those that have one.
+fn of_rest(plan: &Plan) -> Vec<String> {
+    let mut parts = Parts::default();
+    let rest = rest(&known(&plan.columns), &mut parts);
+    parts.definitions().into_iter().chain([format!("{rest} AS {REST}")]).collect()
+}
+
+/// The value of a column that has no place in the tuple. The text of objects and arrays has wide
+/// numbers as they were written.
+fn alone(json: &str, column: &Column) -> String {
+    let value = extract(json, &column.path, &column.ty);
+    if !column.as_text {
+        return value;
+    }
+    let path: String = column.path.iter().map(|name| format!(", {}", literal(name))).collect();
+    let raw = format!("JSONExtractRaw(_json{path})");
+    format!("if(match({raw}, '^[{{[]'), written({raw}), {value})")
 }
 
 fn order_is_all(plan: &Plan) -> bool {
@@ -303,47 +338,33 @@ fn insert(tree: &mut Vec<(String, Node)>, path: &[String], ty: &Type) -> bool {
     true
 }
 
-struct Check {
-    column: usize,
-    value: String,
-    fits: String,
-}
-
-fn checks(plan: &Plan) -> Vec<Check> {
-    let check = |(at, column): (usize, &Column)| {
-        let (first, rest) = column.path.split_first()?;
-        let place = Place::whole(format!("fields[{}]", literal(first)));
-        let place = rest.iter().fold(place, |place, name| place.field(name));
-        let (value, fits) = (place.raw(), column.ty.fits(&place, plan.strict)?);
-        Some(Check { column: at, value, fits })
-    };
-    plan.columns.iter().enumerate().filter_map(check).collect()
-}
-
 /// The SELECT that brings records into the landing table, each with what is wrong with it.
-fn sorted_out(plan: &Plan, from: &str) -> String {
-    let (json, quoted) = json(plan);
-    let checks = checks(plan);
-    let misfits: Vec<_> = checks
-        .iter()
-        .map(|check| {
-            let field = literal(&plan.columns[check.column].path.join("."));
-            format!("            if({}, '', {field})", check.fits)
-        })
-        .collect();
+fn sorted_out(plan: &Plan, source: &str) -> String {
+    let mut parts = Parts::default();
+    let fields = parts.fields(&Place::record());
+    let checks = checks(&plan.columns, plan.strict, &mut parts);
+    let misfits: Vec<_> =
+        checks.iter().map(|check| format!("            if({}, '', {})", check.fits, literal(&check.field))).collect();
     let (last, misfits) = match misfits.is_empty() {
-        true => ("''".into(), String::new()),
+        true => ("''".into(), None),
         false => (
             "if(empty(misfits), '', concat('does not fit: ', arrayStringConcat(misfits, ', ')))".to_string(),
-            format!(",\n        arrayFilter(field -> field != '', [\n{}\n        ]) AS misfits", misfits.join(",\n")),
+            Some(format!("arrayFilter(field -> field != '', [\n{}\n        ]) AS misfits", misfits.join(",\n"))),
         ),
     };
+    let rest = plan.rest.then(|| format!("{} AS {REST}", rest(&known(&plan.columns), &mut parts)));
+    let computed: Vec<String> = parts.definitions().into_iter().chain(rest).chain(misfits).collect();
+    let rest = if plan.rest { format!(" {REST},") } else { String::new() };
+    let (marked, mark) = (has_mark(), literal(&format!("a text has {MARK}, which marks numbers here")));
+    let computed = computed.join(",\n        ");
+    let with = with(&computed).replace('\n', "\n    ");
     format!(
-        "SELECT\n    {POSITION}, _raw_message,\n    \
-         multiIf(\n        NOT isValidJSON({json}), 'no valid JSON, or a number beyond 64 bits',\n        \
-         JSONType({json}) != 'Object', 'no JSON object',\n        \
-         length(arrayDistinct(mapKeys(fields))) != length(fields), 'a field comes twice',\n        {last}) AS _error\n\
-         FROM (\n    SELECT *{quoted},\n        {}{misfits}\n    {from}\n)",
-        fields(json)
+        "SELECT\n    {POSITION}, _raw_message, _json,{rest}\n    \
+         multiIf(\n        {marked}, {mark},\n        NOT isValidJSON(if(empty({fields}), _json, '{{}}')), 'no valid JSON',\n        \
+         JSONType(if(empty({fields}), _json, '{{}}')) != 'Object', 'no JSON object',\n        \
+         NOT ({}), 'a field comes twice',\n        {last}) AS _error\n\
+         FROM (\n    {with}SELECT *,\n        {computed}\n    FROM {}\n)",
+        once(&fields),
+        with_json(source, false)
     )
 }

@@ -39,6 +39,11 @@ pub struct ColumnRow {
 }
 
 impl ColumnRow {
+    /// Whether it has an expression for rows that bring no value.
+    pub fn has_default(&self) -> bool {
+        !self.default_kind.is_empty()
+    }
+
     /// Whether a value may be inserted: it is neither computed nor an alias.
     pub fn is_insertable(&self) -> bool {
         matches!(&*self.default_kind, "" | "DEFAULT")

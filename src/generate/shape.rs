@@ -1,13 +1,15 @@
 //! What the sampled payloads look like: which kinds of JSON values stand at which place. Numbers are looked at as text, because neither a
 //! 64-bit integer nor a double holds all that people send.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime};
 use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::numbers::{is_exact, is_wide};
 
 /// All values that stood at one place.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Shape {
     pub strings: Strings,
     /// How often it was an object.
     pub objects: usize,
+    /// How often it was an object with two fields of one name.
+    pub twice: usize,
     /// The fields of these objects, in the order in which they first came.
     pub fields: Vec<(String, Shape)>,
     index: HashMap<String, usize>,
@@ -60,8 +64,8 @@ pub struct Numbers {
     pub width: Width,
     /// A double does not hold all of them digit for digit.
     pub inexact: bool,
-    /// A number with fraction is among those that a double does not hold.
-    pub inexact_floats: bool,
+    /// Some are wide: ClickHouse's parser of JSON refuses or changes them.
+    pub wide: bool,
 }
 
 /// Strings at one place: what all of them are.
@@ -139,6 +143,7 @@ impl Shape {
         self.numbers.merge(&other.numbers);
         self.strings.merge(&other.strings);
         self.objects += other.objects;
+        self.twice += other.twice;
         for (name, shape) in &other.fields {
             self.field_mut(name).merge(shape);
         }
@@ -162,9 +167,15 @@ impl Shape {
         match text.as_bytes().first() {
             Some(b'{') => {
                 self.objects += 1;
+                let mut names = HashSet::new();
+                let mut twice = false;
                 for (name, value) in fields_of(text) {
-                    self.field_mut(&name).add(value.get());
+                    match names.insert(name.clone()) {
+                        true => self.field_mut(&name).add(value.get()),
+                        false => twice = true,
+                    }
                 }
+                self.twice += usize::from(twice);
             }
             Some(b'[') => {
                 self.arrays += 1;
@@ -181,7 +192,7 @@ impl Shape {
     }
 }
 
-/// The fields of an object in their order. Of two with one name the first counts, as in ClickHouse.
+/// The fields of an object in their order, also two of one name.
 pub fn fields_of(text: &str) -> Vec<(String, &RawValue)> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
@@ -193,10 +204,8 @@ pub fn fields_of(text: &str) -> Vec<(String, &RawValue)> {
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut fields: Vec<(String, &RawValue)> = Vec::new();
-            while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
-                if fields.iter().all(|(known, _)| *known != name) {
-                    fields.push((name, value));
-                }
+            while let Some(field) = map.next_entry()? {
+                fields.push(field);
             }
             Ok(fields)
         }
@@ -208,11 +217,10 @@ impl Numbers {
     fn add(&mut self, text: &str) {
         self.count += 1;
         self.negative |= text.starts_with('-');
-        let inexact = !is_exact(text);
-        self.inexact |= inexact;
+        self.inexact |= !is_exact(text);
+        self.wide |= is_wide(text);
         if text.contains(['.', 'e', 'E']) {
             self.floats += 1;
-            self.inexact_floats |= inexact;
             return;
         }
         let width = match text.trim_start_matches('-').len() {
@@ -231,7 +239,7 @@ impl Numbers {
         self.negative |= other.negative;
         self.width = self.width.max(other.width);
         self.inexact |= other.inexact;
-        self.inexact_floats |= other.inexact_floats;
+        self.wide |= other.wide;
     }
 }
 
@@ -258,27 +266,6 @@ impl Strings {
         self.local_times &= other.local_times;
         self.fraction = self.fraction.max(other.fraction);
     }
-}
-
-/// Whether the double nearest to a decimal number is printed with the same digits.
-fn is_exact(text: &str) -> bool {
-    let Ok(double) = text.parse::<f64>() else { return false };
-    double.is_finite() && digits_of(text) == digits_of(&format!("{double:e}"))
-}
-
-/// The digits of a number without zeros at both ends, and the power of ten of the first.
-fn digits_of(text: &str) -> (String, i64) {
-    let text = text.trim_start_matches('-');
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let zeros = digits.len() - digits.trim_start_matches('0').len();
-    let significant = digits.trim_matches('0');
-    if significant.is_empty() {
-        return (String::new(), 0);
-    }
-    let exponent: i64 = exponent.trim_start_matches('+').parse().unwrap_or(i64::MAX / 2);
-    (significant.to_string(), exponent + whole.len() as i64 - zeros as i64)
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -319,18 +306,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_a_double_holds_are_told() {
-        for text in
-            ["0", "-0.0", "1.10", "0.30000000000000004", "1e22", "1E+2", "9007199254740992", "100000", "-2.5e-10"]
-        {
-            assert!(is_exact(text), "{text}");
-        }
-        for text in ["9007199254740993", "0.1234567890123456789", "123456789012345678901234567890", "1e400"] {
-            assert!(!is_exact(text), "{text}");
-        }
-    }
-
-    #[test]
     fn times_and_days_are_told_from_other_text() {
         for text in ["2026-11-21T10:00:00Z", "2026-11-21 10:00:00.123+05:30", "1900-01-01T00:00:00.000000001Z"] {
             assert!(is_time(text) && !is_local_time(text) && !is_day(text), "{text}");
@@ -364,6 +339,7 @@ mod tests {
         assert_eq!(shape.objects, 2);
         let a = shape.field("a").unwrap();
         assert_eq!((a.values, a.strings.count, a.numbers.width, a.numbers.negative), (2, 0, Width::UInt64, false));
+        assert_eq!((shape.twice, a.twice), (1, 0));
         let b = shape.field("b").unwrap();
         assert_eq!((b.kinds(), b.elements.as_ref().unwrap().nulls), (2, 1));
         let unnamed = &shape.field("").unwrap().numbers;

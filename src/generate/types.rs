@@ -1,8 +1,8 @@
-//! ClickHouse's types as far as JSON can be turned into them: printed, read, and the SQL that tells whether a value fits.
+//! ClickHouse's types as far as JSON can be turned into them: printed and read.
 
 use std::fmt;
 
-use crate::sql::quote::{identifier, literal, unquoted, visible};
+use crate::sql::quote::{identifier, unquoted, visible};
 
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Type {
     Map(Box<Type>, Box<Type>),
     /// `Tuple(name …, …)`, all elements with names.
     Tuple(Vec<(String, Type)>),
+    /// A Tuple whose elements have no names, or a Variant, as ClickHouse calls it.
+    Parts(String, Vec<Type>),
 }
 
 impl Type {
@@ -51,16 +53,23 @@ impl Type {
         }
         let elements: Option<Vec<_>> =
             parts("Tuple").and_then(|parts| parts.iter().map(|part| element(part)).collect());
-        elements.map_or_else(|| Type::Leaf(text.into()), Type::Tuple)
+        if let Some(elements) = elements {
+            return Type::Tuple(elements);
+        }
+        match ["Tuple", "Variant"].into_iter().find_map(|name| Some((name, parts(name)?))) {
+            Some((name, types)) => Type::Parts(name.into(), types.into_iter().map(Type::parse).collect()),
+            None => Type::Leaf(text.into()),
+        }
     }
 
     /// Whether rows can be sorted by it.
     pub fn is_sortable(&self) -> bool {
         match self {
-            Type::Leaf(name) => !["JSON", "Dynamic", "Variant", "Object"].iter().any(|t| name.starts_with(t)),
+            Type::Leaf(name) => !["JSON", "Dynamic", "Object"].iter().any(|t| name.starts_with(t)),
             Type::Nullable(inner) | Type::Array(inner) => inner.is_sortable(),
             Type::Map(key, value) => key.is_sortable() && value.is_sortable(),
             Type::Tuple(elements) => elements.iter().all(|(_, inner)| inner.is_sortable()),
+            Type::Parts(name, types) => name == "Tuple" && types.iter().all(Type::is_sortable),
         }
     }
 
@@ -71,6 +80,7 @@ impl Type {
             Type::Nullable(inner) | Type::Array(inner) => inner.has_leaf(holds),
             Type::Map(key, value) => key.has_leaf(holds) || value.has_leaf(holds),
             Type::Tuple(elements) => elements.iter().any(|(_, inner)| inner.has_leaf(holds)),
+            Type::Parts(_, types) => types.iter().any(|inner| inner.has_leaf(holds)),
         }
     }
 
@@ -82,128 +92,19 @@ impl Type {
                 ["String", "LowCardinality(String)"].contains(&&*key.to_string()) && value.is_extractable()
             }
             Type::Tuple(elements) => elements.iter().all(|(_, inner)| inner.is_extractable()),
+            // ClickHouse tries one after the other, and Decimal throws instead of giving way.
+            Type::Parts(name, types) => {
+                let throws = name == "Variant" && self.has_leaf(&|name| name.starts_with("Decimal"));
+                !throws && types.iter().all(Type::is_extractable)
+            }
             Type::Leaf(name) => {
                 let word: String = name.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
-                let sized = ["Int", "UInt", "Float", "BFloat", "Decimal", "Date", "DateTime", "IPv", "Enum"];
+                let sized = ["Int", "UInt", "Float", "Decimal", "Date", "DateTime", "IPv", "Enum"];
                 let is_size = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
-                let others =
-                    ["Bool", "String", "FixedString", "LowCardinality", "UUID", "JSON", "Variant", "Dynamic", "Tuple"];
+                let others = ["Bool", "String", "FixedString", "LowCardinality", "UUID", "JSON", "Dynamic"];
                 sized.iter().any(|name| word.strip_prefix(name).is_some_and(is_size)) || others.contains(&&*word)
             }
         }
-    }
-
-    /// SQL that is true when a JSON value fits: it is taken over whole, not cut, rounded or replaced. Null, and nothing at all, fit everywhere.
-    /// `strict`: days and times must look as those of the sample did. None when everything fits.
-    pub fn fits(&self, value: &Place, strict: bool) -> Option<String> {
-        let holds = match self {
-            Type::Nullable(inner) => return inner.fits(value, strict),
-            Type::Leaf(name) => return leaf_fits(name, value, strict),
-            Type::Array(inner) => {
-                let (x, element) = value.below("");
-                let inner = inner.fits(&element, strict);
-                and(
-                    format!("startsWith({}, '[')", value.raw()),
-                    inner.map(|inner| format!("arrayAll({x} -> {inner}, {})", value.call("JSONExtractArrayRaw", None))),
-                )
-            }
-            Type::Map(_, inner) => {
-                let (x, element) = value.below(".2");
-                let inner = inner.fits(&element, strict);
-                let elements = value.call("JSONExtractKeysAndValuesRaw", None);
-                and(
-                    format!("startsWith({}, '{{')", value.raw()),
-                    inner.map(|inner| format!("arrayAll({x} -> {inner}, {elements})")),
-                )
-            }
-            Type::Tuple(elements) => {
-                let inner = elements.iter().filter_map(|(name, inner)| inner.fits(&value.field(name), strict));
-                and(format!("startsWith({}, '{{')", value.raw()), inner)
-            }
-        };
-        Some(format!("({} IN ('', 'null') OR {holds})", value.raw()))
-    }
-}
-
-/// Where a JSON value is: SQL that gives the text of a document, and a path within.
-#[derive(Clone, Debug)]
-pub struct Place {
-    document: String,
-    path: Vec<String>,
-    depth: usize,
-}
-
-impl Place {
-    /// The document itself.
-    pub fn whole(document: String) -> Place {
-        Place { document, path: Vec::new(), depth: 0 }
-    }
-
-    /// A field of an object there.
-    pub fn field(&self, name: &str) -> Place {
-        Place { path: self.path.iter().cloned().chain([name.to_string()]).collect(), ..self.clone() }
-    }
-
-    /// The text of the value; empty where there is none.
-    pub fn raw(&self) -> String {
-        if self.path.is_empty() { self.document.clone() } else { self.call("JSONExtractRaw", None) }
-    }
-
-    /// The name of a lambda's argument, and the place of an element that it stands for.
-    fn below(&self, part: &str) -> (String, Place) {
-        let x = format!("x{}", self.depth + 1);
-        let place = Place { document: format!("{x}{part}"), path: Vec::new(), depth: self.depth + 1 };
-        (x, place)
-    }
-
-    /// A function of the `JSONExtract` family, with a type.
-    fn call(&self, function: &str, ty: Option<&str>) -> String {
-        let path = self.path.iter().map(String::as_str).chain(ty).map(|text| format!(", {}", literal(text)));
-        format!("{function}({}{})", self.document, path.collect::<String>())
-    }
-}
-
-fn and(first: String, others: impl IntoIterator<Item = String>) -> String {
-    let all: Vec<String> = std::iter::once(first).chain(others).collect();
-    if all.len() == 1 { all.concat() } else { format!("({})", all.join(" AND ")) }
-}
-
-/// The same for a type without parts.
-fn leaf_fits(name: &str, place: &Place, strict: bool) -> Option<String> {
-    let name = name.strip_prefix("LowCardinality(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(name);
-    let name = name.strip_prefix("Nullable(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(name);
-    let is = |prefix: &str| name.starts_with(prefix);
-    let value = place.call("JSONExtract", Some(&format!("Nullable({name})")));
-    let text = place.call("JSONExtract", Some("Nullable(String)"));
-    if name == "String" || is("Variant") || is("Dynamic") || is("Tuple") {
-        return None;
-    }
-    if is("JSON") || is("Object") {
-        let raw = place.raw();
-        return Some(format!("({raw} IN ('', 'null') OR startsWith({raw}, '{{'))"));
-    }
-    if is("Decimal") {
-        // Digits beyond the scale would be cut. The text is compared as a number: 1.10 is 1.1.
-        return Some(format!("ifNull({value} = toDecimal256OrNull({text}, 30), isNull({text}))"));
-    }
-    let number = is("Int") || is("UInt") || is("Float") || is("BFloat") || name == "Bool";
-    let day = name == "Date" || name == "Date32";
-    if number || day && strict {
-        // Fractions would be cut off, true would become 1, large integers would be rounded, and days out of range would become others.
-        return Some(format!("ifNull(toString({value}) = {text}, isNull({text}))"));
-    }
-    if day {
-        return Some(format!("ifNull(startsWith({text}, toString({value})), isNull({text}))"));
-    }
-    match name.strip_prefix("DateTime64(").and_then(|rest| rest.chars().next()?.to_digit(10)) {
-        Some(scale) if strict => {
-            // Longer fractions would be cut, the 25th hour would become the next day, and years have their range.
-            let years = if scale > 6 { "(19|20|21)[0-9]{2}|22[0-5][0-9]" } else { "(19|20|21|22)[0-9]{2}" };
-            let time = "[01][0-9]-[0-3][0-9][T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]";
-            let pattern = literal(&format!("^({years})-{time}([.][0-9]{{1,{scale}}})?(Z|[+-][0-9]{{2}}:[0-9]{{2}})?$"));
-            Some(format!("(isNull({text}) OR match({text}, {pattern}) AND isNotNull({value}))"))
-        }
-        _ => Some(format!("(isNull({text}) OR isNotNull({value}))")),
     }
 }
 
@@ -220,12 +121,16 @@ impl fmt::Display for Type {
                     elements.iter().map(|(name, inner)| format!("{} {inner}", identifier(name))).collect();
                 write!(f, "Tuple({})", elements.join(", "))
             }
+            Type::Parts(name, types) => {
+                let types: Vec<_> = types.iter().map(Type::to_string).collect();
+                write!(f, "{name}({})", types.join(", "))
+            }
         }
     }
 }
 
 /// Splits at the commas that stand in no brackets and no quotes.
-fn split(text: &str) -> Vec<&str> {
+pub fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut from, mut depth, mut quote, mut escaped) = (Vec::new(), 0, 0usize, None, false);
     for (at, c) in text.char_indices() {
         match (quote, c) {
@@ -248,7 +153,7 @@ fn split(text: &str) -> Vec<&str> {
 }
 
 /// The name and the type of a tuple's element; none where it has no name.
-fn element(text: &str) -> Option<(String, Type)> {
+pub fn element(text: &str) -> Option<(String, Type)> {
     if text.starts_with('`') {
         return unquoted(text, '`').map(|(name, ty)| (name, Type::parse(ty.trim())));
     }
@@ -270,6 +175,7 @@ mod tests {
             "AggregateFunction(sum, UInt64)",
             "Tuple(Float64, Float64)",
             r"Tuple(`a\nb\\` Enum8('x\n' = 1), `\xE2\x80\xA8` Array(Int64))",
+            "Variant(Int64, Tuple(String, Array(UUID)))",
         ] {
             assert_eq!(Type::parse(text).to_string(), text);
         }

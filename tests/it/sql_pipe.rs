@@ -3,10 +3,14 @@
 mod arrivals;
 mod contents;
 mod errors;
+mod exact;
 mod messages;
+mod misfits;
 mod names;
+mod numbers;
 mod options;
 mod refusals;
+mod rest;
 mod samples;
 
 use std::process::{Command, Output};

@@ -87,6 +87,11 @@ fn lines() -> Vec<Line> {
         .collect()
 }
 
+/// The types of the table.
+pub fn documented_types() -> Vec<String> {
+    lines().into_iter().map(|line| line.column).collect()
+}
+
 /// Values come before an arrow, all of one key; what becomes of them behind it.
 fn cases(cell: &str, name: &str) -> Vec<Case> {
     let (mut cases, mut values) = (Vec::new(), Vec::new());

@@ -6,7 +6,7 @@ use super::{bridge, printed, stream_of, wait_for_rows};
 use crate::world::sql;
 
 /// Each field has its number as its value.
-const FIELDS: [&str; 41] = [
+const FIELDS: [&str; 45] = [
     "",
     "a.b",
     "a b",
@@ -48,6 +48,10 @@ const FIELDS: [&str; 41] = [
     "*/ /* -- \\",
     "\\n \\x41 \\",
     "\nDROP TABLE victim;\n",
+    "rest",
+    "_wide",
+    "fields_2",
+    "p",
 ];
 
 #[test]
@@ -63,9 +67,9 @@ fn any_name_survives() {
     let database = identifier("it's a `db`.");
     sql(&format!("CREATE DATABASE IF NOT EXISTS {database}"));
     let tables = [
-        ("`it's \\`a\\` {b|c}, --\\\\ ü.`", "it's `a` {b|c}, --\\ ü.", &["--apply"][..]),
-        ("`plain but 'quoted'`", "plain but 'quoted'", &["--apply", "--flatten"]),
-        ("`with.errors`", "with.errors", &["--apply", "--flatten", "--errors"]),
+        ("`it's \\`a\\` {b|c}, --\\\\ ü.`", "it's `a` {b|c}, --\\ ü.", &["--apply", "--no-errors"][..]),
+        ("`plain but 'quoted'`", "plain but 'quoted'", &["--apply", "--flatten", "--no-errors", "--no-rest"]),
+        ("`with.errors`", "with.errors", &["--apply", "--flatten"]),
     ];
     for (given, name, flags) in tables {
         let said = printed("sql-names", &format!("{database}.{given}"), flags);
@@ -75,8 +79,9 @@ fn any_name_survives() {
         )));
         let table = qualified("it's a `db`.", name);
         wait_for_rows(&table, 2);
+        let rest = if flags.contains(&"--no-rest") { "" } else { ", rest" };
         let rows = sql(&format!(
-            "SELECT * EXCEPT (_timestamp, _shard_id, _sequence_number, _sub_sequence_number) FROM {table} \
+            "SELECT * EXCEPT (_timestamp, _shard_id, _sequence_number, _sub_sequence_number{rest}) FROM {table} \
              ORDER BY toUInt256(_sequence_number) FORMAT JSONCompactEachRow SETTINGS output_format_json_quote_64bit_integers = 0, \
              output_format_json_named_tuples_as_objects = 0"
         ));

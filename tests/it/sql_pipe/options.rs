@@ -55,7 +55,9 @@ fn flags_change_the_statements_and_apply_runs_them() {
         &["--flatten", "--map", "name=full_name", "--map", "home.geo.lat=latitude"],
     );
     assert!(
-        !again.contains("CREATE TABLE") && !again.contains("has no column") && again.contains("-- Exactly-once"),
+        !again.contains("CREATE TABLE `default`.`sqlp_people`\n")
+            && !again.contains("has no column")
+            && again.contains("-- Exactly-once"),
         "{again}"
     );
     // On demand only.
@@ -78,7 +80,7 @@ fn a_table_that_exists_keeps_its_types_and_what_does_not_fit_is_told() {
     sql("CREATE TABLE sqlp_old (id UInt32, price Decimal(18, 2), `user name` LowCardinality(String), status Enum8('paid' = 1, 'open' = 2), x Nullable(UInt8),
          deep Tuple(er Tuple(x Int64)), `when` DateTime('UTC'), other String DEFAULT 'd', sums AggregateFunction(sum, UInt64), twice UInt64 MATERIALIZED id * 2)
          ENGINE = MergeTree ORDER BY id");
-    let flags = ["--map", "userName=user name", "--map", "deep.er.x=x", "--errors"];
+    let flags = ["--map", "userName=user name", "--map", "deep.er.x=x"];
     let said = printed("sql-existing", "sqlp_old", &flags);
     let head: Vec<&str> = said.lines().take_while(|line| line.starts_with("--")).collect();
     assert_eq!(
@@ -88,8 +90,9 @@ fn a_table_that_exists_keeps_its_types_and_what_does_not_fit_is_told() {
             "-- At-least-once: the table \"sqlp_old\" has no deduplication window. For exactly-once, first run",
             "-- ALTER TABLE `default`.`sqlp_old` MODIFY SETTING non_replicated_deduplication_window = 1000",
             "-- Records that do not fit go to \"sqlp_old_errors\" instead.",
+            "-- Fields without a column are not kept. To keep them, first run ALTER TABLE `default`.`sqlp_old` ADD COLUMN rest Map(String, String) COMMENT 'fields without a column of their own, as JSON'",
             "-- The column \"other\" has no field in the sample: it gets its default.",
-            "-- The column \"sums\" has no field in the sample: it gets its default.",
+            "-- The column \"sums\" is left out: AggregateFunction(sum, UInt64) cannot be made from JSON.",
             "-- The field \"extra\" has no column and is not brought: ADD COLUMN `extra` Nullable(Int64) would take it.",
             "-- Values of \"id\" in the sample that do not fit the column \"id\" UInt32: 1, as \"4000000000000\".",
             "-- Values of \"price\" in the sample that do not fit the column \"price\" Decimal(18, 2): 1, as \"1.005\".",
@@ -109,8 +112,8 @@ fn a_table_that_exists_keeps_its_types_and_what_does_not_fit_is_told() {
         sql(&format!("ALTER TABLE sqlp_old MODIFY SETTING non_replicated_deduplication_window = {window}"));
         assert!(printed("sql-existing", "sqlp_old", &flags).contains(guarantee), "{window}");
     }
-    // Without --errors two batches of equal rows could not be told from each other.
-    let plain = printed("sql-existing", "sqlp_old", &[]);
+    // Without the errors table two batches of equal rows could not be told from each other.
+    let plain = printed("sql-existing", "sqlp_old", &["--no-errors"]);
     assert!(plain.contains("lacks _shard_id, _sequence_number or _sub_sequence_number"), "{plain}");
 }
 
@@ -119,18 +122,13 @@ fn a_dry_run_shows_rows_and_changes_nothing() {
     let mut records: Vec<String> = (0..30).map(|n| format!("{{\"n\": {n}, \"s\": \"it's \\u00fc {n}\"}}")).collect();
     records[27] = "garbage".into();
     stream_of("sql-dry", &records.iter().map(String::as_str).collect::<Vec<_>>());
-    let said = printed("sql-dry", "sqlp_dry", &["--dry-run"]);
+    let said = printed("sql-dry", "sqlp_dry", &["--dry-run", "--no-errors"]);
     assert_eq!(said.matches("Row ").count(), 10, "{said}");
     assert!(said.contains("-- n:                    29\n-- s:                    it's ü 29"), "{said}");
     assert!(!said.contains("it's ü 19\n"), "{said}");
-    let said = printed("sql-dry", "sqlp_dry", &["--dry-run", "--errors"]);
+    let said = printed("sql-dry", "sqlp_dry", &["--dry-run"]);
     assert_eq!(said.matches("Row ").count(), 10, "{said}");
-    assert!(
-        said.contains(
-            "-- reason:               no valid JSON, or a number beyond 64 bits\n-- raw_message:          garbage"
-        ),
-        "{said}"
-    );
+    assert!(said.contains("-- reason:               no valid JSON\n-- raw_message:          garbage"), "{said}");
     assert_eq!(tables("sqlp_dry%"), "");
 }
 

@@ -43,7 +43,7 @@ fn a_clickhouse_that_is_away_or_refuses() {
     assert!(
         forbidden.starts_with("error: ClickHouse user 'weak' has not the right it needs: weak: Not enough privileges.")
             && forbidden.ends_with(
-                "; this was in CREATE TABLE `default`.`sqlp_refused`; 0 of 2 statements were run before it\n"
+                "; this was in CREATE TABLE `default`.`sqlp_refused`; 0 of 6 statements were run before it\n"
             ),
         "{forbidden}"
     );
@@ -64,7 +64,7 @@ fn what_exists_is_not_touched() {
     stream_of("sql-twice", &[r#"{"a": 1}"#]);
     sql("CREATE TABLE IF NOT EXISTS sqlp_twice_landing (x Int64) ENGINE = Null");
     assert_eq!(
-        refused(&run("sql-twice", "sqlp_twice", &["--apply", "--errors"])),
+        refused(&run("sql-twice", "sqlp_twice", &["--apply"])),
         "error: \"sqlp_twice_landing\" exists in database \"default\" already, and nothing was changed: drop it, or look at the statements without \
          --apply\n"
     );

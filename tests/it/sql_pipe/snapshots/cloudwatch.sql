@@ -3,7 +3,8 @@
 -- 3 of 10 messages are JSON objects: --message makes columns of their fields.
 -- Exactly-once: see Guarantees in README.md.
 -- A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.
--- With --errors such records are kept apart.
+-- Without --no-errors such records are kept apart.
+-- Fields without a column are kept in rest: see the end.
 
 CREATE TABLE `shop`.`cloudwatch`
 (
@@ -13,6 +14,7 @@ CREATE TABLE `shop`.`cloudwatch`
     `id` String,
     `timestamp` Int64,
     `message` String,
+    rest Map(String, String) COMMENT 'fields without a column of their own, as JSON',
     _timestamp DateTime64(3),
     _shard_id LowCardinality(String),
     _sequence_number String,
@@ -32,10 +34,14 @@ SELECT
     r.`id` AS `id`,
     r.`timestamp` AS `timestamp`,
     r.`message` AS `message`,
+    rest,
     _timestamp, _shard_id, _sequence_number, _sub_sequence_number
 FROM (
+    WITH
+        v -> replaceAll(v, '\\u0001#', '') AS unmarked,
+        v -> replaceRegexpAll(v, '"\\\\u0001#([^"]*)"', '\\1') AS written
     SELECT
-        JSONExtract(_raw_message, 'Tuple(
+        JSONExtract(unmarked(_json), 'Tuple(
             `owner` String,
             `logGroup` String,
             `logStream` String,
@@ -43,9 +49,26 @@ FROM (
             `timestamp` Int64,
             `message` String
         )') AS r,
+        CAST(arrayMap(p -> (p.1, written(p.2)), arrayFilter(p -> p.1 NOT IN ('owner', 'logGroup', 'logStream', 'id', 'timestamp', 'message'), JSONExtractKeysAndValuesRaw(_json))), 'Map(String, String)') AS rest,
         _timestamp, _shard_id, _sequence_number, _sub_sequence_number
-    FROM url('http://localhost:PORT/v1/pipes/cloudwatch/next?stream=sql-cloudwatch&view=shop.cloudwatch_pipe&split=cloudwatch', 'ArrowStream',
+    FROM (
+        WITH
+            n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '') AS digits,
+            n -> digits(n) = digits(toString(toFloat64OrZero(n))) AS is_exact,
+            n -> if(match(n, '[.eE]'), NOT is_exact(n) OR abs(toFloat64OrZero(n)) >= 1e18,
+                length(n) > 18 AND toString(toInt64OrZero(n)) != n AND toString(toUInt64OrZero(n)) != n) AS is_wide
+        SELECT *,
+            extractAll(_raw_message, '[:,\\[\\s](-?(?:[0-9][0-9.]{16,}(?:[eE][+-]?[0-9]+)?|[0-9.]+[eE][+-]?[0-9]+|[0-9]+[.]0+\\b))') AS _numbers,
+            isValidUTF8(_raw_message) AND arrayExists(n -> is_wide(n), _numbers) AS _wide,
+            arrayMap(token -> if(match(token, '^-?[0-9]') AND is_wide(token), concat('"\\u0001#', token, '"'), token),
+                extractAll(if(_wide, _raw_message, ''), '"(?:[^"\\\\]|\\\\.)*"|-?[0-9][0-9.eE+-]*|[^"0-9-]+|[-"]')) AS _tokens,
+            if(empty(_numbers), _raw_message, if(_wide, arrayStringConcat(_tokens), if(empty(_numbers), '', _raw_message))) AS _json
+        FROM url('http://localhost:PORT/v1/pipes/cloudwatch/next?stream=sql-cloudwatch&view=shop.cloudwatch_pipe&split=cloudwatch', 'ArrowStream',
         '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
+    )
 )
 ORDER BY ALL
 SETTINGS http_max_tries = 1, max_threads = 1;
+
+-- Fields without a column, and how often they came. Run this command again for the columns that would take them.
+-- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`cloudwatch` GROUP BY field ORDER BY count() DESC

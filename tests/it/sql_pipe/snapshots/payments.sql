@@ -1,7 +1,7 @@
 -- A pipe from stream "sql-payments", made from 20 of its records.
 -- Exactly-once: see Guarantees in README.md.
 -- Records that do not fit go to "payments_errors" instead.
--- Some numbers have more digits than ClickHouse's JSON parser takes: they are quoted before the record is parsed.
+-- Fields without a column are kept in rest: see the end.
 -- "rate" has numbers with more digits than ClickHouse's types keep: String.
 
 CREATE TABLE `shop`.`payments`
@@ -17,6 +17,7 @@ CREATE TABLE `shop`.`payments`
     `booked_on` Date32,
     `settled_at` Nullable(DateTime64(3, 'UTC')),
     `memo` String,
+    rest Map(String, String) COMMENT 'fields without a column of their own, as JSON',
     _timestamp DateTime64(3),
     _shard_id LowCardinality(String),
     _sequence_number String,
@@ -26,7 +27,8 @@ ENGINE = MergeTree
 ORDER BY (_timestamp, _shard_id)
 SETTINGS non_replicated_deduplication_window = 1000;
 
--- Keeps nothing: records pass through it to the two views below. _error is empty for those that fit.
+-- Keeps nothing: records pass through it to the two views below. _error is empty for those that fit;
+-- _json is the record, with numbers quoted that ClickHouse would change.
 CREATE TABLE `shop`.`payments_landing`
 (
     _key String,
@@ -36,6 +38,8 @@ CREATE TABLE `shop`.`payments_landing`
     _sequence_number String,
     _sub_sequence_number UInt32,
     _raw_message String,
+    _json String,
+    rest Map(String, String),
     _error String
 )
 ENGINE = Null;
@@ -71,10 +75,13 @@ SELECT
     r.`booked_on` AS `booked_on`,
     r.`settled_at` AS `settled_at`,
     r.`memo` AS `memo`,
+    rest,
     _timestamp, _shard_id, _sequence_number, _sub_sequence_number
 FROM (
+    WITH
+        v -> replaceAll(v, '\\u0001#', '') AS unmarked
     SELECT
-        JSONExtract(_json, 'Tuple(
+        JSONExtract(unmarked(_json), 'Tuple(
             `payment_id` UUID,
             `amount` Float64,
             `fee` Float64,
@@ -87,17 +94,10 @@ FROM (
             `settled_at` Nullable(DateTime64(3, \'UTC\')),
             `memo` String
         )') AS r,
+        rest,
         _timestamp, _shard_id, _sequence_number, _sub_sequence_number
-    FROM (
-        SELECT *, if(
-            isValidUTF8(_raw_message) AND match(_raw_message, '[0-9][0-9.]{17}'),
-            arrayStringConcat(arrayMap(
-                token -> if(match(token, '^-?[0-9][0-9.]{17,}$'), concat('"', token, '"'), token),
-                extractAll(_raw_message, '"(?:[^"\\\\]|\\\\.)*"|-?[0-9][0-9.eE+-]*|[^"0-9-]+|[-"]'))),
-            _raw_message) AS _json
-        FROM `shop`.`payments_landing`
-        WHERE _error = ''
-    )
+    FROM `shop`.`payments_landing`
+    WHERE _error = ''
 );
 
 CREATE MATERIALIZED VIEW `shop`.`payments_errors_mv` TO `shop`.`payments_errors` AS
@@ -109,35 +109,57 @@ CREATE MATERIALIZED VIEW `shop`.`payments_pipe` REFRESH AFTER 0 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO `shop`.`payments_landing` AS
 SELECT
-    _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message,
+    _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message, _json, rest,
     multiIf(
-        NOT isValidJSON(_json), 'no valid JSON, or a number beyond 64 bits',
-        JSONType(_json) != 'Object', 'no JSON object',
-        length(arrayDistinct(mapKeys(fields))) != length(fields), 'a field comes twice',
+        position(_raw_message, '\\u0001#') > 0, 'a text has \\u0001#, which marks numbers here',
+        NOT isValidJSON(if(empty(fields), _json, '{}')), 'no valid JSON',
+        JSONType(if(empty(fields), _json, '{}')) != 'Object', 'no JSON object',
+        NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field comes twice',
         if(empty(misfits), '', concat('does not fit: ', arrayStringConcat(misfits, ', ')))) AS _error
 FROM (
-    SELECT *, if(
-            isValidUTF8(_raw_message) AND match(_raw_message, '[0-9][0-9.]{17}'),
-            arrayStringConcat(arrayMap(
-                token -> if(match(token, '^-?[0-9][0-9.]{17,}$'), concat('"', token, '"'), token),
-                extractAll(_raw_message, '"(?:[^"\\\\]|\\\\.)*"|-?[0-9][0-9.eE+-]*|[^"0-9-]+|[-"]'))),
-            _raw_message) AS _json,
+    WITH
+        n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '') AS digits,
+        n -> digits(n) = digits(toString(toFloat64OrZero(n))) AS is_exact,
+        v -> replaceAll(v, '\\u0001#', '') AS unmarked,
+        v -> replaceRegexpAll(v, '"\\\\u0001#([^"]*)"', '\\1') AS written,
+        v -> trim(BOTH '"' FROM v) AS bare
+    SELECT *,
         CAST(JSONExtractKeysAndValuesRaw(_json), 'Map(String, String)') AS fields,
+        CAST(arrayMap(p -> (p.1, written(p.2)), arrayFilter(p -> p.1 NOT IN ('payment_id', 'amount', 'fee', 'rate', 'wei', 'balance', 'ledger_seq', 'iban', 'booked_on', 'settled_at', 'memo'), JSONExtractKeysAndValuesRaw(_json))), 'Map(String, String)') AS rest,
         arrayFilter(field -> field != '', [
-            if((isNull(JSONExtract(fields['payment_id'], 'Nullable(String)')) OR isNotNull(JSONExtract(fields['payment_id'], 'Nullable(UUID)'))), '', 'payment_id'),
-            if(ifNull(toString(JSONExtract(fields['amount'], 'Nullable(Float64)')) = JSONExtract(fields['amount'], 'Nullable(String)'), isNull(JSONExtract(fields['amount'], 'Nullable(String)'))), '', 'amount'),
-            if(ifNull(toString(JSONExtract(fields['fee'], 'Nullable(Float64)')) = JSONExtract(fields['fee'], 'Nullable(String)'), isNull(JSONExtract(fields['fee'], 'Nullable(String)'))), '', 'fee'),
-            if(ifNull(toString(JSONExtract(fields['wei'], 'Nullable(UInt256)')) = JSONExtract(fields['wei'], 'Nullable(String)'), isNull(JSONExtract(fields['wei'], 'Nullable(String)'))), '', 'wei'),
-            if(ifNull(toString(JSONExtract(fields['balance'], 'Nullable(Int256)')) = JSONExtract(fields['balance'], 'Nullable(String)'), isNull(JSONExtract(fields['balance'], 'Nullable(String)'))), '', 'balance'),
-            if(ifNull(toString(JSONExtract(fields['ledger_seq'], 'Nullable(UInt64)')) = JSONExtract(fields['ledger_seq'], 'Nullable(String)'), isNull(JSONExtract(fields['ledger_seq'], 'Nullable(String)'))), '', 'ledger_seq'),
-            if(ifNull(toString(JSONExtract(fields['booked_on'], 'Nullable(Date32)')) = JSONExtract(fields['booked_on'], 'Nullable(String)'), isNull(JSONExtract(fields['booked_on'], 'Nullable(String)'))), '', 'booked_on'),
-            if((isNull(JSONExtract(fields['settled_at'], 'Nullable(String)')) OR match(JSONExtract(fields['settled_at'], 'Nullable(String)'), '^((19|20|21|22)[0-9]{2})-[01][0-9]-[0-3][0-9][T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,3})?(Z|[+-][0-9]{2}:[0-9]{2})?$') AND isNotNull(JSONExtract(fields['settled_at'], 'Nullable(DateTime64(3, \'UTC\'))'))), '', 'settled_at')
+            if((fields['payment_id'] IN ('', 'null') OR isNotNull(JSONExtract(unmarked(fields['payment_id']), 'Nullable(UUID)'))), '', 'payment_id'),
+            if((fields['amount'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['amount']))) = bare(fields['amount']) OR position(fields['amount'], '\\u0001#') = 2 AND is_exact(if(position(fields['amount'], '\\u0001#') = 2, unmarked(bare(fields['amount'])), '')))), '', 'amount'),
+            if((fields['fee'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['fee']))) = bare(fields['fee']) OR position(fields['fee'], '\\u0001#') = 2 AND is_exact(if(position(fields['fee'], '\\u0001#') = 2, unmarked(bare(fields['fee'])), '')))), '', 'fee'),
+            if(position(fields['rate'], '\\u0001#') <= 2, '', 'rate'),
+            if((fields['wei'] IN ('', 'null') OR toString(toUInt256OrZero(unmarked(bare(fields['wei'])))) = unmarked(bare(fields['wei']))), '', 'wei'),
+            if((fields['balance'] IN ('', 'null') OR toString(toInt256OrZero(unmarked(bare(fields['balance'])))) = unmarked(bare(fields['balance']))), '', 'balance'),
+            if((fields['ledger_seq'] IN ('', 'null') OR toString(toUInt64OrZero(bare(fields['ledger_seq']))) = bare(fields['ledger_seq'])), '', 'ledger_seq'),
+            if(position(fields['iban'], '\\u0001#') <= 2, '', 'iban'),
+            if((fields['booked_on'] IN ('', 'null') OR toString(toDate32OrZero(bare(fields['booked_on']))) = bare(fields['booked_on'])), '', 'booked_on'),
+            if((fields['settled_at'] IN ('', 'null') OR match(bare(fields['settled_at']), '^((19|20|21|22)[0-9]{2})-[01][0-9]-[0-3][0-9][T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,3}0*)?Z?$|^(190[1-9]|19[1-9][0-9]|2[01][0-9]{2}|22[0-8][0-9]|229[0-8])-[01][0-9]-[0-3][0-9][T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,3}0*)?([+-][0-9]{2}:[0-9]{2})?$') AND isNotNull(JSONExtract(fields['settled_at'], 'Nullable(DateTime64(3, \'UTC\'))'))), '', 'settled_at'),
+            if(position(fields['memo'], '\\u0001#') <= 2, '', 'memo')
         ]) AS misfits
-    FROM url('http://localhost:PORT/v1/pipes/payments/next?stream=sql-payments&view=shop.payments_pipe', 'ArrowStream',
+    FROM (
+        WITH
+            n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '') AS digits,
+            n -> digits(n) = digits(toString(toFloat64OrZero(n))) AS is_exact,
+            n -> if(match(n, '[.eE]'), NOT is_exact(n) OR abs(toFloat64OrZero(n)) >= 1e18,
+                length(n) > 18 AND toString(toInt64OrZero(n)) != n AND toString(toUInt64OrZero(n)) != n) AS is_wide
+        SELECT *,
+            extractAll(_raw_message, '[:,\\[\\s](-?(?:[0-9][0-9.]{16,}(?:[eE][+-]?[0-9]+)?|[0-9.]+[eE][+-]?[0-9]+|[0-9]+[.]0+\\b))') AS _numbers,
+            isValidUTF8(_raw_message) AND arrayExists(n -> is_wide(n), _numbers) AS _wide,
+            arrayMap(token -> if(match(token, '^-?[0-9]') AND is_wide(token), concat('"\\u0001#', token, '"'), token),
+                extractAll(if(_wide, _raw_message, ''), '"(?:[^"\\\\]|\\\\.)*"|-?[0-9][0-9.eE+-]*|[^"0-9-]+|[-"]')) AS _tokens,
+            if(empty(_numbers), _raw_message, JSONExtractRaw(if(_wide, arrayStringConcat(_tokens), if(empty(_numbers), '', _raw_message)))) AS _json
+        FROM url('http://localhost:PORT/v1/pipes/payments/next?stream=sql-payments&view=shop.payments_pipe', 'ArrowStream',
         '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
+    )
 )
 WHERE (SELECT throwIf(count() < 2,
         'the views "payments_mv" and "payments_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('payments_mv', 'payments_errors_mv')) = 0
 ORDER BY ALL
 SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort';
+
+-- Fields without a column, and how often they came. Run this command again for the columns that would take them.
+-- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`payments` GROUP BY field ORDER BY count() DESC
