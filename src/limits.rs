@@ -75,6 +75,8 @@ pub const MIN_POLL: Duration = Duration::from_millis(5);
 pub const MAX_POLL: Duration = Duration::from_millis(10_000);
 /// ListShards: calls between looks for new shards.
 pub const SHARD_REFRESH: Duration = Duration::from_secs(30);
+/// ListShards: the same while children are not listed that the end of a shard named.
+pub const CHILD_REFRESH: Duration = Duration::from_secs(1);
 /// ListShards: shards a page (AWS: 1,000; 10,000 at most).
 pub const LIST_SHARDS_PAGE: i32 = 1_000;
 /// Most shards of one stream that are listed (AWS's own limits are 20,000 for the largest regions).
@@ -261,6 +263,10 @@ pub const CLICKHOUSE_POOL_IDLE: Duration = Duration::from_millis(2_500);
 pub const CLICKHOUSE_ERROR_CHARS: usize = 500;
 /// Bytes of all rows and paths in one Keeper request, which may have 1,048,575 (`jute.maxbuffer`).
 pub const KEEPER_REQUEST_BYTES: usize = 900_000;
+/// The format of `leases.json` with `--state file:DIR`, as its header says; the only one so far.
+pub const STATE_FILE_FORMAT: u32 = 1;
+/// Views of one pipe whose tables are remembered.
+pub const KNOWN_VIEWS: usize = 16;
 /// Lease rows in one statement, so that a Keeper request stays under 1 MB: with names of the usual length a row has
 /// less than 1,000 bytes, with the longest ones less than 1,800.
 pub const LEASE_ROWS_PER_STATEMENT: usize = 500;
