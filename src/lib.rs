@@ -68,6 +68,12 @@
 //! * **parents-before-children**: a shard is read when its parents are committed to their end (`domain::shard`, `pipe::shards`; test
 //!   `parents_before_children`).
 //! * **children-from-trim-horizon**: a shard that is found later begins at its oldest record (`pipe::work`; test `children_from_trim_horizon`).
+//! * **lineage-from-list-shards**: which shards a child came from is what ListShards says; the end of a parent is only a reason to ask
+//!   (`pipe::lineage`; test `lineage_from_list_shards`).
+//! * **one-stream-per-pipe**: leases of a stream in another account or region are not taken, and not changed (`pipe::identity`,
+//!   `pipe::leases`; test `one_stream_per_pipe`).
+//! * **one-target-per-pipe**: while a view feeds one table, no view with another one is given a row of the pipe (`pipe::identity`; test
+//!   `one_target_per_pipe`).
 //! * **shape-is-identity**: an open batch is served in the format it was offered in, or not at all (`pipe::actor`, `pipe::work`; test
 //!   `shape_is_identity`).
 //! * **a-zombie-serves-nothing**: a process whose heartbeat did not arrive for the lease duration sends no end of a body, and looks at the rows

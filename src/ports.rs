@@ -102,6 +102,8 @@ impl From<KinesisError> for Error {
 /// The part of the Kinesis API that reading needs.
 #[async_trait]
 pub trait KinesisApi: Send + Sync {
+    /// The region; empty when it is not known.
+    fn region(&self) -> &str;
     /// All streams of the account and region.
     async fn streams(&self) -> Result<Vec<Stream>, Error>;
     /// One stream; `NotFound` names it and the region.
@@ -281,6 +283,8 @@ pub enum RefreshOutcome {
 pub trait Views: Send + Sync {
     /// The view's state; none when there is no refreshable view of that name.
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
+    /// The table that the view inserts into, as ClickHouse writes its name; none when there is no such view.
+    async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error>;
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::pipe::heartbeat::Heartbeat;
 use crate::pipe::members::Members;
 use crate::pipe::{Deps, Pipes};
-use crate::ports::{Clock, StateStore};
+use crate::ports::{Clock, KinesisApi, StateStore};
 use crate::read::budget::Budget;
 use crate::read::records::Reading;
 use crate::state::{FileStore, KeeperMapStore, QuarantineTable};

@@ -1,11 +1,12 @@
 -- Where the bridge listens, and its token when it has one: with url(kinesis_bridge, …) no query and no view holds the secret.
+-- Named collections belong to the whole server, so each database of state tables has one of its own: <database>_bridge.
 -- Format and structure are those of /v1/pipes/{pipe}/next, so a pipe may say only
 --   FROM url(kinesis_bridge, url = '…/v1/pipes/orders/next?stream=orders&view=default.orders_pipe')
 -- A reader needs: GRANT NAMED COLLECTION ON kinesis_bridge, GRANT READ ON URL, and GRANT CREATE TEMPORARY TABLE ON *.*
 
-DROP NAMED COLLECTION IF EXISTS kinesis_bridge;
+DROP NAMED COLLECTION IF EXISTS {collection};
 
-CREATE NAMED COLLECTION kinesis_bridge AS
+CREATE NAMED COLLECTION {collection} AS
     url = {bridge},
     format = 'ArrowStream',
     structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String'{token};

@@ -9,6 +9,7 @@ use super::error::{ClickHouseError, Kind};
 use crate::domain::error::Error;
 use crate::ports::{Failure, RefreshOutcome, ViewState, Views};
 use crate::sql::quote::{literal, qualified};
+use crate::sql::target;
 
 #[derive(Deserialize)]
 struct Row {
@@ -17,6 +18,11 @@ struct Row {
     exception: String,
     retry: u64,
     succeeded: u8,
+}
+
+#[derive(Deserialize)]
+struct Definition {
+    target: String,
 }
 
 #[async_trait]
@@ -46,6 +52,18 @@ impl Views for ClickHouse {
             retry: row.retry,
             succeeded: row.succeeded != 0,
         }))
+    }
+
+    async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error> {
+        let sql = format!(
+            "SELECT {} AS target FROM system.tables WHERE database = {} AND name = {} AND engine = 'MaterializedView'",
+            target(),
+            literal(database),
+            literal(view)
+        );
+        let rows: Vec<Definition> =
+            self.rows(&sql).await.map_err(|error| Error::Unavailable(self.explain_foreign(&error)))?;
+        Ok(rows.into_iter().next().map(|d| d.target))
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {

@@ -63,6 +63,18 @@ pub struct Identity {
     pub created_ms: i64,
 }
 
+impl Identity {
+    /// Whether it is certainly not `other`, but a stream in another account or region (**one-stream-per-pipe**).
+    pub fn is_elsewhere(&self, other: &Identity) -> bool {
+        !self.arn.is_empty() && !other.arn.is_empty() && self.arn != other.arn
+    }
+
+    /// Whether the stream was deleted since, and `now` created under its name.
+    pub fn was_replaced_by(&self, now: &Identity) -> bool {
+        self.arn == now.arn && self.created_ms != 0 && now.created_ms != 0 && self.created_ms != now.created_ms
+    }
+}
+
 /// Where the rows of a pipe go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Destination {
@@ -70,6 +82,22 @@ pub struct Destination {
     pub view: String,
     /// The table that the view inserts into, `database.name`.
     pub target: String,
+}
+
+impl Destination {
+    /// Whether rows would go to two tables (**one-target-per-pipe**). What is not known does not count.
+    pub fn is_another_than(&self, other: &Destination) -> bool {
+        !self.target.is_empty() && !other.target.is_empty() && self.target != other.target
+    }
+
+    /// The error for a pipe that `has` a view with another table. `holder` says where, as a part of the sentence.
+    pub fn conflict(&self, pipe: &str, has: &Destination, holder: &str) -> Error {
+        Error::BadRequest(format!(
+            "pipe '{pipe}' is pulled by view {}{holder} into {}, so view {} cannot pull it into {}: the rows would be split between the two \
+             tables; use another pipe name, or drop one of the views",
+            has.view, has.target, self.view, self.target
+        ))
+    }
 }
 
 /// One row of `kinesis.leases`.
@@ -162,6 +190,31 @@ impl Lease {
     /// it is our own from before a restart) is the caller's decision.
     pub fn take(&self, owner: &str, now_ms: i64) -> Lease {
         Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }
+    }
+
+    /// Notes which stream it is, where the row does not say so yet: it was written by hand or by an earlier version.
+    pub fn adopted_by(mut self, stream: &Identity) -> Lease {
+        if self.identity.arn.is_empty() {
+            self.identity = stream.clone();
+        } else if self.identity.arn == stream.arn && self.identity.created_ms == 0 {
+            self.identity.created_ms = stream.created_ms;
+        }
+        self
+    }
+
+    /// Notes where its rows go from now on. What is offered stays open: all of it goes there, wherever it has gone before.
+    pub fn feed(&self, holder: &Holder, to: &Destination, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        Ok(Lease { destination: to.clone(), updated_ms: now_ms, ..self.clone() })
+    }
+
+    /// Notes which shards it was made from. Refused when something of it was read without regard to them.
+    pub fn descend_from(&self, holder: &Holder, parents: Vec<String>, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        match self.checkpoint == Checkpoint::TrimHorizon && self.offer.is_none() {
+            true => Ok(Lease { parents, updated_ms: now_ms, ..self.clone() }),
+            false => Err(self.broken(&format!("its parents become {} after it was begun", parents.join(", ")))),
+        }
     }
 
     /// Gives the lease back. An open offer stays for the next owner to settle.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::lease::Lease;
+use super::lease::{Identity, Lease};
 use super::sequence::{Checkpoint, compare_digits};
 use super::shard::Shard;
 
@@ -18,6 +18,8 @@ pub enum Lost {
     Replaced,
     /// The shard was read to its end and takes records: the same.
     Reopened,
+    /// The stream that was read has been deleted, and the one of its name was created later.
+    Recreated,
 }
 
 /// The pipe and its stream, as far as looking at shards needs them.
@@ -27,6 +29,8 @@ pub struct Subject<'a> {
     pub pipe: &'a str,
     /// Stream name.
     pub stream: &'a str,
+    /// Which stream of that name it is now.
+    pub identity: &'a Identity,
     /// Retention of the stream, ms.
     pub retention_ms: i64,
     /// Now, Unix ms.
@@ -64,9 +68,28 @@ pub fn missing(
         let parents: Vec<String> = parents.into_iter().filter(waits_for).collect();
         let new = Lease::new(subject.pipe, subject.stream, &shard.id, parents, from, subject.now_ms);
         // Two children of one parent share its records; the child of two has those of both.
-        Lease { bytes_per_second: if known.len() == 1 { rate / 2 } else { rate }, ..new }
+        let bytes_per_second = if known.len() == 1 { rate / 2 } else { rate };
+        Lease { bytes_per_second, identity: subject.identity.clone(), ..new }
     };
     new.map(lease).collect()
+}
+
+/// The leases of which nothing was read yet and that do not know all of the shards that theirs was made from, with all of these
+/// (**lineage-from-list-shards**).
+pub fn lacking_parents<'a>(
+    leases: impl Iterator<Item = &'a Lease>,
+    known: &BTreeMap<&str, &Lease>,
+    shards: &[Shard],
+) -> Vec<(&'a Lease, Vec<String>)> {
+    let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
+    let unread = |l: &&Lease| l.checkpoint == Checkpoint::TrimHorizon && l.offer.is_none() && l.began.is_none();
+    let lacking = leases.filter(unread).filter_map(|lease| {
+        let is_there = |p: &String| listed.contains_key(p.as_str()) || known.contains_key(p.as_str());
+        let parents: Vec<String> =
+            listed.get(lease.shard_id.as_str())?.parents().into_iter().filter(is_there).collect();
+        parents.iter().any(|parent| !lease.parents.contains(parent)).then_some((lease, parents))
+    });
+    lacking.collect()
 }
 
 /// The leases whose unread records are gone, by shard id.
@@ -78,6 +101,11 @@ pub fn lost<'a>(
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
     let found = leases.filter_map(|lease| {
         let lost = match (listed.get(lease.shard_id.as_str()), &lease.checkpoint) {
+            // What was not read of the other stream is gone, and its positions mean nothing in this one.
+            (shard, at) if lease.identity.was_replaced_by(subject.identity) => {
+                let nothing_left = shard.is_none() && *at == Checkpoint::ShardEnd;
+                (!nothing_left).then_some(Lost::Recreated)
+            }
             (Some(shard), Checkpoint::ShardEnd) => shard.open().then_some(Lost::Reopened),
             (Some(shard), Checkpoint::After(position, _)) => {
                 let begins = &shard.starting_sequence_number;
@@ -126,6 +154,9 @@ impl Lost {
                  another shard",
                 retention_ms / 3_600_000
             ),
+            Lost::Recreated => "the stream was deleted, with what was not read of it, and created again under its name; the oldest record is that of \
+                 the new one"
+                .into(),
             Lost::Replaced => "the shard begins after that position, so the stream was deleted and created again under its name; the oldest record is \
                  the shard's first"
                 .into(),

@@ -1,8 +1,10 @@
 //! Shards of a stream and the order in which they may be read.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::lease::Lease;
+use super::sequence::{Checkpoint, SequenceNumber, compare_digits};
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,23 @@ impl Shard {
     /// The shards it came from.
     pub fn parents(&self) -> Vec<String> {
         [&self.parent, &self.adjacent_parent].into_iter().filter(|p| !p.is_empty()).cloned().collect()
+    }
+
+    /// A position in it, as its end where nothing can follow: its ending sequence number is that of no record.
+    pub fn position(&self, at: Checkpoint) -> Checkpoint {
+        let (begins, ends) = (&self.starting_sequence_number, &self.ending_sequence_number);
+        // Servers that stand in for AWS may give one that lies before all of their records.
+        let plausible = !self.open() && compare_digits(ends, begins).is_ge();
+        let behind = |sequence: &SequenceNumber, sub| match compare_digits(sequence.as_str(), ends) {
+            Ordering::Less => false,
+            // Should it be that of a record, rows of it may be left.
+            Ordering::Equal => sub == u32::MAX,
+            Ordering::Greater => true,
+        };
+        match &at {
+            Checkpoint::After(sequence, sub) if plausible && behind(sequence, *sub) => Checkpoint::ShardEnd,
+            _ => at,
+        }
     }
 
     /// Whether it still takes records.

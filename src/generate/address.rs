@@ -2,6 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::config::Config;
 use crate::http::request::parse;
 
 /// Braces and bars would be patterns to ClickHouse's url().
@@ -49,4 +50,9 @@ fn backquoted(name: &str) -> String {
 
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, KEPT).to_string()
+}
+
+/// The named collection of `sql setup`, when the bridge wants a token: it has it, so that no view holds it.
+pub fn collection(config: &Config) -> Option<String> {
+    config.token.as_ref().map(|_| crate::sql::collection(&config.clickhouse.database))
 }

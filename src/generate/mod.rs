@@ -25,7 +25,7 @@ use crate::domain::unpacking::Split;
 use crate::limits::DRY_RUN_ROWS;
 use crate::sql::name::table_name;
 use crate::sql::quote::{comment, comments, qualified};
-use address::{Address, next_url};
+use address::{Address, collection, next_url};
 pub use dynamodb::dynamodb;
 use look::{Looked, look};
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
@@ -84,11 +84,13 @@ impl Generator<'_> {
             exists: found.is_some(),
             url: self.url(bridge_url, sample.split())?,
             message: self.flags.message,
-            collection: config.token.is_some(),
+            collection: collection(config),
             order_by: self.flags.order_by.clone(),
             exactly_once: self.flags.exactly_once,
             errors: !self.flags.no_errors,
         };
+        let tables = ["", "_landing"].map(|suffix| format!("{}.{}{suffix}", self.database, self.table));
+        self.server.only_puller(&target.url, (&self.database, &format!("{}_pipe", self.table)), &tables).await?;
         head.extend(self.about(&target, found.as_ref(), &plan));
         head.extend(plan.notes.iter().cloned());
         let head: String = head.iter().map(|line| comment(line)).collect();

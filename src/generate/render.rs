@@ -34,8 +34,8 @@ pub struct Target {
     pub url: String,
     /// The records are log events, whose messages have the fields.
     pub message: bool,
-    /// The named collection has the token, so it must be used.
-    pub collection: bool,
+    /// The named collection that has the token and must be used; none: there is no token.
+    pub collection: Option<String>,
     /// Sorting key of a new table.
     pub order_by: String,
     /// New tables get a deduplication window.
@@ -58,9 +58,9 @@ impl Target {
 
     fn source(&self) -> String {
         let url = literal(&self.url);
-        let source = match self.collection {
-            true => format!("url(kinesis_bridge, url = {url})"),
-            false => format!("url({url}, 'ArrowStream',\n        {})", literal(NEXT)),
+        let source = match &self.collection {
+            Some(name) => format!("url({name}, url = {url})"),
+            None => format!("url({url}, 'ArrowStream',\n        {})", literal(NEXT)),
         };
         if self.message { message::source(&source) } else { source }
     }

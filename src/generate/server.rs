@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::config::Config;
+use crate::domain::lease::Destination;
 use crate::limits::PIPE_QUERY_BYTES;
 use crate::sql::quote::{literal, qualified};
 
@@ -21,6 +22,13 @@ pub struct TableRow {
     pub engine_full: String,
     /// Its comment.
     pub comment: String,
+}
+
+/// A view that pulls a pipe.
+#[derive(Deserialize)]
+struct PullerRow {
+    view: String,
+    target: String,
 }
 
 /// A row of `system.columns`.
@@ -73,6 +81,24 @@ impl Server {
             .map_err(|e| self.clickhouse.explain_foreign(&e))?
             .into_iter()
             .next())
+    }
+
+    /// Refuses when a view other than `view` pulls the pipe of this URL into another table than those of `tables`.
+    pub async fn only_puller(&self, url: &str, view: (&str, &str), tables: &[String]) -> Result<(), String> {
+        let path = url.split_once("/v1/pipes/").and_then(|(_, rest)| rest.split_once("/next")).map(|(pipe, _)| pipe);
+        let Some(pipe) = path else { return Ok(()) };
+        let views: Vec<PullerRow> =
+            self.clickhouse.rows(&crate::sql::pullers(pipe)).await.map_err(|e| self.clickhouse.explain_foreign(&e))?;
+        let name = |database: &str, table: &str| format!("{database}.{table}");
+        let (own, wanted) = (name(view.0, view.1), tables.first().cloned().unwrap_or_default());
+        let other = views.into_iter().find(|v| v.view != own && !tables.contains(&v.target));
+        match other {
+            None => Ok(()),
+            Some(PullerRow { view, target }) => {
+                let has = Destination { view, target };
+                Err(Destination { view: own, target: wanted }.conflict(pipe, &has, "").to_string())
+            }
+        }
     }
 
     /// The columns of a table, in their order.

@@ -21,7 +21,7 @@ use crate::encode::{
 use crate::limits::{BODY_QUEUE, WRITE_TIMEOUT};
 use crate::metrics::Metrics;
 use crate::pipe::status::{ShardState, Snapshot};
-use crate::pipe::{Pipes, PullOptions, Served, another_stream};
+use crate::pipe::{Pipes, PullOptions, Served, one_stream};
 use crate::read::plan::Planned;
 use crate::read::records::{Range, Reading};
 
@@ -175,8 +175,10 @@ impl App {
         let rows = self.pipes.deps().store.leases(Some(pipe)).await?;
         let leases: Vec<Lease> = rows.into_iter().map(|row| row.value).collect();
         match leases.first() {
-            Some(lease) if lease.stream == stream => Ok(Some(leases)),
-            Some(lease) => Err(another_stream(pipe, stream, &lease.stream)),
+            Some(_) => {
+                one_stream(pipe, &leases, &self.pipes.deps().kinesis.stream(stream).await?)?;
+                Ok(Some(leases))
+            }
             None => Err(Error::NotFound(format!(
                 "until_pipe={pipe}: there is no pipe of that name, or it has not been pulled yet; create its view first"
             ))),

@@ -28,7 +28,7 @@ pub struct AwsKinesis {
     data: Client,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
-    region: String,
+    pub(super) region: String,
     pub(super) errors: IntCounterVec,
 }
 
@@ -47,11 +47,6 @@ impl AwsKinesis {
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
             errors,
         }
-    }
-
-    /// The region, for messages.
-    pub fn region(&self) -> &str {
-        &self.region
     }
 
     async fn summary(&self, stream: &str) -> Result<StreamDescriptionSummary, Error> {
@@ -85,6 +80,10 @@ pub(super) fn counted(errors: &IntCounterVec, call: &str, error: KinesisError) -
 
 #[async_trait]
 impl KinesisApi for AwsKinesis {
+    fn region(&self) -> &str {
+        &self.region
+    }
+
     async fn streams(&self) -> Result<Vec<Stream>, Error> {
         let mut names: Vec<String> = Vec::new();
         loop {

@@ -69,7 +69,7 @@ impl FanOutApi for AwsKinesis {
         match checked!(self, "SubscribeToShard", stream, shard_id, sent) {
             Ok(answer) => Ok(Box::new(AwsSubscription {
                 answer,
-                region: self.region().into(),
+                region: self.region.clone(),
                 stream: stream.into(),
                 shard_id: shard_id.into(),
                 errors: self.errors.clone(),

@@ -3,11 +3,12 @@
 //! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) → served, as often as needed → confirmed by the
 //! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
 
+mod destination;
 mod end;
 mod isolate;
 mod settle;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use super::status::Status;
 use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
+use crate::domain::lease::Destination;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::unpacking::{Unpacking, as_asked};
 use crate::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
@@ -51,6 +53,8 @@ pub struct Actor {
     members: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     work: Option<Work>,
+    /// Where views that pulled here write to, by their UUIDs.
+    destinations: HashMap<String, Destination>,
     /// What it was when the rows were last known to be right.
     standing: Option<Standing>,
     last_committed: String,
@@ -82,6 +86,7 @@ impl Actor {
             members,
             stop,
             work: None,
+            destinations: HashMap::new(),
             standing: None,
             last_committed: String::new(),
             pull_began: Instant::now(),
@@ -178,9 +183,13 @@ impl Actor {
             // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
-        self.start(&options.start, options.mode, options.unpacking).await?;
+        let to = self.destination(options, state.as_ref()).await?;
+        self.start(&options.start, options.mode, options.unpacking, to.as_ref()).await?;
         self.standing().await?;
         self.finish_commit().await?;
+        if let Some(to) = &to {
+            self.feed(to).await?;
+        }
         let work = self.work()?;
         work.source.poll.set(options.poll.as_millis() as u64);
         work.wake();
@@ -249,9 +258,15 @@ impl Actor {
         }
     }
 
-    async fn start(&mut self, start: &Checkpoint, mode: Mode, unpacking: Unpacking) -> Result<(), Error> {
+    async fn start(
+        &mut self,
+        start: &Checkpoint,
+        mode: Mode,
+        unpacking: Unpacking,
+        to: Option<&Destination>,
+    ) -> Result<(), Error> {
         if self.work.is_none() {
-            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode, unpacking).await?);
+            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode, unpacking, to).await?);
             self.standing = None;
             self.publish();
         }

@@ -5,12 +5,13 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::consumer::consumer_name;
+use super::identity::{one_stream, region};
 use super::pull::{Command, EndRequest, Quiet};
 use super::registry::Pipes;
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET, LEASE_ROWS_PER_STATEMENT};
-use crate::ports::{StateError, Versioned};
+use crate::ports::{StateError, Stream, Versioned};
 
 impl Pipes {
     /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer, deletes its lease rows. Refused while it is pulled here, or held by
@@ -20,8 +21,12 @@ impl Pipes {
         self.quiet(pipe).await?;
         for _ in 0..COMMIT_RETRIES {
             let rows = self.rows(pipe).await?;
-            self.nobodys(pipe, &rows).await?;
+            let mut here = Vec::new();
             for stream in streams(&rows) {
+                here.extend(self.here(pipe, stream, &rows).await?);
+            }
+            self.nobodys(pipe, &rows).await?;
+            for stream in &here {
                 self.deregister(pipe, stream).await?;
             }
             let mut deleted = Ok(());
@@ -78,18 +83,32 @@ impl Pipes {
         }
     }
 
-    async fn deregister(&self, pipe: &str, stream: &str) -> Result<(), Error> {
+    /// The stream of a pipe; none when it was deleted. Refused when it is not in the account and region of this bridge.
+    async fn here(&self, pipe: &str, stream: &str, rows: &[Versioned<Lease>]) -> Result<Option<Stream>, Error> {
+        let mut rows = rows.iter().map(|row| &row.value).filter(|lease| lease.stream == stream);
+        match self.deps().kinesis.stream(stream).await {
+            Ok(stream) => one_stream(pipe, rows, &stream).map(|()| Some(stream)),
+            Err(Error::NotFound(_)) => {
+                let here = self.deps().kinesis.region();
+                let elsewhere = |arn: &str| !here.is_empty() && !arn.is_empty() && region(arn) != here;
+                match rows.find(|lease| elsewhere(&lease.identity.arn)) {
+                    None => Ok(None),
+                    Some(lease) => Err(Error::BadRequest(format!(
+                        "pipe '{pipe}' reads stream {}, and this bridge is in region {here}: end it at a bridge in its region",
+                        lease.identity.arn
+                    ))),
+                }
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn deregister(&self, pipe: &str, stream: &Stream) -> Result<(), Error> {
         let (api, name) = (&self.deps().fan_out, consumer_name(pipe));
-        let stream = match self.deps().kinesis.stream(stream).await {
-            Ok(stream) => stream,
-            // Its consumers went with it.
-            Err(Error::NotFound(_)) => return Ok(()),
-            Err(other) => return Err(other),
-        };
-        match api.consumer(&stream, &name).await {
+        match api.consumer(stream, &name).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => {
-                api.deregister(&stream, &name).await?;
+                api.deregister(stream, &name).await?;
                 info!(pipe, stream = stream.name, consumer = name, "the consumer is deregistered");
                 Ok(())
             }

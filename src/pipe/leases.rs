@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::identity::one_stream;
 use crate::domain::error::Error;
-use crate::domain::lease::{Holder, Lease};
+use crate::domain::lease::{Destination, Holder, Lease};
 use crate::limits::{CONFLICT_RETRIES, LEASE_ROWS_PER_STATEMENT};
-use crate::ports::{Clock, StateError, StateStore, Versioned};
+use crate::ports::{Clock, StateError, StateStore, Stream, Versioned};
 
 /// All lease rows of a pipe as last read, by shard id.
 pub struct Leases {
@@ -16,6 +17,8 @@ pub struct Leases {
     clock: Arc<dyn Clock>,
     pipe: String,
     worker: String,
+    stream: Stream,
+    destination: Destination,
     rows: BTreeMap<String, Versioned<Lease>>,
     /// The epoch of each lease that this process took. A row with another owner or epoch is not ours any more.
     taken: BTreeMap<String, u64>,
@@ -42,12 +45,15 @@ impl Leases {
         clock: Arc<dyn Clock>,
         pipe: &str,
         worker: &str,
+        stream: &Stream,
     ) -> Result<Leases, Error> {
         let mut leases = Leases {
             store,
             clock,
             pipe: pipe.into(),
             worker: worker.into(),
+            stream: stream.clone(),
+            destination: Destination::default(),
             rows: BTreeMap::new(),
             taken: BTreeMap::new(),
             left_over: HashSet::new(),
@@ -59,9 +65,39 @@ impl Leases {
         Ok(leases)
     }
 
-    /// Reads the rows again.
+    /// The stream, as it was described last.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Where rows go from now on: whatever is created or taken says so.
+    pub fn feed(&mut self, to: &Destination) {
+        if self.destination != *to {
+            self.destination.clone_from(to);
+        }
+    }
+
+    /// The lease, and that its rows go there.
+    pub fn destined(&self, lease: Lease) -> Lease {
+        // A reader that acknowledges by itself has none, and does not change that of a view.
+        if self.destination.target.is_empty() {
+            lease
+        } else {
+            Lease { destination: self.destination.clone(), ..lease }
+        }
+    }
+
+    /// Notes what the stream is now. Refused when it is not the one that the rows say.
+    pub fn describe(&mut self, stream: Stream) -> Result<(), Error> {
+        one_stream(&self.pipe, self.all(), &stream)?;
+        self.stream = stream;
+        Ok(())
+    }
+
+    /// Reads the rows again. Refused when they are another stream's: nothing of them may be taken or changed (**one-stream-per-pipe**).
     pub async fn reload(&mut self) -> Result<(), Error> {
         let rows = self.store.leases(Some(&self.pipe)).await?;
+        one_stream(&self.pipe, rows.iter().map(|row| &row.value), &self.stream)?;
         self.rows = rows.into_iter().map(|row| (row.value.shard_id.clone(), row)).collect();
         self.in_doubt = false;
         Ok(())
@@ -112,13 +148,23 @@ impl Leases {
 
     /// Adds rows for shards that have none. Another worker may have added them first; then its rows count.
     pub async fn create(&mut self, leases: Vec<Lease>) -> Result<(), Error> {
+        let leases: Vec<Lease> = leases.into_iter().map(|lease| self.destined(lease)).collect();
+        let mut created = Vec::new();
         for part in leases.chunks(LEASE_ROWS_PER_STATEMENT) {
             match self.store.create(part).await {
-                Ok(()) | Err(StateError::Conflict(_)) => {}
+                Ok(()) => created.extend(part.iter().map(|lease| Versioned { version: 0, value: lease.clone() })),
+                Err(StateError::Conflict(_)) => {}
                 Err(other) => return Err(other.into()),
             }
         }
-        self.reload().await
+        let read = self.reload().await;
+        if let Err(Error::BadRequest(_)) = &read {
+            // A bridge elsewhere was as fast, with shards of other names. What nobody has taken goes away again.
+            for part in created.chunks(LEASE_ROWS_PER_STATEMENT) {
+                self.store.delete(part).await?;
+            }
+        }
+        read
     }
 
     /// Deletes rows. Where others did so first, or write just now, that counts.
@@ -144,7 +190,8 @@ impl Leases {
         loop {
             // Chosen anew after each write: a conflict may have shown other rows.
             let now = self.clock.now_ms();
-            let takes: Vec<Lease> = self.takeable(&free).into_iter().map(|l| l.take(&self.worker, now)).collect();
+            let take = |l: &Lease| self.destined(l.take(&self.worker, now).adopted_by(&self.stream.identity()));
+            let takes: Vec<Lease> = self.takeable(&free).into_iter().map(take).collect();
             if takes.is_empty() {
                 return Ok(some);
             }

@@ -7,11 +7,11 @@ use tracing::{error, info};
 
 use super::work::Work;
 use crate::domain::error::Error;
-use crate::domain::lease::Lease;
-use crate::domain::lineage::{Lost, Subject, exhausted, forgettable, lost, missing};
+use crate::domain::lease::{Identity, Lease};
+use crate::domain::lineage::{Lost, Subject, exhausted, forgettable, lacking_parents, lost, missing};
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
-use crate::limits::SHARD_REFRESH;
+use crate::limits::{CHILD_REFRESH, SHARD_REFRESH};
 
 /// What is lost in a pipe: see [`Work::look_at_shards`] and `recover`.
 #[derive(Default)]
@@ -44,46 +44,64 @@ impl Work {
         self.leases.reload().await?;
         // A slow answer does not list a shard that others found meanwhile.
         let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
+        self.leases.describe(self.deps.kinesis.stream(&self.stream).await?)?;
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         self.add_missing(&shards, start).await?;
+        let identity = self.leases.stream().identity();
         let asked = |l: &&Lease| asked_of.contains(&l.shard_id);
-        let lost = lost(self.leases.all().filter(asked), &shards, self.subject());
+        let lost = lost(self.leases.all().filter(asked), &shards, self.subject(&identity));
         let exhausted = exhausted(self.leases.held().filter(asked), &shards, &lost);
         let exhausted = self.note_lost(lost, exhausted);
         self.finish(&exhausted).await?;
-        let forgettable = forgettable(self.leases.all().filter(|l| self.is_mine_to_forget(l)), &shards, self.subject());
+        let forgettable =
+            forgettable(self.leases.all().filter(|l| self.is_mine_to_forget(l)), &shards, self.subject(&identity));
         self.leases.forget(&forgettable).await?;
         self.refreshed = Some(Instant::now());
         self.balanced = None;
         self.balance().await?;
+        self.complete_parents(&shards).await?;
         self.follow();
         Ok(())
     }
 
     /// The same when it is time.
     pub(super) async fn look_at_shards_in_time(&mut self) -> Result<bool, Error> {
-        if self.refreshed.is_some_and(|at| at.elapsed() <= SHARD_REFRESH) {
+        let now = Instant::now();
+        self.expected.retain(|child, since| self.leases.get(child).is_none() && now - *since < SHARD_REFRESH);
+        let every = if self.expected.is_empty() { SHARD_REFRESH } else { CHILD_REFRESH };
+        if self.refreshed.is_some_and(|at| at.elapsed() <= every) {
             return Ok(false);
         }
         self.look_at_shards(&Checkpoint::TrimHorizon).await.map(|()| true)
     }
 
-    /// Adds the children that the end of a shard named. Without any, or with a parent that is not known here, ListShards tells.
-    pub(super) async fn adopt(&mut self, children: &[Shard]) -> Result<(), Error> {
-        let known = |parent: &String| self.leases.get(parent).is_some();
-        match !children.is_empty() && children.iter().all(|child| child.parents().iter().all(known)) {
-            true => self.add_missing(children, &Checkpoint::TrimHorizon).await?,
-            false => self.refreshed = None,
-        }
+    /// A shard has ended, and its end named these children, or none. ListShards alone knows all parents of a child
+    /// (**lineage-from-list-shards**), so it is asked now, and again until it lists them.
+    pub(super) fn look_for(&mut self, children: &[Shard]) {
+        let now = Instant::now();
+        self.expected.extend(children.iter().map(|child| (child.id.clone(), now)));
+        self.refreshed = None;
         // Others may hold the children, and wait for this end.
         self.deps.heartbeat.changed(&self.pipe);
         self.balanced = None;
-        Ok(())
     }
 
-    async fn add_missing(&mut self, shards: &[Shard], start: &Checkpoint) -> Result<(), Error> {
+    /// Gives the leases held here those parents that they lack although the stream lists them, as long as nothing was read. One that was
+    /// made by an earlier version knows only what the end of a parent said.
+    async fn complete_parents(&mut self, shards: &[Shard]) -> Result<(), Error> {
         let known = self.leases.all().map(|l| (l.shard_id.as_str(), l)).collect();
-        let new = missing(&known, shards, start, self.subject());
+        let now = self.deps.clock.now_ms();
+        let lacking = lacking_parents(self.leases.held(), &known, shards);
+        let complete = |(lease, parents): (&Lease, Vec<String>)| {
+            lease.descend_from(&self.leases.holder(&lease.shard_id), parents, now)
+        };
+        let completed = lacking.into_iter().map(complete).collect::<Result<Vec<Lease>, Error>>()?;
+        self.leases.write_each(completed).await.map(drop)
+    }
+
+    pub(super) async fn add_missing(&mut self, shards: &[Shard], start: &Checkpoint) -> Result<(), Error> {
+        let known = self.leases.all().map(|l| (l.shard_id.as_str(), l)).collect();
+        let new = missing(&known, shards, start, self.subject(&self.leases.stream().identity()));
         if !new.is_empty() {
             info!(pipe = self.pipe, shards = new.len(), "new shards");
             self.leases.create(new).await?;
@@ -111,8 +129,8 @@ impl Work {
         let suspected = std::mem::take(&mut self.losses.suspected);
         let before = std::mem::take(&mut self.losses.shards);
         for (shard_id, lost) in found {
-            // That a shard begins after the position needs no second look.
-            if lost != Lost::Replaced {
+            // Neither when the stream was created nor where a shard begins depends on ListShards.
+            if !matches!(lost, Lost::Replaced | Lost::Recreated) {
                 self.losses.suspected.insert(shard_id.clone());
                 if !suspected.contains(&shard_id) {
                     continue;
@@ -131,10 +149,11 @@ impl Work {
         exhausted.into_iter().filter(|shard_id| suspected.contains(shard_id)).collect()
     }
 
-    fn subject(&self) -> Subject<'_> {
+    fn subject<'a>(&'a self, identity: &'a Identity) -> Subject<'a> {
         Subject {
             pipe: &self.pipe,
             stream: &self.stream,
+            identity,
             retention_ms: self.source.retention_ms,
             now_ms: self.deps.clock.now_ms(),
         }

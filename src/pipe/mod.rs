@@ -1,7 +1,7 @@
 //! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through `leases`, `actor` serves and
 //! settles them, `recover` reads a dead process's batch again, `consumer` is as whom fan-out reads, `registry` finds the actor of
 //! a pipe, `members` tells living workers from dead ones, `heartbeat` keeps this one living, `balance` shares the leases out
-//! between them, `lineage` looks at the shards of the stream.
+//! between them, `lineage` looks at the shards of the stream, `identity` keeps one stream and one target to a pipe.
 
 mod actor;
 mod balance;
@@ -9,6 +9,7 @@ mod buffer;
 mod consumer;
 mod end;
 pub mod heartbeat;
+mod identity;
 mod isolate;
 mod leases;
 mod lineage;
@@ -23,6 +24,6 @@ mod shards;
 pub mod status;
 mod work;
 
+pub use identity::one_stream;
 pub use pull::{Confirm, Mode, OnFailure, PullOptions, Served};
 pub use registry::{Deps, Pipes};
-pub use work::another_stream;

@@ -9,13 +9,13 @@ use tokio::task::JoinSet;
 use super::actor::Actor;
 use super::consumer::FanOut;
 use super::heartbeat::Heartbeat;
+use super::identity::{another_stream, one_stream};
 use super::members::Members;
 use super::pull::{Command, PullOptions, Served};
 use super::reader::{Knob, Source};
 use super::status::{Snapshot, Status};
-use super::work::another_stream;
 use crate::domain::error::Error;
-use crate::domain::lease::Lease;
+use crate::domain::lease::{Identity, Lease};
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
 use crate::domain::unpacking::Unpacking;
@@ -191,9 +191,11 @@ impl Pipes {
     pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
         for _ in 0..COMMIT_RETRIES {
             let rows = self.rows(pipe).await?;
-            let shards = self.deps.kinesis.shards(&rows[0].value.stream).await?;
+            let stream = self.deps.kinesis.stream(&rows[0].value.stream).await?;
+            one_stream(pipe, rows.iter().map(|row| &row.value), &stream)?;
+            let shards = self.deps.kinesis.shards(&stream.name).await?;
             let listed = shards.iter().map(|shard| (shard.id.as_str(), shard)).collect();
-            let changes = sought(pipe, &rows, moves, &listed, self.deps.clock.now_ms())?;
+            let changes = sought(pipe, &rows, moves, &listed, &stream.identity(), self.deps.clock.now_ms())?;
             let mut written = Ok(());
             for part in changes.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
                 written = written.and(self.deps.store.update(part).await);
@@ -275,6 +277,7 @@ fn sought(
     rows: &[Versioned<Lease>],
     moves: &[(String, Checkpoint)],
     listed: &HashMap<&str, &Shard>,
+    identity: &Identity,
     now_ms: i64,
 ) -> Result<Vec<Versioned<Lease>>, Error> {
     if let Some((unknown, _)) =
@@ -293,11 +296,11 @@ fn sought(
     let changed = rows.iter().filter_map(|row| {
         let in_batch = row.value.offer.as_ref().is_some_and(|o| given_up.contains(&o.batch.as_str()));
         let value = match (target(&row.value), listed.get(row.value.shard_id.as_str())) {
-            (Some(_), None) => row.value.seek(Checkpoint::ShardEnd, now_ms),
+            (Some(_), None) => Lease { identity: identity.clone(), ..row.value.seek(Checkpoint::ShardEnd, now_ms) },
             (Some(to), Some(shard)) => {
                 // In a stream that was created anew, the shard may have come from others, or from none.
                 let parents = shard.parents().into_iter().filter(|parent| row.value.parents.contains(parent)).collect();
-                Lease { parents, ..row.value.seek(to, now_ms) }
+                Lease { parents, identity: identity.clone(), ..row.value.seek(shard.position(to), now_ms) }
             }
             (None, _) if in_batch => row.value.give_up(now_ms),
             (None, _) => return None,
@@ -322,6 +325,10 @@ mod tests {
     impl Views for Waited {
         async fn view(&self, _: &str, _: &str) -> Result<Option<ViewState>, Error> {
             Ok(self.0.clone())
+        }
+
+        async fn target(&self, _: &str, _: &str) -> Result<Option<String>, Error> {
+            Ok(None)
         }
 
         async fn wait(&self, _: &str, _: &str) -> RefreshOutcome {

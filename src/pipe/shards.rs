@@ -59,15 +59,14 @@ impl Shards {
     /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts those that may read now
     /// (**parents-before-children**). What is lost has no reader, and says so.
     pub fn follow(&mut self, leases: &Leases, source: &Source, losses: &Losses) {
+        let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
         self.running.retain(|id, running| {
             let open = |l: &Lease| running.behind.is_none() || running.behind.as_deref() == l.batch();
             let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint && open(l);
             let lost = |l: &Lease| losses.of(l) == running.lost.as_ref();
-            leases
-                .get(id)
-                .is_some_and(|l| leases.holds(l) && same(l) && lost(l) && (!l.finished() || running.lost.is_some()))
+            let reads = |l: &Lease| running.lost.is_some() || !l.finished() && readable(l, &all);
+            leases.get(id).is_some_and(|l| leases.holds(l) && same(l) && lost(l) && reads(l))
         });
-        let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
         for lease in leases.held() {
             let lost = losses.of(lease);
             let begins = lost.is_some() || !lease.finished() && readable(lease, &all);

@@ -21,7 +21,7 @@ use super::status::Status;
 use crate::domain::batch::{Batch, Limits, ShardRange};
 use crate::domain::error::Error;
 use crate::domain::isolate::Search;
-use crate::domain::lease::{Lease, Offer};
+use crate::domain::lease::{Destination, Lease, Offer};
 use crate::domain::plan::rate_after;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
@@ -84,6 +84,8 @@ pub struct Work {
     pub(super) search: Search,
     /// When the stream's shards were last looked at; none: it is time.
     pub(super) refreshed: Option<Instant>,
+    /// Children that an end named and that have no lease yet, and since when.
+    pub(super) expected: BTreeMap<String, Instant>,
     pub(super) losses: Losses,
     /// Who shared the leases at the last look, and when that was.
     pub(super) circle: Circle,
@@ -101,12 +103,10 @@ impl Work {
         start: &Checkpoint,
         mode: Mode,
         unpacking: Unpacking,
+        to: Option<&Destination>,
     ) -> Result<Work, Error> {
         let described = deps.kinesis.stream(stream).await?;
-        let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id).await?;
-        if let Some(other) = leases.all().find(|l| l.stream != stream) {
-            return Err(another_stream(pipe, stream, &other.stream));
-        }
+        let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &described).await?;
         let mut work = Work {
             deps: deps.clone(),
             pipe: pipe.into(),
@@ -117,20 +117,28 @@ impl Work {
             open: None,
             search: Search::default(),
             refreshed: None,
+            expected: BTreeMap::new(),
             losses: Losses::default(),
             circle: Circle::default(),
             balanced: None,
             unclaimed: BTreeMap::new(),
         };
+        if let Some(to) = to {
+            work.feed(to).await.map_err(|refused| refused.error)?;
+        }
         deps.heartbeat.admitted().await?;
         deps.heartbeat.joined(pipe);
-        let started = work.begin(start, mode).await;
+        let started = work.begin(start, mode, to).await;
         started.inspect_err(|_| deps.heartbeat.left(pipe)).map(|()| work)
     }
 
-    async fn begin(&mut self, start: &Checkpoint, mode: Mode) -> Result<(), Error> {
+    async fn begin(&mut self, start: &Checkpoint, mode: Mode, to: Option<&Destination>) -> Result<(), Error> {
         self.read_by(mode).await?;
-        self.look_at_shards(start).await
+        self.look_at_shards(start).await?;
+        match to {
+            Some(to) => self.feed_alone(to).await,
+            None => Ok(()),
+        }
     }
 
     /// How shards are read from now on; where they are read does not change. For fan-out the consumer is registered first.
@@ -274,7 +282,7 @@ impl Work {
             Written::Changed => self.restart_readers(),
         }
         for children in ends {
-            self.adopt(&children).await?;
+            self.look_for(&children);
         }
         changed |= self.look_at_shards_in_time().await?;
         Ok(self.balance().await? || changed)
@@ -347,7 +355,8 @@ impl Work {
                 Some((_, Some(offer))) if offer.batch == open.batch.id => {}
                 Some((lease, None)) => {
                     let offer = range.offer(&open.batch.id, &open.shape, shards as u32)?;
-                    changes.push(lease.offer(&self.leases.holder(id), offer, now)?);
+                    let offered = lease.offer(&self.leases.holder(id), offer, now)?;
+                    changes.push(self.leases.destined(offered));
                 }
                 _ => return Ok(None),
             }
@@ -487,11 +496,4 @@ impl Work {
             s.buffers = self.shards.buffers().cloned().collect();
         });
     }
-}
-
-/// The error for a pipe name that is used with two streams.
-pub fn another_stream(pipe: &str, wanted: &str, has: &str) -> Error {
-    Error::BadRequest(format!(
-        "pipe '{pipe}' reads stream '{has}', not '{wanted}': a pipe belongs to one stream, so use another pipe name"
-    ))
 }

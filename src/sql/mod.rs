@@ -70,7 +70,35 @@ pub fn dynamodb_value(value: &str) -> String {
     format!("arrayMap(value -> {body}, [{value}])[1]")
 }
 
-fn values(params: &SetupParams<'_>) -> [(&'static str, String); 7] {
+/// The named collection that belongs to a database of state tables, as an identifier: `kinesis_bridge` for `kinesis`.
+pub fn collection(database: &str) -> String {
+    let name = format!("{database}_bridge");
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.as_bytes()[0].is_ascii_digit();
+    if plain { name } else { identifier(&name) }
+}
+
+/// Where a view's definition names the table that it writes to: `TO db.table`, each part in backquotes where it is not a plain name.
+const TARGET: &str = r" TO ((?:`(?:[^`\\]|\\.)+`|[^`. (]+)\.(?:`(?:[^`\\]|\\.)+`|[^`. (]+))";
+
+/// SQL for the table that a row of `system.tables` writes to, `database.name`; without TO it is a table of its own.
+pub fn target() -> String {
+    format!(
+        "if(extract(create_table_query, {target}) = '', concat(database, '.`.inner_id.', toString(uuid), '`'), extract(create_table_query, {target}))",
+        target = literal(TARGET)
+    )
+}
+
+/// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as it stands in the URL.
+pub fn pullers(pipe: &str) -> String {
+    format!(
+        "SELECT concat(database, '.', name) AS view, {} AS target FROM system.tables WHERE engine = 'MaterializedView' \
+         AND decodeURLComponent(extract(create_table_query, '/v1/pipes/([^/?]+)/next')) = decodeURLComponent({}) ORDER BY view",
+        target(),
+        literal(pipe)
+    )
+}
+
+fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {
     // The database is part of the path, so two bridges on one Keeper do not share rows unless they share the name.
     let path = |table: &str| literal(&format!("/{}/{table}", utf8_percent_encode(params.database, PATH)));
     let bearer = params.token.map(|token| literal(&format!("Bearer {token}")));
@@ -84,6 +112,7 @@ fn values(params: &SetupParams<'_>) -> [(&'static str, String); 7] {
     };
     [
         ("{database}", identifier(params.database)),
+        ("{collection}", collection(params.database)),
         ("{quarantine_engine}", quarantine),
         ("{leases_path}", path("leases")),
         ("{workers_path}", path("workers")),
@@ -135,9 +164,16 @@ mod tests {
             state_tables: true,
         };
         let sql = setup(&params);
-        for placeholder in
-            ["{database}", "{quarantine_engine}", "{leases_path}", "{workers_path}", "{bridge}", "{token}", "{headers}"]
-        {
+        for placeholder in [
+            "{database}",
+            "{collection}",
+            "{quarantine_engine}",
+            "{leases_path}",
+            "{workers_path}",
+            "{bridge}",
+            "{token}",
+            "{headers}",
+        ] {
             assert!(!sql.contains(placeholder), "{placeholder}");
         }
         assert!(sql.contains("headers.header.value = 'Bearer it\\'s'"), "{sql}");
@@ -147,6 +183,17 @@ mod tests {
             sql.contains("KeeperMap('/kinesis/leases')") && sql.contains("KeeperMap('/kinesis/quarantine')"),
             "{sql}"
         );
+    }
+
+    #[test]
+    fn each_database_has_a_collection_of_its_own() {
+        assert_eq!(collection("kinesis"), "kinesis_bridge");
+        assert_eq!(collection("my-db"), "`my-db_bridge`");
+        assert_eq!(collection("1a"), "`1a_bridge`");
+        let params =
+            SetupParams { database: "second", bridge_url: "http://localhost:9021", token: None, state_tables: true };
+        let statements = setup(&params).lines().filter(|line| !line.starts_with("--")).collect::<String>();
+        assert!(statements.contains("second_bridge") && !statements.contains("kinesis_bridge"), "{statements}");
     }
 
     #[test]

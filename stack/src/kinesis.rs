@@ -40,6 +40,9 @@ pub struct KinesisOptions {
     /// Refuse writes beyond a shard's limits, as AWS does.
     #[arg(long)]
     pub enforce_limits: bool,
+    /// The region that its streams are in.
+    #[arg(long, default_value = REGION)]
+    pub region: String,
     /// Keep streams and records over a restart, in this folder. Slow (about 1,000 records/s) and large (24 kB a record):
     /// for small streams only.
     #[arg(long)]
@@ -56,6 +59,7 @@ impl Default for KinesisOptions {
             subscription_ms: 300_000,
             event_records: 10_000,
             enforce_limits: false,
+            region: REGION.to_owned(),
             state_dir: None,
         }
     }
@@ -70,6 +74,7 @@ impl KinesisOptions {
             format!("--retention-check-seconds={}", self.retention_check_seconds),
             format!("--subscription-ms={}", self.subscription_ms),
             format!("--event-records={}", self.event_records),
+            format!("--region={}", self.region),
         ];
         if self.enforce_limits {
             flags.push("--enforce-limits".to_owned());

@@ -10,6 +10,7 @@ mod errors;
 mod fan_out;
 mod guide;
 mod hostile;
+mod identity;
 mod isolate;
 mod landing;
 mod layers;

@@ -10,7 +10,7 @@ use aws_sdk_kinesis::Client;
 use stack::{KinesisLocal, kinesis_client};
 
 use crate::world::{block_on, bridge_in, get};
-use crate::{read, records};
+use crate::{lineage, read, records};
 
 thread_local! {
     static MEANT: Cell<bool> = const { Cell::new(false) };
@@ -43,6 +43,11 @@ fn on_it(body: impl FnOnce()) {
 #[test]
 fn the_records_of_a_key_keep_their_order_over_splits_and_merges() {
     on_it(|| read::order::over_splits_and_merges("second-order"));
+}
+
+#[test]
+fn seek_to_the_end_of_a_shard_is_no_gap() {
+    on_it(|| lineage::the_end_of_a_shard_is_no_gap("second-shard-ends"));
 }
 
 /// The first Kinesis does not know its own token. This one has 1,000 open shards at most, so it is one of its own.

@@ -3,7 +3,9 @@ use crate::domain::sequence::SequenceNumber;
 
 const HOUR: i64 = 3_600_000;
 const NOW: i64 = 1_795_255_200_000;
-const SUBJECT: Subject<'_> = Subject { pipe: "orders", stream: "orders", retention_ms: 24 * HOUR, now_ms: NOW };
+const UNKNOWN: &Identity = &Identity { arn: String::new(), created_ms: 0 };
+const SUBJECT: Subject<'_> =
+    Subject { pipe: "orders", stream: "orders", identity: UNKNOWN, retention_ms: 24 * HOUR, now_ms: NOW };
 
 fn shard(id: &str, parents: [&str; 2], begins: &str, ends: &str) -> Shard {
     Shard {
@@ -97,6 +99,26 @@ fn what_is_gone_is_told() {
 }
 
 #[test]
+fn positions_of_a_stream_that_was_deleted_mean_nothing_in_the_next_one() {
+    let of = |arn: &str, created_ms| Identity { arn: arn.into(), created_ms };
+    let shards = [shard("0", ["", ""], "1", "4"), shard("1", ["", ""], "1", "")];
+    let now = of("a", 2);
+    let gone = |lease: &Lease| {
+        lost([lease].into_iter(), &shards, Subject { identity: &now, ..SUBJECT }).get(&lease.shard_id).copied()
+    };
+    for (id, at) in [("0", Checkpoint::ShardEnd), ("1", Checkpoint::TrimHorizon), ("1", after("3")), ("9", after("3"))]
+    {
+        assert_eq!(gone(&Lease { identity: of("a", 1), ..lease(id, at.clone()) }), Some(Lost::Recreated), "{id} {at}");
+    }
+    // Nothing was left to read in it.
+    assert_eq!(gone(&Lease { identity: of("a", 1), ..lease("9", Checkpoint::ShardEnd) }), None);
+    // The same one, and rows that do not say.
+    for same in [of("a", 2), of("a", 0), of("", 0)] {
+        assert_eq!(gone(&Lease { identity: same, ..lease("1", after("3")) }), None);
+    }
+}
+
+#[test]
 fn what_was_finished_long_ago_is_forgotten() {
     let shards = [shard("0", ["", ""], "1", "4")];
     let lease = |id: &str, at: Checkpoint, hours: i64| Lease { updated_ms: NOW - hours * HOUR, ..lease(id, at) };
@@ -107,4 +129,25 @@ fn what_was_finished_long_ago_is_forgotten() {
         lease("3", after("3"), 25),
     ];
     assert_eq!(forgettable(leases.iter(), &shards, SUBJECT), ["1"]);
+}
+
+#[test]
+fn a_child_learns_all_its_parents_before_it_is_read() {
+    let shards = [shard("0", ["", ""], "1", "4"), shard("1", ["", ""], "1", "4"), shard("2", ["0", "1"], "5", "")];
+    let leases = |child: Lease| [lease("0", Checkpoint::ShardEnd), lease("1", after("3")), child];
+    let lacking = |child: Lease| {
+        let leases = leases(child);
+        let known = leases.iter().map(|l| (l.shard_id.as_str(), l)).collect();
+        let found = lacking_parents(leases.iter(), &known, &shards);
+        found.into_iter().map(|(lease, parents)| (lease.shard_id.clone(), parents)).collect::<Vec<_>>()
+    };
+    let of_one = |at: Checkpoint| Lease { parents: vec!["0".into()], ..lease("2", at) };
+    let both = vec!["0".to_string(), "1".to_string()];
+    assert_eq!(lacking(of_one(Checkpoint::TrimHorizon)), [("2".to_string(), both.clone())]);
+    assert_eq!(lacking(of_one(after("6"))), []);
+    assert_eq!(lacking(Lease { parents: both, ..lease("2", Checkpoint::TrimHorizon) }), []);
+    // One that has left the retention is nothing to wait for.
+    let children = [shard("2", ["7", "8"], "5", "")];
+    let child = lease("2", Checkpoint::TrimHorizon);
+    assert!(lacking_parents([&child].into_iter(), &BTreeMap::new(), &children).is_empty());
 }

@@ -63,3 +63,31 @@ fn a_shard_has_up_to_two_parents() {
     assert_eq!(shard("a", "").parents(), ["a"]);
     assert_eq!(shard("a", "b").parents(), ["a", "b"]);
 }
+
+#[test]
+fn what_lies_behind_the_last_record_is_the_end() {
+    let shard = |begins: &str, ends: &str| Shard {
+        id: "0".into(),
+        parent: String::new(),
+        adjacent_parent: String::new(),
+        starting_hash_key: String::new(),
+        ending_hash_key: String::new(),
+        starting_sequence_number: begins.into(),
+        ending_sequence_number: ends.into(),
+    };
+    let after = |number: &str, sub| Checkpoint::After(SequenceNumber::parse(number).unwrap(), sub);
+    let closed = shard("100", "200");
+    for at in [after("200", u32::MAX), after("201", 0), after("1000", 5), Checkpoint::ShardEnd] {
+        assert_eq!(closed.position(at.clone()), Checkpoint::ShardEnd, "{at}");
+    }
+    for at in [after("200", 3), after("199", u32::MAX), Checkpoint::TrimHorizon, Checkpoint::AtTimestamp(9)] {
+        assert_eq!(closed.position(at.clone()), at);
+    }
+    // An open shard goes on, and an end before the beginning says nothing.
+    for odd in
+        [shard("100", ""), shard("49590338271490256608559692538361571095921575989136588898", "9223372036854775807")]
+    {
+        let at = after("49590338271490256608559692538361571095921575989136588999", u32::MAX);
+        assert_eq!(odd.position(at.clone()), at);
+    }
+}

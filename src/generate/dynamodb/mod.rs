@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::address::{Address, next_url};
+use super::address::{Address, collection, next_url};
 use super::plan::shown;
 use super::sample::Sample;
 use super::server::{Server, TableRow};
@@ -113,10 +113,12 @@ impl Generator<'_> {
             source: &self.flags.table,
             comment: &about,
             url: &self.url,
-            collection: self.config.token.is_some(),
+            collection: collection(self.config),
             created: self.source.table.as_ref().map(created_micros).filter(|created| *created > 0),
             columns: &columns,
         };
+        let tables = ["", "_landing"].map(|suffix| format!("{}.{}{suffix}", self.database, self.table));
+        self.server.only_puller(&self.url, (&self.database, &format!("{}_pipe", self.table)), &tables).await?;
         let target_exists = found.is_some();
         let steps = match found {
             None => self.first_steps(&target).await?,

@@ -33,8 +33,8 @@ pub struct Target<'a> {
     pub comment: &'a str,
     /// The URL of the pipe's batches.
     pub url: &'a str,
-    /// The named collection has the token, so it must be used.
-    pub collection: bool,
+    /// The named collection that has the token and must be used; none: there is no token.
+    pub collection: Option<String>,
     /// Changes before this time are another table's, of the same name; microseconds since 1970.
     pub created: Option<i64>,
     /// The target's columns.
@@ -214,9 +214,9 @@ impl Target<'_> {
 
     /// The pipe.
     pub fn pipe(&self) -> String {
-        let source = match self.collection {
-            true => format!("url(kinesis_bridge, url = {}, structure =\n    {})", literal(self.url), literal(NEXT)),
-            false => format!("url({}, 'ArrowStream',\n    {})", literal(self.url), literal(NEXT)),
+        let source = match &self.collection {
+            Some(name) => format!("url({name}, url = {}, structure =\n    {})", literal(self.url), literal(NEXT)),
+            None => format!("url({}, 'ArrowStream',\n    {})", literal(self.url), literal(NEXT)),
         };
         let table = literal(self.source);
         let of_this = match self.created {

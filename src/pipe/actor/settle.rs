@@ -118,7 +118,7 @@ impl Actor {
         if batch == self.last_committed {
             return Ok(());
         }
-        self.start(&Checkpoint::TrimHorizon, Mode::Polling, Unpacking::default()).await?;
+        self.start(&Checkpoint::TrimHorizon, Mode::Polling, Unpacking::default(), None).await?;
         self.work()?.recover().await?;
         match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
             Some(open) => open.confirmed = true,

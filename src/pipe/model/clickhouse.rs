@@ -11,6 +11,9 @@ use super::dice::Dice;
 use crate::domain::error::Error;
 use crate::ports::{Cause, Failure, RefreshOutcome, ViewState, Views};
 
+/// A view that pulls the same pipe into another table.
+pub const SECOND_VIEW: &str = "second_pipe";
+
 /// A server and its view.
 pub struct FakeServer {
     dice: Arc<Dice>,
@@ -31,6 +34,8 @@ struct View {
     uuid: u64,
     waits: usize,
     gone: bool,
+    /// The table that it writes to, where that is not the usual one.
+    target: Option<String>,
     /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
     cancelled: bool,
     /// The last refresh failed because of the rows.
@@ -105,6 +110,12 @@ impl FakeServer {
         self.ended.notify_waiters();
     }
 
+    /// The view is created anew with another table.
+    pub fn retarget(&self, target: &str) {
+        self.drop_view(true);
+        self.now().target = Some(target.into());
+    }
+
     /// How many WAIT VIEW statements have been received.
     pub fn waits(&self) -> usize {
         self.now().waits
@@ -118,11 +129,23 @@ impl FakeServer {
 
 #[async_trait]
 impl Views for FakeServer {
-    async fn view(&self, _: &str, _: &str) -> Result<Option<ViewState>, Error> {
+    async fn view(&self, _: &str, name: &str) -> Result<Option<ViewState>, Error> {
         self.dice.delay(5).await;
         let view = self.now();
         if view.down || self.dice.trouble(2) {
             return Err(Error::Unavailable("ClickHouse does not answer".into()));
+        }
+        if name == SECOND_VIEW {
+            // It refreshes all the time.
+            return Ok(Some(ViewState {
+                uuid: name.into(),
+                running: true,
+                status: "Running".into(),
+                exception: String::new(),
+                cause: Cause::Other("it has not failed"),
+                succeeded: true,
+                retry: 0,
+            }));
         }
         Ok((!view.gone).then(|| ViewState {
             uuid: format!("{:?}", view.uuid),
@@ -135,7 +158,22 @@ impl Views for FakeServer {
         }))
     }
 
-    async fn wait(&self, _: &str, _: &str) -> RefreshOutcome {
+    async fn target(&self, _: &str, view: &str) -> Result<Option<String>, Error> {
+        self.dice.delay(5).await;
+        let now = self.now();
+        if now.down || self.dice.trouble(2) {
+            return Err(Error::Unavailable("ClickHouse does not answer".into()));
+        }
+        Ok(match view {
+            SECOND_VIEW => Some("default.another".into()),
+            _ => (!now.gone).then(|| now.target.clone().unwrap_or_else(|| "default.orders".into())),
+        })
+    }
+
+    async fn wait(&self, _: &str, name: &str) -> RefreshOutcome {
+        if name == SECOND_VIEW {
+            return RefreshOutcome::Unknown("its refresh goes on".into());
+        }
         let start = self.now().start;
         self.dice.delay(20).await;
         self.now().waits += 1;

@@ -16,6 +16,8 @@ use crate::unpack::tests::aggregate;
 
 /// The name of the only stream.
 pub const STREAM: &str = "orders";
+/// Where it is.
+const REGION: &str = "eu-west-1";
 /// Its retention.
 pub const RETENTION_HOURS: i32 = 24;
 
@@ -36,8 +38,9 @@ pub fn parts(row: u128) -> (SequenceNumber, u32) {
 /// More rows than any record of the model has.
 const ROWS_IN_A_RECORD: u128 = 100;
 
-/// The only stream, as it is now.
+/// A stream, as it is now.
 pub struct FakeKinesis {
+    region: &'static str,
     pub(super) dice: Arc<Dice>,
     pub(super) clock: Arc<FakeClock>,
     state: Mutex<State>,
@@ -54,6 +57,8 @@ struct State {
     storm: bool,
     /// Some records hold several JSON documents.
     items: bool,
+    /// The end of a parent names a merge's child as if it came from that one alone.
+    names_one_parent: bool,
 }
 
 struct Held {
@@ -101,12 +106,26 @@ impl FakeKinesis {
     pub fn new(dice: Arc<Dice>, clock: Arc<FakeClock>, shards: usize) -> Arc<FakeKinesis> {
         // Numbers gain a digit on the way, so that their order as text is not their order.
         let state = State { sequence: 9_900, ..State::default() };
-        let kinesis = FakeKinesis { dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
+        let kinesis = FakeKinesis { region: REGION, dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
         let width = u128::MAX / shards as u128;
         for n in 0..shards as u128 {
             let last = if n + 1 == shards as u128 { u128::MAX } else { (n + 1) * width - 1 };
             kinesis.state().add("", "", (n * width, last));
         }
+        Arc::new(kinesis)
+    }
+
+    /// One of the same name in another region, with shards of the same names.
+    pub fn elsewhere(&self) -> Arc<FakeKinesis> {
+        let state = State { sequence: 9_900, ..State::default() };
+        let (dice, clock) = (self.dice.clone(), self.clock.clone());
+        let kinesis =
+            FakeKinesis { region: "us-east-1", dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
+        let middle = u128::MAX / 2;
+        for range in [(0, middle), (middle + 1, u128::MAX)] {
+            kinesis.state().add("", "", range);
+        }
+        kinesis.open_shards().iter().for_each(|shard| kinesis.put(shard, 3));
         Arc::new(kinesis)
     }
 
@@ -216,6 +235,11 @@ impl FakeKinesis {
         self.state().outage = error;
     }
 
+    /// The ends of shards name one parent of each child from now on.
+    pub fn name_one_parent(&self) {
+        self.state().names_one_parent = true;
+    }
+
     /// Lets most calls be throttled, or none.
     pub fn storm(&self, storm: bool) {
         self.state().storm = storm;
@@ -296,11 +320,16 @@ impl FakeKinesis {
         let ended = behind.is_none() && !held.open() && (count == 0 || self.dice.percent(50));
         let all = state.shards.values().take(if ended { usize::MAX } else { 0 });
         let children = all.filter(|s| s.shard.parents().iter().any(|p| p == shard_id));
+        let one_parent = state.names_one_parent || self.dice.trouble(50);
+        let named = |shard: &Shard| match one_parent {
+            true => Shard { parent: shard_id.into(), adjacent_parent: String::new(), ..shard.clone() },
+            false => shard.clone(),
+        };
         Ok(Page {
             records,
             next: (!ended).then(|| format!("{next}@{now}")),
             millis_behind_latest: behind.map_or(0, |at_ms| 1 + now - at_ms),
-            children: children.map(|s| s.shard.clone()).collect(),
+            children: children.map(|s| named(&s.shard)).collect(),
         })
     }
 }
@@ -339,6 +368,10 @@ pub fn number(sequence: &SequenceNumber) -> u128 {
 
 #[async_trait]
 impl KinesisApi for FakeKinesis {
+    fn region(&self) -> &str {
+        self.region
+    }
+
     async fn streams(&self) -> Result<Vec<Stream>, Error> {
         Ok(vec![self.stream(STREAM).await?])
     }
@@ -354,8 +387,8 @@ impl KinesisApi for FakeKinesis {
         }
         Ok(Stream {
             name: STREAM.into(),
-            arn: String::new(),
-            created_ms: 0,
+            arn: format!("arn:aws:kinesis:{}:1:stream/{STREAM}", self.region),
+            created_ms: 1,
             status: "ACTIVE".into(),
             mode: "PROVISIONED".into(),
             open_shards: self.open_shards().len() as i32,

@@ -7,7 +7,7 @@ use super::dice::Dice;
 use super::kinesis::{FakeKinesis, Place, number, row};
 use super::quarantine::{FakeQuarantine, places};
 use crate::domain::batch::Batch;
-use crate::domain::lease::Lease;
+use crate::domain::lease::{Destination, Lease};
 use crate::domain::record::RecordRef;
 use crate::domain::sequence::Checkpoint;
 use crate::encode::{Format, encode_batch};
@@ -309,6 +309,7 @@ fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, 
         caught_up_ms: 0,
         updated_ms: 0,
         began: None,
+        destination: Destination::default(),
         ..l.clone()
     };
     let (was, is) = (unlike(old), unlike(new));

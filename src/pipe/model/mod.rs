@@ -8,6 +8,7 @@ mod clickhouse;
 mod dice;
 mod fan_out;
 mod handover;
+mod identity;
 mod isolate;
 mod kinesis;
 mod ledger;

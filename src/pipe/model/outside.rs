@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::identity::strangers;
 use super::kinesis::{RETENTION_HOURS, number, parts};
 use super::ledger::PERSON;
 use super::random::Plan;
@@ -61,7 +62,8 @@ pub async fn disturb(world: &World, plan: Plan) {
             continue;
         }
         let lease = leases[dice.below(leases.len() as u64) as usize].value.clone();
-        match dice.below(10) {
+        match dice.below(11) {
+            10 => strangers(world).await,
             0..3 => world.edit(&lease.shard_id, |_| {}).await,
             3 => world.edit(&lease.shard_id, |l| l.owner.clear()).await,
             _ if plan.every.is_some() => {}

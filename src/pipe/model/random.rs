@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::clickhouse::FakeServer;
 use super::dice::Dice;
+use super::identity::second_view;
 use super::kinesis::STREAM;
 use super::ledger::PERSON;
 use super::outside::{disturb, produce, storms};
@@ -303,6 +304,9 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     }
     if dice.trouble(3) {
         options.mode = if plan.every.is_some() { Mode::Polling } else { dice.one_of(&[Mode::Polling, Mode::FanOut]) };
+    }
+    if dice.trouble(4) {
+        second_view(world, process, options).await;
     }
     process.store.mute(dice.trouble(10));
     server.begin();

@@ -83,6 +83,10 @@ impl<T> Remote<T> {
 
 #[async_trait]
 impl KinesisApi for Remote<FakeKinesis> {
+    fn region(&self) -> &str {
+        self.to.region()
+    }
+
     async fn streams(&self) -> Result<Vec<Stream>, Error> {
         self.call("streams", self.to.streams()).await
     }
@@ -108,6 +112,10 @@ impl KinesisApi for Remote<FakeKinesis> {
 impl Views for Remote<FakeServer> {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
         self.call("view", self.to.view(database, view)).await
+    }
+
+    async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error> {
+        self.call(("target", view), self.to.target(database, view)).await
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {

@@ -156,6 +156,22 @@ impl World {
 
     /// The same on a computer whose wall clock is wrong by `skew_ms`.
     pub fn skewed_process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize, skew_ms: i64) -> Process {
+        self.reading(&self.kinesis, worker, server, memory, skew_ms)
+    }
+
+    /// The same in another region, where the stream's name is another one's.
+    pub fn process_elsewhere(&self, worker: &str, server: &Arc<FakeServer>) -> Process {
+        self.reading(&self.kinesis.elsewhere(), worker, server, 1 << 20, 0)
+    }
+
+    fn reading(
+        &self,
+        kinesis: &Arc<FakeKinesis>,
+        worker: &str,
+        server: &Arc<FakeServer>,
+        memory: usize,
+        skew_ms: i64,
+    ) -> Process {
         let (dice, gate) = (&self.dice, Gate::new());
         let clock = self.clock.of_process(skew_ms, gate.clone());
         let store = WatchedStore::new(self.rows.clone(), dice.clone(), self.ledger.clone(), worker, gate.clone());
@@ -167,8 +183,8 @@ impl World {
         let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), place.into());
         let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
-            kinesis: Arc::new(self.remote(&self.kinesis, &gate, worker)),
-            fan_out: Arc::new(self.remote(&Arc::new(SharedKinesis(self.kinesis.clone())), &gate, worker)),
+            kinesis: Arc::new(self.remote(kinesis, &gate, worker)),
+            fan_out: Arc::new(self.remote(&Arc::new(SharedKinesis(kinesis.clone())), &gate, worker)),
             store: store.clone(),
             views: Arc::new(self.remote(server, &gate, worker)),
             quarantine: Arc::new(self.remote(&self.quarantine, &gate, worker)),

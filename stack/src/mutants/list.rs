@@ -314,6 +314,33 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "a bridge in another region takes the shards of a pipe",
+        breaks: "one-stream-per-pipe",
+        edits: &[(
+            "src/domain/lease.rs",
+            "!self.arn.is_empty() && !other.arn.is_empty() && self.arn != other.arn",
+            "!self.arn.is_empty() && !other.arn.is_empty() && self.arn.len() != other.arn.len()",
+        )],
+    },
+    Mutant {
+        name: "two views with different tables share a pipe",
+        breaks: "one-target-per-pipe",
+        edits: &[(
+            "src/domain/lease.rs",
+            "!self.target.is_empty() && !other.target.is_empty() && self.target != other.target",
+            "self.target.is_empty() && !other.target.is_empty() && self.target != other.target",
+        )],
+    },
+    Mutant {
+        name: "the end of a parent says where a child comes from",
+        breaks: "lineage-from-list-shards",
+        edits: &[(
+            "src/pipe/work.rs",
+            "self.look_for(&children);",
+            "self.add_missing(&children, &Checkpoint::TrimHorizon).await?;",
+        )],
+    },
+    Mutant {
         name: "leases are not given back to who joins",
         breaks: "balance",
         edits: &[("src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],

@@ -107,3 +107,18 @@ fn fields_and_columns_that_are_not_there() {
     let nothing = refused(&run("sql-maps", "sqlp_maps", &[]));
     assert!(nothing.contains("no column of \"sqlp_maps\" has a field in the sample"), "{nothing}");
 }
+
+#[test]
+fn a_pipe_that_feeds_another_table() {
+    stream_of("sql-fed", &[r#"{"a": 1}"#]);
+    assert!(run("sql-fed", "sqlp_fed", &["--apply"]).status.success());
+    // The same once more is no second view; with another table it is.
+    assert!(run("sql-fed", "sqlp_fed", &[]).status.success());
+    let why = refused(&run("sql-fed", "sqlp_fed_too", &["--pipe", "sqlp_fed", "--apply"]));
+    for part in ["pipe 'sqlp_fed'", "default.sqlp_fed_pipe into default.sqlp_fed", "default.sqlp_fed_too_pipe", "split"]
+    {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert_eq!(sql("SELECT count() FROM system.tables WHERE name LIKE 'sqlp_fed_too%'"), "0\n");
+    sql("DROP VIEW sqlp_fed_pipe");
+}

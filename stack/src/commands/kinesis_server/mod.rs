@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::serve::ListenerExt;
 use ferrokinesis::create_app;
 use ferrokinesis::store::{DurableStateOptions, StoreOptions};
-use stack::{KinesisOptions, REGION};
+use stack::KinesisOptions;
 use tokio::net::TcpListener;
 use turns::Turns;
 
@@ -38,7 +38,7 @@ pub async fn run(listen: SocketAddr, options: KinesisOptions) -> Result<i32, Str
             snapshot_interval_secs: SNAPSHOT_INTERVAL_SECONDS,
             max_retained_bytes: None,
         }),
-        aws_region: REGION.to_owned(),
+        aws_region: options.region,
         ..StoreOptions::default()
     });
     eprintln!("Kinesis listens on {bound}");

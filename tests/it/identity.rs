@@ -1,0 +1,210 @@
+//! What a pipe belongs to beyond its name: one stream of one account and region, and one table that it feeds.
+
+use stack::{Bridge, Kinesis, KinesisOptions, kinesis_client};
+
+use crate::world::*;
+
+const ELSEWHERE: &str = "eu-west-1";
+
+/// A Kinesis in another region.
+fn elsewhere() -> Kinesis {
+    let options = KinesisOptions { region: ELSEWHERE.into(), ..KinesisOptions::default() };
+    Kinesis::start(&options).expect("a Kinesis")
+}
+
+/// A bridge that reads from it and has its state where others have theirs.
+fn bridge_there(kinesis: &Kinesis, database: &str) -> Bridge {
+    let environment = [("AWS_REGION", ELSEWHERE), ("AWS_ENDPOINT_URL", &kinesis.endpoint())];
+    ready(bridge_in(database, &[], &environment))
+}
+
+fn ready(bridge: Bridge) -> Bridge {
+    wait_until("the bridge to be ready", || get(&bridge, "/readyz").status == 200);
+    bridge
+}
+
+fn next(stream: &str) -> String {
+    format!("/v1/pipes/{stream}/next?stream={stream}&ack=explicit&format=JSONEachRow&linger_ms=0&wait_ms=5000")
+}
+
+/// Pulls and acknowledges until something has come.
+fn read(bridge: &Bridge, stream: &str) -> Vec<String> {
+    wait_for("records", || {
+        let rows = get(bridge, &next(stream)).rows();
+        let batch = rows.first()?["_batch"].as_str().expect("a batch").to_string();
+        let ack = format!("{{\"batch\": \"{batch}\"}}\n");
+        assert_eq!(post(bridge, &format!("/v1/pipes/{stream}/ack"), &ack).status, 200);
+        Some(rows.iter().map(|row| row["_raw_message"].as_str().expect("text").to_string()).collect())
+    })
+}
+
+/// All that the rows of a pipe say but when they were written.
+fn rows(database: &str) -> String {
+    sql(&format!("SELECT * EXCEPT (updated_at, caught_up_at) FROM {database}.leases ORDER BY key"))
+}
+
+#[test]
+fn one_stream_per_pipe() {
+    let there = elsewhere();
+    let client = block_on(kinesis_client(&there.endpoint()));
+    create_stream("twofold", 2);
+    block_on(stack::load::create_stream(&client, "twofold", 2)).expect("a stream");
+    put_numbered("twofold", "here", 1);
+    block_on(stack::load::put_records(&client, "twofold", [("k".into(), b"there".to_vec())])).expect("a record");
+    let here = ready(bridge("twofold_db", &[]));
+    assert_eq!(read(&here, "twofold"), ["here-0"]);
+    let other = bridge_there(&there, "twofold_db");
+    let before = rows("twofold_db");
+    let all = "{\"shard_id\": \"\", \"position\": \"trim_horizon\"}\n";
+    let attempts = |other: &Bridge| {
+        [
+            get(other, &next("twofold")),
+            post(other, "/v1/pipes/twofold/seek", all),
+            post(other, "/v1/pipes/twofold/ack", "{\"batch\": \"0123456789abcdef\"}\n"),
+            get(other, "/v1/streams/twofold/records?until_pipe=twofold"),
+            post(other, "/v1/end", "{\"pipe\": \"twofold\"}\n"),
+        ]
+    };
+    for (n, refused) in attempts(&other).iter().enumerate() {
+        assert_eq!(refused.status, 400, "{n}: {}", refused.text());
+        for part in [":us-east-1:", ":eu-west-1:", "stream/twofold", "another pipe name"] {
+            assert!(refused.text().contains(part), "{n} {part}: {}", refused.text());
+        }
+        // That would move the other one's position.
+        assert!(!refused.text().contains("seek"), "{n}: {}", refused.text());
+    }
+    assert_eq!(rows("twofold_db"), before, "nothing was taken or moved");
+    assert!(!sql("SELECT toString(pipes) FROM twofold_db.workers").contains("{'twofold':1,'twofold'"));
+    put_numbered("twofold", "later", 1);
+    assert_eq!(read(&here, "twofold"), ["later-0"]);
+    // Also when nobody is there to defend them: it is not for the dead to be read by strangers.
+    here.kill();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = rows("twofold_db");
+    assert!(attempts(&other).iter().all(|refused| refused.status == 400));
+    assert_eq!(rows("twofold_db"), before);
+    // Under a name of its own it reads.
+    let own = next("twofold").replace("/pipes/twofold/", "/pipes/twofold-eu/");
+    let messages = wait_for("the record", || {
+        let rows = get(&other, &own).rows();
+        (!rows.is_empty()).then(|| rows[0]["_raw_message"].as_str().expect("text").to_string())
+    });
+    assert_eq!(messages, "there");
+    // A stream that is not there at all is elsewhere, too, when its pipe is ended from here.
+    block_on(client.delete_stream().stream_name("twofold").send()).expect("deleted");
+    wait_until("the stream to be gone", || {
+        block_on(client.describe_stream_summary().stream_name("twofold").send()).is_err()
+    });
+    let refused = post(&other, "/v1/end", "{\"pipe\": \"twofold\"}\n");
+    assert!(refused.status == 400 && refused.text().contains(":us-east-1:"), "{}", refused.text());
+    assert_eq!(rows("twofold_db").lines().filter(|row| row.starts_with("twofold/")).count(), 2);
+}
+
+#[test]
+fn rows_that_do_not_say_which_stream_it_is_learn_it_from_who_takes_them() {
+    create_stream("nameless", 1);
+    put_numbered("nameless", "a", 1);
+    let bridge = ready(bridge("nameless_db", &[]));
+    assert_eq!(read(&bridge, "nameless"), ["a-0"]);
+    let arn = || sql("SELECT stream_arn, stream_created_at > '2020-01-01' FROM nameless_db.leases");
+    assert_eq!(arn(), "arn:aws:kinesis:us-east-1:000000000000:stream/nameless\t1\n");
+    let told = arn();
+    bridge.stop().expect("the bridge stops");
+    sql("ALTER TABLE nameless_db.leases UPDATE stream_arn = '', stream_created_at = toDateTime64(0, 3) WHERE 1");
+    bridge.start_again().expect("the bridge comes back");
+    put_numbered("nameless", "b", 1);
+    assert_eq!(read(&bridge, "nameless"), ["b-0"], "and it goes on where it was");
+    assert_eq!(arn(), told);
+}
+
+/// Nothing but the time of its creation tells the streams apart: the position is the oldest record in both.
+#[test]
+fn a_stream_created_anew_is_a_gap_also_before_its_first_record() {
+    create_stream("unborn", 1);
+    let bridge = ready(bridge("unborn_db", &[]));
+    let pull = || get(&bridge, &next("unborn").replace("wait_ms=5000", "wait_ms=500"));
+    assert_eq!(pull().rows().len(), 0);
+    block_on(kinesis().delete_stream().stream_name("unborn").send()).expect("deleted");
+    wait_until("the stream to be gone", || {
+        block_on(kinesis().describe_stream_summary().stream_name("unborn").send()).is_err()
+    });
+    // Put and deleted unread.
+    bridge.stop().expect("the bridge stops");
+    create_stream("unborn", 1);
+    put_numbered("unborn", "new", 1);
+    bridge.start_again().expect("the bridge comes back");
+    let state = || {
+        let rows = get(&bridge, "/v1/pipes").rows();
+        rows.first().map(|row| (row["state"].to_string(), row["last_error"].to_string())).unwrap_or_default()
+    };
+    wait_until("the gap", || pull().status != 200 && state().0 == "\"gap\"");
+    for part in ["'unborn'", "created again", "/v1/pipes/unborn/seek"] {
+        assert!(state().1.contains(part), "{part}: {}", state().1);
+    }
+    let all = "{\"shard_id\": \"\", \"position\": \"trim_horizon\"}\n";
+    assert_eq!(post(&bridge, "/v1/pipes/unborn/seek", all).status, 200);
+    assert_eq!(read(&bridge, "unborn"), ["new-0"]);
+}
+
+/// A view that pulls a pipe into a table; the table, too, unless it is there.
+fn create_view(bridge: &Bridge, pipe: &str, view: &str, table: &str) {
+    let url = format!(
+        "{}/v1/pipes/{pipe}/next?stream={pipe}&view=default.{view}&linger_ms=0&poll_ms=20&wait_ms=500",
+        bridge.url()
+    );
+    sql(&format!(
+        "CREATE TABLE IF NOT EXISTS {table} (_key String, _sequence_number String) ENGINE = MergeTree ORDER BY _key \
+         SETTINGS non_replicated_deduplication_window = 1000"
+    ));
+    sql(&format!(
+        "CREATE MATERIALIZED VIEW {view} REFRESH AFTER 0 SECOND \
+         SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
+         APPEND TO {table} AS SELECT _key, _sequence_number FROM url('{url}', 'ArrowStream', '{NEXT}') \
+         ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"
+    ));
+}
+
+fn count(table: &str) -> String {
+    sql(&format!("SELECT count(), uniqExact(_key) FROM {table}")).trim().to_string()
+}
+
+#[test]
+fn one_target_per_pipe() {
+    create_stream("sole", 2);
+    put_numbered("sole", "a", 100);
+    let first = ready(bridge("sole_db", &[]));
+    create_view(&first, "sole", "sole_view", "sole_a");
+    wait_until("the first records", || count("sole_a") == "100\t100");
+    create_view(&first, "sole", "sole_second", "sole_b");
+    let exception = refresh_exception("sole_second");
+    let why = message(&exception);
+    for part in
+        ["pipe 'sole'", "default.sole_view into default.sole_a", "default.sole_second", "default.sole_b", "split"]
+    {
+        assert!(why.contains(part), "{part}: {exception}");
+    }
+    // Another process that knows nothing of what was before says the same, and so does one beside it.
+    first.stop().expect("the bridge stops");
+    first.start_again().expect("the bridge comes back");
+    put_numbered("sole", "b", 100);
+    wait_until("all records in the first table", || count("sole_a") == "200\t200");
+    let second = ready(bridge("sole_db", &[]));
+    create_view(&second, "sole", "sole_third", "sole_c");
+    let exception = refresh_exception("sole_third");
+    assert!(message(&exception).contains("into default.sole_a"), "{exception}");
+    assert_eq!((count("sole_b"), count("sole_c")), ("0\t0".into(), "0\t0".into()));
+    sql("DROP VIEW sole_third");
+    // A view with the same table is served.
+    create_view(&first, "sole", "sole_same", "sole_a");
+    put_numbered("sole", "c", 100);
+    wait_until("the records in the first table", || count("sole_a") == "300\t300");
+    sql("DROP VIEW sole_same");
+    // Whoever is left goes on, where the other ended.
+    sql("DROP VIEW sole_view");
+    put_numbered("sole", "d", 100);
+    wait_until("the pipe to go over", || sql("SELECT uniqExact(_key) FROM sole_b").trim() == "100");
+    let all = sql("SELECT uniqExact(_key) FROM (SELECT _key FROM sole_a UNION ALL SELECT _key FROM sole_b)");
+    assert_eq!(all.trim(), "400");
+    assert_eq!(sql("SELECT DISTINCT view, target FROM sole_db.leases"), "default.sole_second\tdefault.sole_b\n");
+    sql("DROP VIEW sole_second");
+}
