@@ -209,7 +209,11 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an open batch changes its format",
         breaks: "shape-is-identity",
-        edits: &[("src/pipe/actor.rs", "} else if open.shape != options.shape {", "} else if open.shape.is_empty() {")],
+        edits: &[(
+            "src/pipe/actor.rs",
+            "} else if as_asked(&open.shape) != as_asked(&options.shape) {",
+            "} else if open.shape.is_empty() {",
+        )],
     },
     Mutant {
         name: "wall clocks tell who is dead",
