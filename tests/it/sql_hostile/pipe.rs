@@ -31,6 +31,14 @@ fn printed_of(stream: &str, table: &str, flags: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// The name of what belongs to a table.
+fn with_suffix(table: &str, suffix: &str) -> String {
+    match table.strip_suffix('`') {
+        Some(quoted) => format!("{quoted}{suffix}`"),
+        None => format!("{table}{suffix}"),
+    }
+}
+
 /// A record with each name at each depth: as a field, nested twice, in elements of an array, as
 /// data, in objects that differ much; and as the value of fields with one kind of values and with several.
 fn record(names: &[String], n: usize) -> Value {
@@ -69,17 +77,23 @@ fn names_in_records_are_never_statements() {
 
     let map = format!("{}=to {}", few[0], few[1]);
     for (table, flags, kinds) in [
-        ("hostile.plain", &[][..], &NEW[..]),
-        ("hostile.flat", &["--flatten", "--map", &map], &NEW),
-        ("hostile.errors", &["--errors"], &WITH_ERRORS),
-        ("hostile.`it's \\`\\xE2\\x80\\xA8`", &["--errors", "--flatten"], &WITH_ERRORS),
+        ("hostile.plain", &["--no-errors"][..], &NEW[..]),
+        ("hostile.flat", &["--no-errors", "--no-rest", "--flatten", "--map", &map], &NEW),
+        ("hostile.errors", &[], &WITH_ERRORS),
+        ("hostile.`it's \\`\\xE2\\x80\\xA8`", &["--flatten"], &WITH_ERRORS),
     ] {
         just_these(&printed(table, flags), kinds, &[]);
         just_these(&printed(table, &[flags, &["--dry-run"]].concat()), &[], &[]);
         printed(table, &[flags, &["--apply"]].concat());
+        // What does not fit is in the errors.
+        let beside = if kinds == NEW {
+            "0".to_owned()
+        } else {
+            format!("(SELECT count() FROM {})", with_suffix(table, "_errors"))
+        };
+        let rows = || sql(&format!("SELECT count() + {beside} FROM {table}"));
         let count = format!("{count}\n");
-        let rows = || sql(&format!("SELECT count() FROM {table}"));
-        wait_until(&format!("{count} rows in {table}"), || rows() == count);
+        wait_until(&format!("{count} rows in {table} and its errors, not {}", rows()), || rows() == count);
         victim_lives();
     }
     for pipe in ["plain_pipe", "flat_pipe", "errors_pipe", "`it's \\`\\xE2\\x80\\xA8_pipe`"] {
@@ -102,12 +116,12 @@ fn names_in_log_events_are_never_statements() {
     let envelope = json!({"messageType": "DATA_MESSAGE", "owner": names[0], "logGroup": names[1], "logStream": names[2], "logEvents": events});
     put(stream, [("key".to_owned(), envelope.to_string().into_bytes())]);
     let table = "hostile.messages";
-    for flags in [&["--message", "--errors"][..], &["--message", "--errors", "--flatten"]] {
+    for flags in [&["--message"][..], &["--message", "--flatten"]] {
         just_these(&printed_of(stream, table, flags), &WITH_ERRORS, &[]);
         just_these(&printed_of(stream, table, &[flags, &["--dry-run"]].concat()), &[], &[]);
     }
-    just_these(&printed_of(stream, table, &["--errors"]), &WITH_ERRORS, &[]);
-    printed_of(stream, table, &["--message", "--errors", "--apply"]);
+    just_these(&printed_of(stream, table, &[]), &WITH_ERRORS, &[]);
+    printed_of(stream, table, &["--message", "--apply"]);
     let rows = || sql("SELECT count() + (SELECT count() FROM hostile.messages_errors) FROM hostile.messages");
     let expected = format!("{}\n", names.len());
     wait_until(&format!("{expected} rows, not {}", rows()), || rows() == expected);
@@ -142,8 +156,8 @@ fn into_a_table_that_exists(names: &[String], few: &[String]) {
     );
     sql(&create);
     let map = format!("text=no {}", names[4]);
-    for flags in [&[][..], &["--errors"], &["--flatten", "--map", &map]] {
-        let kinds = if flags == ["--errors"] { &WITH_ERRORS[1..] } else { &NEW[1..] };
+    for flags in [&["--no-errors"][..], &[], &["--no-errors", "--flatten", "--map", &map]] {
+        let kinds = if flags.is_empty() { &WITH_ERRORS[1..] } else { &NEW[1..] };
         let text = printed("hostile.old", flags);
         for said in ["that do not fit the column", "is left out: ", "has no field in the sample"] {
             assert!(text.contains(said), "{said}: {text}");
@@ -151,7 +165,7 @@ fn into_a_table_that_exists(names: &[String], few: &[String]) {
         just_these(&text, kinds, &[&create]);
         just_these(&printed("hostile.old", &[flags, &["--dry-run"]].concat()), &[], &[]);
     }
-    printed("hostile.old", &["--errors", "--apply"]);
+    printed("hostile.old", &["--apply"]);
     wait_until("errors", || sql("SELECT count() > 0 FROM hostile.old_errors") == "1\n");
     sql("DROP TABLE hostile.old_pipe");
     victim_lives();
