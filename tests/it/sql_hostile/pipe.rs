@@ -159,7 +159,7 @@ fn into_a_table_that_exists(names: &[String], few: &[String]) {
     for flags in [&["--no-errors"][..], &[], &["--no-errors", "--flatten", "--map", &map]] {
         let kinds = if flags.is_empty() { &WITH_ERRORS[1..] } else { &NEW[1..] };
         let text = printed("hostile.old", flags);
-        for said in ["that do not fit the column", "is left out: ", "has no field in the sample"] {
+        for said in ["that do not fit the column", "is left out: ", "No record of the sample has the field"] {
             assert!(text.contains(said), "{said}: {text}");
         }
         just_these(&text, kinds, &[&create]);
