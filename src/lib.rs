@@ -65,6 +65,13 @@
 //! * **gap-is-an-error**: a position that has left the retention stops its shard until `seek`, also under a running reader (`pipe::reader`,
 //!   `pipe::recover`; tests `gap_is_an_error`, `a_gap_under_a_running_reader_is_an_error`, `a_gap_behind_a_slow_reader_is_an_error`,
 //!   `a_gap_is_an_error_under_fan_out_too`).
+//! * **unread-within-retention**: a position that has read nothing yet stands for what arrives since it began, a child's since its parents were closed;
+//!   when that may have left the retention, it is a gap (`domain::lease`, `domain::lineage`, `pipe::reader`; tests `unread_within_retention`,
+//!   `a_child_that_was_not_read_in_time_is_a_gap`).
+//! * **retention-is-followed**: whether records may be gone is decided with the retention as it is then, and with what a shorter one took before
+//!   (`domain::retention`, `pipe::retention`; tests `retention_is_followed`, `a_raised_retention_is_not_a_gap`).
+//! * **kinesis-time-decides**: what decides about records is the time of Kinesis' answers; a time in the future is never (`domain::time`, `kinesis`, `ports`;
+//!   tests `kinesis_time_decides`, `a_time_in_the_future_counts_as_never`, `latest_is_kinesis_now`).
 //! * **parents-before-children**: a shard is read when its parents are committed to their end (`domain::shard`, `pipe::shards`; test
 //!   `parents_before_children`).
 //! * **children-from-trim-horizon**: a shard that is found later begins at its oldest record (`pipe::work`; test `children_from_trim_horizon`).

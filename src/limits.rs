@@ -127,6 +127,11 @@ pub const SUBSCRIPTION_WELL: Duration = Duration::from_secs(60);
 pub const TIMESTAMP_SLACK_MS: i64 = 5_000;
 /// How often the lease row of an idle shard is refreshed with the time at which nothing was left to read. Far below the shortest retention (24 h).
 pub const CAUGHT_UP_REFRESH_MS: i64 = 3_600_000;
+/// Shortest retention that a stream can have (AWS: 24 h): what arrived since is there, whatever the retention is.
+pub const SHORTEST_RETENTION_MS: i64 = 24 * 3_600_000;
+/// How often a running pipe looks whether the retention was changed, besides before every decision that it matters for. One call a
+/// pipe (AWS: 20 DescribeStreamSummary calls a second and account).
+pub const RETENTION_LOOK_MS: i64 = 300_000;
 /// Shards that one `records` request reads at the same time.
 pub const RECORDS_SHARDS_AT_ONCE: usize = 4;
 /// Bounded reads have one part in so many of `--memory` to themselves and pipes have the rest, so that neither can starve the other.

@@ -104,6 +104,9 @@ impl From<KinesisError> for Error {
 pub trait KinesisApi: Send + Sync {
     /// The region; empty when it is not known.
     fn region(&self) -> &str;
+    /// What time it is to Kinesis, Unix ms: that of its answers, and what has passed since on the monotonic clock. None before the first answer with a date, which
+    /// servers that stand in for AWS may leave out: see [`kinesis_now_ms`].
+    fn now_ms(&self) -> Option<i64>;
     /// All streams of the account and region.
     async fn streams(&self) -> Result<Vec<Stream>, Error>;
     /// One stream; `NotFound` names it and the region.
@@ -335,12 +338,18 @@ pub trait Quarantine: Send + Sync {
 
 /// Time and chance.
 pub trait Clock: Send + Sync {
-    /// Unix ms, for what people read and for Kinesis positions. Never for expiry.
+    /// Unix ms on the local clock, for what users read, and never for what decides about records: see [`kinesis_now_ms`].
     fn now_ms(&self) -> i64;
     /// Monotonic, for expiry.
     fn monotonic(&self) -> Instant;
     /// A new name for a batch: 16 hexadecimal digits.
     fn batch_id(&self) -> String;
+}
+
+/// The time that decides about records, Unix ms: Kinesis' own (**kinesis-time-decides**). Where its answers have no date, which AWS's always
+/// have, the local clock stands in for it.
+pub fn kinesis_now_ms(kinesis: &dyn KinesisApi, clock: &dyn Clock) -> i64 {
+    kinesis.now_ms().unwrap_or_else(|| clock.now_ms())
 }
 
 /// Turns a checkpoint into where reading starts.

@@ -34,7 +34,9 @@ CREATE TABLE IF NOT EXISTS {database}.leases
     committed_rows UInt64,
     bytes_per_second UInt64 COMMENT 'what the shard weighs when leases are shared out between bridges',
     last_commit_time DateTime64(3, 'UTC') COMMENT '1970-01-01: never',
+    since DateTime64(3, 'UTC') COMMENT 'the position stands for what arrived since; 1970-01-01: for what arrives from when a bridge sees that',
     caught_up_at DateTime64(3, 'UTC') COMMENT 'nothing was left to read at this time; 1970-01-01: never',
+    arrived_at DateTime64(3, 'UTC') COMMENT 'when the record of the position arrived; 1970-01-01: not known',
     updated_at DateTime64(3, 'UTC')
 )
 ENGINE = KeeperMap({leases_path}) PRIMARY KEY key;

@@ -12,6 +12,7 @@
 
 use super::error::Error;
 use super::sequence::{Checkpoint, SequenceNumber};
+use super::time::past;
 use super::unpacking::Unpacking;
 
 #[cfg(test)]
@@ -100,6 +101,19 @@ impl Destination {
     }
 }
 
+/// What a reader knows when a position is written. All of it is Kinesis' time, Unix ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When nothing was left to read behind the position.
+    pub tip_ms: Option<i64>,
+    /// When the record of the position arrived; 0 when that is not known.
+    pub arrived_ms: i64,
+    /// When the stream's shards were last listed, and all had leases; 0 when that is not known.
+    pub listed_ms: i64,
+    /// Now.
+    pub now_ms: i64,
+}
+
 /// One row of `kinesis.leases`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -134,14 +148,20 @@ pub struct Lease {
     pub bytes_per_second: u64,
     /// Unix ms of the last commit; 0 for none.
     pub last_commit_ms: i64,
-    /// Unix ms at which nothing was left to read behind the checkpoint; 0 for never. Tells an idle shard from a gap.
+    /// Kinesis' time, Unix ms, since which the position stands for everything that arrives: when the lease began, or the last seek. Of a child, a
+    /// time at which a parent was still open. Behind a committed record it only serves the shard's children, and is moved on: those of
+    /// an earlier reshard have leases. 0: not known; it counts from when a holder notes it.
+    pub since_ms: i64,
+    /// Kinesis' time, Unix ms, at which nothing was left to read behind the checkpoint; 0 for never. Tells an idle shard from a gap.
     pub caught_up_ms: i64,
-    /// Unix ms of the last change.
+    /// When the record of the checkpoint arrived, Unix ms; 0 when that is not known.
+    pub arrived_ms: i64,
+    /// Unix ms of the last change, on the local clock of whoever made it: to be read by users, nothing depends on it alone.
     pub updated_ms: i64,
 }
 
 impl Lease {
-    /// A lease that nobody holds yet.
+    /// A lease that nobody holds yet. `now_ms` is when it is written; when it began is set by whoever knows.
     pub fn new(
         pipe: &str,
         stream: &str,
@@ -166,9 +186,42 @@ impl Lease {
             committed_rows: 0,
             bytes_per_second: 0,
             last_commit_ms: 0,
+            since_ms: 0,
             caught_up_ms: 0,
+            arrived_ms: 0,
             updated_ms: now_ms,
         }
+    }
+
+    /// Everything that arrived after this time, Unix ms, is ahead of the position, or of the open offer; 0 when no such time is known. `now_ms` is Kinesis'
+    /// time (**unread-within-retention**).
+    ///
+    /// A position behind a record is only as good as that record, which may have been written by hand: what proves it is that the record is
+    /// still there, or that nothing was left to read a while ago.
+    pub fn whole_ms(&self, now_ms: i64) -> i64 {
+        let caught_up_ms = past(self.caught_up_ms, now_ms);
+        match (&self.offer, &self.checkpoint) {
+            (Some(_), _) | (None, Checkpoint::After(..)) => caught_up_ms,
+            (None, Checkpoint::TrimHorizon) => caught_up_ms.max(self.began_ms(now_ms)),
+            (None, Checkpoint::AtTimestamp(ms)) => caught_up_ms.max(self.began_ms(now_ms)).max(past(*ms, now_ms)),
+            (None, Checkpoint::ShardEnd) => now_ms,
+        }
+    }
+
+    fn began_ms(&self, now_ms: i64) -> i64 {
+        // Not known: it begins now, and whoever holds it notes that.
+        if self.since_ms == 0 { now_ms } else { past(self.since_ms, now_ms) }
+    }
+
+    /// When its shard was known to be open, Unix ms: whatever its children hold arrived later. 0 when no such time is known.
+    pub fn open_ms(&self, now_ms: i64) -> i64 {
+        [self.since_ms, self.caught_up_ms, self.arrived_ms].map(|ms| past(ms, now_ms)).into_iter().max().unwrap_or(0)
+    }
+
+    /// Notes when its position began to stand for what arrives, where that is not known.
+    pub fn begin(&self, holder: &Holder, since_ms: i64, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        Ok(Lease { since_ms, updated_ms: now_ms, ..self.clone() })
     }
 
     /// The key of the row: `<pipe>/<shard id>`. Pipe names hold no slash.
@@ -259,8 +312,8 @@ impl Lease {
         }
     }
 
-    /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `tip_ms` is when nothing was left to read behind it.
-    pub fn commit(&self, holder: &Holder, batch: &str, tip_ms: Option<i64>, now_ms: i64) -> Result<Lease, Error> {
+    /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `seen` is what the reader knows of it.
+    pub fn commit(&self, holder: &Holder, batch: &str, seen: Seen, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         let offer = match &self.offer {
             Some(offer) if offer.batch == batch => offer,
@@ -277,7 +330,9 @@ impl Lease {
             unpacking: Some(self.unpacking_behind(offer)),
             committed_rows: self.committed_rows + offer.rows,
             last_commit_ms: now_ms,
-            caught_up_ms: self.caught_up_ms.max(tip_ms.unwrap_or(0)),
+            since_ms: past(self.since_ms, seen.now_ms).max(seen.listed_ms),
+            caught_up_ms: self.caught_up_at(seen),
+            arrived_ms: seen.arrived_ms,
             updated_ms: now_ms,
             offer: None,
             ..self.clone()
@@ -301,20 +356,28 @@ impl Lease {
         }
     }
 
-    /// Notes that there was nothing to read behind the checkpoint at `tip_ms`.
-    pub fn caught_up(&self, holder: &Holder, tip_ms: i64, now_ms: i64) -> Result<Lease, Error> {
+    /// Notes that there was nothing to read behind the checkpoint at `seen.tip_ms`.
+    pub fn caught_up(&self, holder: &Holder, seen: Seen, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
-        Ok(Lease { caught_up_ms: self.caught_up_ms.max(tip_ms), updated_ms: now_ms, ..self.clone() })
+        Ok(Lease { caught_up_ms: self.caught_up_at(seen), updated_ms: now_ms, ..self.clone() })
     }
 
-    /// Moves the checkpoint where a person wants it and forgets the open offer: a batch that is on its way finds no offer to commit.
-    pub fn seek(&self, to: Checkpoint, now_ms: i64) -> Lease {
+    /// The later one of two times; one in the future, which a clock wrote that was wrong, gives way.
+    fn caught_up_at(&self, seen: Seen) -> i64 {
+        past(self.caught_up_ms, seen.now_ms).max(seen.tip_ms.unwrap_or(0))
+    }
+
+    /// Moves the checkpoint where a user wants it and forgets the open offer: a batch that is on its way finds no offer to commit. From
+    /// `since_ms` on, Kinesis' time, the new position stands for what arrives.
+    pub fn seek(&self, to: Checkpoint, since_ms: i64, now_ms: i64) -> Lease {
         Lease {
             checkpoint: to,
             unpacking: None,
             began: None,
             offer: None,
+            since_ms,
             caught_up_ms: 0,
+            arrived_ms: 0,
             updated_ms: now_ms,
             ..self.clone()
         }

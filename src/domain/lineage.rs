@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::lease::{Identity, Lease};
+use super::retention::Kept;
 use super::sequence::{Checkpoint, compare_digits};
 use super::shard::Shard;
+use super::time::past;
 
 #[cfg(test)]
 mod tests;
@@ -31,10 +33,39 @@ pub struct Subject<'a> {
     pub stream: &'a str,
     /// Which stream of that name it is now.
     pub identity: &'a Identity,
-    /// Retention of the stream, ms.
-    pub retention_ms: i64,
-    /// Now, Unix ms.
+    /// Now, Kinesis' time, Unix ms.
     pub now_ms: i64,
+    /// When the shards were listed before, and all had leases, Kinesis' time, Unix ms; 0 when that is not known.
+    pub listed_ms: i64,
+    /// Now, on the local clock, for what users read.
+    pub written_ms: i64,
+}
+
+/// The nearest leases that a shard came from, through shards that have none yet.
+fn ancestors<'a>(shard: &Shard, leases: &BTreeMap<&str, &'a Lease>, listed: &BTreeMap<&str, &Shard>) -> Vec<&'a Lease> {
+    let (mut found, mut seen, mut next) = (Vec::new(), HashSet::new(), shard.parents());
+    while let Some(id) = next.pop() {
+        match (leases.get(id.as_str()), listed.get(id.as_str())) {
+            (Some(lease), _) => found.push(*lease),
+            (None, Some(parent)) if seen.insert(id) => next.extend(parent.parents()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Since when the lease of a shard that is found only now stands for it: no record of the shard is older. 0 when that is not known.
+///
+/// Its records came after the shards were closed that it came from, so a time at which one of these was open will do. Where none is known, those that
+/// lie between have come and gone since the pipe last looked, so the shard that it knows the least about counts.
+fn since(leases: &BTreeMap<&str, &Lease>, ancestors: &[&Lease], subject: Subject<'_>) -> i64 {
+    let open_ms = |l: &&Lease| l.open_ms(subject.now_ms);
+    let first = match ancestors {
+        [] => leases.values().filter(|l| !l.finished()).map(open_ms).min(),
+        ancestors => ancestors.iter().map(open_ms).max(),
+    };
+    let first = first.or_else(|| leases.values().map(open_ms).max());
+    first.unwrap_or(subject.now_ms).max(subject.listed_ms)
 }
 
 /// Leases for shards that have none. `start` counts for a pipe without any lease; what is found later is a child and begins at its oldest
@@ -45,7 +76,7 @@ pub fn missing(
     start: &Checkpoint,
     subject: Subject<'_>,
 ) -> Vec<Lease> {
-    let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
+    let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
     // A shard that is found later and came from none of the pipe's may be one that was there from the beginning, when writing the first leases
     // was interrupted. Where the pipe began in time, that time is right for it; and all records of a child come after it.
     let begun = leases.values().filter_map(|l| match l.checkpoint {
@@ -57,19 +88,21 @@ pub fn missing(
     let lease = |shard: &Shard| {
         let parents = shard.parents();
         let known: Vec<&&Lease> = parents.iter().filter_map(|p| leases.get(p.as_str())).collect();
-        let from = match (leases.is_empty(), known.is_empty()) {
+        let ancestors = ancestors(shard, leases, &listed);
+        let from = match (leases.is_empty(), ancestors.is_empty()) {
             (true, _) => start.clone(),
             (false, true) => begun.clone(),
             (false, false) => Checkpoint::TrimHorizon,
         };
         let rate = known.iter().map(|l| l.bytes_per_second).fold(0, u64::saturating_add);
         // A parent that is neither listed nor leased has left the retention: nothing to wait for.
-        let waits_for = |p: &String| listed.contains(p.as_str()) || leases.contains_key(p.as_str());
+        let waits_for = |p: &String| listed.contains_key(p.as_str()) || leases.contains_key(p.as_str());
         let parents: Vec<String> = parents.into_iter().filter(waits_for).collect();
-        let new = Lease::new(subject.pipe, subject.stream, &shard.id, parents, from, subject.now_ms);
+        let new = Lease::new(subject.pipe, subject.stream, &shard.id, parents, from, subject.written_ms);
         // Two children of one parent share its records; the child of two has those of both.
         let bytes_per_second = if known.len() == 1 { rate / 2 } else { rate };
-        Lease { bytes_per_second, identity: subject.identity.clone(), ..new }
+        let since_ms = since(leases, &ancestors, subject);
+        Lease { bytes_per_second, since_ms, identity: subject.identity.clone(), ..new }
     };
     new.map(lease).collect()
 }
@@ -96,13 +129,15 @@ pub fn lacking_parents<'a>(
 pub fn lost<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     shards: &[Shard],
-    subject: Subject<'_>,
+    identity: &Identity,
+    kept: Kept,
+    now_ms: i64,
 ) -> BTreeMap<String, Lost> {
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
     let found = leases.filter_map(|lease| {
         let lost = match (listed.get(lease.shard_id.as_str()), &lease.checkpoint) {
             // What was not read of the other stream is gone, and its positions mean nothing in this one.
-            (shard, at) if lease.identity.was_replaced_by(subject.identity) => {
+            (shard, at) if lease.identity.was_replaced_by(identity) => {
                 let nothing_left = shard.is_none() && *at == Checkpoint::ShardEnd;
                 (!nothing_left).then_some(Lost::Recreated)
             }
@@ -114,8 +149,7 @@ pub fn lost<'a>(
             }
             (None, Checkpoint::TrimHorizon | Checkpoint::After(..) | Checkpoint::AtTimestamp(_)) => {
                 // Nothing can be lost of a shard that was empty behind its position less than the retention ago: a later record would keep it listed.
-                let begun = if let Checkpoint::AtTimestamp(ms) = lease.checkpoint { ms } else { 0 };
-                (subject.now_ms - lease.caught_up_ms.max(begun) >= subject.retention_ms).then_some(Lost::Expired)
+                kept.may_have_lost(lease.whole_ms(now_ms), now_ms).then_some(Lost::Expired)
             }
             _ => None,
         };
@@ -137,9 +171,18 @@ pub fn exhausted<'a>(
 
 /// Finished leases whose shard has left the retention, and that were finished longer ago than that: nothing can come of them any more. Their
 /// children need them no longer, either: a parent without a lease is nothing to wait for.
-pub fn forgettable<'a>(leases: impl Iterator<Item = &'a Lease>, shards: &[Shard], subject: Subject<'_>) -> Vec<String> {
+pub fn forgettable<'a>(
+    leases: impl Iterator<Item = &'a Lease>,
+    shards: &[Shard],
+    kept: Kept,
+    now_ms: i64,
+) -> Vec<String> {
     let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
-    let old = |l: &&Lease| subject.now_ms - l.updated_ms > subject.retention_ms;
+    // By both clocks: the one that wrote `updated_ms` may have been wrong.
+    let old = |l: &&Lease| {
+        let last_ms = past(l.updated_ms, now_ms).max(l.open_ms(now_ms));
+        now_ms - last_ms > kept.retention_ms
+    };
     let gone = leases.filter(|l| l.finished() && l.offer.is_none() && !listed.contains(l.shard_id.as_str()));
     gone.filter(old).map(|l| l.shard_id.clone()).collect()
 }

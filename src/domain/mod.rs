@@ -4,8 +4,9 @@
 //! shard of one pipe (checkpoint and offered range), `plan` shares the leases of a pipe out between
 //! workers, `lineage` what a look at the shards means, `batch` chooses what one pull serves,
 //! `isolate` finds the rows of a batch that cannot be inserted, `range` what a bounded read takes,
-//! `moment` what users call a time, `unpacking` how a record becomes rows; `incarnation` orders the
-//! processes that had one worker id.
+//! `moment` what users call a time, `unpacking` how a record becomes rows; `time` is what a written
+//! time is worth, `retention` what a stream keeps, `start` where a pipe begins; `incarnation` orders
+//! the processes that had one worker id.
 
 pub mod batch;
 pub mod error;
@@ -17,8 +18,11 @@ pub mod moment;
 pub mod plan;
 pub mod range;
 pub mod record;
+pub mod retention;
 pub mod sequence;
 pub mod shard;
+pub mod start;
 #[cfg(test)]
 mod tests;
+pub mod time;
 pub mod unpacking;

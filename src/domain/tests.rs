@@ -6,9 +6,12 @@ use proptest::prelude::*;
 
 use super::batch::{Limits, ShardRange, choose};
 use super::error::Error;
-use super::lease::{Holder, Lease, Offer};
+use super::lease::{Holder, Lease, Offer, Seen};
 use super::record::{Chunk, RecordRef, Slice};
 use super::sequence::{Checkpoint, SequenceNumber};
+
+/// A reader that knows nothing.
+const UNSEEN: Seen = Seen { tip_ms: None, arrived_ms: 0, listed_ms: 0, now_ms: 0 };
 
 fn sequence(n: u64) -> SequenceNumber {
     SequenceNumber::parse(&n.to_string()).expect("digits")
@@ -77,11 +80,11 @@ proptest! {
                 Step::Offer(w, from, through) => lease.offer(&holders[w], offer(&format!("{at:016x}"), from, through), now),
                 Step::Commit(w, right) => {
                     let open = before.offer.as_ref().map_or("none", |o| &o.batch);
-                    lease.commit(&holders[w], if right { open } else { "ffffffffffffffff" }, None, now)
+                    lease.commit(&holders[w], if right { open } else { "ffffffffffffffff" }, UNSEEN, now)
                 }
                 Step::Finish(w) => lease.finish(&holders[w], now),
                 Step::Release(w) => lease.release(&holders[w], now),
-                Step::Seek(n) => Ok(lease.seek(Checkpoint::After(sequence(n), 0), now)),
+                Step::Seek(n) => Ok(lease.seek(Checkpoint::After(sequence(n), 0), now, now)),
                 Step::GiveUp => Ok(lease.give_up(now)),
             };
             if let Some(w) = by_worker {

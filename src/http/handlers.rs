@@ -14,6 +14,7 @@ use crate::domain::moment::Moment;
 use crate::domain::range::{Bound, Until};
 use crate::domain::record::Chunk;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::start::Beginning;
 use crate::domain::unpacking::Unpacking;
 use crate::encode::{
     Columns, Encoder, Form, Format, PipeRow, PlanRow, Row, WorkerRow, encode_batch, encode_rows, encoded_len,
@@ -114,7 +115,7 @@ impl App {
             mode: request.mode,
             on_failure: request.on_failure,
             poll: request.poll,
-            start: self.checkpoint(&request.start),
+            start: beginning(&request.start),
             resume: incoming.range.is_some_and(|(first, _)| first > 0),
         };
         let served = self.pipes.pull(&request.pipe, &request.stream, options).await?;
@@ -145,7 +146,7 @@ impl App {
 
     async fn records(self: &Arc<Self>, request: RecordsRequest, cut: Arc<Notify>) -> Result<Reply, Error> {
         let RecordsRequest { range, until_pipe, limit, form } = request;
-        let range = range.at(self.reading.clock.now_ms())?;
+        let range = self.reading.at_now(range).await?;
         let reading = Reading { budget: self.reading.budget.for_another(), ..self.reading.clone() };
         let memory = reading.budget.clone();
         let pipe = self.bounding(until_pipe.as_deref(), &range.stream).await?;
@@ -187,9 +188,10 @@ impl App {
 
     async fn plan_rows(&self, range: Range<Moment>, until_pipe: Option<&str>) -> Result<Vec<PlanRow>, Error> {
         let pipe = self.bounding(until_pipe, &range.stream).await?;
-        let now_ms = self.reading.clock.now_ms();
-        let range = range.at(now_ms)?;
+        let range = self.reading.at_now(range).await?;
         let planned = self.reading.plan(&range, pipe.as_deref()).await?;
+        // As Kinesis told it with the last answer.
+        let now_ms = self.reading.now_ms();
         let ends_ms = match range.to {
             Bound::Open => Some(now_ms),
             Bound::Time(ms) => Some(ms),
@@ -223,9 +225,19 @@ impl App {
 
     async fn seek(&self, pipe: &str, body: &[u8]) -> Result<Reply, Error> {
         let mut moves: BTreeMap<String, Vec<(String, Checkpoint)>> = BTreeMap::new();
+        // The same for all shards of a pipe.
+        let mut now_ms: BTreeMap<String, i64> = BTreeMap::new();
         for row in parse_seek(body, pipe)? {
             let to = match row.position {
-                Position::Start(start) => self.checkpoint(&start),
+                Position::Start(start) => match beginning(&start) {
+                    Beginning::At(checkpoint) => checkpoint,
+                    ago @ Beginning::Ago(_) => {
+                        if !now_ms.contains_key(&row.pipe) {
+                            now_ms.insert(row.pipe.clone(), self.pipes.now_ms(&row.pipe).await?);
+                        }
+                        ago.checkpoint(now_ms.get(&row.pipe).copied().unwrap_or_default())
+                    }
+                },
                 Position::Sequence(sequence) => {
                     Checkpoint::After(sequence, row.sub_sequence_number.unwrap_or(u32::MAX))
                 }
@@ -251,15 +263,6 @@ impl App {
             self.pipes.end(&pipe).await?;
         }
         Ok(Reply::whole("", TEXT))
-    }
-
-    /// `latest` becomes the time of the request, so that it means the same after a restart.
-    fn checkpoint(&self, start: &Start) -> Checkpoint {
-        match start {
-            Start::TrimHorizon => Checkpoint::TrimHorizon,
-            Start::Latest => Checkpoint::AtTimestamp(self.reading.clock.now_ms()),
-            Start::Time(moment) => Checkpoint::AtTimestamp(moment.at(self.reading.clock.now_ms())),
-        }
     }
 
     async fn pipe_rows(&self) -> Result<Vec<PipeRow>, Error> {
@@ -353,6 +356,16 @@ impl App {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// `latest` means from now on.
+fn beginning(start: &Start) -> Beginning {
+    match start {
+        Start::TrimHorizon => Beginning::At(Checkpoint::TrimHorizon),
+        Start::Latest => Beginning::Ago(0),
+        Start::Time(Moment::At(ms)) => Beginning::At(Checkpoint::AtTimestamp(*ms)),
+        Start::Time(Moment::Ago(ms)) => Beginning::Ago(*ms),
+    }
+}
 
 fn rows<R: Row>(rows: &[R], format: Format) -> Result<Reply, Error> {
     Ok(Reply::whole(encode_rows(rows, format)?, format.content_type()))

@@ -1,5 +1,8 @@
 //! The adapter from `KinesisApi` to aws-sdk-kinesis.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
@@ -10,8 +13,10 @@ use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType
 use aws_smithy_types::DateTime;
 use prometheus::IntCounterVec;
 
+use super::dates::Dates;
 use super::error::{NO_REGION, Subject, checked, classify};
 use super::fan_out::Subscriber;
+use super::time::KinesisTime;
 use crate::domain::error::Error;
 use crate::domain::record::{Chunk, RecordRef};
 use crate::domain::shard::Shard;
@@ -29,6 +34,8 @@ pub struct AwsKinesis {
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
     pub(super) region: String,
+    /// What time it is there.
+    time: Arc<KinesisTime>,
     pub(super) errors: IntCounterVec,
 }
 
@@ -40,10 +47,13 @@ impl AwsKinesis {
             .operation_attempt_timeout(KINESIS_ATTEMPT_TIMEOUT)
             .build();
         let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
+        let time = Arc::<KinesisTime>::default();
+        let config = Builder::from(&sdk).interceptor(Dates::new(time.clone()));
         AwsKinesis {
-            control: Client::new(&sdk),
-            data: Client::from_conf(Builder::from(&sdk).retry_config(RetryConfig::disabled()).build()),
-            subscriber: Subscriber::new(&sdk),
+            control: Client::from_conf(config.clone().build()),
+            data: Client::from_conf(config.clone().retry_config(RetryConfig::disabled()).build()),
+            subscriber: Subscriber::new(config),
+            time,
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
             errors,
         }
@@ -82,6 +92,10 @@ pub(super) fn counted(errors: &IntCounterVec, call: &str, error: KinesisError) -
 impl KinesisApi for AwsKinesis {
     fn region(&self) -> &str {
         &self.region
+    }
+
+    fn now_ms(&self) -> Option<i64> {
+        self.time.at(Instant::now())
     }
 
     async fn streams(&self) -> Result<Vec<Stream>, Error> {

@@ -4,7 +4,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
@@ -94,8 +93,8 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(sdk: &SdkConfig) -> Subscriber {
-        let config = Builder::from(sdk)
+    pub(super) fn new(config: Builder) -> Subscriber {
+        let config = config
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

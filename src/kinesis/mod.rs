@@ -1,7 +1,10 @@
 //! Kinesis through the AWS SDK: calls in, domain types out.
 
 mod client;
+mod dates;
 mod error;
 mod fan_out;
+mod time;
 
 pub use client::AwsKinesis;
+pub use time::KinesisTime;

@@ -26,7 +26,7 @@ use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::lease::Destination;
-use crate::domain::sequence::Checkpoint;
+use crate::domain::start::Beginning;
 use crate::domain::unpacking::{Unpacking, as_asked};
 use crate::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
 use crate::ports::ViewState;
@@ -260,7 +260,7 @@ impl Actor {
 
     async fn start(
         &mut self,
-        start: &Checkpoint,
+        start: &Beginning,
         mode: Mode,
         unpacking: Unpacking,
         to: Option<&Destination>,

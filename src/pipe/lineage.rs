@@ -46,22 +46,40 @@ impl Work {
         let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
         self.leases.describe(self.deps.kinesis.stream(&self.stream).await?)?;
         let shards = self.deps.kinesis.shards(&self.stream).await?;
+        let now_ms = self.source.now_ms();
         self.add_missing(&shards, start).await?;
         let identity = self.leases.stream().identity();
+        self.listed_ms = now_ms;
+        let absent = |l: &Lease| shards.iter().all(|shard| shard.id != l.shard_id);
+        if self.leases.all().any(|l| !l.finished() && absent(l)) {
+            // Whether it was read to its end, or its records are lost, depends on how long the stream keeps them.
+            self.source.retention.look().await?;
+        }
         let asked = |l: &&Lease| asked_of.contains(&l.shard_id);
-        let lost = lost(self.leases.all().filter(asked), &shards, self.subject(&identity));
+        let kept = self.source.retention.kept();
+        let lost = lost(self.leases.all().filter(asked), &shards, &identity, kept, now_ms);
         let exhausted = exhausted(self.leases.held().filter(asked), &shards, &lost);
         let exhausted = self.note_lost(lost, exhausted);
         self.finish(&exhausted).await?;
-        let forgettable =
-            forgettable(self.leases.all().filter(|l| self.is_mine_to_forget(l)), &shards, self.subject(&identity));
+        let mine = self.leases.all().filter(|l| self.is_mine_to_forget(l));
+        let forgettable = forgettable(mine, &shards, kept, now_ms);
         self.leases.forget(&forgettable).await?;
         self.refreshed = Some(Instant::now());
         self.balanced = None;
         self.balance().await?;
         self.complete_parents(&shards).await?;
+        self.note_beginnings(now_ms).await?;
         self.follow();
         Ok(())
+    }
+
+    /// Leases of which it is not known when they began, from an earlier version or written by hand, begin now.
+    async fn note_beginnings(&mut self, now_ms: i64) -> Result<(), Error> {
+        let written_ms = self.deps.clock.now_ms();
+        let unknown = self.leases.held().filter(|l| l.since_ms == 0 && !l.finished());
+        let begun = unknown.map(|l| l.begin(&self.leases.holder(&l.shard_id), now_ms, written_ms));
+        let begun = begun.collect::<Result<Vec<Lease>, Error>>()?;
+        self.leases.write_each(begun).await.map(drop)
     }
 
     /// The same when it is time.
@@ -137,7 +155,7 @@ impl Work {
                 }
             }
             let Some(lease) = self.leases.get(&shard_id) else { continue };
-            let gap = Error::Gap(lost.message(lease, self.source.retention_ms));
+            let gap = Error::Gap(lost.message(lease, self.source.retention.kept().retention_ms));
             if before.get(&shard_id) != Some(&gap) {
                 error!(pipe = self.pipe, "{gap}");
             }
@@ -154,8 +172,9 @@ impl Work {
             pipe: &self.pipe,
             stream: &self.stream,
             identity,
-            retention_ms: self.source.retention_ms,
-            now_ms: self.deps.clock.now_ms(),
+            now_ms: self.source.now_ms(),
+            listed_ms: self.listed_ms,
+            written_ms: self.deps.clock.now_ms(),
         }
     }
 }

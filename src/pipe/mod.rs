@@ -1,7 +1,8 @@
 //! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through `leases`, `actor` serves and
 //! settles them, `recover` reads a dead process's batch again, `consumer` is as whom fan-out reads, `registry` finds the actor of
 //! a pipe, `members` tells living workers from dead ones, `heartbeat` keeps this one living, `balance` shares the leases out
-//! between them, `lineage` looks at the shards of the stream, `identity` keeps one stream and one target to a pipe.
+//! between them, `lineage` looks at the shards of the stream, `retention` at how long it keeps records,
+//! `seen` is what a lease is told of its position, `identity` keeps one stream and one target to a pipe.
 
 mod actor;
 mod balance;
@@ -20,6 +21,8 @@ mod pull;
 mod reader;
 mod recover;
 mod registry;
+mod retention;
+mod seen;
 mod shards;
 pub mod status;
 mod work;

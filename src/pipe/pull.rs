@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::heartbeat::{Heartbeat, Standing};
 use crate::domain::batch::{Batch, Limits};
 use crate::domain::error::Error;
-use crate::domain::sequence::Checkpoint;
+use crate::domain::start::Beginning;
 use crate::domain::unpacking::Unpacking;
 
 /// Who says that a batch is in ClickHouse.
@@ -78,8 +78,8 @@ pub struct PullOptions {
     pub on_failure: OnFailure,
     /// Time between GetRecords calls of a shard.
     pub poll: Duration,
-    /// Where the shards of a pipe without checkpoints begin; the caller has made a time of `latest`.
-    pub start: Checkpoint,
+    /// Where the shards of a pipe without checkpoints begin.
+    pub start: Beginning,
     /// The rest of a body whose connection broke: only the open batch can answer.
     pub resume: bool,
 }

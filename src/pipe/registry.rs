@@ -1,6 +1,6 @@
 //! Finds the actor of a pipe, or starts it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,9 +13,11 @@ use super::identity::{another_stream, one_stream};
 use super::members::Members;
 use super::pull::{Command, PullOptions, Served};
 use super::reader::{Knob, Source};
+use super::retention::Retention;
 use super::status::{Snapshot, Status};
 use crate::domain::error::Error;
 use crate::domain::lease::{Identity, Lease};
+use crate::domain::lineage::{Subject, missing};
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
 use crate::domain::unpacking::Unpacking;
@@ -23,7 +25,7 @@ use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUE
 use crate::metrics::Metrics;
 use crate::ports::{
     Cause, Clock, Failure, FanOutApi, KinesisApi, Quarantine, RefreshOutcome, StateError, StateStore, Stream,
-    Versioned, ViewState, Views,
+    Versioned, ViewState, Views, kinesis_now_ms,
 };
 use crate::read::budget::Budget;
 use crate::unpack::Counts;
@@ -72,7 +74,7 @@ impl Deps {
             budget: self.budget.clone(),
             stream: stream.name.clone(),
             poll,
-            retention_ms: i64::from(stream.retention_hours) * 3_600_000,
+            retention: Retention::new(self.kinesis.clone(), self.clock.clone(), &stream),
             shard_cap,
             unpacking,
             unpacked: self.metrics.unpacked.clone(),
@@ -194,8 +196,15 @@ impl Pipes {
             let stream = self.deps.kinesis.stream(&rows[0].value.stream).await?;
             one_stream(pipe, rows.iter().map(|row| &row.value), &stream)?;
             let shards = self.deps.kinesis.shards(&stream.name).await?;
+            let times = Times {
+                since_ms: kinesis_now_ms(&*self.deps.kinesis, &*self.deps.clock),
+                now_ms: self.deps.clock.now_ms(),
+            };
+            if self.lease_children(pipe, &rows, &shards, &stream.identity(), times).await? {
+                continue;
+            }
             let listed = shards.iter().map(|shard| (shard.id.as_str(), shard)).collect();
-            let changes = sought(pipe, &rows, moves, &listed, &stream.identity(), self.deps.clock.now_ms())?;
+            let changes = sought(pipe, &rows, moves, &listed, &stream.identity(), times)?;
             let mut written = Ok(());
             for part in changes.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
                 written = written.and(self.deps.store.update(part).await);
@@ -217,6 +226,42 @@ impl Pipes {
         Err(Error::Unavailable(format!(
             "the leases of pipe '{pipe}' keep changing: stop its view (SYSTEM STOP VIEW) and seek again"
         )))
+    }
+
+    /// What time it is to Kinesis, by an answer about the pipe's stream that came for this.
+    pub async fn now_ms(&self, pipe: &str) -> Result<i64, Error> {
+        let stream = self.rows(pipe).await?.remove(0).value.stream;
+        self.deps.kinesis.shards(&stream).await?;
+        Ok(kinesis_now_ms(&*self.deps.kinesis, &*self.deps.clock))
+    }
+
+    /// Adds leases for children that have none yet, as long as their parents' leases tell since when: after a `seek` they do not. Whether there were any.
+    async fn lease_children(
+        &self,
+        pipe: &str,
+        rows: &[Versioned<Lease>],
+        shards: &[Shard],
+        identity: &Identity,
+        times: Times,
+    ) -> Result<bool, Error> {
+        let known: BTreeMap<&str, &Lease> = rows.iter().map(|r| (r.value.shard_id.as_str(), &r.value)).collect();
+        let subject = Subject {
+            pipe,
+            stream: &rows[0].value.stream,
+            identity,
+            now_ms: times.since_ms,
+            listed_ms: 0,
+            written_ms: times.now_ms,
+        };
+        let new = missing(&known, shards, &Checkpoint::TrimHorizon, subject);
+        for part in new.chunks(crate::limits::LEASE_ROWS_PER_STATEMENT) {
+            match self.deps.store.create(part).await {
+                // Somebody else was faster.
+                Ok(()) | Err(StateError::Conflict(_)) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Ok(!new.is_empty())
     }
 
     pub(super) async fn rows(&self, pipe: &str) -> Result<Vec<Versioned<Lease>>, Error> {
@@ -271,6 +316,15 @@ impl Pipes {
     }
 }
 
+/// When a `seek` takes place.
+#[derive(Clone, Copy)]
+struct Times {
+    /// Kinesis' time, Unix ms.
+    since_ms: i64,
+    /// The local clock, for what users read.
+    now_ms: i64,
+}
+
 /// The lease rows that `seek` changes.
 fn sought(
     pipe: &str,
@@ -278,7 +332,7 @@ fn sought(
     moves: &[(String, Checkpoint)],
     listed: &HashMap<&str, &Shard>,
     identity: &Identity,
-    now_ms: i64,
+    Times { since_ms, now_ms }: Times,
 ) -> Result<Vec<Versioned<Lease>>, Error> {
     if let Some((unknown, _)) =
         moves.iter().find(|(id, _)| !id.is_empty() && rows.iter().all(|r| r.value.shard_id != *id))
@@ -296,11 +350,13 @@ fn sought(
     let changed = rows.iter().filter_map(|row| {
         let in_batch = row.value.offer.as_ref().is_some_and(|o| given_up.contains(&o.batch.as_str()));
         let value = match (target(&row.value), listed.get(row.value.shard_id.as_str())) {
-            (Some(_), None) => Lease { identity: identity.clone(), ..row.value.seek(Checkpoint::ShardEnd, now_ms) },
+            (Some(_), None) => {
+                Lease { identity: identity.clone(), ..row.value.seek(Checkpoint::ShardEnd, since_ms, now_ms) }
+            }
             (Some(to), Some(shard)) => {
                 // In a stream that was created anew, the shard may have come from others, or from none.
                 let parents = shard.parents().into_iter().filter(|parent| row.value.parents.contains(parent)).collect();
-                Lease { parents, identity: identity.clone(), ..row.value.seek(shard.position(to), now_ms) }
+                Lease { parents, identity: identity.clone(), ..row.value.seek(shard.position(to), since_ms, now_ms) }
             }
             (None, _) if in_batch => row.value.give_up(now_ms),
             (None, _) => return None,

@@ -25,6 +25,9 @@ struct Running {
     reader: AbortHandle,
     /// The lease's checkpoint as this process knows it; another one in the row means that a person moved it.
     checkpoint: Checkpoint,
+    /// Since when it stands for what arrives, as long as there is no committed record; another time in the row means that a user chose the same
+    /// position once more, as after a gap.
+    since_ms: Option<i64>,
     /// Under another epoch somebody else had the lease meanwhile.
     epoch: u64,
     /// The open batch behind which reading began; when a person gives it up, its records have to be read.
@@ -62,11 +65,13 @@ impl Shards {
         let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
         self.running.retain(|id, running| {
             let open = |l: &Lease| running.behind.is_none() || running.behind.as_deref() == l.batch();
-            let same = |l: &Lease| l.epoch == running.epoch && l.checkpoint == running.checkpoint && open(l);
+            let moved = |l: &Lease| l.checkpoint != running.checkpoint || since_ms(l) != running.since_ms;
+            let same = |l: &Lease| l.epoch == running.epoch && !moved(l) && open(l);
             let lost = |l: &Lease| losses.of(l) == running.lost.as_ref();
             let reads = |l: &Lease| running.lost.is_some() || !l.finished() && readable(l, &all);
             leases.get(id).is_some_and(|l| leases.holds(l) && same(l) && lost(l) && reads(l))
         });
+        let now_ms = source.now_ms();
         for lease in leases.held() {
             let lost = losses.of(lease);
             let begins = lost.is_some() || !lease.finished() && readable(lease, &all);
@@ -74,13 +79,14 @@ impl Shards {
                 continue;
             }
             // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
-            let (after, unpacking) = match &lease.offer {
+            let (after, unpacking, arrived_ms) = match &lease.offer {
                 Some(offer) => {
-                    (Checkpoint::After(offer.through.clone(), offer.through_sub), Some(lease.unpacking_behind(offer)))
+                    let through = Checkpoint::After(offer.through.clone(), offer.through_sub);
+                    (through, Some(lease.unpacking_behind(offer)), 0)
                 }
-                None => (lease.checkpoint.clone(), lease.unpacking),
+                None => (lease.checkpoint.clone(), lease.unpacking, lease.arrived_ms),
             };
-            let at = Start { after, unpacking, caught_up_ms: lease.caught_up_ms };
+            let at = Start { after, unpacking, whole_ms: lease.whole_ms(now_ms), arrived_ms };
             let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
             let task = match lost {
                 Some(gap) => {
@@ -94,7 +100,8 @@ impl Shards {
             };
             let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);
             let behind = lease.batch().map(str::to_owned);
-            let running = Running { buffer, reader, checkpoint, epoch, behind, lost: lost.cloned() };
+            let since_ms = since_ms(lease);
+            let running = Running { buffer, reader, checkpoint, since_ms, epoch, behind, lost: lost.cloned() };
             self.running.insert(lease.shard_id.clone(), running);
         }
     }
@@ -108,6 +115,7 @@ impl Shards {
     pub fn committed(&mut self, shard_id: &str, checkpoint: &Checkpoint) {
         if let Some(running) = self.running.get_mut(shard_id) {
             running.checkpoint = checkpoint.clone();
+            running.since_ms = None;
             running.behind = None;
         }
     }
@@ -183,6 +191,10 @@ fn longest_waiting(mut buffers: Vec<&Arc<ShardBuffer>>) -> Vec<&Arc<ShardBuffer>
         buffers.sort_by(|a, b| a.shard_id.cmp(&b.shard_id));
     }
     buffers
+}
+
+fn since_ms(lease: &Lease) -> Option<i64> {
+    (!matches!(lease.checkpoint, Checkpoint::After(..))).then_some(lease.since_ms)
 }
 
 /// The first records of a buffer.

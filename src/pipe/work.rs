@@ -25,8 +25,10 @@ use crate::domain::lease::{Destination, Lease, Offer};
 use crate::domain::plan::rate_after;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::shard::Shard;
+use crate::domain::start::Beginning;
 use crate::domain::unpacking::Unpacking;
-use crate::limits::{CAUGHT_UP_REFRESH_MS, COMMIT_RETRIES};
+use crate::limits::COMMIT_RETRIES;
+use crate::ports::kinesis_now_ms;
 
 /// The batch whose fate is open. There is at most one (**one-open-batch**).
 pub struct Open {
@@ -86,6 +88,8 @@ pub struct Work {
     pub(super) refreshed: Option<Instant>,
     /// Children that an end named and that have no lease yet, and since when.
     pub(super) expected: BTreeMap<String, Instant>,
+    /// When the stream's shards were last listed and all had leases, Kinesis' time, Unix ms; 0 for never.
+    pub(super) listed_ms: i64,
     pub(super) losses: Losses,
     /// Who shared the leases at the last look, and when that was.
     pub(super) circle: Circle,
@@ -100,12 +104,14 @@ impl Work {
         deps: &Deps,
         pipe: &str,
         stream: &str,
-        start: &Checkpoint,
+        start: &Beginning,
         mode: Mode,
         unpacking: Unpacking,
         to: Option<&Destination>,
     ) -> Result<Work, Error> {
         let described = deps.kinesis.stream(stream).await?;
+        // By the answer that just came: whatever is put after the leases are there arrives later (**kinesis-time-decides**).
+        let start = start.checkpoint(kinesis_now_ms(&*deps.kinesis, &*deps.clock));
         let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &described).await?;
         let mut work = Work {
             deps: deps.clone(),
@@ -118,6 +124,7 @@ impl Work {
             search: Search::default(),
             refreshed: None,
             expected: BTreeMap::new(),
+            listed_ms: 0,
             losses: Losses::default(),
             circle: Circle::default(),
             balanced: None,
@@ -128,7 +135,7 @@ impl Work {
         }
         deps.heartbeat.admitted().await?;
         deps.heartbeat.joined(pipe);
-        let started = work.begin(start, mode, to).await;
+        let started = work.begin(&start, mode, to).await;
         started.inspect_err(|_| deps.heartbeat.left(pipe)).map(|()| work)
     }
 
@@ -255,6 +262,8 @@ impl Work {
 
     /// Chores between batches: shards that ended, leases to take and to give back, new shards, the mark of idle ones. True when something changed.
     pub async fn tend(&mut self) -> Result<bool, Error> {
+        // While a batch is open, too: it may be so for days, and what is behind it must not pass unseen.
+        self.source.retention.look_in_time();
         if self.open.is_some() {
             // Its shards look drained and are not.
             return self.balance().await;
@@ -265,12 +274,10 @@ impl Work {
         for buffer in self.shards.buffers().filter(|b| b.since().is_none()) {
             let Some(lease) = self.leases.get(&buffer.shard_id).filter(|l| l.offer.is_none()) else { continue };
             let holder = self.leases.holder(&lease.shard_id);
-            // The reader may have been without an answer for long: what counts is when it last saw the tip.
-            let tip_ms = buffer.progress().tip_ms.filter(|tip| tip - lease.caught_up_ms > CAUGHT_UP_REFRESH_MS);
             if drained.contains(&lease.shard_id) {
                 changes.push(lease.finish(&holder, now)?);
-            } else if let (Some(tip_ms), Checkpoint::After(..)) = (tip_ms, &lease.checkpoint) {
-                changes.push(lease.caught_up(&holder, tip_ms, now)?);
+            } else if let Some(seen) = self.seen_anew(buffer, lease) {
+                changes.push(lease.caught_up(&holder, seen, now)?);
             }
         }
         let ends = changes.iter().filter(|l| l.finished()).filter_map(|l| self.shards.buffer(&l.shard_id));
@@ -382,7 +389,8 @@ impl Work {
                 let ours = |l: &&Lease| l.batch() == Some(open.batch.id.as_str());
                 match self.leases.get(id).filter(ours) {
                     Some(lease) if lease.checkpoint == *before => {
-                        let next = lease.commit(&self.leases.holder(id), &open.batch.id, self.tip_ms(id), now)?;
+                        let next =
+                            lease.commit(&self.leases.holder(id), &open.batch.id, self.seen_behind(open, id), now)?;
                         let rate = rate_after(lease.bytes_per_second, open.bytes(id), now - lease.last_commit_ms);
                         changes.push(Lease { bytes_per_second: rate, ..next });
                     }
@@ -410,14 +418,6 @@ impl Work {
             return Ok(open);
         }
         Err(self.keeps_changing())
-    }
-
-    /// When nothing was left to read behind the open batch, if that is so.
-    fn tip_ms(&self, shard_id: &str) -> Option<i64> {
-        // In this order: what is read in between must not count as nothing.
-        let buffer = self.shards.buffer(shard_id)?;
-        let tip_ms = buffer.progress().tip_ms;
-        tip_ms.filter(|_| buffer.since().is_none())
     }
 
     /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to others meanwhile.

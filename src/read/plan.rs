@@ -71,7 +71,7 @@ impl Reading {
     /// The plan of `range`: the same shards and ends as reading it, and the first record of each shard.
     pub async fn plan(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Planned>, Error> {
         let spans = self.spans(range, pipe).await?;
-        let began_ms = self.clock.now_ms();
+        let began_ms = self.now_ms();
         let range = Arc::new(range.clone());
         let planned = stream::iter(spans).map(|span| {
             let range = range.clone();

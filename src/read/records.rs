@@ -14,7 +14,7 @@ use crate::domain::record::Chunk;
 use crate::domain::shard::Shard;
 use crate::domain::unpacking::Unpacking;
 use crate::limits::{RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK_MS};
-use crate::ports::{Clock, IteratorStart, KinesisApi};
+use crate::ports::{Clock, IteratorStart, KinesisApi, kinesis_now_ms};
 use crate::unpack::{Rules, Unpacker};
 
 /// What is to be read. As it is asked for, its times may be relative ([`Moment`]); reading needs
@@ -78,6 +78,27 @@ pub struct Span {
 pub type Found = Result<(usize, Chunk), Error>;
 
 impl Reading {
+    /// What time it is, Unix ms.
+    pub fn now_ms(&self) -> i64 {
+        kinesis_now_ms(&*self.kinesis, &*self.clock)
+    }
+
+    /// The same by an answer about the stream that came for this: what is relative to now is not taken from one of long ago.
+    pub async fn asked_now_ms(&self, stream: &str) -> Result<i64, Error> {
+        self.kinesis.shards(stream).await?;
+        Ok(self.now_ms())
+    }
+
+    /// The range at the time of the request. An error when it ends before it begins.
+    pub async fn at_now(&self, range: Range<Moment>) -> Result<Range, Error> {
+        let relative = |bound: &Bound<Moment>| matches!(bound, Bound::Time(Moment::Ago(_)));
+        let now_ms = match relative(&range.from) || relative(&range.to) {
+            true => self.asked_now_ms(&range.stream).await?,
+            false => self.now_ms(),
+        };
+        range.at(now_ms)
+    }
+
     /// The shards that `range` reads, ordered by id.
     pub async fn shards(&self, range: &Range) -> Result<Vec<Shard>, Error> {
         let all = self.kinesis.shards(&range.stream).await?;
@@ -96,7 +117,8 @@ impl Reading {
 
     /// Reads `range` into `found`, a few shards at a time, until its end, an error, or nobody listens any more.
     pub async fn run(self, range: Range, spans: Vec<Span>, found: mpsc::Sender<Found>) {
-        let began_ms = self.clock.now_ms();
+        // The list of shards has just come, and with it the time.
+        let began_ms = self.now_ms();
         let (this, range) = (Arc::new(self), Arc::new(range));
         let permits = Arc::new(Semaphore::new(RECORDS_SHARDS_AT_ONCE));
         let mut tasks = JoinSet::new();
@@ -181,8 +203,9 @@ impl Reading {
         unpacking: Unpacking,
     ) -> Result<(Vec<String>, Vec<(usize, Chunk)>), Error> {
         let mut look_back = SAMPLE_LOOK_BACK_MS.iter();
+        let now_ms = self.asked_now_ms(stream).await?;
         loop {
-            let from = look_back.next().map_or(Bound::Open, |ms| Bound::Time(self.clock.now_ms() - ms));
+            let from = look_back.next().map_or(Bound::Open, |ms| Bound::Time(now_ms - ms));
             let last_try = from == Bound::Open;
             let (stream, to) = (stream.into(), Bound::Open);
             let range = Range { stream, from, to, shard: None, slice: None, unpacking };

@@ -87,7 +87,11 @@ lease_row! {
     #[serde(with = "time")]
     last_commit_time: i64 => Time,
     #[serde(with = "time")]
+    since: i64 => Time,
+    #[serde(with = "time")]
     caught_up_at: i64 => Time,
+    #[serde(with = "time")]
+    arrived_at: i64 => Time,
     #[serde(with = "time")]
     updated_at: i64 => Time,
 }
@@ -133,7 +137,9 @@ impl From<&Lease> for LeaseRow {
             committed_rows: lease.committed_rows,
             bytes_per_second: lease.bytes_per_second,
             last_commit_time: time::in_range(lease.last_commit_ms),
+            since: time::in_range(lease.since_ms),
             caught_up_at: time::in_range(lease.caught_up_ms),
+            arrived_at: time::in_range(lease.arrived_ms),
             updated_at: time::in_range(lease.updated_ms),
         }
     }
@@ -176,7 +182,9 @@ impl LeaseRow {
             committed_rows: self.committed_rows,
             bytes_per_second: self.bytes_per_second,
             last_commit_ms: self.last_commit_time,
+            since_ms: self.since,
             caught_up_ms: self.caught_up_at,
+            arrived_ms: self.arrived_at,
             updated_ms: self.updated_at,
         };
         if lease.key() != self.key {
@@ -284,7 +292,7 @@ mod tests {
     }
 
     fn lease() -> impl Strategy<Value = Lease> {
-        let times = vec![0..=10_413_791_999_999i64; 4];
+        let times = vec![0..=10_413_791_999_999i64; 6];
         let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), vec![".{0,20}"; 4]);
         let counts = (any::<u64>(), any::<u64>(), any::<u64>());
         let began = prop::option::of((sequence(), any::<u32>()));
@@ -312,7 +320,9 @@ mod tests {
                     committed_rows,
                     bytes_per_second,
                     last_commit_ms: times[0],
+                    since_ms: times[4],
                     caught_up_ms: times[1],
+                    arrived_ms: times[5],
                     updated_ms: times[2],
                 },
             )

@@ -23,6 +23,7 @@ mod read;
 mod readme;
 mod real;
 mod records;
+mod retention;
 mod s3;
 mod second;
 mod sql;

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_smithy_types::base64;
+use aws_smithy_types::date_time::Format;
+use aws_smithy_types::{DateTime, base64};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -80,6 +81,10 @@ struct State {
     calls: Mutex<HashMap<String, usize>>,
     faults: Mutex<usize>,
     stalled: AtomicBool,
+    /// What the answers' dates say, in seconds after the time that it is; none: they have no date.
+    dates: Mutex<Option<i64>>,
+    /// GetRecords gives no record that arrived before this, Unix ms.
+    trimmed: AtomicI64,
 }
 
 impl Proxy {
@@ -92,6 +97,8 @@ impl Proxy {
             calls: Mutex::default(),
             faults: Mutex::default(),
             stalled: AtomicBool::new(false),
+            dates: Mutex::new(Some(0)),
+            trimmed: AtomicI64::new(0),
         });
         let port = stack::free_port().expect("a port");
         let (listener, shared) = (listen(port), state.clone());
@@ -102,7 +109,8 @@ impl Proxy {
                 tokio::spawn(async move {
                     let service = service_fn(move |request| state.clone().pass(request));
                     // What is broken on purpose ends in an error here.
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+                    let mut server = http1::Builder::new();
+                    let _ = server.auto_date_header(false).serve_connection(TokioIo::new(connection), service).await;
                 });
             }
         });
@@ -116,6 +124,16 @@ impl Proxy {
     /// While it is set, pushed answers come to a halt in the middle of an event, for good.
     pub fn stall(&self, stalled: bool) {
         self.state.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// From now on it is so many seconds later to Kinesis, as the dates of its answers say; none: they have no date.
+    pub fn date(&self, seconds: Option<i64>) {
+        *self.state.dates.lock().expect("dates") = seconds;
+    }
+
+    /// From now on polling gets no record that arrived before this, Unix ms: it has left the retention.
+    pub fn trim(&self, ms: i64) {
+        self.state.trimmed.store(ms, Ordering::Relaxed);
     }
 
     /// Calls of an operation so far.
@@ -136,7 +154,36 @@ impl Drop for Proxy {
 }
 
 impl State {
+    /// What happens to a call, with a date.
     async fn pass(
+        self: Arc<State>,
+        request: Request<Incoming>,
+    ) -> Result<Response<UnsyncBoxBody<Bytes, String>>, String> {
+        let mut answer = self.clone().answer(request).await?;
+        let seconds = *self.dates.lock().expect("dates");
+        answer.headers_mut().remove("date");
+        if let Some(seconds) = seconds {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs() as i64;
+            let date = DateTime::from_secs(now + seconds).fmt(Format::HttpDate).map_err(|e| e.to_string())?;
+            answer.headers_mut().insert("date", date.parse().expect("a header"));
+        }
+        Ok(answer)
+    }
+
+    /// The records of an answer that have not left the retention.
+    fn kept(&self, body: Bytes) -> Bytes {
+        let bound = self.trimmed.load(Ordering::Relaxed);
+        let Ok(mut answer) = serde_json::from_slice::<serde_json::Value>(&body) else { return body };
+        match answer.get_mut("Records").and_then(|records| records.as_array_mut()) {
+            Some(records) if bound > 0 => {
+                records.retain(|r| r["ApproximateArrivalTimestamp"].as_f64().is_none_or(|s| s * 1e3 >= bound as f64));
+                answer.to_string().into()
+            }
+            _ => body,
+        }
+    }
+
+    async fn answer(
         self: Arc<State>,
         request: Request<Incoming>,
     ) -> Result<Response<UnsyncBoxBody<Bytes, String>>, String> {
@@ -191,6 +238,7 @@ impl State {
                 let data = |text: &str| format!("\"{}\"", base64::encode(text));
                 String::from_utf8_lossy(&body).replace(&data(SMALL), &data(&large())).into()
             }
+            _ if operation == "GetRecords" => self.kept(body),
             _ => body,
         };
         let sent = if matches!(fault, Fault::Cut) { body.len() / 2 } else { usize::MAX };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bridge::domain::error::Error;
-use bridge::domain::lease::{Destination, Holder, Identity, Lease, Offer};
+use bridge::domain::lease::{Destination, Holder, Identity, Lease, Offer, Seen};
 use bridge::domain::sequence::{Checkpoint, SequenceNumber};
 use bridge::domain::unpacking::{Split, Unpacking};
 use bridge::limits::LEASE_ROWS_PER_STATEMENT;
@@ -110,7 +110,9 @@ async fn update_replaces_every_column(store: &impl StateStore) {
         committed_rows: u64::MAX,
         bytes_per_second: u64::MAX,
         last_commit_ms: 1_763_720_000_001,
+        since_ms: 1_763_720_000_003,
         caught_up_ms: 10_413_791_999_999,
+        arrived_ms: 1_763_720_000_004,
         updated_ms: 0,
     };
     let timed = Lease { checkpoint: Checkpoint::AtTimestamp(1_763_720_000_002), ..lease("orders", "shard-1") };
@@ -180,16 +182,18 @@ async fn stale_epochs_are_fenced(store: &impl StateStore) {
     store.update(&[at(0, offered.clone())]).await.expect("the version is right");
     let stolen = offered.take("b", 3);
     store.update(&[at(1, stolen.clone())]).await.expect("the version is right");
+    let ms = 1_763_720_000_005;
+    let seen = Seen { tip_ms: Some(ms), arrived_ms: ms - 3, listed_ms: ms - 2, now_ms: ms };
     // The old holder commits what it remembers: the row's version stops it.
-    let committed = offered.commit(&holder, "b1", None, 4).expect("still held, as far as it knows");
+    let committed = offered.commit(&holder, "b1", seen, 4).expect("still held, as far as it knows");
     assert_conflict(store.update(&[at(1, committed)]).await);
     // And what it reads again: the epoch stops it.
     let now = one(store, "orders").await;
     assert_eq!(now, at(2, stolen));
-    assert!(matches!(now.value.commit(&holder, "b1", None, 5), Err(Error::Fenced(_))));
+    assert!(matches!(now.value.commit(&holder, "b1", seen, 5), Err(Error::Fenced(_))));
     // The new one settles the batch that it found.
     let heir = Holder { owner: "b".into(), epoch: 2 };
-    let settled = now.value.commit(&heir, "b1", Some(1_763_720_000_005), 1_763_720_000_006).expect("held");
+    let settled = now.value.commit(&heir, "b1", seen, 1_763_720_000_006).expect("held");
     store.update(&[at(now.version, settled.clone())]).await.expect("the version is right");
     assert_eq!(one(store, "orders").await, at(3, settled));
 }

@@ -40,6 +40,11 @@ struct Worker {
     holder: Option<Holder>,
 }
 
+/// Nothing is left to read.
+fn at_tip(now_ms: i64) -> Seen {
+    Seen { tip_ms: Some(now_ms), arrived_ms: now_ms, listed_ms: now_ms, now_ms }
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => Just(Op::Look),
@@ -122,11 +127,13 @@ fn play(ops: Vec<(usize, Op)>) -> Result<Vec<Step>, TestCaseError> {
                 });
                 seen.halve(&holder, &open, half, batches)
             }
-            Op::Commit { other } => seen.commit(&holder, if *other { "other" } else { &open }, Some(batches), batches),
+            Op::Commit { other } => {
+                seen.commit(&holder, if *other { "other" } else { &open }, at_tip(batches), batches)
+            }
             Op::Finish => seen.finish(&holder, batches),
-            Op::CaughtUp => seen.caught_up(&holder, batches, batches),
+            Op::CaughtUp => seen.caught_up(&holder, at_tip(batches), batches),
             Op::Discard => seen.discard(&holder, batches),
-            Op::Seek(to) => Ok(seen.seek(Checkpoint::After(number((*to).into()), 0), batches)),
+            Op::Seek(to) => Ok(seen.seek(Checkpoint::After(number((*to).into()), 0), batches, batches)),
             Op::GiveUp => Ok(seen.give_up(batches)),
         };
         let Ok(next) = next else { continue };
@@ -260,7 +267,7 @@ fn an_offer_that_an_edit_left_behind_is_not_committed() {
     for to in [7, 9, 12] {
         let edited = Lease { checkpoint: Checkpoint::After(number(to), 0), ..offered.clone() };
         assert!(!edited.offer_follows());
-        assert!(matches!(edited.commit(&holder, "b", None, 0), Err(Error::Internal(_))), "{to}");
+        assert!(matches!(edited.commit(&holder, "b", at_tip(0), 0), Err(Error::Internal(_))), "{to}");
         assert_eq!(edited.discard(&holder, 0).unwrap().checkpoint, edited.checkpoint);
     }
 }

@@ -4,8 +4,19 @@ use crate::domain::sequence::SequenceNumber;
 const HOUR: i64 = 3_600_000;
 const NOW: i64 = 1_795_255_200_000;
 const UNKNOWN: &Identity = &Identity { arn: String::new(), created_ms: 0 };
-const SUBJECT: Subject<'_> =
-    Subject { pipe: "orders", stream: "orders", identity: UNKNOWN, retention_ms: 24 * HOUR, now_ms: NOW };
+const RETENTION_MS: i64 = 24 * HOUR;
+const SUBJECT: Subject<'_> = Subject {
+    pipe: "orders",
+    stream: "orders",
+    identity: UNKNOWN,
+    now_ms: NOW,
+    listed_ms: 0,
+    written_ms: NOW + 5 * HOUR,
+};
+
+fn kept() -> Kept {
+    Kept::new(RETENTION_MS, NOW)
+}
 
 fn shard(id: &str, parents: [&str; 2], begins: &str, ends: &str) -> Shard {
     Shard {
@@ -20,7 +31,7 @@ fn shard(id: &str, parents: [&str; 2], begins: &str, ends: &str) -> Shard {
 }
 
 fn lease(id: &str, checkpoint: Checkpoint) -> Lease {
-    Lease::new("orders", "orders", id, vec![], checkpoint, 0)
+    Lease { since_ms: NOW - 30 * HOUR, ..Lease::new("orders", "orders", id, vec![], checkpoint, 0) }
 }
 
 fn after(number: &str) -> Checkpoint {
@@ -72,7 +83,7 @@ fn children_share_the_weight_of_their_parents() {
 #[test]
 fn what_is_gone_is_told() {
     let shards = [shard("0", ["", ""], "100", ""), shard("1", ["", ""], "100", "200")];
-    let gone = |lease: &Lease| lost([lease].into_iter(), &shards, SUBJECT).into_values().next();
+    let gone = |lease: &Lease| lost([lease].into_iter(), &shards, UNKNOWN, kept(), NOW).into_values().next();
     // A number with fewer digits is a smaller one.
     assert_eq!(gone(&lease("0", after("99"))), Some(Lost::Replaced));
     assert_eq!(gone(&lease("0", after("100"))), None);
@@ -83,7 +94,7 @@ fn what_is_gone_is_told() {
     for unread in [after("50"), Checkpoint::TrimHorizon, Checkpoint::AtTimestamp(NOW - 25 * HOUR)] {
         let lease = lease("2", unread);
         assert_eq!(gone(&lease), Some(Lost::Expired));
-        let message = Lost::Expired.message(&lease, SUBJECT.retention_ms);
+        let message = Lost::Expired.message(&lease, RETENTION_MS);
         for part in
             ["'orders'", "shard 2", &lease.checkpoint.to_string(), "24 h", "oldest record", "/v1/pipes/orders/seek"]
         {
@@ -103,9 +114,7 @@ fn positions_of_a_stream_that_was_deleted_mean_nothing_in_the_next_one() {
     let of = |arn: &str, created_ms| Identity { arn: arn.into(), created_ms };
     let shards = [shard("0", ["", ""], "1", "4"), shard("1", ["", ""], "1", "")];
     let now = of("a", 2);
-    let gone = |lease: &Lease| {
-        lost([lease].into_iter(), &shards, Subject { identity: &now, ..SUBJECT }).get(&lease.shard_id).copied()
-    };
+    let gone = |lease: &Lease| lost([lease].into_iter(), &shards, &now, kept(), NOW).get(&lease.shard_id).copied();
     for (id, at) in [("0", Checkpoint::ShardEnd), ("1", Checkpoint::TrimHorizon), ("1", after("3")), ("9", after("3"))]
     {
         assert_eq!(gone(&Lease { identity: of("a", 1), ..lease(id, at.clone()) }), Some(Lost::Recreated), "{id} {at}");
@@ -128,7 +137,7 @@ fn what_was_finished_long_ago_is_forgotten() {
         lease("2", Checkpoint::ShardEnd, 23),
         lease("3", after("3"), 25),
     ];
-    assert_eq!(forgettable(leases.iter(), &shards, SUBJECT), ["1"]);
+    assert_eq!(forgettable(leases.iter(), &shards, kept(), NOW), ["1"]);
 }
 
 #[test]

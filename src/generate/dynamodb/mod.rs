@@ -213,7 +213,7 @@ impl Generator<'_> {
             start: &self.flags.start,
             exports,
             target_exists,
-            now_ms: chrono::Utc::now().timestamp_millis(),
+            now_ms: self.source.now_ms,
         })?);
         if !has_change_before(self.config, self.flags, last.span.end()).await? {
             notes.push(format!(

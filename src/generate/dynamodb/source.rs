@@ -13,7 +13,7 @@ use crate::generate::plan::shown;
 use crate::kinesis::AwsKinesis;
 use crate::limits::PIPE_SAMPLE;
 use crate::metrics::Metrics;
-use crate::ports::{KinesisApi, Stream};
+use crate::ports::{KinesisApi, Stream, kinesis_now_ms};
 use crate::read::budget::Budget;
 use crate::read::records::{Range, Reading, Span};
 use crate::serve::SystemClock;
@@ -30,6 +30,8 @@ pub struct Source {
     pub stream: Stream,
     /// When it was created, Unix ms.
     pub stream_created_ms: i64,
+    /// When it was asked for that, Kinesis' time, Unix ms.
+    pub now_ms: i64,
     /// What could not be asked.
     pub notes: Vec<String>,
 }
@@ -81,8 +83,8 @@ impl Source {
         };
         let kinesis = kinesis().await?;
         let stream = kinesis.stream(&flags.stream).await.map_err(|e| e.to_string())?;
-        let stream_created_ms = stream.created_ms;
-        Ok(Source { keys, table, destinations, stream, stream_created_ms, notes })
+        let (stream_created_ms, now_ms) = (stream.created_ms, kinesis_now_ms(&kinesis, &SystemClock));
+        Ok(Source { keys, table, destinations, stream, stream_created_ms, now_ms, notes })
     }
 
     /// Where the table's changes go to the stream, or what is wrong; none when DynamoDB could not be asked.

@@ -1,7 +1,7 @@
 //! Chance and time, the same for the same seed, and the trace by which two runs of a seed are compared.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -138,7 +138,7 @@ impl Dice {
 pub struct FakeClock {
     began: Instant,
     names: Arc<AtomicU64>,
-    skew_ms: i64,
+    skew_ms: Arc<AtomicI64>,
     gate: Arc<Gate>,
 }
 
@@ -148,18 +148,28 @@ pub const BEGAN_MS: i64 = 1_795_255_200_000;
 impl FakeClock {
     /// A clock that starts now.
     pub fn new() -> Arc<FakeClock> {
-        Arc::new(FakeClock { began: Instant::now(), names: Arc::new(AtomicU64::new(1)), skew_ms: 0, gate: Gate::new() })
+        Arc::new(FakeClock {
+            began: Instant::now(),
+            names: Arc::new(AtomicU64::new(1)),
+            skew_ms: Arc::default(),
+            gate: Gate::new(),
+        })
     }
 
     /// The same time for a process that stands still at times, on a wall clock that is wrong by so much.
     pub fn of_process(&self, skew_ms: i64, gate: Arc<Gate>) -> Arc<FakeClock> {
-        Arc::new(FakeClock { skew_ms, gate, ..self.clone() })
+        Arc::new(FakeClock { skew_ms: Arc::new(AtomicI64::new(skew_ms)), gate, ..self.clone() })
+    }
+
+    /// Somebody sets it: from now on it is wrong by so much.
+    pub fn jump(&self, skew_ms: i64) {
+        self.skew_ms.store(skew_ms, Ordering::Relaxed);
     }
 }
 
 impl Clock for FakeClock {
     fn now_ms(&self) -> i64 {
-        BEGAN_MS + self.gate.now().duration_since(self.began).as_millis() as i64 + self.skew_ms
+        BEGAN_MS + self.gate.now().duration_since(self.began).as_millis() as i64 + self.skew_ms.load(Ordering::Relaxed)
     }
 
     fn monotonic(&self) -> std::time::Instant {

@@ -238,7 +238,6 @@ mod rules {
     use crate::pipe::model::rules::{MEMORY, a_moment, calm};
     use crate::pipe::model::world::{Ending, PIPE, Process, World};
     use crate::pipe::{Mode, PullOptions};
-    use crate::ports::Clock;
 
     /// A calm world, and what a view with `mode=efo` asks for.
     fn pushed(shards: usize) -> (World, Arc<super::super::clickhouse::FakeServer>, Process, PullOptions) {
@@ -338,7 +337,7 @@ mod rules {
         drop(process);
         world.kinesis.put(&shard, 5);
         sleep(Duration::from_secs(2 * 3_600 * RETENTION_HOURS as u64)).await;
-        world.kinesis.trim_before(world.clock.now_ms() - 1_000);
+        world.kinesis.trim();
         world.kinesis.put(&shard, 5);
         let process = world.process("worker", &server, MEMORY);
         let mut refused = None;

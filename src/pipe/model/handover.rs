@@ -9,6 +9,7 @@ use super::rules::{MEMORY, a_moment, calm};
 use super::world::{Ending, LEASE, PIPE, WIDE, World, options};
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::start::Beginning;
 use crate::pipe::PullOptions;
 use crate::pipe::status::ShardState;
 use crate::ports::{Clock, StateError};
@@ -200,7 +201,8 @@ async fn children_from_trim_horizon() {
     let (world, server, process, options) = calm(1);
     let parent = world.kinesis.open_shards().remove(0);
     // A pipe that begins now, and not with what is there.
-    let options = PullOptions { start: Checkpoint::AtTimestamp(world.clock.now_ms() + 1_000), ..options };
+    let options =
+        PullOptions { start: Beginning::At(Checkpoint::AtTimestamp(world.clock.now_ms() + 1_000)), ..options };
     sleep(Duration::from_secs(1)).await;
     world.kinesis.put(&parent, 3);
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
@@ -210,7 +212,7 @@ async fn children_from_trim_horizon() {
         world.kinesis.put(child, 4);
     }
     sleep(Duration::from_secs(45)).await;
-    let later = PullOptions { start: Checkpoint::AtTimestamp(world.clock.now_ms()), ..options };
+    let later = PullOptions { start: Beginning::At(Checkpoint::AtTimestamp(world.clock.now_ms())), ..options };
     assert!(world.drain(&process, &server, &later).await);
     world.judge().unwrap();
 }
@@ -348,8 +350,15 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     let (read, unread) = (world.kinesis.split(&shards[0]), world.kinesis.split(&shards[1]));
     world.kinesis.put(&read[0], 4);
     world.kinesis.put(&unread[0], 5);
+    // The children have leases, and nothing is read yet; the parent's is made as if it had begun long ago.
+    world.kinesis.outage_of_records(true);
     let process = world.process("worker", &server, MEMORY);
+    let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+    drop(process);
+    world.edit(&shards[1], |l| (l.since_ms, l.caught_up_ms) = (1, 0)).await;
     world.kinesis.expire(&shards[1]);
+    world.kinesis.outage_of_records(false);
+    let process = world.process("worker", &server, MEMORY);
     // The other shards go on meanwhile.
     for _ in 0..20 {
         let _ = world.refresh(&process, &server, &options, Ending::Success).await;

@@ -18,7 +18,7 @@ use crate::unpack::tests::aggregate;
 pub const STREAM: &str = "orders";
 /// Where it is.
 const REGION: &str = "eu-west-1";
-/// Its retention.
+/// Its retention, unless somebody changes it.
 pub const RETENTION_HOURS: i32 = 24;
 
 /// A shard and the number of a row in it: see [`row`].
@@ -59,6 +59,10 @@ struct State {
     items: bool,
     /// The end of a parent names a merge's child as if it came from that one alone.
     names_one_parent: bool,
+    /// GetRecords fails.
+    unreadable: bool,
+    /// The retention, hours.
+    retention: i32,
 }
 
 struct Held {
@@ -105,7 +109,7 @@ impl FakeKinesis {
     /// A stream with so many open shards.
     pub fn new(dice: Arc<Dice>, clock: Arc<FakeClock>, shards: usize) -> Arc<FakeKinesis> {
         // Numbers gain a digit on the way, so that their order as text is not their order.
-        let state = State { sequence: 9_900, ..State::default() };
+        let state = State { sequence: 9_900, retention: RETENTION_HOURS, ..State::default() };
         let kinesis = FakeKinesis { region: REGION, dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
         let width = u128::MAX / shards as u128;
         for n in 0..shards as u128 {
@@ -136,6 +140,11 @@ impl FakeKinesis {
     /// Ids of the shards that take records.
     pub fn open_shards(&self) -> Vec<String> {
         self.state().shards.iter().filter(|(_, s)| s.open()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ids of all shards, the closed ones included.
+    pub fn shards_ever(&self) -> Vec<String> {
+        self.state().shards.keys().cloned().collect()
     }
 
     /// How many shards there are, the closed ones included.
@@ -211,6 +220,28 @@ impl FakeKinesis {
         open.chunks_exact(2).map(|pair| (pair[0].shard.id.clone(), pair[1].shard.id.clone())).collect()
     }
 
+    /// What stands in the header of an answer: whole seconds.
+    pub fn date_ms(&self) -> i64 {
+        let now_ms = self.clock.now_ms();
+        now_ms - now_ms.rem_euclid(1_000)
+    }
+
+    /// Changes the retention, hours. What is older is gone at once.
+    pub fn keep(&self, hours: i32) {
+        self.state().retention = hours;
+        self.trim();
+    }
+
+    /// The retention, hours.
+    pub fn retention(&self) -> i32 {
+        self.state().retention
+    }
+
+    /// Drops what has left the retention.
+    pub fn trim(&self) {
+        self.trim_before(self.clock.now_ms() - i64::from(self.retention()) * 3_600_000);
+    }
+
     /// Drops what arrived before `ms`.
     pub fn trim_before(&self, ms: i64) {
         for held in self.state().shards.values_mut() {
@@ -240,6 +271,11 @@ impl FakeKinesis {
         self.state().names_one_parent = true;
     }
 
+    /// Lets GetRecords fail, or work again.
+    pub fn outage_of_records(&self, outage: bool) {
+        self.state().unreadable = outage;
+    }
+
     /// Lets most calls be throttled, or none.
     pub fn storm(&self, storm: bool) {
         self.state().storm = storm;
@@ -250,6 +286,13 @@ impl FakeKinesis {
         let state = self.state();
         let trimmed = state.shards.get(shard_id).map(|s| &s.records[..s.trimmed]).unwrap_or_default();
         trimmed.iter().flat_map(|r| r.places(shard_id)).collect()
+    }
+
+    /// The rows of a shard that arrived before `ms`.
+    pub fn before(&self, shard_id: &str, ms: i64) -> Vec<Place> {
+        let state = self.state();
+        let records = state.shards.get(shard_id).map(|s| s.records.as_slice()).unwrap_or_default();
+        records.iter().take_while(|r| r.at_ms < ms).flat_map(|r| r.places(shard_id)).collect()
     }
 
     /// Every row that was ever put.
@@ -372,6 +415,10 @@ impl KinesisApi for FakeKinesis {
         self.region
     }
 
+    fn now_ms(&self) -> Option<i64> {
+        Some(self.date_ms())
+    }
+
     async fn streams(&self) -> Result<Vec<Stream>, Error> {
         Ok(vec![self.stream(STREAM).await?])
     }
@@ -392,7 +439,7 @@ impl KinesisApi for FakeKinesis {
             status: "ACTIVE".into(),
             mode: "PROVISIONED".into(),
             open_shards: self.open_shards().len() as i32,
-            retention_hours: RETENTION_HOURS,
+            retention_hours: self.retention(),
         })
     }
 
@@ -420,7 +467,7 @@ impl KinesisApi for FakeKinesis {
         if self.dice.trouble(if self.state().storm { 80 } else { 4 }) {
             return Err(KinesisError::Throttled("GetRecords is throttled".into()));
         }
-        if self.dice.trouble(3) {
+        if self.dice.trouble(3) || self.state().unreadable {
             return Err(KinesisError::Other(Error::Unavailable("GetRecords failed".into())));
         }
         let (index, issued_ms) = iterator.split_once('@').unwrap();

@@ -40,6 +40,8 @@ struct State {
     last_of_key: BTreeMap<String, u128>,
     /// Records that left the retention before they were read, after a gap was told.
     told: BTreeSet<Place>,
+    /// Records that were there when the pipe, or a seek, began at the oldest one or at a time: they may go before they are read.
+    older: BTreeSet<Place>,
     /// Batches that people took a lease of.
     freed: BTreeSet<String>,
     /// Batches that were refused because of their rows.
@@ -99,6 +101,12 @@ impl Ledger {
         self.state().told.extend(trimmed);
     }
 
+    /// A position is chosen that stands for what arrives from now on, and for whatever of the rest is still there when it is read.
+    pub fn begins(&self, shard_id: &str) {
+        let older = self.kinesis.before(shard_id, i64::MAX);
+        self.state().older.extend(older);
+    }
+
     /// A person takes a lease from its owner; what is open in it may be served by two.
     pub fn freed(&self, lease: &Lease) {
         self.state().freed.extend(lease.offer.as_ref().map(|offer| offer.batch.clone()));
@@ -114,6 +122,15 @@ impl Ledger {
         if !self.moves && !self.state().freed.contains(batch) {
             self.broken("a-zombie-serves-nothing", format!("the end of batch {batch} is sent, and {lease:?}"));
         }
+    }
+
+    /// Whether something of this shard has left the retention that was not read, and nobody was told.
+    pub fn lost_untold(&self, shard_id: &str) -> bool {
+        let state = self.state();
+        let known = |place: &Place| {
+            state.plain.contains_key(place) || state.told.contains(place) || state.older.contains(place)
+        };
+        self.kinesis.trimmed(shard_id).iter().any(|place| !known(place))
     }
 
     /// Whether a record is known to be lost.
@@ -202,6 +219,13 @@ impl Ledger {
 
     /// Rows that are new in the store.
     pub fn created(&self, first: bool, lease: &Lease) {
+        if first {
+            self.begins(&lease.shard_id);
+            if let Checkpoint::AtTimestamp(ms) = lease.checkpoint {
+                let before = self.kinesis.before(&lease.shard_id, ms);
+                self.state().told.extend(before);
+            }
+        }
         if !first && lease.checkpoint != Checkpoint::TrimHorizon {
             self.broken("children-from-trim-horizon", format!("{} begins at {}", lease.shard_id, lease.checkpoint));
         }
@@ -246,7 +270,8 @@ impl Ledger {
                 self.state().offered.insert((offer.batch.clone(), old.shard_id.clone()), offer.shape.clone());
                 let from = position(&old.checkpoint);
                 let through = row(number(&offer.through), offer.through_sub);
-                let range = self.kinesis.between(&old.shard_id, from, through);
+                let mut range = self.kinesis.between(&old.shard_id, from, through);
+                range.retain(|place| !self.is_told(place));
                 let first = range.first().map(|p| p.1);
                 let begins =
                     |first: u128| first >= row(number(&offer.first), 0) && first <= row(number(&offer.first), u32::MAX);
@@ -281,11 +306,12 @@ impl Ledger {
             if state.told.contains(place) || self.quarantine.payload(place).is_some() {
                 continue;
             }
-            match (trimmed.contains(place), &old.checkpoint) {
-                // Nothing was known of the shard, so nobody can tell that its oldest record is not its first one.
-                (true, Checkpoint::TrimHorizon) => drop(state.told.insert(place.clone())),
-                (true, _) => state.violations.push(format!("gap-is-an-error: {place:?} is gone and passed over")),
-                (false, _) => state.violations.push(format!("{rule}: {place:?} is passed and was never inserted")),
+            // Also where nothing of the shard was ever read (**unread-within-retention**).
+            let at_record = matches!(old.checkpoint, Checkpoint::After(..));
+            match trimmed.contains(place) {
+                true if !at_record && state.older.contains(place) => drop(state.told.insert(place.clone())),
+                true => state.violations.push(format!("gap-is-an-error: {place:?} is gone and passed over")),
+                false => state.violations.push(format!("{rule}: {place:?} is passed and was never inserted")),
             }
         }
     }
@@ -306,7 +332,9 @@ fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, 
         committed_rows: 0,
         bytes_per_second: 0,
         last_commit_ms: 0,
+        since_ms: 0,
         caught_up_ms: 0,
+        arrived_ms: 0,
         updated_ms: 0,
         began: None,
         destination: Destination::default(),

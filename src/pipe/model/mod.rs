@@ -16,6 +16,7 @@ mod outside;
 mod quarantine;
 mod random;
 mod remote;
+mod retention;
 mod rows;
 mod rules;
 mod scale;

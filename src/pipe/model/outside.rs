@@ -6,12 +6,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::identity::strangers;
-use super::kinesis::{RETENTION_HOURS, number, parts};
+use super::kinesis::{number, parts};
 use super::ledger::PERSON;
 use super::random::Plan;
 use super::world::{PIPE, World};
 use crate::domain::sequence::Checkpoint;
-use crate::ports::Clock;
 
 /// More shards than that a stream does not get, the closed ones included.
 const MOST_SHARDS: usize = 40;
@@ -55,7 +54,10 @@ pub async fn disturb(world: &World, plan: Plan) {
     loop {
         sleep(dice.within(plan.every.map_or(Duration::from_secs(6), |_| HOUR))).await;
         if plan.every.is_some() {
-            world.kinesis.trim_before(world.clock.now_ms() - i64::from(RETENTION_HOURS) * 3_600_000);
+            world.kinesis.trim();
+            if plan.retention && dice.percent(5) {
+                change_retention(world);
+            }
         }
         let leases = world.leases().await;
         if leases.is_empty() {
@@ -75,6 +77,17 @@ pub async fn disturb(world: &World, plan: Plan) {
                 }
             }
         }
+    }
+}
+
+/// The retention is lowered or raised. It is raised only while everybody knows of what is gone: a pipe that sleeps meanwhile cannot know how short
+/// it was before.
+fn change_retention(world: &World) {
+    let (now, next) = (world.kinesis.retention(), world.dice.one_of(&[24, 36, 48]));
+    let untold = || world.kinesis.shards_ever().iter().any(|shard| world.ledger.lost_untold(shard));
+    if next < now || !untold() {
+        tracing::debug!("the retention is {next} h, was {now} h");
+        world.kinesis.keep(next);
     }
 }
 

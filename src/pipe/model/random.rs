@@ -20,6 +20,7 @@ use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::start::Beginning;
 use crate::domain::unpacking::{Split, Unpacking};
 use crate::encode::Format;
 use crate::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
@@ -52,6 +53,10 @@ pub struct Plan {
     pub poison: Option<u64>,
     /// The view refreshes so often; for days, and what is read too late is gone.
     pub every: Option<Duration>,
+    /// The retention is lowered and raised meanwhile.
+    pub retention: bool,
+    /// The pipe begins with what is put then.
+    pub latest: bool,
 }
 
 impl Plan {
@@ -72,6 +77,8 @@ impl Plan {
             skew: Duration::ZERO,
             poison: Some(dice.one_of(&[11, 31, 97])).filter(|_| dice.percent(15)),
             every: None,
+            retention: false,
+            latest: false,
         };
         let pauses = Some(Duration::from_secs(dice.one_of(&[20, 40, 180])));
         let skew = Duration::from_secs(3_600 * dice.one_of(&[0, 1, 5]));
@@ -95,7 +102,9 @@ impl Plan {
                 lease: Duration::from_secs(300),
                 reshards: 3,
                 pauses: Some(Duration::from_secs(7_200)).filter(|_| dice.percent(50)),
-                skew: skew.min(HOUR),
+                skew: 12 * skew,
+                retention: dice.percent(50),
+                latest: dice.percent(25),
                 every: Some(Duration::from_secs(dice.one_of(&[300, 1_800, 7_200, 26 * 3_600]))),
                 ..few
             },
@@ -216,7 +225,6 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let (server, worker) = (world.server(), format!("worker-{number}"));
     let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
     let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
-    let skew_ms = dice.within(2 * plan.skew).as_millis() as i64 - plan.skew.as_millis() as i64;
     let poll_ms = if plan.every.is_some() { 10_000 } else { dice.one_of(&[200, 500, 1_000]) };
     let unpacking = Unpacking { split: plan.split(), ..Unpacking::default() };
     let mut options = PullOptions {
@@ -225,6 +233,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
         linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
         wait: Duration::from_millis(if plan.every.is_some() { 12_000 } else { dice.one_of(&[100, 1_000, 5_000]) }),
         on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
+        start: if plan.latest { Beginning::Ago(0) } else { Beginning::At(Checkpoint::TrimHorizon) },
         shape: format!("{} {unpacking}", dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name()),
         unpacking,
         ..options(Limits { max_rows: dice.one_of(&[1, 7, 50, 1_000]), max_bytes: dice.one_of(&[200, 4_000, 1 << 20]) })
@@ -234,7 +243,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     }
     while !over.load(Ordering::Relaxed) {
         world.lives(&worker, true);
-        let process = world.skewed_process(&worker, &server, memory, skew_ms);
+        let process = world.skewed_process(&worker, &server, memory, skew_ms(dice, plan));
         tracing::debug!(worker, "starts");
         let pauses =
             plan.pauses.map(|most| tokio::spawn(pause(dice.clone(), process.gate.clone(), worker.clone(), most)));
@@ -276,6 +285,11 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     }
 }
 
+/// How much a wall clock is wrong.
+fn skew_ms(dice: &Dice, plan: Plan) -> i64 {
+    dice.within(2 * plan.skew).as_millis() as i64 - plan.skew.as_millis() as i64
+}
+
 /// A process stands still from time to time, until it is calm.
 async fn pause(dice: Arc<Dice>, gate: Arc<Gate>, worker: String, most: Duration) {
     while !dice.is_calm() {
@@ -309,6 +323,9 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
         second_view(world, process, options).await;
     }
     process.store.mute(dice.trouble(10));
+    if dice.trouble(3) {
+        process.clock.jump(skew_ms(dice, plan));
+    }
     server.begin();
     let pull = async {
         let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
@@ -409,7 +426,9 @@ async fn gap(world: &World, plan: Plan, process: &Process, told: &str) {
         }
         return world.ledger.broken("gap-is-an-error", format!("nothing is lost, and it says: {told}"));
     }
-    world.ledger.gap_told(shard);
     let elsewhere = world.process(PERSON, &world.server(), 1 << 20);
+    world.ledger.gap_told(shard);
+    // An error may be about the answer only.
     let _ = elsewhere.pipes.seek(PIPE, &[(shard.into(), Checkpoint::TrimHorizon)]).await;
+    world.ledger.begins(shard);
 }

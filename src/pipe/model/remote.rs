@@ -14,6 +14,7 @@ use super::kinesis::FakeKinesis;
 use super::quarantine::FakeQuarantine;
 use crate::domain::error::Error;
 use crate::domain::shard::Shard;
+use crate::kinesis::KinesisTime;
 use crate::ports::{
     Consumer, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine, QuarantinedRow,
     RefreshOutcome, Stream, Subscription, ViewState, Views,
@@ -65,6 +66,8 @@ pub struct Remote<T> {
     pub dice: Arc<Dice>,
     /// The process.
     pub who: String,
+    /// What time it is to Kinesis, as the process knows it.
+    pub time: Arc<KinesisTime>,
 }
 
 impl<T> Remote<T> {
@@ -81,30 +84,49 @@ impl<T> Remote<T> {
     }
 }
 
+impl Remote<FakeKinesis> {
+    /// Like `call`, with the date of an answer that is not an error.
+    async fn dated<A: Debug, E: Debug>(
+        &self,
+        what: impl Debug,
+        call: impl Future<Output = Result<A, E>>,
+    ) -> Result<A, E> {
+        let asked = self.gate.now().into_std();
+        let call = async { call.await.map(|answer| (self.to.date_ms(), answer)) };
+        let (date_ms, answer) = self.call(what, call).await?;
+        self.time.answered(date_ms, asked, self.gate.now().into_std());
+        Ok(answer)
+    }
+}
+
 #[async_trait]
 impl KinesisApi for Remote<FakeKinesis> {
     fn region(&self) -> &str {
         self.to.region()
     }
 
+    fn now_ms(&self) -> Option<i64> {
+        self.time.at(self.gate.now().into_std())
+    }
+
     async fn streams(&self) -> Result<Vec<Stream>, Error> {
-        self.call("streams", self.to.streams()).await
+        self.dated("streams", self.to.streams()).await
     }
 
     async fn stream(&self, stream: &str) -> Result<Stream, Error> {
-        self.call(("stream", stream), self.to.stream(stream)).await
+        self.dated(("stream", stream), self.to.stream(stream)).await
     }
 
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error> {
-        self.call(("shards", stream), self.to.shards(stream)).await
+        self.dated(("shards", stream), self.to.shards(stream)).await
     }
 
     async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
-        self.call(("iterator", shard_id, start), self.to.iterator(stream, shard_id, start)).await
+        self.dated(("iterator", shard_id, start), self.to.iterator(stream, shard_id, start)).await
     }
 
     async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
-        self.call(("records", shard_id, iterator, limit), self.to.records(stream, shard_id, iterator, limit)).await
+        self.dated(("records", shard_id, iterator, limit), self.to.records(stream, shard_id, iterator, limit)).await
     }
 }
 
@@ -153,10 +175,14 @@ impl FanOutApi for Remote<SharedKinesis> {
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         self.gate.pass().await;
+        let asked = self.gate.now().into_std();
         let subscription = self.to.subscribe(stream, consumer_arn, shard_id, start).await?;
+        let date_ms = self.to.0.date_ms();
         self.gate.pass().await;
+        self.time.answered(date_ms, asked, self.gate.now().into_std());
         let (gate, dice, who) = (self.gate.clone(), self.dice.clone(), format!("{} {shard_id}", self.who));
-        Ok(Box::new(Remote { to: Arc::new(tokio::sync::Mutex::new(subscription)), gate, dice, who }))
+        let time = self.time.clone();
+        Ok(Box::new(Remote { to: Arc::new(tokio::sync::Mutex::new(subscription)), gate, dice, who, time }))
     }
 
     fn distrust_connections(&self) {

@@ -19,8 +19,10 @@ use crate::domain::batch::{Batch, Limits};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::sequence::Checkpoint;
+use crate::domain::start::Beginning;
 use crate::domain::unpacking::Unpacking;
 use crate::encode::Format;
+use crate::kinesis::KinesisTime;
 use crate::metrics::Metrics;
 use crate::pipe::heartbeat::Heartbeat;
 use crate::pipe::members::Members;
@@ -62,6 +64,8 @@ pub struct Process {
     pub store: Arc<WatchedStore>,
     /// Whether it runs or stands still.
     pub gate: Arc<Gate>,
+    /// Its wall clock.
+    pub clock: Arc<FakeClock>,
     /// Its standing among the workers.
     pub heartbeat: Heartbeat,
     beat: AbortHandle,
@@ -179,27 +183,28 @@ impl World {
         let members = Members::new(clock.clone(), self.lease);
         let heartbeat = Heartbeat::new(clock.clone(), self.lease, worker);
         // A process that comes back elsewhere has to wait until its predecessor is certainly gone.
+        let time = Arc::<KinesisTime>::default();
         let place = if self.dice.trouble(50) { "" } else { "here" };
         let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), place.into());
         let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
-            kinesis: Arc::new(self.remote(kinesis, &gate, worker)),
-            fan_out: Arc::new(self.remote(&Arc::new(SharedKinesis(kinesis.clone())), &gate, worker)),
+            kinesis: Arc::new(self.remote(kinesis, &gate, worker, &time)),
+            fan_out: Arc::new(self.remote(&Arc::new(SharedKinesis(kinesis.clone())), &gate, worker, &time)),
             store: store.clone(),
-            views: Arc::new(self.remote(server, &gate, worker)),
-            quarantine: Arc::new(self.remote(&self.quarantine, &gate, worker)),
-            clock,
+            views: Arc::new(self.remote(server, &gate, worker, &time)),
+            quarantine: Arc::new(self.remote(&self.quarantine, &gate, worker, &time)),
+            clock: clock.clone(),
             budget: Budget::new(memory),
             metrics: Metrics::new().unwrap(),
             members,
             heartbeat: heartbeat.clone(),
             worker_id: worker.into(),
         };
-        Process { pipes: Pipes::new(deps), store, gate, heartbeat, beat }
+        Process { pipes: Pipes::new(deps), store, gate, clock, heartbeat, beat }
     }
 
-    fn remote<T>(&self, to: &Arc<T>, gate: &Arc<Gate>, who: &str) -> Remote<T> {
-        Remote { to: to.clone(), gate: gate.clone(), dice: self.dice.clone(), who: who.into() }
+    fn remote<T>(&self, to: &Arc<T>, gate: &Arc<Gate>, who: &str, time: &Arc<KinesisTime>) -> Remote<T> {
+        Remote { to: to.clone(), gate: gate.clone(), dice: self.dice.clone(), who: who.into(), time: time.clone() }
     }
 
     /// A refresh that pulls once and goes as `ending` says. The batch, if there was one.
@@ -400,7 +405,7 @@ pub fn options(limits: Limits) -> PullOptions {
         mode: Mode::Polling,
         on_failure: OnFailure::Stop,
         poll: Duration::from_millis(200),
-        start: Checkpoint::TrimHorizon,
+        start: Beginning::At(Checkpoint::TrimHorizon),
         resume: false,
     }
 }

@@ -21,7 +21,7 @@ use crate::read::budget::Reservation;
 pub(super) struct Opened {
     subscription: Box<dyn Subscription>,
     first: Event,
-    /// When it was asked for, Unix ms: what an event says of the tip was true then, however long it waited to be read.
+    /// When it was asked for, Kinesis' time, Unix ms: what an event says of the tip was true then, however long it waited to be read.
     asked_ms: i64,
     began: Instant,
 }
@@ -78,7 +78,7 @@ pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart)
     let patience = Instant::now() + TAKEOVER_PATIENCE;
     let subject = format!("shard {shard_id} of stream '{}'", source.stream);
     loop {
-        let (asked, asked_ms) = (Instant::now(), source.clock.now_ms());
+        let (asked, asked_ms) = (Instant::now(), source.now_ms());
         let answer = timeout(SUBSCRIBE_TIMEOUT, source.fan_out.subscribe(&shard_id, &start)).await;
         let error = match answer {
             Err(_) => {
@@ -119,7 +119,7 @@ impl Reader {
         }
     }
 
-    /// A reader about as old as the retention looks at every answer anew, which is for polling.
+    /// A reader that lags about as far behind as a retention can be short looks at every answer anew, which is for polling.
     pub(super) fn may_subscribe(&self) -> bool {
         self.unverified || !self.doubtful()
     }
@@ -136,6 +136,8 @@ impl Reader {
         let mut next = Ok((first, memory));
         let left = loop {
             let (mut event, mut memory) = match next {
+                // Only now it is certain what time it is.
+                Ok(_) if !self.may_subscribe() => break Left::Over,
                 Ok(next) => next,
                 Err(left) => break left,
             };
@@ -143,8 +145,7 @@ impl Reader {
             memory.resize(bytes);
             event.records.hold(memory);
             let ended = event.continuation.is_none();
-            self.continuation = event.continuation;
-            let tip = ended || event.millis_behind_latest == 0 && event.records.is_empty();
+            let tip = !ended && event.millis_behind_latest == 0 && event.records.is_empty();
             let found = Found {
                 records: event.records,
                 ended,
@@ -153,8 +154,11 @@ impl Reader {
                 children: event.children,
             };
             self.buffer.note(|p| (p.mode, p.fallback) = (Mode::FanOut, None));
-            if self.accept(found).await? {
-                return Ok(true);
+            match self.accept(found).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => self.continuation = event.continuation,
+                Err(gap @ Error::Gap(_)) => return Err(gap),
+                Err(other) => break Left::Failed(other),
             }
             next = match self.may_subscribe() {
                 // As much as the last event, and its decoded form.

@@ -15,12 +15,14 @@ use tracing::{info, warn};
 use self::fan_out::Retry;
 use super::buffer::ShardBuffer;
 use super::consumer::FanOut;
+use super::retention::Retention;
 use crate::domain::error::Error;
 use crate::domain::record::{Chunk, RecordRef, Slice, sequence_of};
 use crate::domain::sequence::{Checkpoint, SequenceNumber, compare_digits};
 use crate::domain::shard::Shard;
 use crate::domain::unpacking::Unpacking;
-use crate::ports::{Clock, IteratorStart, KinesisApi, iterator_after};
+use crate::limits::{SHORTEST_RETENTION_MS, TIMESTAMP_SLACK_MS};
+use crate::ports::{Clock, IteratorStart, KinesisApi, iterator_after, kinesis_now_ms};
 use crate::read::budget::Budget;
 use crate::unpack::{Rules, Unpacker};
 
@@ -55,8 +57,8 @@ pub struct Source {
     pub stream: String,
     /// Time between two GetRecords calls of a shard, ms.
     pub poll: Knob,
-    /// Retention of the stream, ms.
-    pub retention_ms: i64,
+    /// Retention of the stream.
+    pub retention: Retention,
     /// Bytes that one shard may have buffered before its reader pauses.
     pub shard_cap: Knob,
     /// How records become rows.
@@ -72,8 +74,17 @@ pub struct Start {
     pub after: Checkpoint,
     /// How the record of that position was taken apart; none: as all others.
     pub unpacking: Option<Unpacking>,
-    /// The last time, Unix ms, at which nothing was left to read behind the position; 0 for never.
-    pub caught_up_ms: i64,
+    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at; 0 when no such time is known.
+    pub whole_ms: i64,
+    /// When the record of the position arrived, Unix ms; 0 when that is not known.
+    pub arrived_ms: i64,
+}
+
+impl Source {
+    /// What time it is, Unix ms.
+    pub fn now_ms(&self) -> i64 {
+        kinesis_now_ms(&*self.kinesis, &*self.clock)
+    }
 }
 
 /// Reads from `at` until the shard ends or the task is aborted; what it finds goes into `buffer`.
@@ -99,7 +110,8 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
         unverified,
         vanished: false,
         continuation: None,
-        whole_ms: at.caught_up_ms,
+        whole_ms: at.whole_ms,
+        arrived_ms: at.arrived_ms,
         rules,
     };
     if let Err(stopped) = reader.run().await {
@@ -125,6 +137,8 @@ struct Reader {
     continuation: Option<SequenceNumber>,
     /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at.
     whole_ms: i64,
+    /// When `last` arrived, Unix ms; 0 when that is not known.
+    arrived_ms: i64,
     /// How records become rows.
     rules: Rules,
 }
@@ -135,7 +149,7 @@ struct Found {
     records: Chunk,
     /// The shard is closed, and nothing follows.
     ended: bool,
-    /// A time, Unix ms, before which nothing is left to read; none when more may be waiting.
+    /// A time, Unix ms, before which nothing is left to read; none when more may be waiting. An end is none: the shard may have been closed long before.
     tip_ms: Option<i64>,
     /// How far it is behind the tip, ms.
     millis_behind_latest: i64,
@@ -165,11 +179,12 @@ impl Reader {
         }
     }
 
-    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rows of the rest. True: the shard's end.
+    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rows of the rest. True: the shard's end. After another error than
+    /// a `Gap` nothing was noted, and it has to be asked for again.
     async fn accept(&mut self, found: Found) -> Result<bool, Error> {
         // Kinesis may answer nothing although there is more ahead.
-        if self.unverified && (found.tip_ms.is_some() || !found.records.is_empty()) {
-            self.verify(&found.records)?;
+        if found.ended || found.tip_ms.is_some() || !found.records.is_empty() {
+            self.verify(&found.records).await?;
             (self.unverified, self.vanished) = (false, false);
         }
         // Of the record of the checkpoint rows may be left; what a subscription brings again that polling has read meanwhile is known.
@@ -188,6 +203,7 @@ impl Reader {
             self.last = Some((sequence, u32::MAX));
             self.rules.begun = None;
             self.whole_ms = self.whole_ms.max(timestamp_ms);
+            self.arrived_ms = timestamp_ms;
         }
         self.whole_ms = self.whole_ms.max(found.tip_ms.unwrap_or(0));
         self.buffer.note(|p| {
@@ -241,10 +257,15 @@ impl Reader {
         rows
     }
 
-    /// Whether the last record may have left the retention since it was read, and others after it: Kinesis passes over what is gone without
-    /// a word. That takes a reader that is hardly faster than the retention, or was without an answer for that long.
+    /// Whether something may have left the shortest retention that a stream can have, unread. Kinesis passes over what is gone without a word. That takes
+    /// a reader that lags so far behind, or was without an answer, or without room, for so long. With a fresh answer at hand the time is certain.
     fn doubtful(&self) -> bool {
-        self.last.is_some() && self.source.clock.now_ms() - self.whole_ms >= self.source.retention_ms
+        self.source.now_ms() - self.whole_ms >= SHORTEST_RETENTION_MS
+    }
+
+    /// Whether what is asked for next must show that nothing is missing, and is not asked for so: at the last record.
+    fn must_go_back(&self) -> bool {
+        self.last.is_some() && !self.unverified && self.doubtful()
     }
 
     /// The stream was deleted, and there is one of its name again: what follows the last record is another stream's.
@@ -257,29 +278,59 @@ impl Reader {
         ))
     }
 
-    /// Makes sure that nothing after the last record has been lost (**gap-is-an-error**). `records` were asked for *at* that record.
+    /// Makes sure that nothing has been lost before `records` (**gap-is-an-error**). If there is a last record and it is in doubt, they were asked
+    /// for *at* it.
     ///
-    /// If it is still there, so is everything after it. If it is gone, records after it may be gone too, unless less than the retention has
-    /// passed since nothing was left to read.
-    fn verify(&self, records: &Chunk) -> Result<(), Error> {
-        let Some((sequence, _)) = &self.last else { return Ok(()) };
-        let first = (!records.is_empty()).then(|| records.get(0).sequence_number);
-        // An earlier one, where a server goes back further than it was asked to, says the same.
-        let there = first.is_some_and(|first| compare_digits(first, sequence.as_str()).is_le());
-        if there || !self.doubtful() && !self.vanished {
-            return Ok(());
+    /// If it is still there, so is everything after it. If it is gone, or there was none, records may be gone, unless less than the retention
+    /// has passed since nothing was left to read, or since the position began to stand for what arrives (**unread-within-retention**).
+    async fn verify(&mut self, records: &Chunk) -> Result<(), Error> {
+        let first = (!records.is_empty()).then(|| records.get(0));
+        if let Some((sequence, _)) = self.last.as_ref().filter(|_| self.unverified)
+            && let Some(first) = first
+        {
+            // An earlier one, where a server goes back further than it was asked to, says the same.
+            let found = compare_digits(first.sequence_number, sequence.as_str());
+            if found.is_eq() {
+                self.whole_ms = self.whole_ms.max(first.timestamp_ms);
+            }
+            if found.is_le() {
+                return Ok(());
+            }
         }
-        let oldest = first
-            .map_or("there is no oldest record, the shard holds none".into(), |o| format!("the oldest record is {o}"));
+        let oldest = first.map_or("there is no oldest record, the shard holds none".into(), |first| {
+            format!("the oldest record is {}", first.sequence_number)
+        });
         if self.vanished {
             return Err(self.not_of_this_stream(&oldest));
         }
-        Err(Error::Gap(format!(
-            "stream '{}', shard {}: position {sequence} is older than the stream's retention of {} h and {oldest}, so records may be \
-             lost; POST a position to /v1/pipes/<pipe>/seek to go on from there",
-            self.source.stream,
-            self.buffer.shard_id,
-            self.source.retention_ms / 3_600_000
-        )))
+        if self.last.is_some() && !self.unverified || !self.doubtful() {
+            return Ok(());
+        }
+        let kept = self.source.retention.look().await?;
+        let now_ms = self.source.now_ms();
+        let lost = kept.may_have_lost(self.whole_ms, now_ms);
+        // The last record left before its time: the retention was shorter than it is now.
+        let early = self.last.is_some() && self.arrived_ms > now_ms - kept.retention_ms + TIMESTAMP_SLACK_MS;
+        if lost || early { Err(self.gap(&oldest, kept.retention_ms / 3_600_000, early && !lost)) } else { Ok(()) }
+    }
+
+    /// Records may be lost.
+    fn gap(&self, oldest: &str, hours: i64, early: bool) -> Error {
+        let position = match (&self.last, &self.start) {
+            (Some((sequence, _)), _) => sequence.to_string(),
+            (None, IteratorStart::AtTimestamp(ms)) => Checkpoint::AtTimestamp(*ms).to_string(),
+            (None, _) => Checkpoint::TrimHorizon.to_string(),
+        };
+        let why = match (early, self.last.is_some()) {
+            (true, _) => format!(
+                "is gone, although the stream's retention is {hours} h now, so it was shorter in the meantime, and {oldest}"
+            ),
+            (false, true) => format!("is older than the stream's retention of {hours} h and {oldest}"),
+            (false, false) => format!("was not read for longer than the stream's retention of {hours} h and {oldest}"),
+        };
+        Error::Gap(format!(
+            "stream '{}', shard {}: position {position} {why}, so records may be lost; POST a position to /v1/pipes/<pipe>/seek to go on from there",
+            self.source.stream, self.buffer.shard_id
+        ))
     }
 }

@@ -81,13 +81,19 @@ impl Reader {
                 None => {}
             }
             let error = match self.page(&mut polling).await {
-                Ok(found) => {
-                    pause = RETRY_FIRST;
-                    match self.accept(found).await? {
-                        true => return Ok(None),
-                        false => continue,
+                Ok(found) => match self.accept(found).await {
+                    Ok(true) => return Ok(None),
+                    Ok(false) => {
+                        pause = RETRY_FIRST;
+                        continue;
                     }
-                }
+                    Err(gap @ Error::Gap(_)) => return Err(gap),
+                    Err(other) => {
+                        // The cursor is behind what was not noted.
+                        polling.cursor = self.cursor();
+                        other
+                    }
+                },
                 Err(KinesisError::IteratorExpired) => continue,
                 // The sequence number is not one of this stream's.
                 Err(KinesisError::Other(Error::BadRequest(refused)))
@@ -122,12 +128,18 @@ impl Reader {
         let limit = polling.cursor.limit();
         let budget = &self.source.budget;
         let mut reservation = budget.reserve(polling.cursor.expected_memory(limit).min(budget.limit() / 2)).await;
-        if !self.unverified && self.doubtful() {
-            self.unverified = true;
-            polling.cursor = self.cursor();
-        }
-        let asked_ms = self.source.clock.now_ms();
-        let mut page = polling.cursor.page(limit).await?;
+        let (asked_ms, mut page) = loop {
+            if self.must_go_back() {
+                self.unverified = true;
+                polling.cursor = self.cursor();
+            }
+            let asked_ms = self.source.now_ms();
+            let page = polling.cursor.page(limit).await?;
+            // The answer says what time it is; on the monotonic clock a suspended computer has lost no time.
+            if !self.must_go_back() {
+                break (asked_ms, page);
+            }
+        };
         let ended = page.next.is_none();
         let tip = page.is_last(limit);
         let bytes = page.records.memory();
@@ -137,7 +149,7 @@ impl Reader {
         Ok(Found {
             records: page.records,
             ended,
-            tip_ms: tip.then_some(asked_ms),
+            tip_ms: (tip && !ended).then_some(asked_ms),
             millis_behind_latest: page.millis_behind_latest,
             children: page.children,
         })

@@ -1,0 +1,66 @@
+//! The dates of Kinesis' answers, as they come in.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_sdk_kinesis::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
+use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kinesis::error::BoxError;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use aws_smithy_types::date_time::Format;
+
+use super::time::KinesisTime;
+
+/// Notes the date of each answer that is not an error: those may come from whatever stands in between.
+#[derive(Debug)]
+pub(super) struct Dates(Arc<KinesisTime>);
+
+impl Dates {
+    pub(super) fn new(time: Arc<KinesisTime>) -> Dates {
+        Dates(time)
+    }
+}
+
+/// When an attempt was sent.
+#[derive(Debug)]
+struct Sent(Instant);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Sent>;
+}
+
+impl Intercept for Dates {
+    fn name(&self) -> &'static str {
+        "Dates"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state().store_put(Sent(Instant::now()));
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        let date = response.headers().get("date").filter(|_| response.status().is_success());
+        let date = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
+        if let Some(ms) = date.and_then(|date| date.to_millis().ok()) {
+            let received = Instant::now();
+            let sent = bag.load::<Sent>().map_or(received, |sent| sent.0);
+            self.0.answered(ms, sent, received);
+        }
+        Ok(())
+    }
+}

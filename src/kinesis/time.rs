@@ -1,0 +1,65 @@
+//! Time as Kinesis tells it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// What time it is to Kinesis: the `Date` of its answers, and what has passed since on the monotonic clock.
+///
+/// A date was true at some time between question and answer, and is rounded down to seconds, so this is a little behind and never ahead. While the
+/// computer is suspended the monotonic clock stands still: what must not be behind is decided with an answer that came for it.
+#[derive(Debug, Default)]
+pub struct KinesisTime(Mutex<Option<(i64, Instant)>>);
+
+impl KinesisTime {
+    /// An answer with this date, Unix ms. One that was received earlier than the last is passed over.
+    pub fn answered(&self, date_ms: i64, asked: Instant, received: Instant) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = match *last {
+            Some((_, before)) if received < before => return,
+            // The answer may have been long on its way: then what was known is better. But it is not later than the answer allows.
+            Some((ms, before)) => {
+                let latest_ms = later(date_ms + 1_000, asked, received);
+                later(ms, before, received).clamp(date_ms, latest_ms)
+            }
+            None => date_ms,
+        };
+        *last = Some((now_ms, received));
+    }
+
+    /// Unix ms; none before the first answer that had a date.
+    pub fn at(&self, now: Instant) -> Option<i64> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map(|(ms, received)| later(ms, received, now))
+    }
+}
+
+fn later(ms: i64, from: Instant, to: Instant) -> i64 {
+    let passed = to.saturating_duration_since(from).as_millis();
+    ms.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn time_goes_on_from_the_last_answer() {
+        let (time, began) = (KinesisTime::default(), Instant::now());
+        let later = |ms| began + Duration::from_millis(ms);
+        assert_eq!(time.at(began), None);
+        time.answered(1_000, later(0), later(10));
+        assert_eq!((time.at(later(10)), time.at(later(510)), time.at(began)), (Some(1_000), Some(1_500), Some(1_000)));
+        // It may have been long on its way, and is rounded down.
+        time.answered(3_000, later(2_010), later(9_010));
+        assert_eq!(time.at(later(9_010)), Some(10_000));
+        // Not only forwards: the clock here, or the one there, was ahead.
+        time.answered(6_000, later(9_010), later(9_020));
+        assert_eq!(time.at(later(9_020)), Some(7_010));
+        time.answered(50_000, later(9_015), later(9_020));
+        assert_eq!(time.at(later(9_020)), Some(50_000));
+        time.answered(1_000, later(9_010), later(9_018));
+        assert_eq!(time.at(later(9_020)), Some(50_000), "it was received before");
+    }
+}
