@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::work::Work;
 use crate::domain::error::Error;
@@ -44,7 +44,12 @@ impl Work {
         self.leases.reload().await?;
         // A slow answer does not list a shard that others found meanwhile.
         let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
-        self.leases.describe(self.deps.kinesis.stream(&self.stream).await?)?;
+        match self.deps.kinesis.stream(&self.stream).await {
+            Ok(stream) => self.leases.describe(stream)?,
+            // DescribeStreamSummary has few calls a second for a whole account: the next look will do, and the shards do not wait.
+            Err(Error::Unavailable(why)) => debug!(pipe = self.pipe, "the stream was not described: {why}"),
+            Err(other) => return Err(other),
+        }
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         let now_ms = self.source.now_ms();
         self.add_missing(&shards, start).await?;
