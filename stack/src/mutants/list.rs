@@ -345,6 +345,42 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "a shard of which nothing was read has lost nothing",
+        breaks: "unread-within-retention",
+        edits: &[(
+            "src/domain/lease.rs",
+            "(None, Checkpoint::TrimHorizon) => caught_up_ms.max(self.began_ms(now_ms)),",
+            "(None, Checkpoint::TrimHorizon) => now_ms,",
+        )],
+    },
+    Mutant {
+        name: "a child stands for what arrives since it was found",
+        breaks: "unread-within-retention",
+        edits: &[(
+            "src/domain/lineage.rs",
+            "let since_ms = since(leases, &ancestors, subject);",
+            "let since_ms = since(leases, &ancestors, subject).max(subject.now_ms);",
+        )],
+    },
+    Mutant {
+        name: "the retention is looked at once",
+        breaks: "retention-is-followed",
+        edits: &[(
+            "src/pipe/retention.rs",
+            "let retention_ms = retention_ms(&self.kinesis.stream(&self.stream).await?);",
+            "let retention_ms = known.kept.retention_ms;",
+        )],
+    },
+    Mutant {
+        name: "the local clock decides what is gone",
+        breaks: "kinesis-time-decides",
+        edits: &[(
+            "src/ports.rs",
+            "kinesis.now_ms().unwrap_or_else(|| clock.now_ms())",
+            "kinesis.now_ms().map_or(0, |_| 0) + clock.now_ms()",
+        )],
+    },
+    Mutant {
         name: "leases are not given back to who joins",
         breaks: "balance",
         edits: &[("src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],
