@@ -23,8 +23,12 @@ fn with_a_token_the_pipe_goes_through_the_named_collection() {
     setup.args(["sql", "setup", "--clickhouse-database", "sqld_token", "--listen", bridge.address()]).args(token);
     run_script(&succeeded(setup.output().expect("an end")));
     let flags = ["--listen", bridge.address(), "--table", "sqld_token", "--stream", "sqld_token", "--apply"];
+    let flags = [&flags[..], &["--clickhouse-database", "sqld_token"]].concat();
     let script = succeeded(run_in(&[], &[&flags[..], &token].concat()));
-    assert!(script.contains("FROM url(kinesis_bridge, url = ") && !script.contains("a-very-secret-token"), "{script}");
+    assert!(
+        script.contains("FROM url(sqld_token_bridge, url = ") && !script.contains("a-very-secret-token"),
+        "{script}"
+    );
     answers("SELECT id FROM sqld_token", "a\n");
     sql("DROP TABLE sqld_token_pipe");
 }

@@ -45,7 +45,7 @@ fn tables_that_are_not_there_or_not_of_this_layout() {
     );
     assert_eq!(
         target("a.b.c"),
-        "error: --target is 'a.b.c': write <database>.<table>, each part in backquotes where it is no plain name\n"
+        "error: --target is 'a.b.c': write <database>.<table>, each part in backquotes where it is not a plain name\n"
     );
     let columns = "rest Map(String, String), version Int64, is_deleted UInt8";
     for (name, columns, engine, sentence) in [
