@@ -278,8 +278,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "gap-is-an-error",
         edits: &[(
             "src/pipe/reader/mod.rs",
-            "if there || !self.doubtful() && !self.vanished {",
-            "if there || !self.vanished {",
+            "if self.last.is_some() && !self.unverified || !self.doubtful() {",
+            "if !self.vanished {",
         )],
     },
     Mutant {
