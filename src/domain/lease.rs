@@ -270,6 +270,12 @@ impl Lease {
         }
     }
 
+    /// The same lease, to be written once more: whoever decided to take it before finds another version.
+    pub fn touch(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
+        self.held_by(holder)?;
+        Ok(Lease { updated_ms: now_ms, ..self.clone() })
+    }
+
     /// Gives the lease back. An open offer stays for the next owner to settle.
     pub fn release(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;

@@ -16,10 +16,14 @@ impl KinesisTime {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = match *last {
             Some((_, before)) if received < before => return,
-            // The answer may have been long on its way: then what was known is better. But it is not later than the answer allows.
+            // The answer may have been long on its way: then what was known is better. But if that is
+            // later than the answer allows, it was wrong, and the date alone is certain to have passed.
             Some((ms, before)) => {
-                let latest_ms = later(date_ms + 1_000, asked, received);
-                later(ms, before, received).clamp(date_ms, latest_ms)
+                let known_ms = later(ms, before, received);
+                match known_ms > later(date_ms + 1_000, asked, received) {
+                    true => date_ms,
+                    false => known_ms.max(date_ms),
+                }
             }
             None => date_ms,
         };
@@ -56,7 +60,7 @@ mod tests {
         assert_eq!(time.at(later(9_010)), Some(10_000));
         // Not only forwards: the clock here, or the one there, was ahead.
         time.answered(6_000, later(9_010), later(9_020));
-        assert_eq!(time.at(later(9_020)), Some(7_010));
+        assert_eq!(time.at(later(9_020)), Some(6_000));
         time.answered(50_000, later(9_015), later(9_020));
         assert_eq!(time.at(later(9_020)), Some(50_000));
         time.answered(1_000, later(9_010), later(9_018));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::leases::Written;
 use super::members::Members;
 use super::work::Work;
 use crate::domain::error::Error;
@@ -39,7 +40,10 @@ impl Work {
         let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && members.is_nobodys(l);
         let meant = |l: &Lease| plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id);
         let left = |l: &Lease| l.owner == self.deps.worker_id && overdue.contains(&l.shard_id);
-        let wanted = |l: &Lease| free(l, &members) && meant(l) || left(l) || reopened(l);
+        // A lease of the open batch that is not held went to others while this process stood still. The
+        // next pull sees that, and must not find it taken back (**a-zombie-serves-nothing**).
+        let missed = |l: &Lease| self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
+        let wanted = |l: &Lease| !missed(l) && (free(l, &members) && meant(l) || left(l) || reopened(l));
         self.look_before_taking(&wanted).await?;
         let taken = self.leases.take(wanted).await?;
         if released || taken {
@@ -65,6 +69,28 @@ impl Work {
             self.deps.members.observe(self.deps.store.workers().await?);
         }
         Ok(())
+    }
+
+    /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to others meanwhile. If it did not, its
+    /// rows are written once more: a take that was decided meanwhile, and may be on its way still, finds them changed.
+    pub async fn look_again(&mut self) -> Result<(), Error> {
+        self.leases.reload().await?;
+        self.follow();
+        let now = self.deps.clock.now_ms();
+        let mut kept = Vec::new();
+        for (id, _) in self.open.iter().flat_map(|open| &open.before) {
+            let Some(lease) = self.leases.get(id).filter(|lease| self.leases.holds(lease)) else {
+                return Err(Error::Fenced(format!(
+                    "shard {id} of pipe '{}' went to another worker while '{}' stood still",
+                    self.pipe, self.deps.worker_id
+                )));
+            };
+            kept.push(lease.touch(&self.leases.holder(id), now)?);
+        }
+        match self.leases.write(kept).await? {
+            Written::Yes => Ok(()),
+            Written::Changed => Err(self.positions_changed()),
+        }
     }
 
     /// Whether other workers pull this pipe.

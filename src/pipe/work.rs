@@ -420,20 +420,6 @@ impl Work {
         Err(self.keeps_changing())
     }
 
-    /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to others meanwhile.
-    pub async fn look_again(&mut self) -> Result<(), Error> {
-        self.leases.reload().await?;
-        self.follow();
-        let held = |id: &String| self.leases.get(id).is_some_and(|lease| self.leases.holds(lease));
-        match self.open.iter().flat_map(|open| &open.before).find(|(id, _)| !held(id)) {
-            Some((id, _)) => Err(Error::Fenced(format!(
-                "shard {id} of pipe '{}' went to another worker while '{}' stood still",
-                self.pipe, self.deps.worker_id
-            ))),
-            None => Ok(()),
-        }
-    }
-
     /// Looks at the rows again after they were changed on purpose. What is open in them is recovered by the next pull.
     pub async fn reload(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;

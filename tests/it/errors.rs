@@ -49,8 +49,8 @@ fn queries_tell_their_mistakes() {
         ),
         (
             "/v1/streams/err-query/records?from=yesterday",
-            "from='yesterday' is refused: it must be a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC) or Unix milliseconds, or \
-             with shard= a sequence number",
+            "from='yesterday' is refused: it must be a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
+             milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d, or with shard= a sequence number",
         ),
         (
             "/v1/streams/err-query/records?from=2026-11-21T11:00:00Z&to=2026-11-21T10:00:00Z",
@@ -131,8 +131,8 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
         (
             "err_start",
             "stream=err-pipe&view=default.err_start_view&start=beginning",
-            "start='beginning' is refused: it must be trim_horizon, latest or a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC) or \
-             Unix milliseconds",
+            "start='beginning' is refused: it must be trim_horizon, latest or a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), \
+             Unix seconds (10 digits) or milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d",
         ),
         (
             "err_parameter",
@@ -205,7 +205,7 @@ fn positions_and_acknowledgements_tell_their_mistakes() {
             "shard_id String, position String",
             "('', 'oldest')",
             "row 1 of the body is refused: the position 'oldest' must be trim_horizon, latest, a time as 2026-11-21T10:00:00.000Z, 2026-11-21 \
-             10:00:00 (UTC) or Unix milliseconds, or a sequence number",
+             10:00:00 (UTC), Unix seconds (10 digits) or milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d, or a sequence number",
         ),
         (
             "err_posted/seek",
