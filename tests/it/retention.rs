@@ -18,7 +18,7 @@ fn now_ms() -> i64 {
 }
 
 /// What is told apart by its arrival lies in different seconds, as the emulator keeps it.
-fn next_second() {
+pub fn next_second() {
     let second = now_ms() / 1_000;
     wait_until("the next second", || now_ms() / 1_000 > second);
 }
