@@ -1,5 +1,6 @@
 //! Where a pipe begins, or goes on after a `seek`, before it is known what time it is to Kinesis.
 
+use super::moment::Moment;
 use super::sequence::Checkpoint;
 
 /// A position that may depend on the time.
@@ -16,7 +17,7 @@ impl Beginning {
     pub fn checkpoint(&self, now_ms: i64) -> Checkpoint {
         match self {
             Beginning::At(checkpoint) => checkpoint.clone(),
-            Beginning::Ago(ms) => Checkpoint::AtTimestamp(now_ms.saturating_sub(*ms).max(0)),
+            Beginning::Ago(ms) => Checkpoint::AtTimestamp(Moment::Ago(*ms).at(now_ms)),
         }
     }
 }

@@ -131,7 +131,7 @@ fn a_stream_created_anew_is_a_gap_also_before_its_first_record() {
     // Put and deleted unread.
     bridge.stop().expect("the bridge stops");
     // A stream's time of creation has whole seconds.
-    crate::retention::next_second();
+    next_second();
     create_stream("unborn", 1);
     put_numbered("unborn", "new", 1);
     bridge.start_again().expect("the bridge comes back");

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use stack::Bridge;
 
@@ -12,16 +11,6 @@ use crate::read::{acknowledge, offered};
 use crate::world::{self, *};
 
 const HOUR: i64 = 3_600;
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis() as i64
-}
-
-/// What is told apart by its arrival lies in different seconds, as the emulator keeps it.
-pub fn next_second() {
-    let second = now_ms() / 1_000;
-    wait_until("the next second", || now_ms() / 1_000 > second);
-}
 
 /// A bridge behind the proxy, with its tables.
 fn bridge(database: &str, proxy: &Proxy) -> Bridge {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{LazyLock, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::Client;
 use stack::{Bridge, LocalStack, kinesis_client};
@@ -176,6 +176,17 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(began.elapsed() < DEADLINE, "{what} did not come within {} s", DEADLINE.as_secs());
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The wall clock, Unix ms.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis() as i64
+}
+
+/// The emulator keeps times in whole seconds, so what is to be told apart must lie in different ones.
+pub fn next_second() {
+    let second = now_ms() / 1_000;
+    wait_until("the next second", || now_ms() / 1_000 > second);
 }
 
 /// Waits until `holds` says so.

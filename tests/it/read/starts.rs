@@ -1,19 +1,9 @@
 //! Where a new pipe begins: `trim_horizon`, `latest`, a time; and that it stays so when the bridge dies before the first commit.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::{acknowledge, assert_each_once, offered, pull_all};
-use crate::world::{bridge, create_pipe, create_stream, drop_pipe, get, post, put_numbered, sql, wait_until};
-
-fn now_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis()
-}
-
-/// The emulator keeps arrival times in whole seconds, so what is to be told apart must lie in different ones.
-fn next_second() {
-    let second = now_ms() / 1_000;
-    wait_until("the next second", || now_ms() / 1_000 > second);
-}
+use crate::world::{
+    bridge, create_pipe, create_stream, drop_pipe, get, next_second, now_ms, post, put_numbered, sql, wait_until,
+};
 
 #[test]
 fn trim_horizon_is_the_default_and_means_everything() {
