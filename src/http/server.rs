@@ -104,16 +104,11 @@ impl Server {
         let path = request.uri().path().to_string();
         let parsed = parse(request.method().as_str(), &path, request.uri().query());
         let probe = matches!(parsed, Ok(Request::Healthz | Request::Readyz));
-        let result = if !probe && !self.allowed(request.headers()) {
-            Err(Error::Unauthorized(
-                "this bridge wants a bearer token: pass headers('Authorization' = 'Bearer …') to url(), or use the named collection".into(),
-            ))
-        } else {
-            match parsed {
-                Ok(parsed) if !head || probe => self.carry_out(parsed, request, cut).await,
-                Ok(_) => Ok(Reply { body: Answer::Whole(None), content_type: "application/octet-stream", part: None }),
-                Err(error) => Err(error),
-            }
+        let allowed = if probe { Ok(()) } else { self.allowed(request.headers()) };
+        let result = match allowed.and(parsed) {
+            Ok(parsed) if !head || probe => self.carry_out(parsed, request, cut).await,
+            Ok(_) => Ok(Reply { body: Answer::Whole(None), content_type: "application/octet-stream", part: None }),
+            Err(error) => Err(error),
         };
         let mut response = match result {
             Ok(reply) => success(reply),
@@ -156,10 +151,20 @@ impl Server {
         self.app.answer(parsed, Incoming { body, range, cut }).await
     }
 
-    fn allowed(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
+    fn allowed(&self, headers: &HeaderMap) -> Result<(), Error> {
+        let Some(token) = &self.token else { return Ok(()) };
         let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(|v| v.strip_prefix(b"Bearer "));
-        given.is_some_and(|given| token.matches(given))
+        match given {
+            Some(given) if token.matches(given) => Ok(()),
+            Some(_) => Err(Error::Unauthorized(
+                "the bearer token that came is not the token of this bridge: take the one in its --token-file, and run `clickhouse-kinesis-bridge \
+                 sql setup` with that file again for the named collection"
+                    .into(),
+            )),
+            None => Err(Error::Unauthorized(
+                "this bridge wants a bearer token: pass headers('Authorization' = 'Bearer …') to url(), or use the named collection".into(),
+            )),
+        }
     }
 }
 
