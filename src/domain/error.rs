@@ -37,6 +37,13 @@ pub enum Error {
     Internal(String),
 }
 
+/// What to do about a gap of `pipe`, as the end of a sentence.
+pub fn go_on(pipe: &str) -> String {
+    format!(
+        "insert a position into the table `seek` of `sql setup`, or POST it to /v1/pipes/{pipe}/seek, to go on from there"
+    )
+}
+
 impl Error {
     /// The stable word for programs, as it stands in the JSON body and in metric labels.
     pub fn code(&self) -> &'static str {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::error::go_on;
 use super::lease::{Identity, Lease};
 use super::retention::Kept;
 use super::sequence::{Checkpoint, compare_digits};
@@ -208,8 +209,8 @@ impl Lost {
                 .into(),
         };
         format!(
-            "stream '{stream}', shard {shard}: position {position} cannot be continued: {why}; POST a position to /v1/pipes/{}/seek to go on from there",
-            lease.pipe
+            "stream '{stream}', shard {shard}: position {position} cannot be continued: {why}; {}",
+            go_on(&lease.pipe)
         )
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::Source;
-use crate::domain::error::Error;
+use crate::domain::error::{Error, go_on};
 use crate::domain::lease::{Lease, Offer};
 use crate::domain::record::{RecordRef, Slice};
 use crate::domain::sequence::compare_digits;
@@ -14,7 +14,7 @@ use crate::unpack::{Rules, Unpacker};
 
 /// The rows of `offer`, exactly: first and last row and their number must be what was frozen, or it is a `Gap`.
 pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result<Vec<Slice>, Error> {
-    let lost = |why: &str| lost(source, &lease.shard_id, offer, why);
+    let lost = |why: &str| lost(lease, offer, why);
     let start = IteratorStart::At(offer.first.clone());
     let mut cursor = Cursor::new(source.kinesis.clone(), &source.stream, &lease.shard_id, start);
     let mut pace = Pace::new(Duration::from_millis(source.poll.get()));
@@ -64,10 +64,14 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
     }
 }
 
-fn lost(source: &Source, shard_id: &str, offer: &Offer, why: &str) -> Error {
+fn lost(lease: &Lease, offer: &Offer, why: &str) -> Error {
     Error::Gap(format!(
-        "stream '{}', shard {shard_id}: batch {} ({}..{}) was offered, may be in ClickHouse or not, and cannot be read again: {why}; \
-         POST a position to /v1/pipes/<pipe>/seek to go on",
-        source.stream, offer.batch, offer.first, offer.through
+        "stream '{}', shard {}: batch {} ({}..{}) was offered, may be in ClickHouse or not, and cannot be read again: {why}; {}",
+        lease.stream,
+        lease.shard_id,
+        offer.batch,
+        offer.first,
+        offer.through,
+        go_on(&lease.pipe)
     ))
 }

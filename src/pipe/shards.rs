@@ -86,7 +86,7 @@ impl Shards {
                 }
                 None => (lease.checkpoint.clone(), lease.unpacking, lease.arrived_ms),
             };
-            let at = Start { after, unpacking, whole_ms: lease.whole_ms(now_ms), arrived_ms };
+            let at = Start { pipe: lease.pipe.clone(), after, unpacking, whole_ms: lease.whole_ms(now_ms), arrived_ms };
             let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
             let task = match lost {
                 Some(gap) => {

@@ -39,6 +39,8 @@ fn gap(bridge: &Bridge, pipe: &str, query: &str, parts: &[&str]) {
         let told = answer.status == 400 && parts.iter().all(|part| answer.text().contains(part));
         let rows = get(bridge, "/v1/pipes").rows();
         assert!(answer.status != 200 || answer.rows().is_empty(), "what is left is not served: {}", answer.text());
+        let is_gap = answer.status == 400 && answer.text().contains("\"gap\"");
+        assert!(!is_gap || answer.text().contains(&format!("/v1/pipes/{pipe}/seek")), "{}", answer.text());
         told && rows.iter().any(|row| row["pipe"] == pipe && row["state"] == "gap")
     });
 }

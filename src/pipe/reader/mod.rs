@@ -16,7 +16,7 @@ use self::fan_out::Retry;
 use super::buffer::ShardBuffer;
 use super::consumer::FanOut;
 use super::retention::Retention;
-use crate::domain::error::Error;
+use crate::domain::error::{Error, go_on};
 use crate::domain::record::{Chunk, RecordRef, Slice, sequence_of};
 use crate::domain::sequence::{Checkpoint, SequenceNumber, compare_digits};
 use crate::domain::shard::Shard;
@@ -70,6 +70,8 @@ pub struct Source {
 /// Where reading goes on in a shard.
 #[derive(Clone, Debug)]
 pub struct Start {
+    /// Name of the pipe that reads.
+    pub pipe: String,
     /// Behind this position.
     pub after: Checkpoint,
     /// How the record of that position was taken apart; none: as all others.
@@ -102,6 +104,7 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
     let begun = last.as_ref().map(|(sequence, _)| (sequence.clone(), at.unpacking.unwrap_or(source.unpacking)));
     let rules = Rules { unpacking: source.unpacking, begun };
     let mut reader = Reader {
+        pipe: at.pipe,
         source,
         buffer,
         start,
@@ -121,6 +124,7 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
 }
 
 struct Reader {
+    pipe: String,
     source: Source,
     buffer: Arc<ShardBuffer>,
     /// Where reading begins as long as there is no last record.
@@ -273,8 +277,10 @@ impl Reader {
         let last = self.last.as_ref().map_or("", |(last, _)| last.as_str());
         Error::Gap(format!(
             "stream '{}', shard {}: position {last} is not in the shard, so the stream may have been deleted and created again under its name, and \
-             records may be lost ({why}); POST a position to /v1/pipes/<pipe>/seek to go on from there",
-            self.source.stream, self.buffer.shard_id
+             records may be lost ({why}); {}",
+            self.source.stream,
+            self.buffer.shard_id,
+            go_on(&self.pipe)
         ))
     }
 
@@ -329,8 +335,10 @@ impl Reader {
             (false, false) => format!("was not read for longer than the stream's retention of {hours} h and {oldest}"),
         };
         Error::Gap(format!(
-            "stream '{}', shard {}: position {position} {why}, so records may be lost; POST a position to /v1/pipes/<pipe>/seek to go on from there",
-            self.source.stream, self.buffer.shard_id
+            "stream '{}', shard {}: position {position} {why}, so records may be lost; {}",
+            self.source.stream,
+            self.buffer.shard_id,
+            go_on(&self.pipe)
         ))
     }
 }
