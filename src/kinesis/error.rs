@@ -1,6 +1,7 @@
 //! From an SDK error to what it means: one sentence for a person, or a signal for the reader.
 
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use chrono::{DateTime, SecondsFormat};
 
 use crate::domain::error::Error;
 use crate::ports::KinesisError;
@@ -80,11 +81,22 @@ where
         "AccessDeniedException" | "KMSAccessDeniedException" => Error::AccessDenied(format!(
             "AWS does not allow {call} on {thing} ({code}): the policy must allow kinesis:{call} ({message})"
         )),
-        "InvalidArgumentException" | "ValidationException" => {
-            Error::BadRequest(format!("Kinesis refuses {call} on {thing}: {message}"))
-        }
+        "InvalidArgumentException" | "ValidationException" => Error::BadRequest(match time_to_come(message) {
+            Some(time) => format!(
+                "{thing} cannot be read from {time} on, which is in the future: a pipe waits until then, or seek it to a time that has passed ({call})"
+            ),
+            None => format!("Kinesis refuses {call} on {thing}: {message}"),
+        }),
         _ => Error::Unavailable(format!("{call} on {thing} failed with {code}: {message}")),
     })
+}
+
+/// The time that Kinesis refuses to begin at because it has not come yet.
+fn time_to_come(message: &str) -> Option<String> {
+    let (_, told) = message.split_once("cannot be greater than the currentTimestampInMillis")?;
+    let (_, ms) = told.split_once("timestampInMillis: ")?;
+    let ms = ms.split(',').next()?.trim().parse().ok()?;
+    Some(DateTime::from_timestamp_millis(ms)?.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 fn not_reached<E, R>(subject: &Subject<'_>, error: &SdkError<E, R>) -> Error

@@ -1,7 +1,9 @@
 //! Credentials, permissions, regions, and a Kinesis that is away.
 
 use crate::proxy::{Fault, Proxy};
-use crate::world::{bridge_in, create_pipe, drop_pipe, message, refresh_exception, stack, wait_until};
+use crate::world::{
+    bridge, bridge_in, create_pipe, create_stream, drop_pipe, message, refresh_exception, stack, wait_until,
+};
 
 /// Two sentences: what a SELECT says, and what the view of a pipe says.
 struct Case {
@@ -108,4 +110,24 @@ fn what_aws_refuses_is_told_in_queries_and_views() {
             assert_eq!(line, None, "{name}");
         }
     }
+}
+
+#[test]
+fn a_start_that_has_not_come_yet_is_named() {
+    create_stream("err-future", 1);
+    let bridge = bridge("err_future", &[]);
+    create_pipe(
+        &bridge,
+        "err_future",
+        "stream=err-future&view=default.err_future_view&start=2100-01-01T00:00:00Z&wait_ms=1000",
+    );
+    let parts = [
+        "shard shardId-000000000000 of stream 'err-future'",
+        "from 2100-01-01T00:00:00.000Z on",
+        "in the future",
+        "seek",
+    ];
+    let told = || message(&refresh_exception("err_future_view")).to_owned();
+    wait_until("the sentence", || parts.iter().all(|part| told().contains(part)));
+    drop_pipe("err_future");
 }
