@@ -151,7 +151,7 @@ async fn within<T>(
 ) -> Result<T, ClickHouseError> {
     match tokio::time::timeout(time, statement).await {
         Ok(result) => result,
-        Err(_) => Err(ClickHouseError::transport(format!("no answer within {} s", time.as_secs()))),
+        Err(_) => Err(ClickHouseError::late(time)),
     }
 }
 
@@ -166,6 +166,14 @@ fn without_credentials(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_without_an_answer_may_be_keepers_fault() {
+        let never = within(CLICKHOUSE_TIMEOUT, std::future::pending::<Result<(), ClickHouseError>>()).await;
+        let told = ClickHouse::new("http://ch:8123", "u", "").explain(&never.expect_err("no answer"));
+        let begins = format!("ClickHouse at http://ch:8123 gives no answer within {} s", CLICKHOUSE_TIMEOUT.as_secs());
+        assert!(told.starts_with(&begins) && told.contains("Keeper"), "{told}");
+    }
 
     #[test]
     fn no_password_in_messages() {

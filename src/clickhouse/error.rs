@@ -3,10 +3,14 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use super::cause::cause;
 use crate::limits::CLICKHOUSE_ERROR_CHARS;
 use crate::ports::Cause;
+
+/// How the message of a late answer begins.
+const LATE: &str = "no answer within ";
 
 /// An error that a statement ended with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,11 @@ impl ClickHouseError {
             Some((frame, rest)) if frame.ends_with("::") => rest,
             _ => rest,
         };
+        // SYSTEM WAIT VIEW puts a frame around the exception of the refresh.
+        let rest = match rest.strip_prefix("Refresh failed: Code: ").and_then(|inner| inner.split_once("Exception: ")) {
+            Some((_, inner)) => inner.rsplit_once(",. (REFRESH_FAILED)").map_or(inner, |(inner, _)| inner),
+            None => rest,
+        };
         let end = rest.find(", Stack trace (when").or_else(|| rest.rfind(" (version ")).unwrap_or(rest.len());
         ClickHouseError { code, message: cut(rest[..end].trim()), cause: cause(text) }
     }
@@ -64,6 +73,12 @@ impl ClickHouseError {
     /// An error without an answer.
     pub(super) fn transport(message: impl Into<String>) -> ClickHouseError {
         ClickHouseError { code: None, message: cut(&message.into()), cause: cause("") }
+    }
+
+    /// An answer that did not come in time. A KeeperMap table whose Keeper is away gives none for long, while ClickHouse is well.
+    pub(super) fn late(time: Duration) -> ClickHouseError {
+        let seconds = time.as_secs();
+        ClickHouseError::transport(format!("{LATE}{seconds} s: it is overloaded or stuck, or its Keeper is away"))
     }
 
     /// What it means.
@@ -98,7 +113,7 @@ impl ClickHouseError {
                 "ClickHouse user '{user}' has not the right it needs: {said}; grant it, or name another user with --clickhouse-user"
             ),
             Kind::NoKeeperMap => format!(
-                "ClickHouse at {server} has no KeeperMap ({said}): add <keeper_map_path_prefix>/kinesis</keeper_map_path_prefix> and a Keeper \
+                "ClickHouse at {server} has no KeeperMap ({said}): add <keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix> and a Keeper \
                  (<zookeeper>) to the server's configuration, or run the bridge with --state file:DIR"
             ),
             Kind::DatabaseEngine => format!(
@@ -108,6 +123,7 @@ impl ClickHouseError {
                 "the tables of the bridge in ClickHouse at {server} are missing or of another version ({said}): run `clickhouse-kinesis-bridge \
                  sql setup | clickhouse-client`, or restart the bridge as a user that may create them"
             ),
+            Kind::Transport if said.starts_with(LATE) => format!("ClickHouse at {server} gives {said}"),
             Kind::Transport => format!("ClickHouse at {server} gives no answer: {said}"),
             Kind::Conflict | Kind::Busy | Kind::Other => match self.code {
                 Some(code) => format!("ClickHouse at {server} says (code {code}): {said}"),
@@ -193,6 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_refresh_failed_with_is_what_is_shown() {
+        let error = ClickHouseError::parse(
+            "Code: 730. DB::Exception: Refresh failed: Code: 60. DB::Exception: Table default.orders does not exist. (UNKNOWN_TABLE),. \
+             (REFRESH_FAILED) (version 26.7.2.1)",
+        );
+        assert_eq!(error.code, Some(730));
+        assert_eq!(error.message, "Table default.orders does not exist. (UNKNOWN_TABLE)");
+        let other = ClickHouseError::parse(
+            "Code: 730. DB::Exception: Refresh failed: cancelled. (REFRESH_FAILED) (version 26.7.2.1)",
+        );
+        assert_eq!(other.message, "Refresh failed: cancelled. (REFRESH_FAILED)");
+    }
+
+    #[test]
     fn texts_that_are_no_exception_are_kept() {
         for text in ["", "502 Bad Gateway", "Code: ", "Code: x", "<html>\nno</html>"] {
             let error = ClickHouseError::parse(text);
@@ -226,7 +256,7 @@ mod tests {
     fn sentences_say_what_to_do() {
         let sentence = |text: &str| ClickHouseError::parse(text).sentence("http://ch:8123", "bridge");
         let no_prefix = sentence("Code: 36. DB::Exception: KeeperMap is disabled because 'keeper_map_path_prefix'");
-        assert!(no_prefix.contains("<keeper_map_path_prefix>/kinesis</keeper_map_path_prefix>"), "{no_prefix}");
+        assert!(no_prefix.contains("<keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix>"), "{no_prefix}");
         assert!(no_prefix.contains("--state file:DIR"), "{no_prefix}");
         let wrong = sentence("Code: 516. DB::Exception: bridge: Authentication failed: password is incorrect");
         assert!(wrong.contains("--clickhouse-password") && wrong.contains("'bridge'"), "{wrong}");

@@ -349,7 +349,7 @@ async fn a_server_without_keeper_map_is_told_what_to_configure() {
         let client = ClickHouse::new(&clickhouse.url(), "default", "");
         match KeeperMapStore::new(client, "kinesis").setup().await {
             Err(StateError::Misconfigured(why)) => {
-                assert!(why.contains("<keeper_map_path_prefix>/kinesis</keeper_map_path_prefix>"), "{name}: {why}");
+                assert!(why.contains("<keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix>"), "{name}: {why}");
                 assert!(why.contains("--state file:DIR"), "{name}: {why}");
             }
             other => panic!("{name}: {other:?}"),

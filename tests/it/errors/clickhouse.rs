@@ -72,7 +72,7 @@ fn a_server_without_keeper_map_is_told_what_it_lacks() {
         let environment = environment_with(&[("KINESIS_BRIDGE_CLICKHOUSE_URL", &server)]);
         let bridge = Bridge::start(binary(), &[], &environment).expect("a bridge");
         let sentence = format!(
-            "ClickHouse at {server} has no KeeperMap ({said}): add <keeper_map_path_prefix>/kinesis</keeper_map_path_prefix> and a Keeper \
+            "ClickHouse at {server} has no KeeperMap ({said}): add <keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix> and a Keeper \
              (<zookeeper>) to the server's configuration, or run the bridge with --state file:DIR"
         );
         let line = format!("the state tables are not usable yet: {sentence}");
