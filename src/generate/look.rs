@@ -22,7 +22,8 @@ pub struct Looked {
 /// their messages. The error says why there is nothing to make columns of.
 pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, String> {
     let (rows, name) = (sample.len(), shown(stream));
-    let mut head = vec![format!("A pipe from stream {name}, made from {rows} of its records.")];
+    let of = if sample.split() == Split::None { "of" } else { "rows of" };
+    let mut head = vec![format!("A pipe from stream {name}, made from {rows} {of} its records.")];
     match sample.split() {
         Split::None => {}
         Split::Lines => head.push("A record holds several lines: split=lines makes a row of each.".into()),

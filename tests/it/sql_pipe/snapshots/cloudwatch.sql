@@ -1,4 +1,4 @@
--- A pipe from stream "sql-cloudwatch", made from 10 of its records.
+-- A pipe from stream "sql-cloudwatch", made from 10 rows of its records.
 -- Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.
 -- 3 of 10 messages are JSON objects: --message makes columns of their fields.
 -- Exactly-once: see Guarantees in README.md.

@@ -1,4 +1,4 @@
--- A pipe from stream "sql-ndjson", made from 18 of its records.
+-- A pipe from stream "sql-ndjson", made from 18 rows of its records.
 -- A record holds several lines: split=lines makes a row of each.
 -- Exactly-once: see Guarantees in README.md.
 -- Records that do not fit go to "ndjson_errors" instead.
