@@ -54,11 +54,13 @@ GROUP BY pipe;
 -- ClickHouse's side of each pipe: the view that pulls it, found by the URL in its SELECT.
 CREATE OR REPLACE VIEW {database}.refreshes AS
 SELECT decodeURLComponent(extract(definition, '/v1/pipes/([^/?]+)/next')) AS pipe, database, view, status, retry, last_success_time, next_refresh_time,
-       splitByString(', Stack trace', exception)[1] AS exception
+       splitByString(', Stack trace', exception)[1] AS exception,
+       decodeURLComponent(extract(definition, '/v1/pipes/[^/?]+/next[?](?:[^\' ]*&)?view=([^&\' ]*)')) AS confirmed_by
 FROM system.view_refreshes
 INNER JOIN (SELECT database, name AS view, create_table_query AS definition FROM system.tables WHERE create_table_query LIKE '%/v1/pipes/%/next%') AS tables USING (database, view);
 
--- What is wrong now: a row for each error that shards of a pipe have, with these shards, and for each view of a pipe whose last refresh failed.
+-- What is wrong now: a row for each error that shards of a pipe have, with these shards, for each view of a pipe whose last refresh failed, and for each
+-- whose URL names another view: the bridge would take that one's success for its own. Names in backquotes are not compared.
 CREATE OR REPLACE VIEW {database}.errors AS
 SELECT pipe, arrayStringConcat(arraySort(groupArray(shard_id)), ', ') AS place, state, last_error AS error
 FROM {database}.pipes
@@ -67,7 +69,12 @@ GROUP BY pipe, state, last_error
 UNION ALL
 SELECT pipe, concat(database, '.', view), toString(status), exception
 FROM {database}.refreshes
-WHERE exception != '';
+WHERE exception != ''
+UNION ALL
+SELECT pipe, concat(database, '.', view), toString(status),
+       concat('its URL has view=', confirmed_by, ', so what it pulls counts as inserted when that view succeeds, and may be lost: write view=', database, '.', view)
+FROM {database}.refreshes
+WHERE match(confirmed_by, '^[a-zA-Z0-9_]+[.][a-zA-Z0-9_]+$') AND confirmed_by != concat(database, '.', view);
 
 -- Moves pipes: INSERT INTO kinesis.seek (pipe, position) VALUES ('orders', '2026-11-21 10:00:00'). An empty shard_id means all shards.
 -- The token is in the table: one that used the named collection would keep it from being made anew.

@@ -145,6 +145,15 @@ fn errors_are_seen(stack: &LocalStack, bridge: &Bridge) {
     wait_until("the errors of a view and of its shards", both);
     let retries = "SELECT retry > 0 FROM kinesis.refreshes WHERE pipe = 'failing' AND exception != ''";
     wait_until("a view that retries", || ask(retries).is_ok_and(|more| more == "1\n"));
+    // A copy of a statement in which the view of the URL was forgotten.
+    let copied =
+        orders_sql(&bridge.url(), "copied", "", "").replace("view=default.copied_pipe", "view=default.orders_pipe");
+    stack.clickhouse.run_script(&copied).expect("a view");
+    let forgotten = "SELECT place FROM kinesis.errors WHERE pipe = 'copied' AND error LIKE '%view=default.orders_pipe%write view=default.copied_pipe'";
+    assert_eq!(ask(forgotten).expect("errors"), "default.copied_pipe\n");
+    let right = "SELECT count() FROM kinesis.errors WHERE pipe != 'copied' AND error LIKE 'its URL has%'";
+    assert_eq!(ask(right).expect("errors"), "0\n");
+    stack.clickhouse.query("DROP VIEW copied_pipe").expect("dropped");
     for (refused, why) in [
         ("INSERT INTO kinesis.end VALUES ('failing')", "is being pulled here, so it cannot end"),
         ("INSERT INTO kinesis.end VALUES ('absent')", "pipe 'absent'"),
