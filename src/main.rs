@@ -8,6 +8,7 @@ use bridge::check::check;
 use bridge::config::{Cli, Command, Config, DynamoDbCommand, Flags, LogFormat, SqlCommand, State};
 use bridge::generate::{dynamodb, pipe};
 use bridge::serve::serve;
+use bridge::sql::quote::visible;
 use bridge::sql::{SetupParams, setup};
 use bridge::verify::verify;
 use clap::Parser;
@@ -56,7 +57,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             for line in message.lines() {
-                eprintln!("error: {line}");
+                // Names and texts from outside must not steer the terminal.
+                eprintln!("error: {}", visible(line));
             }
             ExitCode::FAILURE
         }

@@ -2,6 +2,7 @@
 //! printed SQL has just its own statements, and none of them does anything else.
 
 mod dynamodb;
+mod export;
 mod pipe;
 
 use std::sync::{Once, OnceLock};

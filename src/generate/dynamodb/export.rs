@@ -9,7 +9,7 @@ use crate::generate::server::Server;
 use crate::limits::{
     DYNAMODB_TIMES, EXPORT_FILES_PER_STATEMENT, EXPORT_SAMPLE_FILES, EXPORT_SAMPLE_LINES, PIPE_SAMPLE_BYTES,
 };
-use crate::sql::quote::{comment, literal};
+use crate::sql::quote::{comment, literal, visible};
 
 /// Kept as they are in the path of an object.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'=');
@@ -122,7 +122,7 @@ impl Export {
         if summary.output_format != "DYNAMODB_JSON" {
             return Err(format!(
                 "the export at {url} is in the format {}: export again in the format DynamoDB JSON",
-                summary.output_format
+                visible(&summary.output_format)
             ));
         }
         let span = span(&summary)
@@ -136,7 +136,7 @@ impl Export {
         let root = root(url, &summary.manifest_files).ok_or_else(|| {
             format!(
                 "the export at {url} says that its folder in the bucket is {}: give the URL of the place to which DynamoDB exported",
-                summary.manifest_files.trim_end_matches("/manifest-files.json")
+                visible(summary.manifest_files.trim_end_matches("/manifest-files.json"))
             )
         })?;
         let manifest = format!("{root}{}", object(&summary.manifest_files)?);
@@ -168,13 +168,13 @@ impl Export {
         if exported != table || !arn.is_empty() && arn != self.table_arn {
             return Err(format!(
                 "the export at {url} is one of {}, not of DynamoDB table {table_name}",
-                self.table_arn
+                visible(&self.table_arn)
             ));
         }
         if !id.is_empty() && id != self.table_id {
             return Err(format!(
                 "the export at {url} is one of an earlier table {table_name} (its id was {}, it is {id} now): export again",
-                self.table_id
+                visible(&self.table_id)
             ));
         }
         Ok(())
@@ -276,6 +276,12 @@ async fn read_file(server: &Server, url: &str) -> Result<Option<String>, String>
 
 /// The key of an object as a part of a URL.
 fn object(key: &str) -> Result<String, String> {
+    if key.contains('\n') {
+        return Err(format!(
+            "the export has an object {}, whose name ClickHouse cuts off at the line break: export to another prefix",
+            shown(key)
+        ));
+    }
     match key.contains(['*', '?', '{', '}', ',']) {
         true => Err(format!(
             "the export has an object {}, whose name is a pattern to ClickHouse: export to another prefix",
@@ -405,6 +411,8 @@ mod tests {
         }
         assert_eq!(object("p=1/ü x/d.json.gz").unwrap(), "p=1/%C3%BC%20x/d.json.gz");
         assert!(object("p/*.gz").is_err());
+        // It would read the object that is called like the first line.
+        assert!(object("p/d.gz\n.json.gz").unwrap_err().contains("line break"));
     }
 
     #[test]

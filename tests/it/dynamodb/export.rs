@@ -6,11 +6,15 @@ use chrono::DateTime;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest, Md5};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::events::{base64, marshalled};
 use super::items::{Item, key_of};
 use super::{Table, ministack};
+
+/// What does not stand in a URL as it is.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'=');
 
 /// An export to write. Its URL is that of its folder.
 #[derive(Clone, Debug)]
@@ -75,7 +79,7 @@ impl Export<'_> {
     /// Only what AWS writes when an export begins.
     pub fn started(&self) -> String {
         put(self.bucket, &format!("{}/_started", self.folder()), b"");
-        format!("{}/{}/{}", ministack().endpoint(), self.bucket, self.folder())
+        url_of(self.bucket, &self.folder())
     }
 
     fn root(&self) -> String {
@@ -135,8 +139,13 @@ impl Export<'_> {
 /// Puts an object into a bucket of [`ministack`].
 pub fn put(bucket: &str, key: &str, bytes: &[u8]) {
     let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();
-    let url = format!("{}/{bucket}/{key}", ministack().endpoint());
+    let url = url_of(bucket, key);
     agent.put(&url).send(bytes).unwrap_or_else(|error| panic!("cannot put {url}: {error}"));
+}
+
+/// The URL of an object, or of a folder.
+pub fn url_of(bucket: &str, key: &str) -> String {
+    format!("{}/{bucket}/{}", ministack().endpoint(), utf8_percent_encode(key, ENCODED))
 }
 
 fn gzip(text: &str) -> Vec<u8> {

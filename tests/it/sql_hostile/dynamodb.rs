@@ -10,9 +10,9 @@ use crate::world::{create_stream, put, sql, wait_until};
 
 const NAME: &str = "sql_hostile_table";
 const TARGET: &str = "hostile.items";
-const KEYS: KeySchema = &[("k`'\"\\\u{2028}; DROP TABLE hostile_victim; --", Key::S), ("*/ ;\u{202e}", Key::S)];
+pub const KEYS: KeySchema = &[("k`'\"\\\u{2028}; DROP TABLE hostile_victim; --", Key::S), ("*/ ;\u{202e}", Key::S)];
 /// Target, landing, errors, the two views, the view for readers, the pipe.
-const NEW: [&str; 7] = [
+pub const NEW: [&str; 7] = [
     "CREATE TABLE",
     "CREATE TABLE",
     "CREATE TABLE",
@@ -31,14 +31,19 @@ fn printed(environment: &[(&str, &str)], flags: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// An item with these names: as attributes and within maps, with texts that are names.
-fn item(key: &str, names: &[String]) -> Item {
-    let nested = |at: usize| names.iter().map(move |name| (name.clone(), AttributeValue::N(at.to_string()))).collect();
-    let value = |(at, name): (usize, &String)| match at % 4 {
+/// An item with these names: as attributes and within maps, also of maps in lists, with texts that
+/// are names.
+pub fn item(key: &str, names: &[String]) -> Item {
+    let number = |at: usize| AttributeValue::N(at.to_string());
+    let nested = |of: AttributeValue| AttributeValue::M(names.iter().map(|name| (name.clone(), of.clone())).collect());
+    // Too large if every name held every name.
+    let deep = |name: &String, at| AttributeValue::M([(name.clone(), nested(number(at)))].into());
+    let value = |(at, name): (usize, &String)| match at % 5 {
         0 => AttributeValue::S(name.clone()),
-        1 => AttributeValue::M(nested(at)),
+        1 => nested(number(at)),
         2 => AttributeValue::Ss(vec![name.clone()]),
-        _ => AttributeValue::N(at.to_string()),
+        3 => AttributeValue::L(vec![deep(name, at), AttributeValue::S(name.clone())]),
+        _ => number(at),
     };
     let attributes = names.iter().enumerate().map(|entry| (entry.1.clone(), value(entry)));
     let keys = KEYS.iter().map(|(name, _)| ((*name).to_owned(), AttributeValue::S(key.into())));
