@@ -18,7 +18,7 @@ mod throughput;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use stack::LocalStack;
+use stack::{Engine, LocalStack};
 
 /// The flags of `stack bench`.
 #[derive(clap::Args)]
@@ -62,7 +62,7 @@ enum Part {
 pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let runtime = crate::commands::runtime()?;
     step("starting ZooKeeper, ClickHouse and the Kinesis emulator");
-    let stack = LocalStack::start()?;
+    let stack = LocalStack::start(Engine::V26_7)?;
     let wanted = |part| args.only.contains(&part);
     let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
     let payloads = wanted(Part::Payloads).then(|| payloads::run(args, &stack)).transpose()?;

@@ -1,22 +1,21 @@
-//! A real ClickHouse: the user's own binary, or the engine library hosted by `stack clickhouse-host`.
+//! A real ClickHouse: the user's own binary, or one of the engines that `scripts/install.sh` brings as libraries.
 
 mod config;
+mod engine;
 mod local;
 
-use std::ffi::OsString;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-pub use config::{CLUSTER, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER};
+pub use config::{CLUSTER, ClickHouseOptions, PASSWORD_USER, REPLICAS, TEST_PASSWORD, User, WEAK_USER};
+pub use engine::Engine;
 pub use local::run_locally;
 
-use crate::service::{Launch, Service, stack_binary};
-use crate::{Result, checkout, free_port};
+use crate::service::Service;
+use crate::{Result, free_port};
 
-/// The release of the engine library that `scripts/install.sh` installs.
-const LIBRARY: &str = ".stack/chdb-26.7.3-stable.1/libchdb.so";
-/// Loading a library of 540 MB from a cold disk takes its time.
+/// Loading a library of up to 860 MB from a cold disk takes its time.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// Longer than any query of a test; shorter than a test runner's patience.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -33,13 +32,24 @@ pub struct ClickHouse {
 
 impl ClickHouse {
     /// Starts a server with its configuration, data and log in `dir` and waits until it answers queries.
-    /// `zookeeper_port` is the coordination service on 127.0.0.1 for KeeperMap; without one there is no KeeperMap.
-    pub fn start(dir: &Path, zookeeper_port: Option<u16>, options: &ClickHouseOptions) -> Result<ClickHouse> {
+    /// `zookeeper_port` is the coordination service on 127.0.0.1 for KeeperMap and Replicated tables; without one there
+    /// are none.
+    pub fn start(
+        engine: Engine,
+        dir: &Path,
+        zookeeper_port: Option<u16>,
+        options: &ClickHouseOptions,
+    ) -> Result<ClickHouse> {
         let http_port = free_port()?;
         let native_port = options.native_port.map_or_else(free_port, Ok)?;
-        let ports = config::Ports { http: http_port, native: native_port, zookeeper: zookeeper_port };
+        let ports = config::Ports {
+            http: http_port,
+            native: native_port,
+            interserver: free_port()?,
+            zookeeper: zookeeper_port,
+        };
         let config = config::write(dir, &ports, options)?;
-        let mut launch = find_engine()?.launch(&config, dir)?.in_folder(dir);
+        let mut launch = engine.find()?.serve(&config, dir)?.in_folder(dir);
         launch.environment = config::environment();
         let clickhouse = ClickHouse {
             service: Service::start("ClickHouse", launch)?,
@@ -153,65 +163,6 @@ fn post(agent: &ureq::Agent, url: &str, user: &str, password: &str, sql: &str) -
     let status = response.status();
     let text = response.body_mut().with_config().limit(u64::MAX).read_to_string().map_err(unreachable)?;
     if status.is_success() { Ok(text) } else { Err(text.trim().to_owned()) }
-}
-
-enum Engine {
-    /// A `clickhouse` program with a server in it.
-    Binary(PathBuf),
-    /// The engine as a shared library.
-    Library(PathBuf),
-}
-
-/// Prefers what the user has: CLICKHOUSE_BINARY, then `clickhouse` on PATH, then the library that `scripts/install.sh` brings.
-fn find_engine() -> Result<Engine> {
-    if let Some(binary) = std::env::var_os("CLICKHOUSE_BINARY").filter(|value| !value.is_empty()) {
-        return Ok(Engine::Binary(binary.into()));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path =
-        std::env::split_paths(&path).map(|folder| folder.join("clickhouse")).find(|candidate| candidate.is_file());
-    if let Some(binary) = on_path {
-        return Ok(Engine::Binary(binary));
-    }
-    let library = checkout().join(LIBRARY);
-    if library.is_file() {
-        return Ok(Engine::Library(library));
-    }
-    Err(format!(
-        "no ClickHouse: CLICKHOUSE_BINARY is not set, `clickhouse` is not on PATH and {} is missing: run scripts/install.sh",
-        library.display()
-    ))
-}
-
-impl Engine {
-    fn launch(self, config: &Path, dir: &Path) -> Result<Launch> {
-        let log = dir.join("clickhouse.log");
-        match self {
-            Engine::Binary(binary) => {
-                let mut config_file = OsString::from("--config-file=");
-                config_file.push(config);
-                Ok(Launch::new(binary, ["server".into(), config_file], log))
-            }
-            Engine::Library(library) => {
-                // clickhouse-local serves its ports for as long as its query runs: this one runs for years.
-                let query = "SYSTEM START LISTEN QUERIES ALL; SELECT sum(sleepEachRow(1)) FROM numbers(100000000) \
-                             SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0";
-                let args: [OsString; 10] = [
-                    "clickhouse-host".into(),
-                    "--library".into(),
-                    library.into(),
-                    "--".into(),
-                    "--config-file".into(),
-                    config.into(),
-                    "--path".into(),
-                    dir.join("data").into(),
-                    "--query".into(),
-                    query.into(),
-                ];
-                Ok(Launch::new(stack_binary()?, args, log))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::{
-    Bridge, ClickHouse, ClickHouseOptions, Kinesis, KinesisOptions, Result, ZooKeeper, aws_environment, free_port,
+    Bridge, ClickHouse, ClickHouseOptions, Engine, Kinesis, KinesisOptions, Result, ZooKeeper, aws_environment,
+    free_port,
 };
 
-/// ZooKeeper, Kinesis, and ClickHouse servers that have their KeeperMap tables in common and know of each other as the shards of the cluster
-/// [`CLUSTER`](crate::CLUSTER). Fields are dropped in this order.
+/// ZooKeeper, Kinesis, and ClickHouse servers that have their KeeperMap tables in common and know of each other as
+/// the shards of the cluster [`CLUSTER`](crate::CLUSTER) and the replicas of [`REPLICAS`](crate::REPLICAS). Fields are dropped in this order.
 #[derive(Debug)]
 pub struct Cluster {
     /// The servers, each with data and ports of its own.
@@ -24,7 +25,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts all, with as many servers.
-    pub fn start(servers: usize) -> Result<Cluster> {
+    pub fn start(engine: Engine, servers: usize) -> Result<Cluster> {
         let dir = tempfile::Builder::new()
             .prefix("cluster-")
             .tempdir()
@@ -35,7 +36,8 @@ impl Cluster {
         let start = |(number, port): (usize, &u16)| {
             let options =
                 ClickHouseOptions { native_port: Some(*port), cluster: ports.clone(), ..ClickHouseOptions::default() };
-            ClickHouse::start(&dir.path().join(format!("clickhouse-{number}")), Some(zookeeper.port()), &options)
+            let dir = dir.path().join(format!("clickhouse-{number}"));
+            ClickHouse::start(engine, &dir, Some(zookeeper.port()), &options)
         };
         let servers = ports.iter().enumerate().map(start).collect::<Result<_>>()?;
         Ok(Cluster { servers, kinesis, zookeeper, dir })

@@ -2,7 +2,7 @@
 //!
 //! | component | what it really is |
 //! |---|---|
-//! | [`ClickHouse`] | a ClickHouse server, or the same engine hosted from its library |
+//! | [`ClickHouse`] | a ClickHouse server, of a user's own program or of one of the libraries that [`Engine`] names |
 //! | [`ZooKeeper`] | Apache ZooKeeper, which keeps the KeeperMap tables |
 //! | [`Kinesis`] | the Kinesis server of the `ferrokinesis` crate, in a process of its own |
 //! | [`KinesisLocal`] | a second Kinesis server, independent of the first: the npm package `kinesis-local` |
@@ -29,7 +29,8 @@ mod zookeeper;
 
 pub use bridge::Bridge;
 pub use clickhouse::{
-    CLUSTER, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER, run_locally,
+    CLUSTER, ClickHouse, ClickHouseOptions, Engine, PASSWORD_USER, REPLICAS, TEST_PASSWORD, User, WEAK_USER,
+    run_locally,
 };
 pub use cluster::Cluster;
 pub use kinesis::{Kinesis, KinesisOptions, REGION, aws_environment, kinesis_client};

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::{Bridge, ClickHouse, ClickHouseOptions, Kinesis, KinesisOptions, Result, ZooKeeper, aws_environment};
+use crate::{
+    Bridge, ClickHouse, ClickHouseOptions, Engine, Kinesis, KinesisOptions, Result, ZooKeeper, aws_environment,
+};
 
 /// ZooKeeper, ClickHouse and Kinesis in a temporary folder, which is removed with them. Fields are dropped in this order.
 #[derive(Debug)]
@@ -21,19 +23,19 @@ pub struct LocalStack {
 
 impl LocalStack {
     /// Starts all with their usual options.
-    pub fn start() -> Result<LocalStack> {
-        LocalStack::start_with(&KinesisOptions::default(), &ClickHouseOptions::default())
+    pub fn start(engine: Engine) -> Result<LocalStack> {
+        LocalStack::start_with(engine, &KinesisOptions::default(), &ClickHouseOptions::default())
     }
 
     /// Starts all.
-    pub fn start_with(kinesis: &KinesisOptions, clickhouse: &ClickHouseOptions) -> Result<LocalStack> {
+    pub fn start_with(engine: Engine, kinesis: &KinesisOptions, clickhouse: &ClickHouseOptions) -> Result<LocalStack> {
         let dir = tempfile::Builder::new()
             .prefix("stack-")
             .tempdir()
             .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
         let kinesis = Kinesis::start(kinesis)?;
         let zookeeper = ZooKeeper::start(&dir.path().join("zookeeper"))?;
-        let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"), Some(zookeeper.port()), clickhouse)?;
+        let clickhouse = ClickHouse::start(engine, &dir.path().join("clickhouse"), Some(zookeeper.port()), clickhouse)?;
         Ok(LocalStack { clickhouse, kinesis, zookeeper, dir })
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use stack::{ClickHouse, LocalStack};
+use stack::{ClickHouse, Engine, LocalStack};
 
 /// The program under test.
 pub fn bridge_binary() -> &'static Path {
@@ -12,7 +12,7 @@ pub fn bridge_binary() -> &'static Path {
 
 /// A running local stack.
 pub fn local_stack() -> LocalStack {
-    LocalStack::start().expect("the local stack starts")
+    LocalStack::start(Engine::V26_7).expect("the local stack starts")
 }
 
 /// `sql/examples/orders.sql` as shipped, for another pipe, table and view: all called `name`, `name_pipe`; `parameters` are added to the URL, and

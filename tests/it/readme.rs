@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bridge::domain::error::Error;
 use bridge::http::request::parse;
 use bridge::pipe::status::ShardState;
-use stack::{Bridge, ClickHouseOptions, KinesisOptions, LocalStack, MiniStack, User};
+use stack::{Bridge, ClickHouseOptions, Engine, KinesisOptions, LocalStack, MiniStack, User};
 
 use crate::common::{bridge_binary, orders_sql};
 use crate::world::{get, wait_until};
@@ -34,7 +34,8 @@ fn world() -> (LocalStack, Bridge) {
     let grants = grants.iter().map(|grant| grant.strip_suffix(&format!(" TO {OPERATOR}")).expect(grant).to_owned());
     let operator = User { name: OPERATOR.into(), password: String::new(), grants: grants.collect() };
     let clickhouse = ClickHouseOptions { users: vec![operator], ..ClickHouseOptions::default() };
-    let stack = LocalStack::start_with(&KinesisOptions::default(), &clickhouse).expect("the local stack starts");
+    let stack =
+        LocalStack::start_with(Engine::V26_7, &KinesisOptions::default(), &clickhouse).expect("the local stack starts");
     let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

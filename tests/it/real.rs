@@ -33,8 +33,13 @@ impl Real {
             ],
             ..stack::ClickHouseOptions::default()
         };
-        let clickhouse = stack::ClickHouse::start(&dir.path().join("clickhouse"), Some(port(&zookeeper)), &options)
-            .expect("ClickHouse");
+        let clickhouse = stack::ClickHouse::start(
+            stack::Engine::V26_7,
+            &dir.path().join("clickhouse"),
+            Some(port(&zookeeper)),
+            &options,
+        )
+        .expect("ClickHouse");
         Real { clickhouse, zookeeper, _dir: dir }
     }
 

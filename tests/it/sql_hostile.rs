@@ -8,7 +8,7 @@ mod pipe;
 use std::sync::{Once, OnceLock};
 
 use fastrand::Rng;
-use stack::{Bridge, run_locally};
+use stack::{Bridge, Engine, run_locally};
 
 use crate::common::seed;
 use crate::world::{self, sql};
@@ -123,7 +123,7 @@ fn just_these(text: &str, kinds: &[&str], before: &[&str]) {
     let before: String = VICTIM.iter().chain(before).map(|statement| format!("{statement};\n")).collect();
     // The statements are longer than those of any stream.
     let script = format!("SET max_query_size = 100000000;\n{before}{parsed}{text}\n;{check};");
-    run_locally(dir.path(), &script).unwrap_or_else(|error| panic!("{error}\nin\n{script}"));
+    run_locally(Engine::V26_7, dir.path(), &script).unwrap_or_else(|error| panic!("{error}\nin\n{script}"));
     victim_lives();
 }
 

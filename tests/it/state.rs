@@ -345,7 +345,8 @@ async fn a_server_without_keeper_map_is_told_what_to_configure() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for (name, keeper_map) in [("no prefix", false), ("no Keeper", true)] {
         let options = stack::ClickHouseOptions { keeper_map, ..Default::default() };
-        let clickhouse = stack::ClickHouse::start(&dir.path().join(name), None, &options).expect("ClickHouse");
+        let clickhouse =
+            stack::ClickHouse::start(stack::Engine::V26_7, &dir.path().join(name), None, &options).expect("ClickHouse");
         let client = ClickHouse::new(&clickhouse.url(), "default", "");
         match KeeperMapStore::new(client, "kinesis").setup().await {
             Err(StateError::Misconfigured(why)) => {

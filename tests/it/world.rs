@@ -5,7 +5,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::Client;
-use stack::{Bridge, LocalStack, kinesis_client};
+use stack::{Bridge, Engine, LocalStack, kinesis_client};
 use tokio::runtime::Runtime;
 
 use crate::second;
@@ -27,7 +27,7 @@ pub fn binary() -> &'static Path {
 /// The stack that all tests share which do not break it. Each test has streams, pipes and a database of its own.
 pub fn stack() -> &'static LocalStack {
     static STACK: OnceLock<LocalStack> = OnceLock::new();
-    STACK.get_or_init(|| LocalStack::start().expect("the local stack"))
+    STACK.get_or_init(|| LocalStack::start(Engine::V26_7).expect("the local stack"))
 }
 
 /// Runs a future of the Kinesis client to its end.

@@ -10,8 +10,10 @@ use crate::Result;
 pub const PASSWORD_USER: &str = "bridge_password";
 /// A user who may read the database `default` and nothing else; its password is [`TEST_PASSWORD`].
 pub const WEAK_USER: &str = "weak";
-/// The name of the cluster that servers which know of each other are in.
+/// The name of the cluster that servers which know of each other are in, a shard each.
 pub const CLUSTER: &str = "all_servers";
+/// The name of the cluster of the same servers as replicas of one shard; the macro `{cluster}` stands for it.
+pub const REPLICAS: &str = "replicas";
 /// The password of every user that has one.
 pub const TEST_PASSWORD: &str = "correct horse battery";
 
@@ -29,7 +31,8 @@ pub struct ClickHouseOptions {
     pub users: Vec<User>,
     /// The port of the native protocol; none takes a free one.
     pub native_port: Option<u16>,
-    /// The native ports of all servers on 127.0.0.1 that make up the cluster [`CLUSTER`], a shard each; empty for no cluster.
+    /// The native ports of all servers on 127.0.0.1 that make up the clusters [`CLUSTER`] and [`REPLICAS`]; empty for no
+    /// cluster.
     pub cluster: Vec<u16>,
 }
 
@@ -54,6 +57,7 @@ pub struct User {
 pub(super) struct Ports {
     pub http: u16,
     pub native: u16,
+    pub interserver: u16,
     pub zookeeper: Option<u16>,
 }
 
@@ -96,29 +100,53 @@ fn render_main(dir: &Path, ports: &Ports, cluster: &[u16]) -> String {
             ports.native
         )
     });
-    let shard = |port: &u16| format!("<shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard>");
-    let cluster = match cluster.iter().map(shard).collect::<String>() {
-        shards if shards.is_empty() => shards,
-        shards => format!("<remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers>"),
-    };
+    let cluster = render_cluster(ports.native, cluster);
     let dir = escape(&dir.display().to_string());
-    let (http, native) = (ports.http, ports.native);
+    let (http, native, interserver) = (ports.http, ports.native, ports.interserver);
     format!(
         "<clickhouse>
     <logger><level>warning</level><console>1</console></logger>
     <background_schedule_pool_size>64</background_schedule_pool_size>
+    <!-- An engine that is a library for Python has 1 or 2 threads in each of these unless they are set. -->
+    <background_pool_size>4</background_pool_size>
+    <background_fetches_pool_size>4</background_fetches_pool_size>
+    <background_common_pool_size>4</background_common_pool_size>
+    <background_distributed_schedule_pool_size>4</background_distributed_schedule_pool_size>
     <listen_host>127.0.0.1</listen_host>
     <http_port>{http}</http_port>
     <tcp_port>{native}</tcp_port>
+    <interserver_http_host>127.0.0.1</interserver_http_host>
+    <interserver_http_port>{interserver}</interserver_http_port>
     <path>{dir}/data/</path>
     <tmp_path>{dir}/data/tmp/</tmp_path>
     <user_files_path>{dir}/data/user_files/</user_files_path>
     <format_schema_path>{dir}/data/format_schemas/</format_schema_path>
     <users_config>{dir}/users.xml</users_config>
+    <user_directories>
+        <local_directory><path>{dir}/data/access/</path></local_directory>
+    </user_directories>
     {zookeeper}
     {cluster}
 </clickhouse>
 "
+    )
+}
+
+/// What makes servers know of each other. Their paths in ZooKeeper hold for all, and each has a name for its replicas.
+fn render_cluster(native: u16, ports: &[u16]) -> String {
+    if ports.is_empty() {
+        return String::new();
+    }
+    let replica = |port: &u16| format!("<replica><host>127.0.0.1</host><port>{port}</port></replica>");
+    let shards: String = ports.iter().map(|port| format!("<shard>{}</shard>", replica(port))).collect();
+    let replicas: String = ports.iter().map(replica).collect();
+    format!(
+        "<remote_servers replace=\"1\">
+        <{CLUSTER}>{shards}</{CLUSTER}>
+        <{REPLICAS}><shard><internal_replication>true</internal_replication>{replicas}</shard></{REPLICAS}>
+    </remote_servers>
+    <macros><cluster>{REPLICAS}</cluster><shard>1</shard><replica>{native}</replica></macros>
+    <distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl>"
     )
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use stack::load::{create_stream, put_orders};
-use stack::{Bridge, LocalStack, checkout, kinesis_client};
+use stack::{Bridge, Engine, LocalStack, checkout, kinesis_client};
 
 const STREAM: &str = "orders";
 const SHARDS: i32 = 4;
@@ -41,7 +41,7 @@ pub fn run(args: &DemoArgs) -> Result<i32, String> {
 
     step("starting ZooKeeper, ClickHouse, Kinesis and the bridge");
     let started = Instant::now();
-    let stack = LocalStack::start()?;
+    let stack = LocalStack::start(Engine::V26_7)?;
     let bridge = stack.start_bridge(&args.bridge, &[])?;
     println!(
         "   ClickHouse {}, Kinesis {}, bridge {} ({})",

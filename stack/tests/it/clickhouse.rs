@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use stack::{ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER, ZooKeeper};
+use stack::{ClickHouse, ClickHouseOptions, Engine, PASSWORD_USER, TEST_PASSWORD, User, WEAK_USER, ZooKeeper};
 
 const MAP: &str = "CREATE TABLE leases (key String, owner String) ENGINE = KeeperMap('/leases') PRIMARY KEY key";
 
@@ -9,7 +9,8 @@ fn tables_and_keeper_map_survive_every_kind_of_end() {
     let dir = crate::folder();
     let zookeeper = ZooKeeper::start(&dir.path().join("zookeeper")).expect("ZooKeeper");
     let options = ClickHouseOptions::default();
-    let clickhouse = ClickHouse::start(&dir.path().join("a"), Some(zookeeper.port()), &options).expect("ClickHouse");
+    let clickhouse =
+        ClickHouse::start(Engine::V26_7, &dir.path().join("a"), Some(zookeeper.port()), &options).expect("ClickHouse");
     let ask = |sql: &str| clickhouse.query(sql).expect(sql);
     ask("CREATE TABLE numbers (n UInt64) ENGINE = MergeTree ORDER BY n");
     ask("INSERT INTO numbers SELECT number FROM numbers(1000)");
@@ -31,8 +32,8 @@ fn tables_and_keeper_map_survive_every_kind_of_end() {
     zookeeper.restart().expect("a restart of ZooKeeper");
     assert_eq!(ask("SELECT owner FROM leases WHERE key = 'shard-0'"), "a\n");
 
-    let second =
-        ClickHouse::start(&dir.path().join("b"), Some(zookeeper.port()), &options).expect("a second ClickHouse");
+    let second = ClickHouse::start(Engine::V26_7, &dir.path().join("b"), Some(zookeeper.port()), &options)
+        .expect("a second ClickHouse");
     second.query(MAP).expect("the same table");
     assert_eq!(second.query("SELECT key, owner FROM leases").expect("rows"), "shard-0\ta\n");
 }
@@ -49,7 +50,7 @@ fn users_rights_and_errors_are_as_configured() {
         }],
         ..ClickHouseOptions::default()
     };
-    let clickhouse = ClickHouse::start(dir.path(), None, &options).expect("ClickHouse");
+    let clickhouse = ClickHouse::start(Engine::V26_7, dir.path(), None, &options).expect("ClickHouse");
     let as_user = |user, password, sql| clickhouse.query_as(user, password, sql);
 
     let error = clickhouse.query(MAP).expect_err("KeeperMap is not configured");
@@ -75,9 +76,13 @@ fn users_rights_and_errors_are_as_configured() {
 fn the_bridges_own_account_may_do_what_the_bridge_does_and_no_more() {
     let dir = crate::folder();
     let zookeeper = ZooKeeper::start(&dir.path().join("zookeeper")).expect("ZooKeeper");
-    let clickhouse =
-        ClickHouse::start(&dir.path().join("clickhouse"), Some(zookeeper.port()), &ClickHouseOptions::default())
-            .expect("ClickHouse");
+    let clickhouse = ClickHouse::start(
+        Engine::V26_7,
+        &dir.path().join("clickhouse"),
+        Some(zookeeper.port()),
+        &ClickHouseOptions::default(),
+    )
+    .expect("ClickHouse");
     clickhouse
         .run_script(
             "CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n;

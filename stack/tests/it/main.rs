@@ -2,6 +2,7 @@
 
 mod bridge;
 mod clickhouse;
+mod engines;
 mod kinesis;
 mod supervision;
 mod zookeeper;

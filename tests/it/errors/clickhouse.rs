@@ -1,6 +1,6 @@
 //! ClickHouse that refuses, is not configured, or is away.
 
-use stack::{Bridge, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, WEAK_USER};
+use stack::{Bridge, ClickHouse, ClickHouseOptions, Engine, PASSWORD_USER, TEST_PASSWORD, WEAK_USER};
 
 use crate::proxy::Relay;
 use crate::world::{
@@ -67,7 +67,8 @@ fn a_server_without_keeper_map_is_told_what_it_lacks() {
     for (keeper_map, zookeeper, said) in table {
         let dir = tempfile::Builder::new().prefix("errors-").tempdir().expect("a folder");
         let options = ClickHouseOptions { keeper_map, ..ClickHouseOptions::default() };
-        let clickhouse = ClickHouse::start(&dir.path().join("clickhouse"), zookeeper, &options).expect("ClickHouse");
+        let clickhouse =
+            ClickHouse::start(Engine::V26_7, &dir.path().join("clickhouse"), zookeeper, &options).expect("ClickHouse");
         let server = clickhouse.url();
         let environment = environment_with(&[("KINESIS_BRIDGE_CLICKHOUSE_URL", &server)]);
         let bridge = Bridge::start(binary(), &[], &environment).expect("a bridge");

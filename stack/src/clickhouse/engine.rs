@@ -1,0 +1,128 @@
+//! The engines, where each is found, and how it is started.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::service::{Launch, stack_binary};
+use crate::{Result, checkout};
+
+/// Which ClickHouse something runs on. A user's own ClickHouse (CLICKHOUSE_BINARY, or `clickhouse` on PATH) takes the
+/// place of every one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// 25.8 LTS, a whole clickhouse-server: Replicated tables and databases, `ON CLUSTER`, `CREATE USER`.
+    V25_8,
+    /// 26.7, the engine of clickhouse-local, which listens. It has none of what [`Engine::V25_8`] names.
+    V26_7,
+}
+
+/// Where `scripts/install.sh` puts the libraries.
+const LIBRARY_25_8: &str = ".stack/chdb-3.7.2/chdb/_chdb.abi3.so";
+const LIBRARY_26_7: &str = ".stack/chdb-26.7.3-stable.1/libchdb.so";
+const HOST: &str = include_str!("host.py");
+
+/// An engine on this machine.
+pub(super) enum Program {
+    /// A `clickhouse` program with a server in it.
+    Binary(PathBuf),
+    /// A Python module's library, which has all programs of ClickHouse in it.
+    Module(PathBuf),
+    /// A library that has clickhouse-local in it.
+    Local(PathBuf),
+}
+
+impl Engine {
+    /// Whether the user's own ClickHouse takes the place of every engine.
+    pub fn is_users_own() -> bool {
+        users_own().is_some()
+    }
+
+    /// The user's own ClickHouse, or the library that `scripts/install.sh` brings.
+    pub(super) fn find(self) -> Result<Program> {
+        if let Some(binary) = users_own() {
+            return Ok(Program::Binary(binary));
+        }
+        let (library, program): (_, fn(PathBuf) -> Program) = match self {
+            Engine::V25_8 => (checkout().join(LIBRARY_25_8), Program::Module),
+            Engine::V26_7 => (checkout().join(LIBRARY_26_7), Program::Local),
+        };
+        if library.is_file() {
+            return Ok(program(library));
+        }
+        Err(format!(
+            "no ClickHouse: CLICKHOUSE_BINARY is not set, `clickhouse` is not on PATH and {} is missing: run \
+             scripts/install.sh",
+            library.display()
+        ))
+    }
+}
+
+/// CLICKHOUSE_BINARY, else `clickhouse` on PATH.
+fn users_own() -> Option<PathBuf> {
+    if let Some(binary) = std::env::var_os("CLICKHOUSE_BINARY").filter(|value| !value.is_empty()) {
+        return Some(binary.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join("clickhouse")).find(|candidate| candidate.is_file())
+}
+
+impl Program {
+    /// A server with its log and, where its configuration does not say where, its data in `dir`.
+    pub(super) fn serve(self, config: &Path, dir: &Path) -> Result<Launch> {
+        let log = dir.join("clickhouse.log");
+        let mut config_file = OsString::from("--config-file=");
+        config_file.push(config);
+        match self {
+            Program::Binary(binary) => Ok(Launch::new(binary, ["server".into(), config_file], log)),
+            Program::Module(library) => {
+                let mut args = hosted(library, "_Z25mainEntryClickHouseServeriPPc");
+                args.extend(["clickhouse-server".into(), config_file]);
+                Ok(Launch::new("python3", args, log))
+            }
+            Program::Local(library) => {
+                // clickhouse-local serves its ports for as long as its query runs: this one runs for years.
+                let query = "SYSTEM START LISTEN QUERIES ALL; SELECT sum(sleepEachRow(1)) FROM numbers(100000000) \
+                             SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0";
+                let args: [OsString; 9] = [
+                    "clickhouse-host".into(),
+                    "--library".into(),
+                    library.into(),
+                    "--".into(),
+                    config_file,
+                    "--path".into(),
+                    dir.join("data").into(),
+                    "--query".into(),
+                    query.into(),
+                ];
+                Ok(Launch::new(stack_binary()?, args, log))
+            }
+        }
+    }
+
+    /// clickhouse-local, whose arguments are to be added.
+    pub(super) fn local(self) -> Result<Command> {
+        match self {
+            Program::Binary(binary) => {
+                let mut command = Command::new(binary);
+                command.arg("local");
+                Ok(command)
+            }
+            Program::Module(library) => {
+                let mut command = Command::new("python3");
+                command.args(hosted(library, "_Z24mainEntryClickHouseLocaliPPc")).arg("clickhouse-local");
+                Ok(command)
+            }
+            Program::Local(library) => {
+                let mut command = Command::new(stack_binary()?);
+                command.args(["clickhouse-host", "--library"]).arg(library).arg("--");
+                Ok(command)
+            }
+        }
+    }
+}
+
+/// The arguments of Python up to those of the program in the library; its entry is `int (int argc, char **argv)`.
+fn hosted(library: PathBuf, entry: &str) -> Vec<OsString> {
+    vec!["-I".into(), "-c".into(), HOST.into(), library.into(), entry.into()]
+}
