@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 
 use super::identity::strangers;
-use super::kinesis::{number, parts};
+use super::kinesis::{RETENTION_HOURS, number, parts};
 use super::ledger::PERSON;
 use super::random::Plan;
 use super::world::{PIPE, World};
@@ -15,6 +15,8 @@ use crate::domain::sequence::Checkpoint;
 /// More shards than that a stream does not get, the closed ones included.
 const MOST_SHARDS: usize = 40;
 const HOUR: Duration = Duration::from_secs(3_600);
+/// The longest retention of a stream, hours.
+const LONGEST_HOURS: i32 = 48;
 
 /// Puts records under a few keys or many, and reshards the stream while it does.
 pub async fn produce(world: &World, plan: Plan) {
@@ -80,15 +82,39 @@ pub async fn disturb(world: &World, plan: Plan) {
     }
 }
 
-/// The retention is lowered or raised. It is raised only while everybody knows of what is gone: a pipe that sleeps meanwhile cannot know how short
-/// it was before.
+/// The retention is lowered or raised.
 fn change_retention(world: &World) {
-    let (now, next) = (world.kinesis.retention(), world.dice.one_of(&[24, 36, 48]));
-    let untold = || world.kinesis.shards_ever().iter().any(|shard| world.ledger.lost_untold(shard));
-    if next < now || !untold() {
+    let (now, next) = (world.kinesis.retention(), world.dice.one_of(&[RETENTION_HOURS, 36, LONGEST_HOURS]));
+    if next < now || may_be_raised(world) {
         tracing::debug!("the retention is {next} h, was {now} h");
         world.kinesis.keep(next);
     }
+}
+
+/// The retention is raised only while everybody knows of what is gone: a pipe that sleeps meanwhile cannot know how short it was before.
+fn may_be_raised(world: &World) -> bool {
+    world.kinesis.shards_ever().iter().all(|shard| !world.ledger.lost_untold(shard))
+}
+
+/// The retention is raised as far as it goes, if it may be.
+pub fn raise_retention(world: &World) -> bool {
+    let may = may_be_raised(world);
+    if may {
+        world.kinesis.keep(LONGEST_HOURS);
+    }
+    may
+}
+
+/// The retention is lowered while pipes run, and before anybody reads what is put then, every computer is suspended: for longer than what is put
+/// is kept now, and less long than it was before.
+pub async fn lower_retention_and_suspend(world: &World) {
+    let (dice, kinesis) = (&world.dice, &world.kinesis);
+    kinesis.keep(RETENTION_HOURS);
+    kinesis.open_shards().iter().for_each(|shard| kinesis.put(shard, 1 + dice.below(3)));
+    let hours = dice.one_of(&[36, LONGEST_HOURS - 1]);
+    tracing::debug!("the retention is {RETENTION_HOURS} h, was {LONGEST_HOURS} h, and everybody sleeps for {hours} h");
+    advance(hours.unsigned_abs() * HOUR).await;
+    kinesis.trim();
 }
 
 /// A person moves a position back, with or without the offer, on one row or on all, by hand or with `seek`.

@@ -1,6 +1,7 @@
 //! Random runs: records, reshards, bad answers everywhere, crashes, pauses, people. Then calm, and the account.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::dice::Dice;
 use super::identity::second_view;
 use super::kinesis::STREAM;
 use super::ledger::PERSON;
-use super::outside::{disturb, produce, storms};
+use super::outside::{disturb, lower_retention_and_suspend, produce, raise_retention, storms};
 use super::remote::Gate;
 use super::store::LATEST;
 use super::world::{Ending, LEASE, PATIENCE, PIPE, Process, World, options};
@@ -29,6 +30,9 @@ use crate::pipe::{Mode, OnFailure, PullOptions};
 /// How long it may take in the calm until everything is committed.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
+/// Where days pass: the time between two GetRecords calls of a shard, and how long a pull waits for a record.
+const DAYS_POLL: Duration = Duration::from_secs(10);
+const DAYS_WAIT: Duration = Duration::from_secs(12);
 
 /// What kind of run a seed is.
 #[derive(Clone, Copy, Debug)]
@@ -225,13 +229,14 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let (server, worker) = (world.server(), format!("worker-{number}"));
     let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
     let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
-    let poll_ms = if plan.every.is_some() { 10_000 } else { dice.one_of(&[200, 500, 1_000]) };
+    let days = plan.every.is_some();
+    let poll = if days { DAYS_POLL } else { Duration::from_millis(dice.one_of(&[200, 500, 1_000])) };
     let unpacking = Unpacking { split: plan.split(), ..Unpacking::default() };
     let mut options = PullOptions {
-        poll: Duration::from_millis(poll_ms),
+        poll,
         mode: dice.one_of(&modes),
         linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
-        wait: Duration::from_millis(if plan.every.is_some() { 12_000 } else { dice.one_of(&[100, 1_000, 5_000]) }),
+        wait: if days { DAYS_WAIT } else { Duration::from_millis(dice.one_of(&[100, 1_000, 5_000])) },
         on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
         start: if plan.latest { Beginning::Ago(0) } else { Beginning::At(Checkpoint::TrimHorizon) },
         shape: format!("{} {unpacking}", dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name()),
@@ -335,7 +340,7 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     // The refresh is cancelled, the server dies or the bridge dies while the pull waits; or ClickHouse hears nothing for too long.
     let given_up = dice.trouble(8);
     let patience = if given_up { Duration::from_millis(dice.below(1_500)) } else { PATIENCE };
-    let Ok(pulled) = timeout(patience, pull).await else {
+    let Ok(pulled) = suspended(world, plan, timeout(patience, pull)).await else {
         if !given_up {
             tracing::debug!("the pull is given up: timeout");
             server.end(Err("Timeout exceeded while reading from socket".into()));
@@ -379,6 +384,22 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
         sleep(Duration::from_millis(100 + dice.below(1_000))).await;
     }
     recovered(world, server).await
+}
+
+/// The answer to a pull. About twice a day in a world whose retention changes, everybody is suspended while a pull waits for records.
+async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) -> T {
+    let (dice, mut pull) = (&world.dice, pin!(pull));
+    let due = |every| plan.retention && !dice.is_calm() && dice.within(12 * HOUR) < every;
+    if !plan.every.is_some_and(due) || !raise_retention(world) {
+        return pull.await;
+    }
+    tokio::select! {
+        biased;
+        pulled = &mut pull => return pulled,
+        // The pipe has begun by then, and its readers have seen that nothing is left to read.
+        () = sleep(DAYS_POLL + dice.within(DAYS_WAIT - DAYS_POLL)) => lower_retention_and_suspend(world).await,
+    }
+    pull.await
 }
 
 async fn recovered(world: &World, server: &FakeServer) -> Next {

@@ -229,6 +229,25 @@ async fn retention_is_followed() {
     }
 }
 
+/// What is lowered while a pull waits counts, too: the pipe has looked before, and does not begin anew.
+#[tokio::test(start_paused = true)]
+async fn retention_is_followed_by_a_running_pipe() {
+    for (start, mode) in beginnings() {
+        let stage = Stage::new(1, start, mode);
+        stage.world.kinesis.keep(48);
+        assert_eq!(stage.refresh(Ending::Success).await.unwrap(), None);
+        let suspended = async {
+            a_moment().await;
+            stage.world.kinesis.keep(24);
+            stage.world.kinesis.put(&stage.shard(), 3);
+            hours(&stage.world, 30).await;
+        };
+        let (_, ()) = tokio::join!(stage.refresh(Ending::Success), suspended);
+        stage.told(&stage.shard()).await;
+        assert_eq!(stage.world.ledger.violations(), Vec::<String>::new());
+    }
+}
+
 /// What is raised in time loses nothing.
 #[tokio::test(start_paused = true)]
 async fn a_raised_retention_is_not_a_gap() {

@@ -363,6 +363,15 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "the retention is looked at once",
+        breaks: "retention-is-followed",
+        edits: &[(
+            "src/pipe/retention.rs",
+            "let retention_ms = retention_ms(&self.kinesis.stream(&self.stream).await?);",
+            "let retention_ms = known.kept.retention_ms;",
+        )],
+    },
+    Mutant {
         name: "the local clock decides what is gone",
         breaks: "kinesis-time-decides",
         edits: &[(
