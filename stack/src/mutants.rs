@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use list::{MUTANTS, Mutant};
+use list::{MUTANTS, Mutant, RARE};
 
 /// What runs the seeds.
 const TEST: &str = "pipe::model::every_record_arrives_exactly_once_whatever_happens";
@@ -21,9 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Options of `stack mutants`.
 #[derive(Args)]
 pub struct MutantsArgs {
-    /// Only bugs with this in their names.
-    #[arg(default_value = "")]
-    name: String,
+    /// Only bugs with one of these in their names.
+    names: Vec<String>,
     /// How many seeds may pass before a bug counts as not found.
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
@@ -37,19 +36,23 @@ fn root() -> PathBuf {
 /// Runs them all; exit code 1 when one survives.
 pub fn run(args: &MutantsArgs) -> Result<i32, String> {
     let place = Place::prepare()?;
-    let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|m| m.name.contains(&args.name)).collect();
+    let all = MUTANTS.iter().map(|mutant| (mutant, TEST)).chain(RARE.iter().map(|(mutant, test)| (mutant, *test)));
+    let meant = |m: &Mutant| args.names.is_empty() || args.names.iter().any(|name| m.name.contains(name.as_str()));
+    let chosen: Vec<(&Mutant, &str)> = all.filter(|(mutant, _)| meant(mutant)).collect();
     println!("{} bugs; first the sources as they are", chosen.len());
-    if let Some(found) = place.simulate(args.seeds.min(100))? {
+    if let Some(found) = place.simulate(TEST, args.seeds.min(100))? {
         return Err(format!("the simulation fails without any bug planted: {found}"));
     }
     let mut survivors = Vec::new();
-    for mutant in &chosen {
-        let (began, found) = (Instant::now(), place.with(mutant, || place.simulate(args.seeds))?);
+    for (mutant, test) in &chosen {
+        let (began, found) = (Instant::now(), place.with(mutant, || place.simulate(test, args.seeds))?);
         println!("{:<72} {:>4} s", format!("{} ({})", mutant.name, mutant.breaks), began.elapsed().as_secs());
         match found {
-            Some(found) => println!("    found: {found}"),
+            Some(found) if *test == TEST => println!("    found: {found}"),
+            Some(_) => println!("    found by the test {test}"),
             None => {
-                println!("    SURVIVED {} seeds", args.seeds);
+                let survived = if *test == TEST { format!("{} seeds", args.seeds) } else { format!("the test {test}") };
+                println!("    SURVIVED {survived}");
                 survivors.push(mutant.name);
             }
         }
@@ -100,14 +103,14 @@ impl Place {
         done
     }
 
-    /// Builds and runs the simulation. What it found, if anything.
-    fn simulate(&self, seeds: u64) -> Result<Option<String>, String> {
+    /// Builds and runs the simulation, or one of its directed tests. What it found, if anything.
+    fn simulate(&self, test: &str, seeds: u64) -> Result<Option<String>, String> {
         let binary = self.build()?;
         // Into a file: nobody reads while it runs, and what does not fit into a pipe would stop it.
         let said = self.target.join("simulation.log");
         let log = fs::File::create(&said).map_err(|e| format!("{}: {e}", said.display()))?;
         let mut run = Command::new(binary)
-            .args([TEST, "--exact"])
+            .args([test, "--exact"])
             .env("SEEDS", seeds.to_string())
             .env_remove("SEED")
             .env("RUST_BACKTRACE", "0")

@@ -135,6 +135,78 @@ async fn a_zombie_serves_nothing() {
     world.judge().unwrap();
 }
 
+/// The batch of a process that stood still was committed by another one, which gave the lease back. The process sees the free lease before it
+/// is pulled again, and its batch must not come back with it.
+#[tokio::test(start_paused = true)]
+async fn a_zombie_takes_nothing_of_its_open_batch_back() {
+    let (world, server, first, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    let batch = world.refresh(&first, &server, &options, Ending::FailedBefore).await.unwrap();
+    let other_server = world.server();
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.refresh(&second, &other_server, &options, Ending::Success).await.unwrap(), None);
+    // The first one has heard of the other before it stands still.
+    sleep(LEASE / 2).await;
+    first.store.mute(true);
+    sleep(2 * LEASE).await;
+    assert_eq!(world.refresh(&second, &other_server, &options, Ending::Success).await.unwrap(), batch);
+    a_moment().await;
+    assert!(world.settled().await);
+    second.leave().await;
+    assert_eq!(world.lease(&shard).await.owner, "");
+    // It comes back, hears that the other one is gone, and shares out what is free.
+    first.store.mute(false);
+    sleep(LEASE / 2).await;
+    let pulled = world.refresh(&first, &server, &options, Ending::FailedAfter).await;
+    assert!(!matches!(pulled, Ok(Some(_))), "{pulled:?}");
+    // It goes on with what is new.
+    world.kinesis.put(&shard, 3);
+    assert!(world.drain(&first, &server, &options).await);
+    for row in world.kinesis.all() {
+        assert_eq!(world.ledger.times(&row), (1, 1), "{row:?}");
+    }
+    world.judge().unwrap();
+}
+
+/// Another process takes the lease of one that stands still, and its write is on its way for so long that the one comes back, looks at the rows
+/// and finds nothing changed. Then only one of them may have the batch.
+#[tokio::test(start_paused = true)]
+async fn a_take_that_was_decided_before_a_zombie_looked_again_fails() {
+    let (world, server, first, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    let batch = world.refresh(&first, &server, &options, Ending::FailedBefore).await.unwrap();
+    first.store.mute(true);
+    let other_server = world.server();
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(2 * LEASE).await;
+    second.store.hold(true);
+    other_server.begin();
+    let late = second.pipes.pull(PIPE, STREAM, options.clone());
+    let back = async {
+        a_moment().await;
+        assert_eq!(world.lease(&shard).await.owner, "worker", "the take is on its way");
+        first.store.mute(false);
+        sleep(LEASE / 2).await;
+        server.begin();
+        let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+        assert_eq!(served.batch.as_ref().map(|b| b.id.clone()), batch, "nothing has changed");
+        second.store.hold(false);
+        a_moment().await;
+        assert_eq!(world.lease(&shard).await.owner, "worker", "the take is too late");
+        world.rest_of_refresh(&first, &server, &options, Ending::Success, Ok(served)).await.unwrap();
+    };
+    let (late, ()) = tokio::join!(late, back);
+    let late = late.map(|served| served.batch.is_some());
+    assert!(!matches!(late, Ok(true)), "both are given the batch");
+    other_server.end(Err("nothing was read".into()));
+    a_moment().await;
+    assert!(world.settled().await);
+    world.judge().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_taken_although_the_answer_got_lost() {
     let (world, server, process, options) = calm(1);

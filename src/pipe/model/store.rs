@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
 
-use super::dice::Dice;
+use super::dice::{Dice, Flag};
 use super::ledger::Ledger;
 use super::remote::Gate;
 use crate::domain::lease::Lease;
@@ -47,13 +47,15 @@ struct Way {
     mute: AtomicBool,
     /// What every write answers while it is set; true: after it was carried out.
     fault: Mutex<Option<(StateError, bool)>>,
+    /// Changes of leases are on their way as long as it is set.
+    held: Flag,
 }
 
 impl WatchedStore {
     /// A way to `rows` for `worker`.
     pub fn new(rows: Arc<Rows>, dice: Arc<Dice>, ledger: Arc<Ledger>, worker: &str, gate: Arc<Gate>) -> WatchedStore {
         let (taken, mute, fault) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
-        let way = Way { rows, dice, ledger, worker: worker.into(), taken, mute, fault };
+        let way = Way { rows, dice, ledger, worker: worker.into(), taken, mute, fault, held: Flag::new(false) };
         WatchedStore { way: Arc::new(way), gate }
     }
 
@@ -65,6 +67,11 @@ impl WatchedStore {
     /// What writes of leases answer from now on; with `done`, after they were carried out.
     pub fn fault(&self, error: Option<StateError>, done: bool) {
         *self.way.fault.lock().unwrap() = error.map(|error| (error, done));
+    }
+
+    /// Keeps changes of leases on their way, or lets them arrive.
+    pub fn hold(&self, hold: bool) {
+        self.way.held.set(hold);
     }
 
     /// The epoch under which this process took a lease.
@@ -151,6 +158,7 @@ impl Way {
     }
 
     async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        self.held.until(false).await;
         self.dice.delay(5).await;
         self.away(4, "the rows were not written")?;
         self.faulty(false)?;

@@ -387,6 +387,34 @@ pub const MUTANTS: &[Mutant] = &[
     },
 ];
 
+/// Bugs that take so many things at once that random runs find them by luck only, each with the directed test that shows it.
+pub const RARE: &[(Mutant, &str)] = &[
+    (
+        Mutant {
+            name: "a process that stood still takes the lease of its open batch again",
+            breaks: "a-zombie-serves-nothing",
+            edits: &[(
+                "src/pipe/balance.rs",
+                "let missed = |l: &Lease| self.open",
+                "let missed = |l: &Lease| l.shard_id.is_empty() && self.open",
+            )],
+        },
+        "pipe::model::handover::a_zombie_takes_nothing_of_its_open_batch_back",
+    ),
+    (
+        Mutant {
+            name: "a process that stood still leaves its rows as they are",
+            breaks: "a-zombie-serves-nothing",
+            edits: &[(
+                "src/pipe/balance.rs",
+                "match self.leases.write(kept).await? {",
+                "kept.clear();\n        match self.leases.write(kept).await? {",
+            )],
+        },
+        "pipe::model::handover::a_take_that_was_decided_before_a_zombie_looked_again_fails",
+    ),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,7 +422,7 @@ mod tests {
     #[test]
     fn every_text_stands_there_once() {
         let mut names = std::collections::BTreeSet::new();
-        for mutant in MUTANTS {
+        for mutant in MUTANTS.iter().chain(RARE.iter().map(|(mutant, _)| mutant)) {
             assert!(names.insert(mutant.name), "{} is there twice", mutant.name);
             assert!(!mutant.edits.is_empty() && !mutant.breaks.is_empty(), "{}", mutant.name);
             for (file, text, instead) in mutant.edits {
@@ -404,5 +432,15 @@ mod tests {
             }
         }
         assert!(names.len() >= 12);
+    }
+
+    #[test]
+    fn every_directed_test_is_there() {
+        for (mutant, test) in RARE {
+            let (module, name) = test.rsplit_once("::").expect(test);
+            let file = super::super::root().join(format!("src/{}.rs", module.replace("::", "/")));
+            let source = std::fs::read_to_string(&file).expect(test);
+            assert!(source.contains(&format!("\nasync fn {name}()")), "{}: there is no test {test}", mutant.name);
+        }
     }
 }
