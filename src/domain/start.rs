@@ -1,23 +1,26 @@
-//! Where a pipe begins, or goes on after a `seek`, before it is known what time it is to Kinesis.
+//! Where a pipe begins, or goes on after a `seek`.
 
 use super::moment::Moment;
 use super::sequence::Checkpoint;
 
-/// A position that may depend on the time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A position that has a meaning for any shard, and that may depend on the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// A position.
-    At(Checkpoint),
-    /// What arrived so many milliseconds before now, or later.
-    Ago(i64),
+    /// The oldest record.
+    TrimHorizon,
+    /// What arrived then or later.
+    From(Moment),
 }
 
 impl Beginning {
+    /// What arrives from now on.
+    pub const LATEST: Beginning = Beginning::From(Moment::Ago(0));
+
     /// The position, when it is `now_ms`, Unix ms. A time, so that it means the same after a restart.
-    pub fn checkpoint(&self, now_ms: i64) -> Checkpoint {
+    pub fn checkpoint(self, now_ms: i64) -> Checkpoint {
         match self {
-            Beginning::At(checkpoint) => checkpoint.clone(),
-            Beginning::Ago(ms) => Checkpoint::AtTimestamp(Moment::Ago(*ms).at(now_ms)),
+            Beginning::TrimHorizon => Checkpoint::TrimHorizon,
+            Beginning::From(moment) => Checkpoint::AtTimestamp(moment.at(now_ms)),
         }
     }
 }

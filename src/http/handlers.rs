@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::body::{Answer, Sender};
-use super::request::{NextRequest, Position, RecordsRequest, Request, Start, parse_ack, parse_end, parse_seek};
+use super::request::{NextRequest, Position, RecordsRequest, Request, parse_ack, parse_end, parse_seek};
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
 use crate::domain::moment::Moment;
@@ -115,7 +115,7 @@ impl App {
             mode: request.mode,
             on_failure: request.on_failure,
             poll: request.poll,
-            start: beginning(&request.start),
+            start: request.start,
             resume: incoming.range.is_some_and(|(first, _)| first > 0),
         };
         let served = self.pipes.pull(&request.pipe, &request.stream, options).await?;
@@ -229,15 +229,13 @@ impl App {
         let mut now_ms: BTreeMap<String, i64> = BTreeMap::new();
         for row in parse_seek(body, pipe)? {
             let to = match row.position {
-                Position::Start(start) => match beginning(&start) {
-                    Beginning::At(checkpoint) => checkpoint,
-                    ago @ Beginning::Ago(_) => {
-                        if !now_ms.contains_key(&row.pipe) {
-                            now_ms.insert(row.pipe.clone(), self.pipes.now_ms(&row.pipe).await?);
-                        }
-                        ago.checkpoint(now_ms.get(&row.pipe).copied().unwrap_or_default())
+                Position::Start(start) => {
+                    let relative = matches!(start, Beginning::From(Moment::Ago(_)));
+                    if relative && !now_ms.contains_key(&row.pipe) {
+                        now_ms.insert(row.pipe.clone(), self.pipes.now_ms(&row.pipe).await?);
                     }
-                },
+                    start.checkpoint(now_ms.get(&row.pipe).copied().unwrap_or_default())
+                }
                 Position::Sequence(sequence) => {
                     Checkpoint::After(sequence, row.sub_sequence_number.unwrap_or(u32::MAX))
                 }
@@ -356,16 +354,6 @@ impl App {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// `latest` means from now on.
-fn beginning(start: &Start) -> Beginning {
-    match start {
-        Start::TrimHorizon => Beginning::At(Checkpoint::TrimHorizon),
-        Start::Latest => Beginning::Ago(0),
-        Start::Time(Moment::At(ms)) => Beginning::At(Checkpoint::AtTimestamp(*ms)),
-        Start::Time(Moment::Ago(ms)) => Beginning::Ago(*ms),
-    }
-}
 
 fn rows<R: Row>(rows: &[R], format: Format) -> Result<Reply, Error> {
     Ok(Reply::whole(encode_rows(rows, format)?, format.content_type()))

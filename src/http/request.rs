@@ -14,6 +14,7 @@ use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::moment::Moment;
 use crate::domain::range::{Bound, SliceOf};
+use crate::domain::start::Beginning;
 use crate::domain::unpacking::Unpacking;
 use crate::encode::{Form, Format};
 use crate::limits;
@@ -22,7 +23,7 @@ use crate::read::records::Range;
 
 pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
 use position::bound;
-pub use position::{Position, Start};
+pub use position::{Position, beginning};
 use query::{Query, name, nearest, quoted};
 
 /// Everything that can be asked for.
@@ -122,7 +123,7 @@ pub struct NextRequest {
     /// Who says that a batch has arrived.
     pub confirm: Confirm,
     /// Where a pipe without a checkpoint begins.
-    pub start: Start,
+    pub start: Beginning,
     /// How large the batch may get.
     pub limits: Limits,
     /// How long a batch may fill once it has a record.
@@ -372,7 +373,7 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
         pipe,
         stream: name("stream", stream)?,
         confirm,
-        start: query.get("start").map(Start::parse).transpose()?.unwrap_or(Start::TrimHorizon),
+        start: query.get("start").map(beginning).transpose()?.unwrap_or(Beginning::TrimHorizon),
         limits: Limits {
             max_rows: query.number("max_rows", 1..=limits::MAX_MAX_ROWS)?.unwrap_or(limits::DEFAULT_MAX_ROWS),
             max_bytes: query.number("max_bytes", 1..=limits::MAX_MAX_BYTES)?.unwrap_or(limits::DEFAULT_MAX_BYTES),

@@ -2,8 +2,9 @@
 
 use super::export::{Export, Span, time};
 use crate::domain::moment::Moment;
+use crate::domain::start::Beginning;
 use crate::generate::plan::shown;
-use crate::http::request::Start;
+use crate::http::request::beginning;
 use crate::ports::Stream;
 
 /// What decides it.
@@ -55,12 +56,13 @@ pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, String> {
             facts.stream.retention_hours
         ));
     }
-    let late = match Start::parse(facts.start) {
-        Ok(Start::Latest) => true,
-        Ok(Start::Time(start)) => start.at(facts.now_ms) > end,
-        Ok(Start::TrimHorizon) | Err(_) => false,
+    let start = beginning(facts.start);
+    let late = match start {
+        Ok(Beginning::LATEST) => true,
+        Ok(Beginning::From(moment)) => moment.at(facts.now_ms) > end,
+        Ok(Beginning::TrimHorizon) | Err(_) => false,
     };
-    if let Ok(Start::Time(Moment::Ago(ms))) = Start::parse(facts.start) {
+    if let Ok(Beginning::From(Moment::Ago(ms @ 1..))) = start {
         notes.push(format!(
             "--start {} counts from the first pull: create the view before {}, or changes after the export are left out.",
             shown(facts.start),

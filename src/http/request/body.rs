@@ -139,7 +139,8 @@ fn rows<J: DeserializeOwned, R>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::{Request, Start, parse};
+    use crate::domain::start::Beginning;
+    use crate::http::request::{Request, parse};
 
     const ROWS: &[u8] = b"{\"pipe\":\"a\",\"position\":\"latest\"}\n{\"pipe\":\"b\",\"position\":\"latest\"}";
 
@@ -150,7 +151,7 @@ mod tests {
         let row = |pipe: &str| SeekRow {
             pipe: pipe.into(),
             shard_id: None,
-            position: Position::Start(Start::Latest),
+            position: Position::Start(Beginning::LATEST),
             sub_sequence_number: None,
         };
         assert_eq!(parse_seek(ROWS, ""), Ok(vec![row("a"), row("b")]));

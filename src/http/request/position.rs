@@ -7,6 +7,7 @@ use crate::domain::error::Error;
 use crate::domain::moment::Moment;
 use crate::domain::range::Bound;
 use crate::domain::sequence::SequenceNumber;
+use crate::domain::start::Beginning;
 
 /// A whole number with as many digits or more is a sequence number (Kinesis gives 56); Unix times
 /// have 10 or 13.
@@ -15,22 +16,11 @@ const SEQUENCE_DIGITS: usize = 17;
 const TIMES: &str = "a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
                      milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d";
 
-/// Where a pipe without a checkpoint begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The oldest record.
-    TrimHorizon,
-    /// What comes from now on.
-    Latest,
-    /// What arrived then or later.
-    Time(Moment),
-}
-
 /// Where a checkpoint is moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// A start that has a meaning for any shard.
-    Start(Start),
+    /// One that has a meaning for any shard.
+    Start(Beginning),
     /// A sequence number of one shard.
     Sequence(SequenceNumber),
 }
@@ -53,13 +43,11 @@ pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Boun
     }
 }
 
-impl Start {
-    /// Reads the value of `start`.
-    pub fn parse(text: &str) -> Result<Start, Error> {
-        start(text).ok_or_else(|| {
-            Error::BadRequest(format!("start={} is refused: it must be trim_horizon, latest or {TIMES}", quoted(text)))
-        })
-    }
+/// Reads the value of `start`.
+pub fn beginning(text: &str) -> Result<Beginning, Error> {
+    start(text).ok_or_else(|| {
+        Error::BadRequest(format!("start={} is refused: it must be trim_horizon, latest or {TIMES}", quoted(text)))
+    })
 }
 
 impl Position {
@@ -71,15 +59,12 @@ impl Position {
     }
 }
 
-/// `now` is another word for `latest`, which a pipe keeps apart from a time.
-fn start(text: &str) -> Option<Start> {
+/// `now` is another word for `latest`.
+fn start(text: &str) -> Option<Beginning> {
     match text {
-        word if word.eq_ignore_ascii_case("trim_horizon") => Some(Start::TrimHorizon),
-        word if word.eq_ignore_ascii_case("latest") => Some(Start::Latest),
-        time => match moment(time)? {
-            Moment::Ago(0) => Some(Start::Latest),
-            moment => Some(Start::Time(moment)),
-        },
+        word if word.eq_ignore_ascii_case("trim_horizon") => Some(Beginning::TrimHorizon),
+        word if word.eq_ignore_ascii_case("latest") => Some(Beginning::LATEST),
+        time => moment(time).map(Beginning::From),
     }
 }
 

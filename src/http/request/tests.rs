@@ -47,7 +47,7 @@ fn a_pull_has_the_defaults_of_the_contract() {
             pipe: "orders".into(),
             stream: "orders".into(),
             confirm: view,
-            start: Start::TrimHorizon,
+            start: Beginning::TrimHorizon,
             limits: Limits { max_rows: 500_000, max_bytes: 67_108_864 },
             linger: ms(1_000),
             wait: ms(10_000),
@@ -72,7 +72,7 @@ fn a_pull_takes_its_parameters() {
     let all = "stream=a&ack=explicit&start=latest&max_rows=1&max_bytes=2&linger_ms=0&wait_ms=12000&poll_ms=5&\
                decompress=none&split=cloudwatch&format=JSONEachRow&payload=inline";
     let next = next_of(all);
-    assert_eq!((next.confirm, next.start), (Confirm::Explicit, Start::Latest));
+    assert_eq!((next.confirm, next.start), (Confirm::Explicit, Beginning::LATEST));
     assert_eq!(next.limits, Limits { max_rows: 1, max_bytes: 2 });
     assert_eq!((next.linger, next.wait, next.poll), (Duration::ZERO, limits::MAX_WAIT, limits::MIN_POLL));
     assert_eq!(
@@ -112,15 +112,15 @@ fn times_and_positions_are_read() {
         "2026-11-21T11:00:00%2B01:00",
     ] {
         assert_eq!(records_of(&format!("from={text}")).range.from, Bound::Time(Moment::At(ms)), "{text}");
-        assert_eq!(next_of(&format!("{STEM}&start={text}")).start, Start::Time(Moment::At(ms)), "{text}");
+        assert_eq!(next_of(&format!("{STEM}&start={text}")).start, Beginning::From(Moment::At(ms)), "{text}");
     }
     assert_eq!(records_of("to=2026-11-21+10:00:00.123").range.to, Bound::Time(Moment::At(ms + 123)));
     let ago = records_of("from=-1h&to=now").range;
     assert_eq!((&ago.from, &ago.to), (&Bound::Time(Moment::Ago(3_600_000)), &Bound::Time(Moment::Ago(0))));
     let ago = ago.at(ms).unwrap();
     assert_eq!((ago.from, ago.to), (Bound::Time(ms - 3_600_000), Bound::Time(ms)));
-    assert_eq!(next_of(&format!("{STEM}&start=-30m")).start, Start::Time(Moment::Ago(1_800_000)));
-    assert_eq!(next_of(&format!("{STEM}&start=now")).start, Start::Latest);
+    assert_eq!(next_of(&format!("{STEM}&start=-30m")).start, Beginning::From(Moment::Ago(1_800_000)));
+    assert_eq!(next_of(&format!("{STEM}&start=now")).start, Beginning::LATEST);
     // Whether such a range is reversed turns out when it is read.
     let range = records_of("from=now&to=2026-11-21+10:00:00").range;
     assert!(range.clone().at(ms).is_ok() && matches!(range.at(ms + 1), Err(Error::BadRequest(_))));
@@ -264,13 +264,13 @@ fn seek_reads_its_rows() {
     let rows = parse_seek(body.as_bytes(), "a").unwrap();
     let positions: Vec<_> = rows.iter().map(|r| r.position.clone()).collect();
     let expected = [
-        Position::Start(Start::TrimHorizon),
-        Position::Start(Start::Latest),
+        Position::Start(Beginning::TrimHorizon),
+        Position::Start(Beginning::LATEST),
         Position::Sequence(SequenceNumber::parse(digits).unwrap()),
-        Position::Start(Start::Time(Moment::At(1_795_255_200_000))),
-        Position::Start(Start::Time(Moment::At(1_795_255_200_000))),
-        Position::Start(Start::Time(Moment::Ago(3_600_000))),
-        Position::Start(Start::Latest),
+        Position::Start(Beginning::From(Moment::At(1_795_255_200_000))),
+        Position::Start(Beginning::From(Moment::At(1_795_255_200_000))),
+        Position::Start(Beginning::From(Moment::Ago(3_600_000))),
+        Position::Start(Beginning::LATEST),
     ];
     assert_eq!(positions, expected);
     assert_eq!((rows[0].shard_id.as_deref(), rows[2].shard_id.as_deref()), (None, Some("s-1")));

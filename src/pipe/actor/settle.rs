@@ -9,7 +9,6 @@ use tracing::warn;
 
 use super::Actor;
 use crate::domain::error::Error;
-use crate::domain::sequence::Checkpoint;
 use crate::domain::start::Beginning;
 use crate::domain::unpacking::Unpacking;
 use crate::pipe::Mode;
@@ -119,7 +118,7 @@ impl Actor {
         if batch == self.last_committed {
             return Ok(());
         }
-        self.start(&Beginning::At(Checkpoint::TrimHorizon), Mode::Polling, Unpacking::default(), None).await?;
+        self.start(&Beginning::TrimHorizon, Mode::Polling, Unpacking::default(), None).await?;
         self.work()?.recover().await?;
         match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
             Some(open) => open.confirmed = true,

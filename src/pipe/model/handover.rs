@@ -8,6 +8,7 @@ use super::kinesis::{RETENTION_HOURS, STREAM};
 use super::rules::{MEMORY, a_moment, calm};
 use super::world::{Ending, LEASE, PIPE, WIDE, World, options};
 use crate::domain::error::Error;
+use crate::domain::moment::Moment;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::start::Beginning;
 use crate::pipe::PullOptions;
@@ -273,8 +274,7 @@ async fn children_from_trim_horizon() {
     let (world, server, process, options) = calm(1);
     let parent = world.kinesis.open_shards().remove(0);
     // A pipe that begins now, and not with what is there.
-    let options =
-        PullOptions { start: Beginning::At(Checkpoint::AtTimestamp(world.clock.now_ms() + 1_000)), ..options };
+    let options = PullOptions { start: Beginning::From(Moment::At(world.clock.now_ms() + 1_000)), ..options };
     sleep(Duration::from_secs(1)).await;
     world.kinesis.put(&parent, 3);
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
@@ -284,7 +284,7 @@ async fn children_from_trim_horizon() {
         world.kinesis.put(child, 4);
     }
     sleep(Duration::from_secs(45)).await;
-    let later = PullOptions { start: Beginning::At(Checkpoint::AtTimestamp(world.clock.now_ms())), ..options };
+    let later = PullOptions { start: Beginning::From(Moment::At(world.clock.now_ms())), ..options };
     assert!(world.drain(&process, &server, &later).await);
     world.judge().unwrap();
 }

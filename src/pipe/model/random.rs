@@ -238,7 +238,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
         linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
         wait: if days { DAYS_WAIT } else { Duration::from_millis(dice.one_of(&[100, 1_000, 5_000])) },
         on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
-        start: if plan.latest { Beginning::Ago(0) } else { Beginning::At(Checkpoint::TrimHorizon) },
+        start: if plan.latest { Beginning::LATEST } else { Beginning::TrimHorizon },
         shape: format!("{} {unpacking}", dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name()),
         unpacking,
         ..options(Limits { max_rows: dice.one_of(&[1, 7, 50, 1_000]), max_bytes: dice.one_of(&[200, 4_000, 1 << 20]) })

@@ -13,6 +13,7 @@ use super::ledger::PERSON;
 use super::rules::{MEMORY, a_moment};
 use super::world::{Ending, LEASE, PIPE, Process, WIDE, World};
 use crate::domain::error::Error;
+use crate::domain::moment::Moment;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::start::Beginning;
 use crate::pipe::{Mode, PullOptions};
@@ -102,8 +103,8 @@ impl Stage {
 
 /// Where a pipe may begin, and how it may read.
 fn beginnings() -> impl Iterator<Item = (Beginning, Mode)> {
-    let starts = [Beginning::At(Checkpoint::TrimHorizon), Beginning::Ago(0)];
-    starts.into_iter().flat_map(|start| [(start.clone(), Mode::Polling), (start, Mode::FanOut)])
+    let starts = [Beginning::TrimHorizon, Beginning::LATEST];
+    starts.into_iter().flat_map(|start| [(start, Mode::Polling), (start, Mode::FanOut)])
 }
 
 /// A lease that has read nothing yet stands for what arrives since it began: a pipe that slept for longer than the retention has lost some of it.
@@ -128,7 +129,7 @@ async fn unread_within_retention() {
 #[tokio::test(start_paused = true)]
 async fn a_child_that_was_not_read_in_time_is_a_gap() {
     for leased in [false, true] {
-        let mut stage = Stage::new(1, Beginning::At(Checkpoint::TrimHorizon), Mode::Polling);
+        let mut stage = Stage::new(1, Beginning::TrimHorizon, Mode::Polling);
         let parent = stage.shard();
         stage.world.kinesis.put(&parent, 3);
         assert!(stage.refresh(Ending::Success).await.unwrap().is_some());
@@ -186,10 +187,10 @@ async fn a_pipe_that_keeps_up_has_no_gap() {
 #[tokio::test(start_paused = true)]
 async fn the_beginning_of_a_pipe_is_not_a_gap() {
     for days in [0, 3] {
-        let mut stage = Stage::new(2, Beginning::At(Checkpoint::TrimHorizon), Mode::Polling);
-        let old = Checkpoint::AtTimestamp(stage.world.clock.now_ms());
+        let mut stage = Stage::new(2, Beginning::TrimHorizon, Mode::Polling);
+        let old = Moment::At(stage.world.clock.now_ms());
         if days > 0 {
-            stage.options.start = Beginning::At(old);
+            stage.options.start = Beginning::From(old);
         }
         let [child, _] = stage.world.kinesis.split(&stage.shard());
         stage.world.kinesis.put(&child, 10);
@@ -205,7 +206,7 @@ async fn retention_is_followed() {
     for (restarted, mode) in
         [(false, Mode::Polling), (false, Mode::FanOut), (true, Mode::Polling), (true, Mode::FanOut)]
     {
-        let mut stage = Stage::new(1, Beginning::At(Checkpoint::TrimHorizon), mode);
+        let mut stage = Stage::new(1, Beginning::TrimHorizon, mode);
         let shard = stage.shard();
         stage.world.kinesis.keep(48);
         stage.world.kinesis.put(&shard, 3);
@@ -273,7 +274,7 @@ async fn a_raised_retention_is_not_a_gap() {
 async fn kinesis_time_decides() {
     for mode in [Mode::Polling, Mode::FanOut] {
         for days in [-40i64, 40] {
-            let mut stage = Stage::new(1, Beginning::At(Checkpoint::TrimHorizon), mode);
+            let mut stage = Stage::new(1, Beginning::TrimHorizon, mode);
             let (shard, skew_ms) = (stage.shard(), days * 86_400_000);
             stage.start_again(skew_ms);
             stage.world.kinesis.put(&shard, 3);
@@ -295,7 +296,7 @@ async fn kinesis_time_decides() {
 #[tokio::test(start_paused = true)]
 async fn a_time_in_the_future_counts_as_never() {
     for mode in [Mode::Polling, Mode::FanOut] {
-        let mut stage = Stage::new(1, Beginning::At(Checkpoint::TrimHorizon), mode);
+        let mut stage = Stage::new(1, Beginning::TrimHorizon, mode);
         let shard = stage.shard();
         stage.world.kinesis.put(&shard, 3);
         stage.all_well().await;
@@ -322,7 +323,7 @@ async fn a_time_in_the_future_counts_as_never() {
 #[tokio::test(start_paused = true)]
 async fn latest_is_kinesis_now() {
     for skew_ms in [-20_000, 20_000, 86_400_000] {
-        let mut stage = Stage::new(1, Beginning::Ago(0), Mode::Polling);
+        let mut stage = Stage::new(1, Beginning::LATEST, Mode::Polling);
         let shard = stage.shard();
         stage.start_again(skew_ms);
         stage.world.kinesis.put(&shard, 5);

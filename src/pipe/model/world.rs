@@ -405,7 +405,7 @@ pub fn options(limits: Limits) -> PullOptions {
         mode: Mode::Polling,
         on_failure: OnFailure::Stop,
         poll: Duration::from_millis(200),
-        start: Beginning::At(Checkpoint::TrimHorizon),
+        start: Beginning::TrimHorizon,
         resume: false,
     }
 }

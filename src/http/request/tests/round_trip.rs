@@ -52,8 +52,8 @@ fn moment_text(moment: Moment) -> String {
     }
 }
 
-fn any_start() -> impl Strategy<Value = Start> {
-    prop_oneof![Just(Start::TrimHorizon), Just(Start::Latest), any_moment().prop_map(Start::Time)]
+fn any_start() -> impl Strategy<Value = Beginning> {
+    prop_oneof![Just(Beginning::TrimHorizon), Just(Beginning::LATEST), any_moment().prop_map(Beginning::From)]
 }
 
 fn any_confirm() -> impl Strategy<Value = Confirm> {
@@ -141,9 +141,9 @@ fn rendered(request: &Request) -> (String, String) {
                 }
             });
             let start = match n.start {
-                Start::TrimHorizon => "trim_horizon".into(),
-                Start::Latest => "latest".into(),
-                Start::Time(moment) => moment_text(moment),
+                Beginning::TrimHorizon => "trim_horizon".into(),
+                Beginning::LATEST => "latest".into(),
+                Beginning::From(moment) => moment_text(moment),
             };
             pairs.extend([("start", start), ("max_rows", n.limits.max_rows.to_string())]);
             pairs.push(("max_bytes", n.limits.max_bytes.to_string()));
