@@ -38,26 +38,22 @@ impl Losses {
 }
 
 impl Work {
-    /// Adds leases for shards that have none, notes what is lost, and lets leases and readers follow. `start` is where a pipe without any lease begins.
-    pub(super) async fn look_at_shards(&mut self, start: &Checkpoint) -> Result<(), Error> {
+    /// Adds leases for shards that have none, notes what is lost, and lets leases and readers follow. `start` is where a pipe without any lease
+    /// begins. `described`: the stream was described for this look.
+    pub(super) async fn look_at_shards(&mut self, start: &Checkpoint, described: bool) -> Result<(), Error> {
         // Others may have given leases back or finished parents, and people may have moved positions.
         self.leases.reload().await?;
         // A slow answer does not list a shard that others found meanwhile.
         let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
-        match self.deps.kinesis.stream(&self.stream).await {
-            Ok(stream) => self.leases.describe(stream)?,
-            // DescribeStreamSummary has few calls a second for a whole account: the next look will do, and the shards do not wait.
-            Err(Error::Unavailable(why)) => debug!(pipe = self.pipe, "the stream was not described: {why}"),
-            Err(other) => return Err(other),
-        }
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         let now_ms = self.source.now_ms();
         self.add_missing(&shards, start).await?;
         let identity = self.leases.stream().identity();
         self.listed_ms = now_ms;
         let absent = |l: &Lease| shards.iter().all(|shard| shard.id != l.shard_id);
-        if self.leases.all().any(|l| !l.finished() && absent(l)) {
-            // Whether it was read to its end, or its records are lost, depends on how long the stream keeps them.
+        if !described && self.leases.all().any(|l| !l.finished() && absent(l)) {
+            // Whether it was read to its end, or its records are lost, depends on how long the stream keeps them. It takes
+            // two looks: what shortens the retention after a description is known at the next.
             self.source.retention.look().await?;
         }
         let asked = |l: &&Lease| asked_of.contains(&l.shard_id);
@@ -95,7 +91,25 @@ impl Work {
         if self.refreshed.is_some_and(|at| at.elapsed() <= every) {
             return Ok(false);
         }
-        self.look_at_shards(&Checkpoint::TrimHorizon).await.map(|()| true)
+        let described = self.describe().await?;
+        self.look_at_shards(&Checkpoint::TrimHorizon, described).await.map(|()| true)
+    }
+
+    /// Looks at the stream itself: which one it is, and what it keeps. False: that is not known now.
+    async fn describe(&mut self) -> Result<bool, Error> {
+        let asked = Instant::now();
+        match self.deps.kinesis.stream(&self.stream).await {
+            Ok(stream) => {
+                self.source.retention.seen(&stream, asked);
+                self.leases.describe(stream).map(|()| true)
+            }
+            // DescribeStreamSummary has few calls a second for a whole account: the next look will do, and the shards do not wait.
+            Err(Error::Unavailable(why)) => {
+                debug!(pipe = self.pipe, "the stream was not described: {why}");
+                Ok(false)
+            }
+            Err(other) => Err(other),
+        }
     }
 
     /// A shard has ended, and its end named these children, or none. ListShards alone knows all parents of a child

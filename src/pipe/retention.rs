@@ -57,14 +57,25 @@ impl Retention {
             return Ok(known.kept);
         }
         let asked = Instant::now();
-        let retention_ms = retention_ms(&self.kinesis.stream(&self.stream).await?);
+        let stream = self.kinesis.stream(&self.stream).await?;
+        Ok(self.seen(&stream, asked))
+    }
+
+    /// Notes what the answer to a description says that was asked for at `asked`, and gives what is known then.
+    pub fn seen(&self, stream: &Stream, asked: Instant) -> Kept {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // A later question may have been answered earlier.
+        if known.asked > asked {
+            return known.kept;
+        }
+        let retention_ms = retention_ms(stream);
         let kept = known.kept.then(retention_ms, kinesis_now_ms(&*self.kinesis, &*self.clock));
         if retention_ms != known.kept.retention_ms {
             let (before, now) = (known.kept.retention_ms / 3_600_000, retention_ms / 3_600_000);
             info!(stream = self.stream, "the retention was changed from {before} h to {now} h");
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known { kept, asked, tried: asked };
-        Ok(kept)
+        *known = Known { kept, asked, tried: asked };
+        kept
     }
 
     /// Looks when it is time, without letting anybody wait: where it decides, it is asked for again.

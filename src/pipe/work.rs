@@ -141,7 +141,7 @@ impl Work {
 
     async fn begin(&mut self, start: &Checkpoint, mode: Mode, to: Option<&Destination>) -> Result<(), Error> {
         self.read_by(mode).await?;
-        self.look_at_shards(start).await?;
+        self.look_at_shards(start, true).await?;
         match to {
             Some(to) => self.feed_alone(to).await,
             None => Ok(()),

@@ -63,6 +63,8 @@ struct State {
     unreadable: bool,
     /// The retention, hours.
     retention: i32,
+    /// How often the stream was described.
+    described: u32,
 }
 
 struct Held {
@@ -235,6 +237,11 @@ impl FakeKinesis {
     /// The retention, hours.
     pub fn retention(&self) -> i32 {
         self.state().retention
+    }
+
+    /// How often the stream was described.
+    pub fn described(&self) -> u32 {
+        self.state().described
     }
 
     /// Drops what has left the retention.
@@ -426,6 +433,7 @@ impl KinesisApi for FakeKinesis {
     async fn stream(&self, stream: &str) -> Result<Stream, Error> {
         self.dice.delay(20).await;
         self.outage_now()?;
+        self.state().described += 1;
         if stream != STREAM {
             return Err(Error::NotFound(format!("there is no stream '{stream}'")));
         }

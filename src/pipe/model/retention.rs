@@ -16,6 +16,7 @@ use crate::domain::error::Error;
 use crate::domain::moment::Moment;
 use crate::domain::sequence::Checkpoint;
 use crate::domain::start::Beginning;
+use crate::limits::SHARD_REFRESH;
 use crate::pipe::{Mode, PullOptions};
 use crate::ports::Clock;
 
@@ -247,6 +248,18 @@ async fn retention_is_followed_by_a_running_pipe() {
         stage.told(&stage.shard()).await;
         assert_eq!(stage.world.ledger.violations(), Vec::<String>::new());
     }
+}
+
+/// DescribeStreamSummary has few calls a second for a whole account: a look at the shards needs one, also where the retention decides.
+#[tokio::test(start_paused = true)]
+async fn a_look_describes_the_stream_once() {
+    let stage = Stage::new(2, Beginning::TrimHorizon, Mode::Polling);
+    assert_eq!(stage.refresh(Ending::Success).await.unwrap(), None);
+    assert_eq!(stage.world.kinesis.described(), 1, "at the start");
+    stage.world.kinesis.expire(&stage.shard());
+    sleep(SHARD_REFRESH).await;
+    let _ = stage.refresh(Ending::Success).await;
+    assert_eq!(stage.world.kinesis.described(), 2, "with a shard that is not listed");
 }
 
 /// What is raised in time loses nothing.

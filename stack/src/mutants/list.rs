@@ -367,8 +367,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "retention-is-followed",
         edits: &[(
             "src/pipe/retention.rs",
-            "let retention_ms = retention_ms(&self.kinesis.stream(&self.stream).await?);",
-            "let retention_ms = known.kept.retention_ms;",
+            "let retention_ms = retention_ms(stream);",
+            "let retention_ms = retention_ms(stream).max(known.kept.retention_ms);",
         )],
     },
     Mutant {
