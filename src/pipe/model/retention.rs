@@ -8,13 +8,13 @@ use tokio::time::{advance, sleep};
 
 use super::clickhouse::FakeServer;
 use super::dice::Dice;
-use super::kinesis::{RETENTION_HOURS, STREAM};
+use super::kinesis::{RETENTION_HOURS, STREAM, number, parts};
 use super::ledger::PERSON;
 use super::rules::{MEMORY, a_moment};
 use super::world::{Ending, LEASE, PIPE, Process, WIDE, World};
 use crate::domain::error::Error;
 use crate::domain::moment::Moment;
-use crate::domain::sequence::Checkpoint;
+use crate::domain::sequence::{Checkpoint, SequenceNumber};
 use crate::domain::start::Beginning;
 use crate::limits::SHARD_REFRESH;
 use crate::pipe::{Mode, PullOptions};
@@ -181,6 +181,44 @@ async fn a_pipe_that_keeps_up_has_no_gap() {
         }
         stage.world.kinesis.open_shards().iter().for_each(|shard| stage.world.kinesis.put(shard, 3));
         stage.all_well().await;
+    }
+}
+
+/// A user moves a position to where no record is, in front of one, or behind all: nothing is lost as long as an older record is there.
+#[tokio::test(start_paused = true)]
+async fn a_position_without_a_record_is_not_a_gap() {
+    for mode in [Mode::Polling, Mode::FanOut] {
+        for (closed, follow) in [(false, 3), (false, 0), (true, 0)] {
+            let stage = Stage::new(2, Beginning::TrimHorizon, mode);
+            let [shard, other] = [0, 1].map(|n| stage.world.kinesis.open_shards()[n].clone());
+            stage.world.kinesis.put(&shard, 3);
+            // Numbers that are none of the first shard's.
+            stage.world.kinesis.put(&other, 3);
+            stage.world.kinesis.put(&shard, follow);
+            stage.all_well().await;
+            let records = stage.world.kinesis.between(&shard, 0, u128::MAX);
+            let (last, _) = parts(records[2].1);
+            let to = number(&last) + 1;
+            let to = SequenceNumber::parse(&to.to_string()).unwrap();
+            if closed {
+                let [child, _] = stage.world.kinesis.split(&shard);
+                stage.world.kinesis.put(&child, 2);
+            }
+            let user = stage.world.process(PERSON, &stage.world.server(), MEMORY);
+            user.pipes.seek(PIPE, &[(shard.clone(), Checkpoint::After(to, u32::MAX))]).await.unwrap();
+            sleep(Duration::from_secs(40)).await;
+            stage.world.kinesis.put(&other, 2);
+            for _ in 0..10 {
+                stage.refresh(Ending::Success).await.expect("no gap");
+                sleep(Duration::from_secs(2)).await;
+            }
+            let snapshot = stage.process.as_ref().and_then(|p| p.pipes.snapshots().remove(PIPE)).unwrap();
+            assert!(snapshot.buffers.iter().all(|buffer| buffer.progress().error.is_none()));
+            for row in stage.world.kinesis.all() {
+                let again = u32::from(records[3..].contains(&row));
+                assert_eq!(stage.world.ledger.times(&row).0, 1 + again, "{row:?}");
+            }
+        }
     }
 }
 

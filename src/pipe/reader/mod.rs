@@ -24,6 +24,7 @@ use crate::domain::unpacking::Unpacking;
 use crate::limits::{SHORTEST_RETENTION_MS, TIMESTAMP_SLACK_MS};
 use crate::ports::{Clock, IteratorStart, KinesisApi, iterator_after, kinesis_now_ms};
 use crate::read::budget::Budget;
+use crate::read::cursor::{Cursor, Pace};
 use crate::unpack::{Rules, Unpacker};
 
 /// A number that the pipe may change while its readers run.
@@ -317,7 +318,28 @@ impl Reader {
         let lost = kept.may_have_lost(self.whole_ms, now_ms);
         // The last record left before its time: the retention was shorter than it is now.
         let early = self.last.is_some() && self.arrived_ms > now_ms - kept.retention_ms + TIMESTAMP_SLACK_MS;
-        if lost || early { Err(self.gap(&oldest, kept.retention_ms / 3_600_000, early && !lost)) } else { Ok(()) }
+        if !lost && !early || self.reaches_back().await? {
+            return Ok(());
+        }
+        Err(self.gap(&oldest, kept.retention_ms / 3_600_000, early && !lost))
+    }
+
+    /// Whether the shard still holds a record at or before the last position: then it holds all that follow. A user may have chosen a position at which
+    /// no record is.
+    async fn reaches_back(&self) -> Result<bool, Error> {
+        let Some((last, _)) = &self.last else { return Ok(false) };
+        let (kinesis, start) = (self.source.kinesis.clone(), IteratorStart::TrimHorizon);
+        let mut cursor = Cursor::new(kinesis, &self.source.stream, &self.buffer.shard_id, start);
+        let mut pace = Pace::polite();
+        loop {
+            let page = cursor.patient_page(1, &mut pace).await?;
+            if !page.records.is_empty() {
+                return Ok(compare_digits(page.records.get(0).sequence_number, last.as_str()).is_le());
+            }
+            if page.millis_behind_latest == 0 || page.next.is_none() {
+                return Ok(false);
+            }
+        }
     }
 
     /// Records may be lost.
