@@ -110,7 +110,7 @@ impl ClickHouseError {
                 "ClickHouse at {server} refuses user '{user}': check --clickhouse-user and --clickhouse-password (or --clickhouse-password-file)"
             ),
             Kind::Forbidden => format!(
-                "ClickHouse user '{user}' has not the right it needs: {said}; grant it, or name another user with --clickhouse-user"
+                "ClickHouse user '{user}' lacks a required privilege: {said}; grant it, or name another user with --clickhouse-user"
             ),
             Kind::NoKeeperMap => format!(
                 "ClickHouse at {server} has no KeeperMap ({said}): add <keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix> and a Keeper \
@@ -258,6 +258,8 @@ mod tests {
         let no_prefix = sentence("Code: 36. DB::Exception: KeeperMap is disabled because 'keeper_map_path_prefix'");
         assert!(no_prefix.contains("<keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix>"), "{no_prefix}");
         assert!(no_prefix.contains("--state file:DIR"), "{no_prefix}");
+        let weak = sentence("Code: 497. DB::Exception: bridge: Not enough privileges.");
+        assert!(weak.starts_with("ClickHouse user 'bridge' lacks a required privilege: bridge: Not"), "{weak}");
         let wrong = sentence("Code: 516. DB::Exception: bridge: Authentication failed: password is incorrect");
         assert!(wrong.contains("--clickhouse-password") && wrong.contains("'bridge'"), "{wrong}");
     }

@@ -27,7 +27,7 @@ fn users_without_password_or_rights_are_told() {
             WEAK_USER,
             TEST_PASSWORD,
             format!(
-                "ClickHouse user '{WEAK_USER}' has not the right it needs: weak: Not enough privileges. To execute this query, it's necessary to \
+                "ClickHouse user '{WEAK_USER}' lacks a required privilege: weak: Not enough privileges. To execute this query, it's necessary to \
                  have the grant SELECT ON system.view_refreshes. (ACCESS_DENIED); grant it, or name \
                  another user with --clickhouse-user"
             ),

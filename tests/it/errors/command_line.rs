@@ -147,7 +147,7 @@ fn check_tells_all_that_is_wrong_at_once() {
     for finding in [
         "FAIL  stream 'err-none': stream 'err-none' in region us-east-1 does not exist: check the name, the region (AWS_REGION) and the account",
         "FAIL  state in /proc/none: ",
-        &format!("FAIL  ClickHouse at {server}: ClickHouse user '{WEAK_USER}' has not the right it needs: "),
+        &format!("FAIL  ClickHouse at {server}: ClickHouse user '{WEAK_USER}' lacks a required privilege: "),
     ] {
         assert!(said.contains(finding), "{finding}\nis not in\n{said}");
     }

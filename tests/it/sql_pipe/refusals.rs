@@ -41,7 +41,7 @@ fn a_clickhouse_that_is_away_or_refuses() {
     assert!(run_in(&weak, &flags).status.success());
     let forbidden = refused(&run_in(&weak, &[&flags[..], &["--apply"]].concat()));
     assert!(
-        forbidden.starts_with("error: ClickHouse user 'weak' has not the right it needs: weak: Not enough privileges.")
+        forbidden.starts_with("error: ClickHouse user 'weak' lacks a required privilege: weak: Not enough privileges.")
             && forbidden.ends_with(
                 "; this was in CREATE TABLE `default`.`sqlp_refused`; 0 of 6 statements were run before it\n"
             ),
@@ -50,7 +50,7 @@ fn a_clickhouse_that_is_away_or_refuses() {
     sql("CREATE DATABASE IF NOT EXISTS sqlp_secret");
     sql("CREATE TABLE IF NOT EXISTS sqlp_secret.t (a Int64) ENGINE = MergeTree ORDER BY a");
     let hidden = refused(&run_in(&weak, &["--stream", "sql-refused", "--table", "sqlp_secret.t"]));
-    assert!(hidden.starts_with("error: ClickHouse user 'weak' has not the right it needs: "), "{hidden}");
+    assert!(hidden.starts_with("error: ClickHouse user 'weak' lacks a required privilege: "), "{hidden}");
     let server = stack().clickhouse.url();
     let absent = refused(&run("sql-refused", "sqlp_absent.t", &["--apply"]));
     assert!(

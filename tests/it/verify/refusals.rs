@@ -156,7 +156,7 @@ fn what_clickhouse_refuses() {
     sql("CREATE TABLE IF NOT EXISTS verify_hidden.t (id String) ENGINE = MergeTree ORDER BY id");
     let weak = [("KINESIS_BRIDGE_CLICKHOUSE_USER", WEAK_USER), ("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", TEST_PASSWORD)];
     let hidden = refused(&command(&weak, NAME, &["--target", "verify_hidden.t"]).output().expect("an end"));
-    assert!(hidden.starts_with("error: ClickHouse user 'weak' has not the right it needs: "), "{hidden}");
+    assert!(hidden.starts_with("error: ClickHouse user 'weak' lacks a required privilege: "), "{hidden}");
     // SELECT on the target is all it needs.
     let output = command(&weak, NAME, &["--timeout", "5s"]).output().expect("an end");
     assert!(super::unequal(&output).starts_with("missing in ClickHouse: 1\n"));
