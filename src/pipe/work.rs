@@ -352,6 +352,11 @@ impl Work {
     /// The lease rows that offer the batch, where they do not yet; none when positions were changed since it was frozen.
     fn offers(&self, open: &Open) -> Result<Option<Vec<Lease>>, Error> {
         let (now, shards) = (self.deps.clock.now_ms(), open.batch.ranges.len());
+        // An attempt whose answer got lost may have written some of them in another shape, and a user changed the rest.
+        let written = |(id, _): &(String, Checkpoint)| {
+            self.leases.get(id)?.offer.as_ref().filter(|offer| offer.batch == open.batch.id)
+        };
+        let shape = open.before.iter().find_map(written).map_or(&open.shape, |offer| &offer.shape);
         let mut changes = Vec::with_capacity(shards);
         for range in &open.batch.ranges {
             let id = &range.shard_id;
@@ -361,7 +366,7 @@ impl Work {
             match lease.map(|l| (l, &l.offer)) {
                 Some((_, Some(offer))) if offer.batch == open.batch.id => {}
                 Some((lease, None)) => {
-                    let offer = range.offer(&open.batch.id, &open.shape, shards as u32)?;
+                    let offer = range.offer(&open.batch.id, shape, shards as u32)?;
                     let offered = lease.offer(&self.leases.holder(id), offer, now)?;
                     changes.push(self.leases.destined(offered));
                 }

@@ -234,6 +234,28 @@ async fn shape_is_identity() {
     world.judge().unwrap();
 }
 
+/// The answer to an offer got lost, a user took it out of one row, and the view has another format now: the row is given the first one again.
+#[tokio::test(start_paused = true)]
+async fn an_offer_that_is_completed_keeps_its_shape() {
+    let (world, server, process, options) = calm(2);
+    let options = PullOptions { linger: Duration::from_secs(2), ..options };
+    let shards = world.kinesis.open_shards();
+    assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
+    shards.iter().for_each(|shard| world.kinesis.put(shard, 3));
+    process.store.fault(Some(StateError::Unavailable("lost".into())), true);
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
+    process.store.fault(None, false);
+    world.edit(&shards[1], |lease| lease.offer = None).await;
+    let altered = PullOptions { shape: Format::JsonEachRow.name().into(), ..options.clone() };
+    let refused = world.refresh(&process, &server, &altered, Ending::Success).await;
+    assert!(matches!(refused, Err(Error::Unavailable(ref m)) if m.contains("ArrowStream")), "{refused:?}");
+    for shard in &shards {
+        assert_eq!(world.lease(shard).await.offer.unwrap().shape, options.shape, "{shard}");
+    }
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_acknowledgement_commits_the_open_batch_and_no_other() {
     let (world, server, process, options) = calm(1);
