@@ -50,7 +50,9 @@
 //! * **held-back-end**: WAIT VIEW is issued before the end of the body is sent, and only a batch that was sent whole is committed
 //!   (`http::handlers`; test `held_back_end`).
 //! * **only-a-refresh-confirms**: a pull that names a view comes from its running refresh, and only that refresh's success commits
-//!   (`pipe::registry`; test `only_a_refresh_confirms`, and with `SYSTEM STOP VIEW` `a_stop_in_the_middle_of_the_insert_commits_nothing`).
+//!   (`pipe::view`; test `only_a_refresh_confirms`, and with `SYSTEM STOP VIEW` `a_stop_in_the_middle_of_the_insert_commits_nothing`).
+//! * **started-after-the-commit**: the bridge starts a view's next refresh only when the end of the last one is known and its batch committed, and
+//!   never that of a view that is stopped or fails (`pipe::view`; tests `started_after_the_commit`, `a_view_that_must_not_run_now_is_not_started`).
 //! * **commit-equals-offer**: a commit moves the checkpoints to exactly the end of the offer, in one write (`domain::lease`, `pipe::work`; test
 //!   `commit_equals_offer`).
 //! * **exact-to-the-row**: a position within a record goes on right behind its row, in the way in which the record was begun (`unpack`,

@@ -250,6 +250,15 @@ pub struct ViewState {
     pub succeeded: bool,
     /// How many attempts have failed in a row.
     pub retry: u64,
+    /// Whether its own schedule starts the next refresh within `REFRESH_DUE_SECONDS` of the limits.
+    pub due_soon: bool,
+}
+
+impl ViewState {
+    /// Whether nothing but a short pause of its schedule keeps the next refresh from beginning.
+    pub fn due(&self) -> bool {
+        self.status == "Scheduled" && self.due_soon && self.exception.is_empty() && self.retry == 0
+    }
 }
 
 /// Why a refresh failed.
@@ -291,6 +300,8 @@ pub trait Views: Send + Sync {
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;
+    /// Asks for a refresh now. It may be forgotten: ClickHouse does so while it is about to note the end of the last one.
+    async fn refresh(&self, database: &str, view: &str) -> Result<(), Error>;
 }
 
 /// A row that ClickHouse refuses, and everything that is needed to put it in later.

@@ -4,9 +4,10 @@
 CREATE TABLE orders (id String, user_id UInt64, price Float64, _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32)
 ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_deduplication_window = 1000;
 
--- Refreshes back to back: each one pulls a batch as soon as there are records. With these retries a failing one backs off to 5 s.
+-- Each refresh pulls a batch as soon as there are records; the bridge starts the next one when it is committed. With these retries a failing
+-- one backs off to 5 s.
 -- ORDER BY ALL and one thread make a batch the same block each time, which deduplication needs.
-CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 0 SECOND
+CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 1 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS
 SELECT r.id AS id, r.user_id AS user_id, r.price AS price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number

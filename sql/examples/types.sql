@@ -15,7 +15,7 @@ ENGINE = MergeTree ORDER BY (_timestamp, id) SETTINGS non_replicated_deduplicati
 
 -- Variant and JSON columns cannot be sorted by, so ORDER BY ALL is out. The position of a record orders a batch just as well; the
 -- setting says so to ClickHouse, which cannot know that.
-CREATE MATERIALIZED VIEW orders_typed_pipe REFRESH AFTER 0 SECOND
+CREATE MATERIALIZED VIEW orders_typed_pipe REFRESH AFTER 1 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders_typed AS
 SELECT r.id AS id, r.price AS price, r.status AS status, r.note AS note, r.items AS items,

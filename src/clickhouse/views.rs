@@ -7,6 +7,7 @@ use super::cause::cause;
 use super::client::ClickHouse;
 use super::error::{ClickHouseError, Kind};
 use crate::domain::error::Error;
+use crate::limits::REFRESH_DUE_SECONDS;
 use crate::ports::{Failure, RefreshOutcome, ViewState, Views};
 use crate::sql::quote::{literal, qualified};
 use crate::sql::target;
@@ -18,6 +19,7 @@ struct Row {
     exception: String,
     retry: u64,
     succeeded: u8,
+    due_soon: u8,
 }
 
 #[derive(Deserialize)]
@@ -31,7 +33,8 @@ impl Views for ClickHouse {
         // The cast keeps `retry` a JSON number: 64-bit integers are quoted under some profiles.
         let sql = format!(
             "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry, \
-             isNotNull(last_success_time) AS succeeded FROM system.view_refreshes WHERE database = {} AND view = {}",
+             isNotNull(last_success_time) AS succeeded, ifNull(next_refresh_time <= now() + {REFRESH_DUE_SECONDS}, 0) AS due_soon \
+             FROM system.view_refreshes WHERE database = {} AND view = {}",
             literal(database),
             literal(view)
         );
@@ -51,6 +54,7 @@ impl Views for ClickHouse {
             exception: ClickHouseError::parse(&row.exception).message,
             retry: row.retry,
             succeeded: row.succeeded != 0,
+            due_soon: row.due_soon != 0,
         }))
     }
 
@@ -85,5 +89,10 @@ impl Views for ClickHouse {
                 _ => RefreshOutcome::Failed(Failure { why: error.message, cause: error.cause }),
             },
         }
+    }
+
+    async fn refresh(&self, database: &str, view: &str) -> Result<(), Error> {
+        let sql = format!("SYSTEM REFRESH VIEW {}", qualified(database, view));
+        self.execute(&sql).await.map_err(|error| Error::Unavailable(self.explain_foreign(&error)))
     }
 }

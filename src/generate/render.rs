@@ -79,7 +79,7 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         let (table, order_by, columns) = (target.named(""), &target.order_by, columns.join(",\n"));
         all.push(format!("CREATE TABLE {table}\n(\n{columns}\n)\nENGINE = MergeTree\nORDER BY {order_by}{window}"));
     }
-    let refresh = "REFRESH AFTER 0 SECOND\n\
+    let refresh = "REFRESH AFTER 1 SECOND\n\
                    SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000";
     let pipe = target.named("_pipe");
     let (order, settings) = order_and_settings(plan, target.errors);

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
@@ -22,6 +23,7 @@ use super::heartbeat::Standing;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
 use super::registry::Deps;
 use super::status::Status;
+use super::view::{Puller, refresh_end, running_view};
 use super::work::{Open, Work};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
@@ -55,6 +57,10 @@ pub struct Actor {
     work: Option<Work>,
     /// Where views that pulled here write to, by their UUIDs.
     destinations: HashMap<String, Destination>,
+    /// A refresh is being answered.
+    pulling: bool,
+    /// What starts the next refresh, until it has begun.
+    starting: Option<AbortHandle>,
     /// What it was when the rows were last known to be right.
     standing: Option<Standing>,
     last_committed: String,
@@ -87,6 +93,8 @@ impl Actor {
             stop,
             work: None,
             destinations: HashMap::new(),
+            pulling: false,
+            starting: None,
             standing: None,
             last_committed: String::new(),
             pull_began: Instant::now(),
@@ -151,8 +159,13 @@ impl Actor {
                 self.pull_began = Instant::now();
                 let answer = match reply.is_closed() {
                     true => return Ok(()),
-                    false => self.pull(&options, &mut reply).await,
+                    false => {
+                        self.next_has_begun();
+                        self.pulling = true;
+                        self.pull(&options, &mut reply).await
+                    }
                 };
+                self.pulling = false;
                 self.last_pull = Instant::now();
                 let result = answer.as_ref().map(|_| ()).map_err(Clone::clone);
                 // The client may be gone by now; its batch stays open and is served to the next pull.
@@ -198,7 +211,7 @@ impl Actor {
             self.look_back(state, &format!("{database}.{view}"));
         }
         if self.isolate(options).await? {
-            return self.nothing_to_serve().await;
+            return self.nothing_to_serve(options, state).await;
         }
         let work = self.work()?;
         work.unpack_by(options.unpacking);
@@ -214,7 +227,7 @@ impl Actor {
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
             if !self.wait_for_records(options, limits, reply).await? {
-                return self.nothing_to_serve().await;
+                return self.nothing_to_serve(options, state).await;
             }
             // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
             state = self.view_state(options).await?;
@@ -223,7 +236,10 @@ impl Actor {
         self.serve(options, state).await
     }
 
-    async fn nothing_to_serve(&mut self) -> Result<Served, Error> {
+    async fn nothing_to_serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
+        if let Some(view) = puller(options, state) {
+            self.start_next_after(view);
+        }
         let held = (self.deps.heartbeat.clone(), self.standing().await?);
         Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held })
     }
@@ -253,7 +269,9 @@ impl Actor {
     /// The state of the view that pulls, which must be refreshing; none where the reader acknowledges by itself.
     async fn view_state(&self, options: &PullOptions) -> Result<Option<ViewState>, Error> {
         match &options.confirm {
-            Confirm::View { database, view } => self.deps.running_view(&self.pipe, database, view).await.map(Some),
+            Confirm::View { database, view } => {
+                running_view(&*self.deps.views, &self.pipe, database, view).await.map(Some)
+            }
             Confirm::Explicit => Ok(None),
         }
     }
@@ -367,14 +385,13 @@ impl Actor {
         }
         let (batch, again) = (open.batch.clone(), open.offered);
         // Issued before the offer is written, so that it is registered long before the refresh can end.
-        let wait = match (&options.confirm, state) {
-            (Confirm::View { database, view }, Some(state)) if open.waits < MAX_OUTSTANDING_WAITS => {
+        let wait = match puller(options, state) {
+            Some(view) if open.waits < MAX_OUTSTANDING_WAITS => {
                 open.waits += 1;
-                let (deps, answers, delivered) = (self.deps.clone(), self.confirmations.0.clone(), delivered.clone());
-                let (database, view, batch) = (database.clone(), view.clone(), batch.id.clone());
+                let (views, answers) = (self.deps.views.clone(), self.confirmations.0.clone());
+                let (batch, delivered) = (batch.id.clone(), delivered.clone());
                 let task = tokio::spawn(async move {
-                    let outcome = deps.refresh_end(&database, &view, &state.uuid).await;
-                    let view = format!("{database}.{view}");
+                    let outcome = refresh_end(&*views, &view).await;
                     let _ = answers.send(Confirmation { batch, view, delivered, outcome }).await;
                 });
                 Some(task.abort_handle())
@@ -422,6 +439,16 @@ impl Actor {
         if let Some(work) = &self.work {
             work.publish(&self.status);
         }
+    }
+}
+
+/// The view that pulls; none where the reader acknowledges by itself.
+fn puller(options: &PullOptions, state: Option<ViewState>) -> Option<Puller> {
+    match (&options.confirm, state) {
+        (Confirm::View { database, view }, Some(state)) => {
+            Some(Puller { database: database.clone(), name: view.clone(), uuid: state.uuid })
+        }
+        _ => None,
     }
 }
 

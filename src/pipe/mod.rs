@@ -2,7 +2,7 @@
 //! settles them, `recover` reads a dead process's batch again, `consumer` is as whom fan-out reads, `registry` finds the actor of
 //! a pipe, `members` tells living workers from dead ones, `heartbeat` keeps this one living, `balance` shares the leases out
 //! between them, `lineage` looks at the shards of the stream, `retention` at how long it keeps records,
-//! `seen` is what a lease is told of its position, `identity` keeps one stream and one target to a pipe.
+//! `view` is what it agrees on with the view that pulls it, `seen` is what a lease is told of its position, `identity` keeps one stream and one target to a pipe.
 
 mod actor;
 mod balance;
@@ -25,6 +25,7 @@ mod retention;
 mod seen;
 mod shards;
 pub mod status;
+mod view;
 mod work;
 
 pub use identity::one_stream;

@@ -24,8 +24,7 @@ use crate::domain::unpacking::Unpacking;
 use crate::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
 use crate::metrics::Metrics;
 use crate::ports::{
-    Cause, Clock, Failure, FanOutApi, KinesisApi, Quarantine, RefreshOutcome, StateError, StateStore, Stream,
-    Versioned, ViewState, Views, kinesis_now_ms,
+    Clock, FanOutApi, KinesisApi, Quarantine, StateError, StateStore, Stream, Versioned, Views, kinesis_now_ms,
 };
 use crate::read::budget::Budget;
 use crate::unpack::Counts;
@@ -85,52 +84,6 @@ impl Deps {
                 self.metrics.fan_out_stalls.with_label_values(&[pipe]),
             ),
         }
-    }
-
-    /// Makes sure that a pull comes from a running refresh of its view, whose end can be waited for (**only-a-refresh-confirms**).
-    pub async fn running_view(&self, pipe: &str, database: &str, view: &str) -> Result<ViewState, Error> {
-        match self.views.view(database, view).await? {
-            Some(state) if state.running => Ok(state),
-            Some(state) => Err(Error::BadRequest(format!(
-                "view '{database}.{view}' is not refreshing now (status {}), so this pull of pipe '{pipe}' does not come from it: name the view that \
-                 pulls in view=, and read by hand from /v1/streams/…/records or with ack=explicit",
-                state.status
-            ))),
-            None => Err(Error::NotFound(format!(
-                "there is no refreshable view '{database}.{view}': view= must name the refreshable materialized view that pulls pipe '{pipe}' (when \
-                 this comes from its CREATE, give url() the structure as its third argument)"
-            ))),
-        }
-    }
-
-    /// How the running refresh of the view `uuid` ends.
-    pub async fn refresh_end(&self, database: &str, view: &str, uuid: &str) -> RefreshOutcome {
-        refresh_end(&*self.views, database, view, uuid).await
-    }
-}
-
-/// How the running refresh of the view `uuid` ends.
-///
-/// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh. The view's exception tells that, and it
-/// stays until a later refresh succeeds, which cannot happen before this answer is known: that refresh pulls here and is given the same batch (an
-/// empty answer while a batch is open is given only when no answer about it is awaited).
-/// A server that restarts forgets the exception, and that a refresh ever succeeded.
-async fn refresh_end(views: &dyn Views, database: &str, view: &str, uuid: &str) -> RefreshOutcome {
-    let outcome = views.wait(database, view).await;
-    if outcome != RefreshOutcome::Succeeded {
-        return outcome;
-    }
-    match views.view(database, view).await {
-        Ok(Some(state)) if state.uuid != uuid => {
-            RefreshOutcome::Unknown(format!("the view '{database}.{view}' was replaced meanwhile"))
-        }
-        Ok(Some(state)) if !state.exception.is_empty() => {
-            RefreshOutcome::Failed(Failure { why: state.exception, cause: Cause::Other("the refresh was cancelled") })
-        }
-        Ok(Some(state)) if !state.succeeded => RefreshOutcome::Unknown("the server restarted meanwhile".into()),
-        Ok(Some(_)) => RefreshOutcome::Succeeded,
-        Ok(None) => RefreshOutcome::Unknown(format!("the view '{database}.{view}' is gone")),
-        Err(error) => RefreshOutcome::Unknown(error.to_string()),
     }
 }
 
@@ -368,46 +321,4 @@ fn sought(
 
 fn ended(pipe: &str) -> Error {
     Error::Unavailable(format!("pipe '{pipe}' has just ended here and starts anew with the next pull"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `SYSTEM WAIT VIEW` says OK, and the view is in this state.
-    struct Waited(Option<ViewState>);
-
-    #[async_trait::async_trait]
-    impl Views for Waited {
-        async fn view(&self, _: &str, _: &str) -> Result<Option<ViewState>, Error> {
-            Ok(self.0.clone())
-        }
-
-        async fn target(&self, _: &str, _: &str) -> Result<Option<String>, Error> {
-            Ok(None)
-        }
-
-        async fn wait(&self, _: &str, _: &str) -> RefreshOutcome {
-            RefreshOutcome::Succeeded
-        }
-    }
-
-    #[tokio::test]
-    async fn wait_view_alone_proves_nothing() {
-        let state = |uuid: &str, exception: &str, succeeded| ViewState {
-            uuid: uuid.into(),
-            running: false,
-            status: "Scheduled".into(),
-            exception: exception.into(),
-            cause: Cause::Other("cancelled"),
-            succeeded,
-            retry: 0,
-        };
-        let outcome = async |state| refresh_end(&Waited(state), "default", "orders_pipe", "a").await;
-        assert_eq!(outcome(Some(state("a", "", true))).await, RefreshOutcome::Succeeded);
-        assert!(matches!(outcome(Some(state("a", "cancelled", true))).await, RefreshOutcome::Failed(_)));
-        for unknown in [None, Some(state("b", "", true)), Some(state("a", "", false))] {
-            assert!(matches!(outcome(unknown).await, RefreshOutcome::Unknown(_)));
-        }
-    }
 }

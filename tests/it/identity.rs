@@ -159,7 +159,7 @@ fn create_view(bridge: &Bridge, pipe: &str, view: &str, table: &str) {
          SETTINGS non_replicated_deduplication_window = 1000"
     ));
     sql(&format!(
-        "CREATE MATERIALIZED VIEW {view} REFRESH AFTER 0 SECOND \
+        "CREATE MATERIALIZED VIEW {view} REFRESH AFTER 1 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
          APPEND TO {table} AS SELECT _key, _sequence_number FROM url('{url}', 'ArrowStream', '{NEXT}') \
          ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"

@@ -16,6 +16,7 @@ mod landing;
 mod layers;
 mod lineage;
 mod lossy;
+mod next;
 mod peer;
 mod protocol;
 mod proxy;

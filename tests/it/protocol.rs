@@ -234,7 +234,7 @@ fn a_stop_in_the_middle_of_the_insert_commits_nothing() {
         "CREATE TABLE stopped (_raw_message String, slow UInt8) ENGINE = MergeTree ORDER BY () SETTINGS non_replicated_deduplication_window = 100",
     );
     sql(&format!(
-        "CREATE MATERIALIZED VIEW stopped_view REFRESH AFTER 0 SECOND SETTINGS refresh_retries = -1 APPEND TO stopped AS \
+        "CREATE MATERIALIZED VIEW stopped_view REFRESH AFTER 1 SECOND SETTINGS refresh_retries = -1 APPEND TO stopped AS \
          SELECT _raw_message, sleepEachRow(0.2) AS slow FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1"
     ));
     for _ in 0..3 {

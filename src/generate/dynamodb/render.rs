@@ -236,7 +236,7 @@ impl Target<'_> {
         let head =
             comment("A change with other keys than the target's stops the pipe before anything of it is inserted.");
         format!(
-            "{head}CREATE MATERIALIZED VIEW {} REFRESH AFTER 0 SECOND\n\
+            "{head}CREATE MATERIALIZED VIEW {} REFRESH AFTER 1 SECOND\n\
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000\n\
              APPEND TO {} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {POSITION}, _raw_message, _error\n\
              FROM {source}\n\

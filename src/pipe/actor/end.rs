@@ -42,6 +42,7 @@ impl Actor {
 
     /// The end: settle what can be settled in time, stop reading, give the leases back.
     pub(super) async fn end(mut self) {
+        self.next_has_begun();
         self.await_settlement(SHUTDOWN / 2).await;
         if let Err(error) = self.finish_commit().await {
             self.note_error(&error);

@@ -13,12 +13,13 @@ use crate::domain::start::Beginning;
 use crate::domain::unpacking::Unpacking;
 use crate::pipe::Mode;
 use crate::pipe::pull::OnFailure;
+use crate::pipe::view::{Puller, refresh_end, start_next};
 use crate::ports::{Cause, Failure, RefreshOutcome, ViewState};
 
 /// An answer of `SYSTEM WAIT VIEW`.
 pub(super) struct Confirmation {
     pub batch: String,
-    pub view: String,
+    pub view: Puller,
     pub delivered: Arc<AtomicBool>,
     pub outcome: RefreshOutcome,
 }
@@ -55,8 +56,9 @@ impl Actor {
                 if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) =>
             {
                 open.confirmed = true;
-                if let Err(later) = self.finish_commit().await {
-                    self.note_error(&later);
+                match self.finish_commit().await {
+                    Ok(()) => self.start_next(view),
+                    Err(later) => self.note_error(&later),
                 }
             }
             RefreshOutcome::Succeeded => {
@@ -67,7 +69,7 @@ impl Actor {
                 );
             }
             RefreshOutcome::Failed(_) if told => {}
-            RefreshOutcome::Failed(failure) => self.refresh_failed(failure, &view),
+            RefreshOutcome::Failed(failure) => self.refresh_failed(failure, &view.to_string()),
             // The view's state may tell it to the next pull.
             RefreshOutcome::Unknown(why) => {
                 self.failed(
@@ -102,6 +104,37 @@ impl Actor {
         open.suspicion.refusals = if refused { open.suspicion.refusals + 1 } else { 0 };
         open.suspicion.said = (why, view.into());
         self.failed("failed", message);
+    }
+
+    /// Lets the next refresh begin now: the batch of the last one is committed (**started-after-the-commit**).
+    fn start_next(&mut self, view: Puller) {
+        if self.pulling {
+            return;
+        }
+        let views = self.deps.views.clone();
+        self.starting(async move { start_next(&*views, &view).await });
+    }
+
+    /// The same when the refresh that is given an empty answer has ended.
+    pub(super) fn start_next_after(&mut self, view: Puller) {
+        let views = self.deps.views.clone();
+        self.starting(async move {
+            if refresh_end(&*views, &view).await == RefreshOutcome::Succeeded {
+                start_next(&*views, &view).await;
+            }
+        });
+    }
+
+    fn starting(&mut self, start: impl Future<Output = ()> + Send + 'static) {
+        self.next_has_begun();
+        self.starting = Some(tokio::spawn(start).abort_handle());
+    }
+
+    /// A refresh pulls, or nothing more is to be started.
+    pub(super) fn next_has_begun(&mut self) {
+        if let Some(starting) = self.starting.take() {
+            starting.abort();
+        }
     }
 
     fn failed(&mut self, outcome: &str, message: String) {

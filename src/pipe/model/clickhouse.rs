@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::dice::Dice;
+use super::dice::{Dice, Flag};
 use crate::domain::error::Error;
 use crate::ports::{Cause, Failure, RefreshOutcome, ViewState, Views};
 
@@ -19,6 +19,7 @@ pub struct FakeServer {
     dice: Arc<Dice>,
     view: Mutex<View>,
     ended: Notify,
+    wanted: Flag,
 }
 
 #[derive(Default)]
@@ -42,6 +43,14 @@ struct View {
     refused: bool,
     /// A refresh has succeeded since the start of the server.
     succeeded: bool,
+    /// Its schedule leaves long pauses.
+    slow: bool,
+    /// It is stopped.
+    stopped: bool,
+    /// How many REFRESH VIEW statements are still to be forgotten.
+    forgets: usize,
+    /// REFRESH VIEW statements, and those that began a refresh.
+    asked: (usize, usize),
 }
 
 impl View {
@@ -53,7 +62,7 @@ impl View {
 impl FakeServer {
     /// A server whose view has not run yet.
     pub fn new(dice: Arc<Dice>) -> Arc<FakeServer> {
-        Arc::new(FakeServer { dice, view: Mutex::default(), ended: Notify::new() })
+        Arc::new(FakeServer { dice, view: Mutex::default(), ended: Notify::new(), wanted: Flag::new(false) })
     }
 
     fn now(&self) -> MutexGuard<'_, View> {
@@ -63,6 +72,7 @@ impl FakeServer {
     /// A refresh begins.
     pub fn begin(&self) {
         self.now().running = true;
+        self.wanted.set(false);
     }
 
     /// It ends.
@@ -121,6 +131,31 @@ impl FakeServer {
         self.now().waits
     }
 
+    /// The view is stopped, or started again.
+    pub fn stop_view(&self, stopped: bool) {
+        self.now().stopped = stopped;
+    }
+
+    /// Its schedule leaves long pauses, or short ones.
+    pub fn slow_schedule(&self, slow: bool) {
+        self.now().slow = slow;
+    }
+
+    /// The next REFRESH VIEW statements are forgotten.
+    pub fn forget(&self, statements: usize) {
+        self.now().forgets = statements;
+    }
+
+    /// Comes back when a REFRESH VIEW statement begins a refresh.
+    pub async fn wanted(&self) {
+        self.wanted.until(true).await;
+    }
+
+    /// How many REFRESH VIEW statements came, and how many of them began a refresh.
+    pub fn asked(&self) -> (usize, usize) {
+        self.now().asked
+    }
+
     fn lost(&self, start: u64) -> Option<RefreshOutcome> {
         let view = self.now();
         (view.down || view.start != start).then(|| RefreshOutcome::Unknown("the connection broke".into()))
@@ -145,16 +180,18 @@ impl Views for FakeServer {
                 cause: Cause::Other("it has not failed"),
                 succeeded: true,
                 retry: 0,
+                due_soon: true,
             }));
         }
         Ok((!view.gone).then(|| ViewState {
             uuid: format!("{:?}", view.uuid),
             running: view.running,
-            status: if view.running { "Running".into() } else { "Scheduled".into() },
+            status: if view.running { "Running" } else { ["Scheduled", "Disabled"][usize::from(view.stopped)] }.into(),
             exception: view.exception.clone(),
             cause: view.cause(),
             succeeded: view.succeeded,
             retry: view.retry,
+            due_soon: !view.slow,
         }))
     }
 
@@ -209,5 +246,22 @@ impl Views for FakeServer {
             self.restart();
         }
         outcome
+    }
+
+    async fn refresh(&self, _: &str, _: &str) -> Result<(), Error> {
+        self.dice.delay(5).await;
+        let mut view = self.now();
+        if view.down || self.dice.trouble(2) {
+            return Err(Error::Unavailable("ClickHouse does not answer".into()));
+        }
+        view.asked.0 += 1;
+        if view.forgets > 0 {
+            view.forgets -= 1;
+        } else if !view.running && !view.stopped && !view.gone {
+            view.asked.1 += 1;
+            // The driver of a run plays the refresh.
+            self.wanted.set(true);
+        }
+        Ok(())
     }
 }

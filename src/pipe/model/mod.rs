@@ -12,6 +12,7 @@ mod identity;
 mod isolate;
 mod kinesis;
 mod ledger;
+mod next;
 mod outside;
 mod quarantine;
 mod random;

@@ -403,7 +403,12 @@ async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) 
 }
 
 async fn recovered(world: &World, server: &FakeServer) -> Next {
-    world.dice.delay(500).await;
+    // The schedule of the view, or the bridge, whichever is first.
+    tokio::select! {
+        biased;
+        () = server.wanted() => {}
+        () = world.dice.delay(500) => {}
+    }
     server.restart();
     Next::Refresh
 }

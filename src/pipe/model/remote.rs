@@ -144,6 +144,10 @@ impl Views for Remote<FakeServer> {
         // An answer that is under way arrives, whatever becomes of the server.
         self.call("wait", self.to.wait(database, view)).await
     }
+
+    async fn refresh(&self, database: &str, view: &str) -> Result<(), Error> {
+        self.call("refresh", self.to.refresh(database, view)).await
+    }
 }
 
 #[async_trait]
