@@ -295,7 +295,8 @@ pub enum RefreshOutcome {
 pub trait Views: Send + Sync {
     /// The view's state; none when there is no refreshable view of that name.
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
-    /// The table that the view inserts into, as ClickHouse writes its name; none when there is no such view.
+    /// The table that the view inserts into, as ClickHouse writes its name; none when there is no such view. An error when it does not append
+    /// to it: each refresh would take away the rows of the one before.
     async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error>;
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).

@@ -10,7 +10,7 @@ use crate::domain::error::Error;
 use crate::limits::REFRESH_DUE_SECONDS;
 use crate::ports::{Failure, RefreshOutcome, ViewState, Views};
 use crate::sql::quote::{literal, qualified};
-use crate::sql::target;
+use crate::sql::{replaces, target};
 
 #[derive(Deserialize)]
 struct Row {
@@ -25,6 +25,7 @@ struct Row {
 #[derive(Deserialize)]
 struct Definition {
     target: String,
+    replaces: u8,
 }
 
 #[async_trait]
@@ -60,14 +61,21 @@ impl Views for ClickHouse {
 
     async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error> {
         let sql = format!(
-            "SELECT {} AS target FROM system.tables WHERE database = {} AND name = {} AND engine = 'MaterializedView'",
+            "SELECT {} AS target, {} AS replaces FROM system.tables WHERE database = {} AND name = {} AND engine = 'MaterializedView'",
             target(),
+            replaces(),
             literal(database),
             literal(view)
         );
         let rows: Vec<Definition> =
             self.rows(&sql).await.map_err(|error| Error::Unavailable(self.explain_foreign(&error)))?;
-        Ok(rows.into_iter().next().map(|d| d.target))
+        match rows.into_iter().next() {
+            Some(Definition { target, replaces: 1 }) => Err(Error::BadRequest(format!(
+                "view {database}.{view} replaces the rows of {target} with each refresh, so the rows of every batch but the last would be lost: \
+                 drop it, and create it with APPEND behind REFRESH"
+            ))),
+            found => Ok(found.map(|view| view.target)),
+        }
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {

@@ -88,6 +88,13 @@ pub fn target() -> String {
     )
 }
 
+/// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table. What stands before the SELECT
+/// tells; where this user does not see it, it is not known and counts as no.
+pub fn replaces() -> &'static str {
+    "create_table_query != '' \
+     AND NOT match(substring(create_table_query, 1, length(create_table_query) - length(as_select)), ' APPEND (?:TO |ENGINE |[(])')"
+}
+
 /// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as it stands in the URL.
 pub fn pullers(pipe: &str) -> String {
     format!(

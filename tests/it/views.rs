@@ -115,3 +115,22 @@ async fn a_lost_answer_and_a_missing_right_are_unknown() {
     let outcome = ClickHouse::new(&real().clickhouse.url(), "worker", "s3cr3t").wait(&db, "v").await;
     assert!(matches!(outcome, RefreshOutcome::Unknown(_)), "{outcome:?}");
 }
+
+#[tokio::test]
+async fn a_view_that_appends_has_a_target() {
+    let db = view("plain", "SELECT 1 AS x");
+    let target = |name: &'static str| {
+        let db = db.clone();
+        async move { real().client().target(&db, name).await.expect("it appends") }
+    };
+    assert_eq!(target("plain").await, Some(format!("{db}.target")));
+    real().ask(&format!(
+        "CREATE MATERIALIZED VIEW {db}.inner REFRESH EVERY 1 YEAR APPEND (x UInt64) ENGINE = MergeTree ORDER BY x EMPTY COMMENT 'c' AS SELECT 1 AS x"
+    ));
+    assert!(target("inner").await.is_some_and(|own| own.contains("inner_id")));
+    real().ask(&format!(
+        "CREATE MATERIALIZED VIEW {db}.other REFRESH EVERY 1 YEAR TO {db}.target EMPTY AS SELECT 1 AS x"
+    ));
+    let refused = real().client().target(&db, "other").await.expect_err("it replaces");
+    assert!(refused.to_string().contains("APPEND"), "{refused}");
+}

@@ -4,7 +4,7 @@ use stack::{Bridge, ClickHouse, ClickHouseOptions, Engine, PASSWORD_USER, TEST_P
 
 use crate::proxy::Relay;
 use crate::world::{
-    binary, bridge_in, create_pipe, create_stream, drop_pipe, environment_with, get, message, put_numbered,
+    NEXT, binary, bridge_in, create_pipe, create_stream, drop_pipe, environment_with, get, message, put_numbered,
     refresh_exception, sql, stack, wait_until,
 };
 
@@ -111,4 +111,27 @@ fn a_clickhouse_that_comes_later_finds_a_working_bridge() {
     wait_until("the rows", || sql("SELECT count() FROM err_late") == "10\n");
     assert_eq!(sql("SELECT uniqExact(_key) FROM err_late"), "10\n");
     drop_pipe("err_late");
+}
+
+/// Each of its refreshes would leave the rows of one batch in the table, and all of them would count as inserted.
+#[test]
+fn a_view_that_replaces_its_table_is_given_nothing() {
+    create_stream("err-append", 1);
+    put_numbered("err-append", "a", 5);
+    let bridge = bridge_in("err_append", &[], &[]);
+    let url =
+        format!("{}/v1/pipes/err_append/next?stream=err-append&view=err_replacing.pipe&wait_ms=1000", bridge.url());
+    sql("CREATE DATABASE err_replacing ENGINE = Atomic");
+    sql("CREATE TABLE err_replacing.rows (_key String) ENGINE = MergeTree ORDER BY _key");
+    sql(&format!(
+        "CREATE MATERIALIZED VIEW err_replacing.pipe REFRESH AFTER 1 SECOND \
+         SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
+         TO err_replacing.rows COMMENT 'to APPEND TO' AS SELECT _key FROM url('{url}', 'ArrowStream', '{NEXT}') \
+         WHERE _key != ' APPEND TO ' SETTINGS http_max_tries = 1"
+    ));
+    let sentence = "view err_replacing.pipe replaces the rows of err_replacing.rows with each refresh, so the rows of every batch but the last would \
+                    be lost: drop it, and create it with APPEND behind REFRESH";
+    wait_until("the sentence", || message(&refresh_exception("pipe")) == sentence);
+    assert_eq!(sql("SELECT sum(committed_rows) FROM err_append.leases"), "0\n");
+    sql("DROP VIEW err_replacing.pipe");
 }
