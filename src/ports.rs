@@ -261,6 +261,15 @@ impl ViewState {
     }
 }
 
+/// What the statement of a view says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// The table that it inserts into, as ClickHouse writes its name.
+    pub target: String,
+    /// The pipes whose URLs stand in its SELECT; none where a URL is computed, stands in a named collection, or may not be seen.
+    pub pipes: Vec<String>,
+}
+
 /// Why a refresh failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -295,9 +304,8 @@ pub enum RefreshOutcome {
 pub trait Views: Send + Sync {
     /// The view's state; none when there is no refreshable view of that name.
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
-    /// The table that the view inserts into, as ClickHouse writes its name; none when there is no such view. An error when it does not append
-    /// to it: each refresh would take away the rows of the one before.
-    async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error>;
+    /// What the view's statement says; none when there is no such view. A view whose refreshes replace its rows is an error.
+    async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error>;
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;

@@ -8,9 +8,9 @@ use super::client::ClickHouse;
 use super::error::{ClickHouseError, Kind};
 use crate::domain::error::Error;
 use crate::limits::REFRESH_DUE_SECONDS;
-use crate::ports::{Failure, RefreshOutcome, ViewState, Views};
+use crate::ports::{Definition, Failure, RefreshOutcome, ViewState, Views};
 use crate::sql::quote::{literal, qualified};
-use crate::sql::{replaces, target};
+use crate::sql::{pulled_pipes, replaces, target};
 
 #[derive(Deserialize)]
 struct Row {
@@ -23,9 +23,10 @@ struct Row {
 }
 
 #[derive(Deserialize)]
-struct Definition {
+struct Statement {
     target: String,
     replaces: u8,
+    pipes: Vec<String>,
 }
 
 #[async_trait]
@@ -59,22 +60,23 @@ impl Views for ClickHouse {
         }))
     }
 
-    async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error> {
+    async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error> {
         let sql = format!(
-            "SELECT {} AS target, {} AS replaces FROM system.tables WHERE database = {} AND name = {} AND engine = 'MaterializedView'",
+            "SELECT {} AS target, {} AS replaces, {} AS pipes FROM system.tables WHERE database = {} AND name = {} AND engine = 'MaterializedView'",
             target(),
             replaces(),
+            pulled_pipes(),
             literal(database),
             literal(view)
         );
-        let rows: Vec<Definition> =
+        let rows: Vec<Statement> =
             self.rows(&sql).await.map_err(|error| Error::Unavailable(self.explain_foreign(&error)))?;
         match rows.into_iter().next() {
-            Some(Definition { target, replaces: 1 }) => Err(Error::BadRequest(format!(
+            Some(Statement { target, replaces: 1, .. }) => Err(Error::BadRequest(format!(
                 "view {database}.{view} replaces the rows of {target} with each refresh, so the rows of every batch but the last would be lost: \
                  drop it, and create it with APPEND behind REFRESH"
             ))),
-            found => Ok(found.map(|view| view.target)),
+            found => Ok(found.map(|view| Definition { target: view.target, pipes: view.pipes })),
         }
     }
 

@@ -110,8 +110,8 @@ impl Work {
 /// The table that a view writes to now, by the view's name as the rows have it; a dot may be part of either name.
 async fn target_of(views: &dyn Views, name: &str) -> Result<Option<String>, Error> {
     for (at, _) in name.match_indices('.') {
-        if let Some(target) = views.target(&name[..at], &name[at + 1..]).await? {
-            return Ok(Some(target));
+        if let Some(found) = views.definition(&name[..at], &name[at + 1..]).await? {
+            return Ok(Some(found.target));
         }
     }
     Ok(None)

@@ -93,6 +93,7 @@ pub async fn start_next(views: &dyn Views, view: &Puller) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::Definition;
 
     /// `SYSTEM WAIT VIEW` says OK, and the view is in this state.
     struct Waited(Option<ViewState>);
@@ -103,7 +104,7 @@ mod tests {
             Ok(self.0.clone())
         }
 
-        async fn target(&self, _: &str, _: &str) -> Result<Option<String>, Error> {
+        async fn definition(&self, _: &str, _: &str) -> Result<Option<Definition>, Error> {
             Ok(None)
         }
 

@@ -88,6 +88,11 @@ pub fn target() -> String {
     )
 }
 
+/// SQL for the pipes whose URLs stand in the SELECT of the view in a row of `system.tables`.
+pub fn pulled_pipes() -> &'static str {
+    r"arrayMap(pipe -> decodeURLComponent(pipe), extractAll(as_select, '/v1/pipes/([^/?]+)/next'))"
+}
+
 /// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table. What stands before the SELECT
 /// tells; where this user does not see it, it is not known and counts as no.
 pub fn replaces() -> &'static str {

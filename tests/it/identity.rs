@@ -210,3 +210,29 @@ fn one_target_per_pipe() {
     assert_eq!(sql("SELECT DISTINCT view, target FROM sole_db.leases"), "default.sole_second\tdefault.sole_b\n");
     sql("DROP VIEW sole_second");
 }
+
+/// As a statement that was copied does: view= names the view of another pipe, whose refreshes go well.
+#[test]
+fn a_view_does_not_confirm_what_another_pulled() {
+    create_stream("borrowed", 1);
+    let bridge = bridge("borrowed_db", &[]);
+    let query = "stream=borrowed&view=default.lender_view&linger_ms=0&wait_ms=1000";
+    create_pipe(&bridge, "lender", query);
+    let url = format!("{}/v1/pipes/borrower/next?{query}", bridge.url());
+    sql("CREATE TABLE borrower (id String) ENGINE = MergeTree ORDER BY id");
+    sql(&format!(
+        "CREATE MATERIALIZED VIEW borrower_view REFRESH AFTER 1 SECOND \
+         SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
+         APPEND TO borrower AS SELECT if(throwIf(_raw_message != '') = 0, '', '') AS id FROM url('{url}', 'ArrowStream', '{NEXT}') \
+         ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"
+    ));
+    put_numbered("borrowed", "x", 5);
+    let exception = refresh_exception("borrower_view");
+    assert!(exception.contains("view default.lender_view pulls pipe 'lender', not 'borrower'"), "{exception}");
+    wait_until("the lender to have all", || sql("SELECT count() FROM lender") == "5\n");
+    let pipes = sql("SELECT DISTINCT pipe FROM borrowed_db.leases");
+    assert_eq!(pipes, "lender\n", "no row of the other pipe is even offered");
+    sql("DROP TABLE borrower_view");
+    sql("DROP TABLE borrower");
+    drop_pipe("lender");
+}

@@ -121,7 +121,7 @@ async fn a_view_that_appends_has_a_target() {
     let db = view("plain", "SELECT 1 AS x");
     let target = |name: &'static str| {
         let db = db.clone();
-        async move { real().client().target(&db, name).await.expect("it appends") }
+        async move { real().client().definition(&db, name).await.expect("it appends").map(|view| view.target) }
     };
     assert_eq!(target("plain").await, Some(format!("{db}.target")));
     real().ask(&format!(
@@ -131,6 +131,6 @@ async fn a_view_that_appends_has_a_target() {
     real().ask(&format!(
         "CREATE MATERIALIZED VIEW {db}.other REFRESH EVERY 1 YEAR TO {db}.target EMPTY AS SELECT 1 AS x"
     ));
-    let refused = real().client().target(&db, "other").await.expect_err("it replaces");
+    let refused = real().client().definition(&db, "other").await.expect_err("it replaces");
     assert!(refused.to_string().contains("APPEND"), "{refused}");
 }

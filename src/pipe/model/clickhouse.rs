@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::dice::{Dice, Flag};
 use crate::domain::error::Error;
-use crate::ports::{Cause, Failure, RefreshOutcome, ViewState, Views};
+use crate::ports::{Cause, Definition, Failure, RefreshOutcome, ViewState, Views};
 
 /// A view that pulls the same pipe into another table.
 pub const SECOND_VIEW: &str = "second_pipe";
@@ -37,6 +37,8 @@ struct View {
     gone: bool,
     /// The table that it writes to, where that is not the usual one.
     target: Option<String>,
+    /// The pipes that its SELECT names.
+    pulls: Vec<String>,
     /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
     cancelled: bool,
     /// The last refresh failed because of the rows.
@@ -126,6 +128,11 @@ impl FakeServer {
         self.now().target = Some(target.into());
     }
 
+    /// Its SELECT names these pipes.
+    pub fn pulls(&self, pipes: &[&str]) {
+        self.now().pulls = pipes.iter().map(|pipe| (*pipe).to_owned()).collect();
+    }
+
     /// How many WAIT VIEW statements have been received.
     pub fn waits(&self) -> usize {
         self.now().waits
@@ -195,16 +202,17 @@ impl Views for FakeServer {
         }))
     }
 
-    async fn target(&self, _: &str, view: &str) -> Result<Option<String>, Error> {
+    async fn definition(&self, _: &str, view: &str) -> Result<Option<Definition>, Error> {
         self.dice.delay(5).await;
         let now = self.now();
         if now.down || self.dice.trouble(2) {
             return Err(Error::Unavailable("ClickHouse does not answer".into()));
         }
-        Ok(match view {
+        let target = match view {
             SECOND_VIEW => Some("default.another".into()),
             _ => (!now.gone).then(|| now.target.clone().unwrap_or_else(|| "default.orders".into())),
-        })
+        };
+        Ok(target.map(|target| Definition { target, pipes: now.pulls.clone() }))
     }
 
     async fn wait(&self, _: &str, name: &str) -> RefreshOutcome {

@@ -151,3 +151,19 @@ async fn a_childs_row_without_a_parent_is_completed() {
     assert_eq!(world.lease(&child).await.parents, shards);
     world.judge().unwrap();
 }
+
+/// What a view pulls is in another table, whatever its refreshes say.
+#[tokio::test(start_paused = true)]
+async fn a_view_of_another_pipe_confirms_nothing() {
+    let (world, server, process, options) = calm(1);
+    world.kinesis.put(&world.kinesis.open_shards()[0], 3);
+    server.pulls(&["another"]);
+    let refused = world.refresh(&process, &server, &options, Ending::Success).await.unwrap_err();
+    assert!(refused.to_string().contains("pulls pipe 'another', not 'orders'"), "{refused}");
+    assert!(world.leases().await.is_empty());
+    // One that pulls several, by UNION ALL for one, is given its batches.
+    server.drop_view(true);
+    server.pulls(&["another", PIPE]);
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+}

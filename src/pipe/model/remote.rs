@@ -16,8 +16,8 @@ use crate::domain::error::Error;
 use crate::domain::shard::Shard;
 use crate::kinesis::KinesisTime;
 use crate::ports::{
-    Consumer, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine, QuarantinedRow,
-    RefreshOutcome, Stream, Subscription, ViewState, Views,
+    Consumer, Definition, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine,
+    QuarantinedRow, RefreshOutcome, Stream, Subscription, ViewState, Views,
 };
 
 /// Whether a process runs. While it stands still (SIGSTOP) nothing leaves it, no answer reaches it and its clock shows when it stopped; what is
@@ -136,8 +136,8 @@ impl Views for Remote<FakeServer> {
         self.call("view", self.to.view(database, view)).await
     }
 
-    async fn target(&self, database: &str, view: &str) -> Result<Option<String>, Error> {
-        self.call(("target", view), self.to.target(database, view)).await
+    async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error> {
+        self.call(("definition", view), self.to.definition(database, view)).await
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {
