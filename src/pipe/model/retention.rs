@@ -288,6 +288,23 @@ async fn retention_is_followed_by_a_running_pipe() {
     }
 }
 
+/// And what is raised while a pull waits: what is unread then is still there.
+#[tokio::test(start_paused = true)]
+async fn a_retention_raised_under_a_running_pipe_is_not_a_gap() {
+    for (start, mode) in beginnings() {
+        let stage = Stage::new(1, start, mode);
+        assert_eq!(stage.refresh(Ending::Success).await.unwrap(), None);
+        let suspended = async {
+            a_moment().await;
+            stage.world.kinesis.keep(48);
+            stage.world.kinesis.put(&stage.shard(), 3);
+            hours(&stage.world, 30).await;
+        };
+        let (_, ()) = tokio::join!(stage.refresh(Ending::Success), suspended);
+        stage.all_well().await;
+    }
+}
+
 /// DescribeStreamSummary has few calls a second for a whole account: a look at the shards needs one, also where the retention decides.
 #[tokio::test(start_paused = true)]
 async fn a_look_describes_the_stream_once() {
