@@ -123,17 +123,22 @@ fn retention_is_followed() {
         };
         change(if lowered { 48 } else { 25 }, true);
         put_numbered(&name, "read", 5);
-        let away = Arc::new(AtomicBool::new(false));
-        let is_away = away.clone();
+        let (away, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (is_away, has_refused) = (away.clone(), refused.clone());
         let proxy = Proxy::start(&stack().kinesis.endpoint(), move |call| {
             match call.operation == "GetRecords" && is_away.load(Ordering::Relaxed) {
-                true => Fault::Status(500),
+                true => {
+                    has_refused.store(true, Ordering::Relaxed);
+                    Fault::Status(500)
+                }
                 false => Fault::None,
             }
         });
         let bridge = bridge(&pipe, &proxy);
         crate::read::pull_all(&bridge, &pipe, &query, 5);
         away.store(true, Ordering::Relaxed);
+        // A call that was on its way may still read what is put now; the shard's next call comes when that one has its answer.
+        wait_until("a call that is refused", || refused.load(Ordering::Relaxed));
         put_numbered(&name, "lost", 100);
         next_second();
         if lowered {
