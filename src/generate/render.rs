@@ -66,6 +66,10 @@ impl Target {
     }
 }
 
+/// When the view of a pipe refreshes, and how it pauses after failures.
+pub const REFRESH: &str = "REFRESH AFTER 1 SECOND\n\
+    SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000";
+
 /// The statements, in the order in which they must run; each with a comment.
 pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     let mut all = Vec::new();
@@ -79,14 +83,12 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         let (table, order_by, columns) = (target.named(""), &target.order_by, columns.join(",\n"));
         all.push(format!("CREATE TABLE {table}\n(\n{columns}\n)\nENGINE = MergeTree\nORDER BY {order_by}{window}"));
     }
-    let refresh = "REFRESH AFTER 1 SECOND\n\
-                   SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000";
     let pipe = target.named("_pipe");
     let (order, settings) = order_and_settings(plan, target.errors);
     if !target.errors {
         let (table, rows) = (target.named(""), rows(plan, &with_json(&target.source(), true), true));
         all.push(format!(
-            "CREATE MATERIALIZED VIEW {pipe} {refresh}\nAPPEND TO {table} AS\n{rows}\n{order}\n{settings}"
+            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table} AS\n{rows}\n{order}\n{settings}"
         ));
         return all;
     }
@@ -113,7 +115,7 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     ));
     let sorted = sorted_out(plan, &target.source());
     all.push(format!(
-        "CREATE MATERIALIZED VIEW {pipe} {refresh}\nAPPEND TO {landing} AS\n{sorted}\nWHERE {}\n{order}\n{settings}",
+        "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing} AS\n{sorted}\nWHERE {}\n{order}\n{settings}",
         is_read(&target.database, &target.table)
     ));
     all

@@ -6,6 +6,7 @@ use super::columns::{Columns, Key, Kind};
 use crate::dynamodb::names::{OWN_COLUMNS, mark_deleted};
 use crate::generate::landing::is_read;
 use crate::generate::plan::{shown, unique};
+use crate::generate::render::REFRESH;
 use crate::sql::quote::{comment, comments, identifier, literal, qualified};
 
 /// The structure of `/v1/pipes/{pipe}/next?unmarshal=dynamodb`.
@@ -236,8 +237,7 @@ impl Target<'_> {
         let head =
             comment("A change with other keys than the target's stops the pipe before anything of it is inserted.");
         format!(
-            "{head}CREATE MATERIALIZED VIEW {} REFRESH AFTER 1 SECOND\n\
-             SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000\n\
+            "{head}CREATE MATERIALIZED VIEW {} {REFRESH}\n\
              APPEND TO {} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {POSITION}, _raw_message, _error\n\
              FROM {source}\n\
              WHERE {}\n    AND {of_this}\n    AND NOT throwIf({of_this} AND _error = ''\n        \

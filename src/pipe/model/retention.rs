@@ -62,6 +62,18 @@ impl Stage {
         pulled
     }
 
+    /// A pipe that has begun pulls again. Meanwhile the retention becomes `keep` hours, records are put, and everybody sleeps for 30 h.
+    async fn change_while_a_pull_waits(&self, keep: i32) {
+        assert_eq!(self.refresh(Ending::Success).await.unwrap(), None);
+        let suspended = async {
+            a_moment().await;
+            self.world.kinesis.keep(keep);
+            self.world.kinesis.put(&self.shard(), 3);
+            hours(&self.world, 30).await;
+        };
+        let (_, ()) = tokio::join!(self.refresh(Ending::Success), suspended);
+    }
+
     /// Refreshes until a gap is told of this shard, which names the stream and what to do.
     async fn told(&self, shard: &str) {
         for _ in 0..10 {
@@ -275,14 +287,7 @@ async fn retention_is_followed_by_a_running_pipe() {
     for (start, mode) in beginnings() {
         let stage = Stage::new(1, start, mode);
         stage.world.kinesis.keep(48);
-        assert_eq!(stage.refresh(Ending::Success).await.unwrap(), None);
-        let suspended = async {
-            a_moment().await;
-            stage.world.kinesis.keep(24);
-            stage.world.kinesis.put(&stage.shard(), 3);
-            hours(&stage.world, 30).await;
-        };
-        let (_, ()) = tokio::join!(stage.refresh(Ending::Success), suspended);
+        stage.change_while_a_pull_waits(24).await;
         stage.told(&stage.shard()).await;
         assert_eq!(stage.world.ledger.violations(), Vec::<String>::new());
     }
@@ -293,14 +298,7 @@ async fn retention_is_followed_by_a_running_pipe() {
 async fn a_retention_raised_under_a_running_pipe_is_not_a_gap() {
     for (start, mode) in beginnings() {
         let stage = Stage::new(1, start, mode);
-        assert_eq!(stage.refresh(Ending::Success).await.unwrap(), None);
-        let suspended = async {
-            a_moment().await;
-            stage.world.kinesis.keep(48);
-            stage.world.kinesis.put(&stage.shard(), 3);
-            hours(&stage.world, 30).await;
-        };
-        let (_, ()) = tokio::join!(stage.refresh(Ending::Success), suspended);
+        stage.change_while_a_pull_waits(48).await;
         stage.all_well().await;
     }
 }
