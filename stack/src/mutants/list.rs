@@ -41,7 +41,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a cancelled refresh commits",
         breaks: "only-a-refresh-confirms",
         edits: &[(
-            "src/pipe/registry.rs",
+            "src/pipe/view.rs",
             "Ok(Some(state)) if !state.exception.is_empty() =>",
             "Ok(Some(state)) if state.uuid.is_empty() =>",
         )],
@@ -49,7 +49,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the word of a server that restarted since commits",
         breaks: "only-a-refresh-confirms",
-        edits: &[("src/pipe/registry.rs", "if !state.succeeded =>", "if state.uuid.is_empty() =>")],
+        edits: &[("src/pipe/view.rs", "if !state.succeeded =>", "if state.uuid.is_empty() =>")],
     },
     Mutant {
         name: "a batch that was read in part is committed",
