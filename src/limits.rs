@@ -278,8 +278,11 @@ pub const CLICKHOUSE_ERROR_CHARS: usize = 500;
 pub const KEEPER_REQUEST_BYTES: usize = 900_000;
 /// The format of `leases.json` with `--state file:DIR`, as its header says; the only one so far.
 pub const STATE_FILE_FORMAT: u32 = 1;
-/// Views of one pipe whose tables are remembered.
+/// Views of one pipe whose definitions are remembered.
 pub const KNOWN_VIEWS: usize = 16;
+/// How long the definition of a view holds, as long as no view is created or dropped: `ALTER TABLE … MODIFY QUERY` changes one, and shows
+/// nowhere else. With 2,400 tables ClickHouse takes 5 ms to tell it.
+pub const DEFINITION_HOLDS: Duration = Duration::from_secs(10);
 /// Lease rows in one statement, so that a Keeper request stays under 1 MB: with names of the usual length a row has
 /// less than 1,000 bytes, with the longest ones less than 1,800.
 pub const LEASE_ROWS_PER_STATEMENT: usize = 500;

@@ -252,6 +252,8 @@ pub struct ViewState {
     pub retry: u64,
     /// Whether its own schedule starts the next refresh within `REFRESH_DUE_SECONDS` of the limits.
     pub due_soon: bool,
+    /// Changes when another refreshable view is created or dropped.
+    pub others: u32,
 }
 
 impl ViewState {
@@ -266,8 +268,23 @@ impl ViewState {
 pub struct Definition {
     /// The table that it inserts into, as ClickHouse writes its name.
     pub target: String,
+    /// Whether its refreshes add to that table; if not, each replaces what is in it.
+    pub appends: bool,
     /// The pipes whose URLs stand in its SELECT; none where a URL is computed, stands in a named collection, or may not be seen.
     pub pipes: Vec<String>,
+    /// Other views whose URLs name this one in `view=`.
+    pub copies: Vec<Copied>,
+}
+
+/// A view that pulls in another one's name, as a copied statement does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Its database and name.
+    pub view: String,
+    /// The pipes that it pulls so.
+    pub pipes: Vec<String>,
+    /// Whether a refresh is running now.
+    pub running: bool,
 }
 
 /// Why a refresh failed.
@@ -304,7 +321,7 @@ pub enum RefreshOutcome {
 pub trait Views: Send + Sync {
     /// The view's state; none when there is no refreshable view of that name.
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
-    /// What the view's statement says; none when there is no such view. A view whose refreshes replace its rows is an error.
+    /// What the view's statement says, and others that name it; none when there is no such view.
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error>;
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).

@@ -60,7 +60,7 @@ FROM system.view_refreshes
 INNER JOIN (SELECT database, name AS view, create_table_query AS definition FROM system.tables WHERE create_table_query LIKE '%/v1/pipes/%/next%') AS tables USING (database, view);
 
 -- What is wrong now: a row for each error that shards of a pipe have, with these shards, for each view of a pipe whose last refresh failed, and for each
--- whose URL names another view: the bridge would take that one's success for its own. Names in backquotes are not compared.
+-- whose URL names another view, with which it is mistaken. Names in backquotes are not compared.
 CREATE OR REPLACE VIEW {database}.errors AS
 SELECT pipe, arrayStringConcat(arraySort(groupArray(shard_id)), ', ') AS place, state, last_error AS error
 FROM {database}.pipes
@@ -72,7 +72,7 @@ FROM {database}.refreshes
 WHERE exception != ''
 UNION ALL
 SELECT pipe, concat(database, '.', view), toString(status),
-       concat('its URL has view=', confirmed_by, ', so what it pulls counts as inserted when that view succeeds, and may be lost: write view=', database, '.', view)
+       concat('its URL has view=', confirmed_by, ', so the bridge cannot tell the two apart and refuses both while both refresh: write view=', database, '.', view)
 FROM {database}.refreshes
 WHERE match(confirmed_by, '^[a-zA-Z0-9_]+[.][a-zA-Z0-9_]+$') AND confirmed_by != concat(database, '.', view);
 

@@ -1,6 +1,7 @@
 //! Refreshable views: their state, and how a refresh ended.
 
 use async_trait::async_trait;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::cause::cause;
@@ -8,9 +9,10 @@ use super::client::ClickHouse;
 use super::error::{ClickHouseError, Kind};
 use crate::domain::error::Error;
 use crate::limits::REFRESH_DUE_SECONDS;
-use crate::ports::{Definition, Failure, RefreshOutcome, ViewState, Views};
+use crate::ports::{Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
+use crate::sql::definition::with_copies;
+use crate::sql::name::parts;
 use crate::sql::quote::{literal, qualified};
-use crate::sql::{pulled_pipes, replaces, target};
 
 #[derive(Deserialize)]
 struct Row {
@@ -20,13 +22,34 @@ struct Row {
     retry: u64,
     succeeded: u8,
     due_soon: u8,
+    others: u32,
 }
 
 #[derive(Deserialize)]
 struct Statement {
+    database: String,
+    name: String,
     target: String,
     replaces: u8,
-    pipes: Vec<String>,
+    /// Pipe and query of each URL.
+    pulls: Vec<[String; 2]>,
+    running: u8,
+}
+
+impl Statement {
+    /// As a copy of a view, if any of its URLs names that one.
+    fn copied_from(&self, database: &str, view: &str) -> Option<Copied> {
+        let names = |query: &str| confirms(query).is_some_and(|parts| parts == [database, view]);
+        let pipes: Vec<_> = self.pulls.iter().filter(|[_, query]| names(query)).map(|[pipe, _]| pipe.clone()).collect();
+        let view = format!("{}.{}", self.database, self.name);
+        (!pipes.is_empty()).then_some(Copied { view, pipes, running: self.running != 0 })
+    }
+}
+
+/// The parts of the name in `view=`.
+fn confirms(query: &str) -> Option<Vec<String>> {
+    let name = query.split('&').find_map(|parameter| parameter.strip_prefix("view="))?;
+    parts(&percent_decode_str(name).decode_utf8_lossy())
 }
 
 #[async_trait]
@@ -35,7 +58,8 @@ impl Views for ClickHouse {
         // The cast keeps `retry` a JSON number: 64-bit integers are quoted under some profiles.
         let sql = format!(
             "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry, \
-             isNotNull(last_success_time) AS succeeded, ifNull(next_refresh_time <= now() + {REFRESH_DUE_SECONDS}, 0) AS due_soon \
+             isNotNull(last_success_time) AS succeeded, ifNull(next_refresh_time <= now() + {REFRESH_DUE_SECONDS}, 0) AS due_soon, \
+             (SELECT toUInt32(bitAnd(groupBitXor(cityHash64(uuid)), 4294967295)) FROM system.view_refreshes) AS others \
              FROM system.view_refreshes WHERE database = {} AND view = {}",
             literal(database),
             literal(view)
@@ -57,27 +81,21 @@ impl Views for ClickHouse {
             retry: row.retry,
             succeeded: row.succeeded != 0,
             due_soon: row.due_soon != 0,
+            others: row.others,
         }))
     }
 
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error> {
-        let sql = format!(
-            "SELECT {} AS target, {} AS replaces, {} AS pipes FROM system.tables WHERE database = {} AND name = {} AND engine = 'MaterializedView'",
-            target(),
-            replaces(),
-            pulled_pipes(),
-            literal(database),
-            literal(view)
-        );
         let rows: Vec<Statement> =
-            self.rows(&sql).await.map_err(|error| Error::Unavailable(self.explain_foreign(&error)))?;
-        match rows.into_iter().next() {
-            Some(Statement { target, replaces: 1, .. }) => Err(Error::BadRequest(format!(
-                "view {database}.{view} replaces the rows of {target} with each refresh, so the rows of every batch but the last would be lost: \
-                 drop it, and create it with APPEND behind REFRESH"
-            ))),
-            found => Ok(found.map(|view| Definition { target: view.target, pipes: view.pipes })),
-        }
+            self.rows(&with_copies(database, view)).await.map_err(|e| Error::Unavailable(self.explain_foreign(&e)))?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.database == database && row.name == view);
+        Ok(own.into_iter().next().map(|own| Definition {
+            target: own.target,
+            appends: own.replaces == 0,
+            pipes: own.pulls.into_iter().map(|[pipe, _]| pipe).collect(),
+            copies: others.iter().filter_map(|other| other.copied_from(database, view)).collect(),
+        }))
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {

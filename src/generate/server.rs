@@ -87,8 +87,11 @@ impl Server {
     pub async fn only_puller(&self, url: &str, view: (&str, &str), tables: &[String]) -> Result<(), String> {
         let path = url.split_once("/v1/pipes/").and_then(|(_, rest)| rest.split_once("/next")).map(|(pipe, _)| pipe);
         let Some(pipe) = path else { return Ok(()) };
-        let views: Vec<PullerRow> =
-            self.clickhouse.rows(&crate::sql::pullers(pipe)).await.map_err(|e| self.clickhouse.explain_foreign(&e))?;
+        let views: Vec<PullerRow> = self
+            .clickhouse
+            .rows(&crate::sql::definition::pullers(pipe))
+            .await
+            .map_err(|e| self.clickhouse.explain_foreign(&e))?;
         let name = |database: &str, table: &str| format!("{database}.{table}");
         let (own, wanted) = (name(view.0, view.1), tables.first().cloned().unwrap_or_default());
         let other = views.into_iter().find(|v| v.view != own && !tables.contains(&v.target));

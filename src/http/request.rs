@@ -20,6 +20,7 @@ use crate::encode::{Form, Format};
 use crate::limits;
 use crate::pipe::{Confirm, Mode, OnFailure};
 use crate::read::records::Range;
+use crate::sql::name::parts;
 
 pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
 use position::bound;
@@ -388,27 +389,14 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
     })
 }
 
-/// Reads `db.view`; each part may stand in backquotes, within which `\` and a second backquote escape.
+/// Reads `db.view`; each part may stand in backquotes.
 fn view_name(text: &str) -> Result<Confirm, Error> {
     let refuse = |why: &str| Err(Error::BadRequest(format!("view={} is refused: {why}", quoted(text))));
-    let mut parts = vec![String::new()];
-    let (mut rest, mut inside) = (text.chars().peekable(), false);
-    while let Some(c) = rest.next() {
-        let Some(part) = parts.last_mut() else { break };
-        match c {
-            '`' if inside && rest.peek() == Some(&'`') => part.extend(rest.next()),
-            '`' => inside = !inside,
-            '\\' if inside => part.extend(rest.next()),
-            '.' if !inside => parts.push(String::new()),
-            c => part.push(c),
-        }
-    }
-    if inside || parts.iter().any(|p| p.is_empty() || p.contains(char::is_control)) {
-        return refuse("write <database>.<view>, each part in backquotes where it is no plain name");
-    }
-    match <[String; 2]>::try_from(parts) {
-        Ok([database, view]) => Ok(Confirm::View { database, view }),
-        Err(parts) if parts.len() == 1 => refuse("qualify it with its database, as in view=default.orders_pipe"),
-        Err(_) => refuse("it has more than a database and a name; a name with a dot must stand in backquotes"),
+    let whole = |parts: &Vec<String>| !parts.iter().any(|part| part.is_empty() || part.contains(char::is_control));
+    match parts(text).filter(whole).map(<[String; 2]>::try_from) {
+        Some(Ok([database, view])) => Ok(Confirm::View { database, view }),
+        Some(Err(parts)) if parts.len() == 1 => refuse("qualify it with its database, as in view=default.orders_pipe"),
+        Some(Err(_)) => refuse("it has more than a database and a name; a name with a dot must stand in backquotes"),
+        None => refuse("write <database>.<view>, each part in backquotes where it is not a plain name"),
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
+use self::destination::Known;
 use self::settle::Confirmation;
 use super::heartbeat::Standing;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
@@ -55,8 +56,8 @@ pub struct Actor {
     members: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     work: Option<Work>,
-    /// Where views that pulled here write to, by their UUIDs.
-    destinations: HashMap<String, Destination>,
+    /// Views that pulled here, by their UUIDs.
+    known: HashMap<String, Known>,
     /// A refresh is being answered.
     pulling: bool,
     /// What starts the next refresh, until it has begun.
@@ -92,7 +93,7 @@ impl Actor {
             members,
             stop,
             work: None,
-            destinations: HashMap::new(),
+            known: HashMap::new(),
             pulling: false,
             starting: None,
             standing: None,

@@ -120,6 +120,7 @@ mod tests {
     #[tokio::test]
     async fn wait_view_alone_proves_nothing() {
         let state = |uuid: &str, exception: &str, succeeded| ViewState {
+            others: 0,
             uuid: uuid.into(),
             running: false,
             status: "Scheduled".into(),

@@ -1,5 +1,6 @@
 //! The shipped SQL: the files under `sql/setup`, with names and values quoted into their placeholders.
 
+pub mod definition;
 pub mod name;
 pub mod quote;
 
@@ -75,39 +76,6 @@ pub fn collection(database: &str) -> String {
     let name = format!("{database}_bridge");
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.as_bytes()[0].is_ascii_digit();
     if plain { name } else { identifier(&name) }
-}
-
-/// Where a view's definition names the table that it writes to: `TO db.table`, each part in backquotes where it is not a plain name.
-const TARGET: &str = r" TO ((?:`(?:[^`\\]|\\.)+`|[^`. (]+)\.(?:`(?:[^`\\]|\\.)+`|[^`. (]+))";
-
-/// SQL for the table that a row of `system.tables` writes to, `database.name`; without TO it is a table of its own.
-pub fn target() -> String {
-    format!(
-        "if(extract(create_table_query, {target}) = '', concat(database, '.`.inner_id.', toString(uuid), '`'), extract(create_table_query, {target}))",
-        target = literal(TARGET)
-    )
-}
-
-/// SQL for the pipes whose URLs stand in the SELECT of the view in a row of `system.tables`.
-pub fn pulled_pipes() -> &'static str {
-    r"arrayMap(pipe -> decodeURLComponent(pipe), extractAll(as_select, '/v1/pipes/([^/?]+)/next'))"
-}
-
-/// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table. What stands before the SELECT
-/// tells; where this user does not see it, it is not known and counts as no.
-pub fn replaces() -> &'static str {
-    "create_table_query != '' \
-     AND NOT match(substring(create_table_query, 1, length(create_table_query) - length(as_select)), ' APPEND (?:TO |ENGINE |[(])')"
-}
-
-/// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as it stands in the URL.
-pub fn pullers(pipe: &str) -> String {
-    format!(
-        "SELECT concat(database, '.', name) AS view, {} AS target FROM system.tables WHERE engine = 'MaterializedView' \
-         AND decodeURLComponent(extract(create_table_query, '/v1/pipes/([^/?]+)/next')) = decodeURLComponent({}) ORDER BY view",
-        target(),
-        literal(pipe)
-    )
 }
 
 fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {

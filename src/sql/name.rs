@@ -17,7 +17,7 @@ pub fn table_name(flag: &str, text: &str) -> Result<(String, String), String> {
 }
 
 /// The parts between dots; none when a quote has no end, or something behind it.
-fn parts(text: &str) -> Option<Vec<String>> {
+pub fn parts(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut rest) = (Vec::new(), text);
     loop {
         let (part, after) = match rest.starts_with('`') {

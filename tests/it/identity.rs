@@ -236,3 +236,41 @@ fn a_view_does_not_confirm_what_another_pulled() {
     sql("DROP TABLE borrower");
     drop_pipe("lender");
 }
+
+/// As a statement that was copied into another database does: view= still names the first view, which pulls the same pipe.
+#[test]
+fn a_copied_view_is_not_taken_for_the_first_one() {
+    create_stream("copied", 1);
+    let bridge = ready(bridge("copied_db", &[]));
+    create_view(&bridge, "copied", "copied_view", "copied_a");
+    put_numbered("copied", "a", 100);
+    wait_until("the first records", || count("copied_a") == "100\t100");
+    sql("CREATE DATABASE copied_test");
+    sql("CREATE TABLE copied_test.copied_b AS copied_a");
+    let original = sql(
+        "SELECT create_table_query FROM system.tables WHERE database = 'default' AND name = 'copied_view' FORMAT TSVRaw",
+    );
+    let copy = original
+        .replace("VIEW default.copied_view", "VIEW copied_test.copied_view")
+        .replace("TO default.copied_a", "TO copied_test.copied_b");
+    sql(copy.trim());
+    let exception = wait_for("the copy to be refused", || {
+        put_numbered("copied", "b", 1);
+        let said = sql("SELECT exception FROM system.view_refreshes WHERE database = 'copied_test' FORMAT TSVRaw");
+        Some(said).filter(|said| said.contains("copied_test.copied_view"))
+    });
+    for part in ["pipe 'copied'", "view=default.copied_view", "drop or stop copied_test.copied_view"] {
+        assert!(message(&exception).contains(part), "{part}: {exception}");
+    }
+    // The first one goes on, between the attempts of the other.
+    put_numbered("copied", "c", 100);
+    wait_until("all that was put later", || sql("SELECT countIf(_key LIKE 'c%') FROM copied_a") == "100\n");
+    assert_eq!(sql("SELECT count() FROM copied_test.copied_b"), "0\n", "nothing went to the table of the copy");
+    // Stopped, the copy is in nobody's way; nor is one that is put right.
+    sql("DROP VIEW copied_test.copied_view");
+    put_numbered("copied", "d", 100);
+    wait_until("all that was put last", || sql("SELECT countIf(_key LIKE 'd%') FROM copied_a") == "100\n");
+    assert_eq!(sql("SELECT count() = uniqExact(_key, _sequence_number) FROM copied_a"), "1\n");
+    sql("DROP VIEW copied_view");
+    sql("DROP DATABASE copied_test");
+}

@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ("read", &["domain", "limits", "ports", "unpack"]),
     ("pipe", &["domain", "limits", "metrics", "ports", "read", "unpack"]),
     ("config", &["limits"]),
-    ("http", &["config", "domain", "encode", "limits", "metrics", "pipe", "ports", "read"]),
+    ("http", &["config", "domain", "encode", "limits", "metrics", "pipe", "ports", "read", "sql"]),
     (
         "serve",
         &["clickhouse", "config", "domain", "http", "kinesis", "limits", "metrics", "pipe", "ports", "read", "state"],

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::dice::{Dice, Flag};
 use crate::domain::error::Error;
-use crate::ports::{Cause, Definition, Failure, RefreshOutcome, ViewState, Views};
+use crate::ports::{Cause, Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
 
 /// A view that pulls the same pipe into another table.
 pub const SECOND_VIEW: &str = "second_pipe";
@@ -39,6 +39,9 @@ struct View {
     target: Option<String>,
     /// The pipes that its SELECT names.
     pulls: Vec<String>,
+    /// A view that was copied from it, and how many were ever.
+    copy: Option<Copied>,
+    copies: u32,
     /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
     cancelled: bool,
     /// The last refresh failed because of the rows.
@@ -104,7 +107,9 @@ impl FakeServer {
     /// The server dies and forgets how its refreshes ended.
     pub fn crash(&self) {
         let mut view = self.now();
-        *view = View { down: true, start: view.start + 1, waits: view.waits, uuid: view.uuid, ..View::default() };
+        let (copy, copies) = (view.copy.take(), view.copies);
+        let start = view.start + 1;
+        *view = View { down: true, start, waits: view.waits, uuid: view.uuid, copy, copies, ..View::default() };
         drop(view);
         self.ended.notify_waiters();
     }
@@ -131,6 +136,18 @@ impl FakeServer {
     /// Its SELECT names these pipes.
     pub fn pulls(&self, pipes: &[&str]) {
         self.now().pulls = pipes.iter().map(|pipe| (*pipe).to_owned()).collect();
+    }
+
+    /// Another view names this one, or no longer.
+    pub fn copied(&self, copy: Option<Copied>) {
+        let mut view = self.now();
+        view.copies += 1;
+        view.copy = copy;
+    }
+
+    /// A refresh of that view begins.
+    pub fn start_copy(&self) {
+        self.now().copy.iter_mut().for_each(|copy| copy.running = true);
     }
 
     /// How many WAIT VIEW statements have been received.
@@ -188,6 +205,7 @@ impl Views for FakeServer {
                 succeeded: true,
                 retry: 0,
                 due_soon: true,
+                others: view.copies,
             }));
         }
         Ok((!view.gone).then(|| ViewState {
@@ -199,6 +217,7 @@ impl Views for FakeServer {
             succeeded: view.succeeded,
             retry: view.retry,
             due_soon: !view.slow,
+            others: view.copies,
         }))
     }
 
@@ -212,7 +231,8 @@ impl Views for FakeServer {
             SECOND_VIEW => Some("default.another".into()),
             _ => (!now.gone).then(|| now.target.clone().unwrap_or_else(|| "default.orders".into())),
         };
-        Ok(target.map(|target| Definition { target, pipes: now.pulls.clone() }))
+        let copies = now.copy.clone().filter(|_| view != SECOND_VIEW).into_iter().collect();
+        Ok(target.map(|target| Definition { target, appends: true, pipes: now.pulls.clone(), copies }))
     }
 
     async fn wait(&self, _: &str, name: &str) -> RefreshOutcome {

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::clickhouse::SECOND_VIEW;
+use super::clickhouse::{FakeServer, SECOND_VIEW};
 use super::kinesis::STREAM;
 use super::rules::{MEMORY, a_moment, calm};
 use super::world::{Ending, PIPE, Process, WIDE, World, options};
 use crate::domain::batch::Limits;
 use crate::domain::error::Error;
 use crate::domain::sequence::Checkpoint;
+use crate::limits::DEFINITION_HOLDS;
 use crate::pipe::{Confirm, PullOptions};
-use crate::ports::StateStore;
+use crate::ports::{Copied, StateStore};
 
 /// The worker id of a bridge in another region.
 const STRANGER: &str = "stranger";
@@ -39,6 +40,22 @@ pub async fn second_view(world: &World, process: &Process, options: &PullOptions
         let batch = served.batch.as_ref().map(|batch| batch.id.clone());
         world.ledger.broken("one-target-per-pipe", format!("the second view is given {batch:?}"));
     }
+}
+
+/// A copy of the view, with its name in view=, pulls while that one refreshes.
+pub async fn copied_view(world: &World, server: &FakeServer, process: &Process, options: &PullOptions) {
+    server.begin();
+    server.copied(Some(a_copy(true)));
+    if let Ok(served) = process.pipes.pull(PIPE, STREAM, options.clone()).await {
+        let batch = served.batch.as_ref().map(|batch| batch.id.clone());
+        world.ledger.broken("only-a-refresh-confirms", format!("a copy of the view is given {batch:?}"));
+    }
+    server.copied(None);
+    server.end(Err("its pull was refused".into()));
+}
+
+fn a_copy(running: bool) -> Copied {
+    Copied { view: "test.orders_pipe".into(), pipes: vec![PIPE.into()], running }
 }
 
 fn second(options: &PullOptions) -> PullOptions {
@@ -166,4 +183,38 @@ async fn a_view_of_another_pipe_confirms_nothing() {
     server.pulls(&["another", PIPE]);
     assert!(world.drain(&process, &server, &options).await);
     world.judge().unwrap();
+}
+
+/// Nobody can tell which of the two pulls.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_a_view_is_not_taken_for_it() {
+    let (world, server, process, options) = calm(1);
+    world.kinesis.put(&world.kinesis.open_shards()[0], 3);
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
+    a_moment().await;
+    world.kinesis.put(&world.kinesis.open_shards()[0], 3);
+    server.copied(Some(a_copy(true)));
+    let refused = world.refresh(&process, &server, &options, Ending::Success).await.unwrap_err();
+    for part in ["view test.orders_pipe", "view=default.orders_pipe", "drop or stop test.orders_pipe"] {
+        assert!(refused.to_string().contains(part), "{part}: {refused}");
+    }
+    // While it stands still it pulls nothing, and it may start at any time.
+    server.copied(Some(a_copy(false)));
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
+    server.start_copy();
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
+    // A copy that pulls another pipe takes nothing of this one.
+    server.copied(Some(Copied { pipes: vec!["another".into()], ..a_copy(true) }));
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+}
+
+/// Its statement may be changed without a trace elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_definition_holds_for_a_while_only() {
+    let (world, server, process, options) = calm(1);
+    assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
+    server.pulls(&["another"]);
+    sleep(DEFINITION_HOLDS).await;
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::clickhouse::FakeServer;
 use super::dice::Dice;
-use super::identity::second_view;
+use super::identity::{copied_view, second_view};
 use super::kinesis::STREAM;
 use super::ledger::PERSON;
 use super::outside::{disturb, lower_retention_and_suspend, produce, raise_retention, storms};
@@ -250,6 +250,8 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
         world.lives(&worker, true);
         let process = world.skewed_process(&worker, &server, memory, skew_ms(dice, plan));
         tracing::debug!(worker, "starts");
+        // Its pull may have ended with the process.
+        server.copied(None);
         let pauses =
             plan.pauses.map(|most| tokio::spawn(pause(dice.clone(), process.gate.clone(), worker.clone(), most)));
         while !over.load(Ordering::Relaxed) {
@@ -326,6 +328,9 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     }
     if dice.trouble(4) {
         second_view(world, process, options).await;
+    }
+    if dice.trouble(4) {
+        copied_view(world, server, process, options).await;
     }
     process.store.mute(dice.trouble(10));
     if dice.trouble(3) {

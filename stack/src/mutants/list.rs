@@ -381,6 +381,11 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "a copy of a view is taken for it",
+        breaks: "only-a-refresh-confirms",
+        edits: &[("src/pipe/actor/destination.rs", "copy.running && pulls(", "copy.running && !pulls(")],
+    },
+    Mutant {
         name: "leases are not given back to who joins",
         breaks: "balance",
         edits: &[("src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],

@@ -1,0 +1,52 @@
+//! What the statements of views say, by `system.tables`.
+
+use super::quote::literal;
+
+/// Where a view's definition names the table that it writes to: `TO db.table`, each part in backquotes where it is not a plain name.
+const TARGET: &str = r" TO ((?:`(?:[^`\\]|\\.)+`|[^`. (]+)\.(?:`(?:[^`\\]|\\.)+`|[^`. (]+))";
+
+/// SQL for the table that a row of `system.tables` writes to, `database.name`; without TO it is a table of its own.
+fn target() -> String {
+    format!(
+        "if(extract(create_table_query, {target}) = '', concat(database, '.`.inner_id.', toString(uuid), '`'), extract(create_table_query, {target}))",
+        target = literal(TARGET)
+    )
+}
+
+/// SQL for the URLs of pipes in the SELECT of the view in a row of `system.tables`, each as its pipe and
+/// its query. The pipe is decoded.
+fn pulls() -> &'static str {
+    r"arrayMap(found -> [decodeURLComponent(found[1]), found[2]], extractAllGroupsVertical(as_select, '/v1/pipes/([^/?]+)/next[?]?([^\' ]*)'))"
+}
+
+/// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table. What stands before the SELECT
+/// tells; where this user does not see it, it is not known and counts as no.
+fn replaces() -> &'static str {
+    "create_table_query != '' \
+     AND NOT match(substring(create_table_query, 1, length(create_table_query) - length(as_select)), ' APPEND (?:TO |ENGINE |[(])')"
+}
+
+/// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as it stands in the URL.
+pub fn pullers(pipe: &str) -> String {
+    format!(
+        "SELECT concat(database, '.', name) AS view, {} AS target FROM system.tables WHERE engine = 'MaterializedView' \
+         AND decodeURLComponent(extract(create_table_query, '/v1/pipes/([^/?]+)/next')) = decodeURLComponent({}) ORDER BY view",
+        target(),
+        literal(pipe)
+    )
+}
+
+/// A view, and those that may name it in `view=`: where they insert, whether they replace, what they pull, and whether they run.
+pub fn with_copies(database: &str, view: &str) -> String {
+    format!(
+        "SELECT database, name, {} AS target, {} AS replaces, {} AS pulls, \
+         (database, name) IN (SELECT database, view FROM system.view_refreshes WHERE status = 'Running') AS running \
+         FROM system.tables WHERE name IN (SELECT view FROM system.view_refreshes) AND engine = 'MaterializedView' \
+         AND (database = {} AND name = {} OR as_select LIKE '%/v1/pipes/%/next%view=%')",
+        target(),
+        replaces(),
+        pulls(),
+        literal(database),
+        literal(view)
+    )
+}
