@@ -1,6 +1,7 @@
 //! Tests on real components: ClickHouse, ZooKeeper and a Kinesis server, over the network.
 
 mod aggregates;
+mod changing;
 mod cluster;
 mod common;
 mod demo;
