@@ -9,7 +9,7 @@ INSERT INTO orders_history
 SELECT r.id, r.user_id, r.price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number
 FROM (
     SELECT *, JSONExtract(_raw_message, 'Tuple(id String, user_id UInt64, price Float64)') AS r
-    FROM url('http://localhost:9020/v1/streams/orders/records?from=2026-11-21T00:00:00.000Z&to=2026-11-22T00:00:00.000Z&slice={0..7}/8', 'ArrowStream',
+    FROM url('http://localhost:9020/v1/streams/orders/records?from=2026-11-21T00:00:00.000Z&to=2026-11-22T00:00:00.000Z&slice={0..7}%2F8', 'ArrowStream',
              '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String')
 );
 

@@ -9,7 +9,8 @@ FROM {database}.leases;
 CREATE OR REPLACE VIEW {database}.pipes AS
 SELECT *
 FROM url({collection}, url = concat({bridge}, '/v1/pipes'), format = 'JSONEachRow',
-         structure = 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, sequence_number String, sub_sequence_number UInt32, millis_behind_latest Nullable(Int64), offered_rows UInt64, committed_rows UInt64, failed_attempts UInt64, last_error String, last_commit_time Nullable(DateTime64(3)), mode String');
+         structure = 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, sequence_number String, sub_sequence_number UInt32, millis_behind_latest Nullable(Int64), offered_rows UInt64, committed_rows UInt64, failed_attempts UInt64, last_error String, last_commit_time Nullable(DateTime64(3)), mode String')
+SETTINGS date_time_input_format = 'best_effort';
 
 -- The streams of the bridge's AWS account and region.
 CREATE OR REPLACE VIEW {database}.streams AS
@@ -27,7 +28,8 @@ FROM url({collection}, url = concat({bridge}, '/v1/streams/', encodeURLComponent
 CREATE OR REPLACE VIEW {database}.sample AS
 SELECT *
 FROM url({collection}, url = concat({bridge}, '/v1/streams/', encodeURLComponent({stream:String}), '/sample?format=JSONEachRow'), format = 'JSONEachRow',
-         structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String');
+         structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String')
+SETTINGS date_time_input_format = 'best_effort';
 
 -- The records of a time range: SELECT * FROM kinesis.records(stream = 'orders', from = '2026-11-21 10:00:00', to = '')
 -- An empty from is the oldest record, an empty to is now. Times are UTC.

@@ -29,6 +29,7 @@ impl ClickHouse {
             .with_url(url)
             .with_user(user)
             .with_password(password)
+            .with_setting("http_write_exception_in_output_format", "0")
             .with_product_info(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         ClickHouse { client, server: without_credentials(url), user: user.into() }
     }

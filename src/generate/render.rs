@@ -84,11 +84,11 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         all.push(format!("CREATE TABLE {table}\n(\n{columns}\n)\nENGINE = MergeTree\nORDER BY {order_by}{window}"));
     }
     let pipe = target.named("_pipe");
-    let (order, settings) = order_and_settings(plan, target.errors);
+    let settings = settings_of_pipe(plan, target.errors);
     if !target.errors {
         let (table, rows) = (target.named(""), rows(plan, &with_json(&target.source(), true), true));
         all.push(format!(
-            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table} AS\n{rows}\n{order}\n{settings}"
+            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table} AS\n{rows}\nORDER BY ALL\n{settings}"
         ));
         return all;
     }
@@ -115,7 +115,7 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     ));
     let sorted = sorted_out(plan, &target.source());
     all.push(format!(
-        "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing} AS\n{sorted}\nWHERE {}\n{order}\n{settings}",
+        "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing} AS\n{sorted}\nWHERE {}\nORDER BY ALL\n{settings}",
         is_read(&target.database, &target.table)
     ));
     all
@@ -169,12 +169,11 @@ pub fn judged(plan: &Plan, source: &str) -> (Vec<usize>, String) {
     (checks.iter().map(|(at, _)| *at).collect(), sql)
 }
 
-/// What the pipe's SELECT is sorted by, and its settings.
-fn order_and_settings(plan: &Plan, errors: bool) -> (&'static str, String) {
+/// The settings of the pipe's SELECT.
+fn settings_of_pipe(plan: &Plan, errors: bool) -> String {
     let mut settings_of_pipe = vec!["http_max_tries = 1", "max_threads = 1"];
-    let sortable = errors || plan.columns.iter().all(|column| column.ty.is_sortable());
-    if !sortable {
-        settings_of_pipe.push("deduplicate_insert_select = 'enable_even_for_bad_queries'");
+    if !errors && !plan.columns.iter().all(|column| column.ty.is_sortable()) {
+        settings_of_pipe.push("allow_suspicious_types_in_order_by = 1");
     }
     if errors {
         settings_of_pipe.push("deduplicate_blocks_in_dependent_materialized_views = 1");
@@ -182,9 +181,7 @@ fn order_and_settings(plan: &Plan, errors: bool) -> (&'static str, String) {
         settings_of_pipe.push("short_circuit_function_evaluation = 'disable'");
     }
     settings_of_pipe.extend(parsing(plan));
-    let order =
-        if sortable { "ORDER BY ALL" } else { "ORDER BY _shard_id, toUInt256(_sequence_number), _sub_sequence_number" };
-    (order, settings(&settings_of_pipe))
+    settings(&settings_of_pipe)
 }
 
 fn settings(all: &[&str]) -> String {
@@ -197,6 +194,9 @@ fn parsing(plan: &Plan) -> Vec<&'static str> {
     let mut settings = Vec::new();
     if has(&|name| name.starts_with("Date")) {
         settings.push("date_time_input_format = 'best_effort'");
+    }
+    if has(&|name| name.contains("Float")) {
+        settings.push("precise_float_parsing = 1");
     }
     if has(&|name| name.starts_with("JSON") || name.starts_with("Dynamic")) {
         // A string stays one, as it is, and so does a number when it is compared.
@@ -258,12 +258,7 @@ fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
         outer.push(format!("    {REST}"));
         inner.extend(if own_rest { of_rest(plan) } else { vec![REST.into()] });
     }
-    let mut through: Vec<&str> = plan.record.clone();
-    if !order_is_all(plan) {
-        let position = ["_shard_id", "_sequence_number", "_sub_sequence_number"];
-        through.extend(position.iter().filter(|name| !plan.record.contains(name)));
-    }
-    inner.push(through.join(", "));
+    inner.push(plan.record.join(", "));
     inner.retain(|part| !part.is_empty());
     if !plan.record.is_empty() {
         outer.push(format!("    {}", plan.record.join(", ")));
@@ -290,10 +285,6 @@ fn alone(json: &str, column: &Column) -> String {
     let path: String = column.path.iter().map(|name| format!(", {}", literal(name))).collect();
     let raw = format!("JSONExtractRaw(_json{path})");
     format!("if(match({raw}, '^[{{[]'), written({raw}), {value})")
-}
-
-fn order_is_all(plan: &Plan) -> bool {
-    plan.columns.iter().all(|column| column.ty.is_sortable())
 }
 
 /// An element of a tuple. Some plain names mean something else behind a dot: `size0`, `null`, a number.

@@ -114,6 +114,12 @@ impl Server {
         self.clickhouse.rows(&sql).await.map_err(|e| self.clickhouse.explain_foreign(&e))
     }
 
+    /// Whether the server has a setting of this name.
+    pub async fn knows_setting(&self, name: &str) -> Result<bool, String> {
+        let count = format!("SELECT count() FROM system.settings WHERE name = {}", literal(name));
+        Ok(self.ask(&count, "TSV").await?.trim() != "0")
+    }
+
     /// The answer of a SELECT (without FORMAT).
     pub async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
         self.try_ask(sql, format).await.map_err(|e| self.clickhouse.explain_foreign(&e))

@@ -4,6 +4,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
+/// A prefix may have a `=` in it, which is not a partition.
+const PREFIX: &str = "use_hive_partitioning = 0";
+
 use crate::generate::plan::shown;
 use crate::generate::server::Server;
 use crate::limits::{
@@ -188,7 +191,7 @@ impl Export {
         let some = &self.files[..self.files.len().min(EXPORT_SAMPLE_FILES)];
         let sql = format!(
             "SELECT line FROM (SELECT line, sum(length(line)) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS bytes FROM \
-             (SELECT line FROM {} LIMIT {EXPORT_SAMPLE_LINES})) WHERE bytes <= {PIPE_SAMPLE_BYTES} SETTINGS max_threads = 1",
+             (SELECT line FROM {} LIMIT {EXPORT_SAMPLE_LINES})) WHERE bytes <= {PIPE_SAMPLE_BYTES} SETTINGS max_threads = 1, {PREFIX}",
             self.source(some)
         );
         let text = server.ask(&sql, "TSVRaw").await?;
@@ -248,7 +251,7 @@ impl Export {
             format!(
                 "{loads}{credentials}INSERT INTO {landing} (attributes, version, is_deleted)\nSELECT attributes, {columns}\nFROM (\n    SELECT\n        {item},\n        {attributes}\n    \
                  FROM {source}\n)\nWHERE NOT throwIf(NOT mapContains(attributes, {key}), {no_key})\n    AND NOT throwIf(has(mapValues(attributes), ''), {no_type}){more}\n\
-                 SETTINGS s3_ignore_file_doesnt_exist = 0"
+                 SETTINGS s3_ignore_file_doesnt_exist = 0, {PREFIX}"
             )
         };
         parts.iter().enumerate().map(statement).collect()
@@ -266,7 +269,7 @@ impl Export {
 
 /// The text of a file; none when there is none. An empty one is an empty text.
 async fn read_file(server: &Server, url: &str) -> Result<Option<String>, String> {
-    let sql = format!("SELECT text FROM s3({}, 'RawBLOB', 'text String')", literal(url));
+    let sql = format!("SELECT text FROM s3({}, 'RawBLOB', 'text String') SETTINGS {PREFIX}", literal(url));
     match server.try_ask(&sql, "TSVRaw").await {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.message.contains("HTTP response code: 404") => Ok(None),

@@ -115,6 +115,7 @@ impl Generator<'_> {
             url: &self.url,
             collection: collection(self.config),
             created: self.source.table.as_ref().map(created_micros).filter(|created| *created > 0),
+            told_stable: self.server.knows_setting("deduplicate_insert_select").await?,
             columns: &columns,
         };
         let tables = ["", "_landing"].map(|suffix| format!("{}.{}{suffix}", self.database, self.table));

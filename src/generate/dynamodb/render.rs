@@ -38,6 +38,9 @@ pub struct Target<'a> {
     pub collection: Option<String>,
     /// Changes before this time are another table's, of the same name; microseconds since 1970.
     pub created: Option<i64>,
+    /// Whether ClickHouse must be told that a SELECT in the order of the stream is stable. 25.8 does not know the setting, and drops a
+    /// repeated block of any SELECT.
+    pub told_stable: bool,
     /// The target's columns.
     pub columns: &'a Columns,
 }
@@ -234,6 +237,7 @@ impl Target<'_> {
             shown(self.source)
         ));
         let pattern = literal(KEY_NAMES);
+        let stable = if self.told_stable { "deduplicate_insert_select = 'enable_even_for_bad_queries', " } else { "" };
         let head =
             comment("A change with other keys than the target's stops the pipe before anything of it is inserted.");
         format!(
@@ -243,8 +247,7 @@ impl Target<'_> {
              WHERE {}\n    AND {of_this}\n    AND NOT throwIf({of_this} AND _error = ''\n        \
              AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, {pattern}))) != [{keys}],\n        {stop})\n\
              ORDER BY _shard_id, length(_sequence_number), _sequence_number, _sub_sequence_number\n\
-             SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_insert_select = 'enable_even_for_bad_queries', \
-             deduplicate_blocks_in_dependent_materialized_views = 1",
+             SETTINGS http_max_tries = 1, max_threads = 1, {stable}deduplicate_blocks_in_dependent_materialized_views = 1",
             self.named("_pipe"),
             self.named("_landing"),
             is_read(self.database, self.table)

@@ -156,7 +156,7 @@ FROM (
 )
 WHERE NOT throwIf(NOT mapContains(attributes, 'id'), 'a line of the export has no key attribute "id": is this an export of DynamoDB table "customers"?')
     AND NOT throwIf(has(mapValues(attributes), ''), 'a line of an export of DynamoDB table "customers" has an attribute without a type that DynamoDB has')
-SETTINGS s3_ignore_file_doesnt_exist = 0;
+SETTINGS s3_ignore_file_doesnt_exist = 0, use_hive_partitioning = 0;
 
 -- Attributes without a column of their own. Run this command again for those that shall have one.
 -- SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM `default`.`customers` GROUP BY attribute ORDER BY count() DESC

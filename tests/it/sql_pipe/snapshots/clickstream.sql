@@ -118,7 +118,6 @@ SELECT
 FROM (
     WITH
         n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '') AS digits,
-        n -> digits(n) = digits(toString(toFloat64OrZero(n))) AS is_exact,
         v -> replaceAll(v, '\\u0001#', '') AS unmarked,
         v -> replaceRegexpAll(v, '"\\\\u0001#([^"]*)"', '\\1') AS written,
         v -> trim(BOTH '"' FROM v) AS bare
@@ -132,8 +131,8 @@ FROM (
             arrayMap(p -> (concat('viewport', '.', p.1), written(p.2)), arrayFilter(p -> p.1 NOT IN ('w', 'h'), JSONExtractKeysAndValuesRaw(fields['viewport']))),
             arrayMap(p -> (concat('element', '.', p.1), written(p.2)), arrayFilter(p -> p.1 NOT IN ('tag', 'id', 'classes'), JSONExtractKeysAndValuesRaw(fields['element'])))), 'Map(String, String)') AS rest,
         arrayFilter(field -> field != '', [
-            if((fields['event_id'] IN ('', 'null') OR isNotNull(JSONExtract(unmarked(fields['event_id']), 'Nullable(UUID)'))), '', 'event_id'),
-            if((fields['session_id'] IN ('', 'null') OR isNotNull(JSONExtract(unmarked(fields['session_id']), 'Nullable(UUID)'))), '', 'session_id'),
+            if((fields['event_id'] IN ('', 'null') OR match(bare(fields['event_id']), '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$') AND isNotNull(JSONExtract(unmarked(fields['event_id']), 'Nullable(UUID)'))), '', 'event_id'),
+            if((fields['session_id'] IN ('', 'null') OR match(bare(fields['session_id']), '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$') AND isNotNull(JSONExtract(unmarked(fields['session_id']), 'Nullable(UUID)'))), '', 'session_id'),
             if((fields['user_id'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields['user_id']))) = bare(fields['user_id'])), '', 'user_id'),
             if(position(fields['event'], '\\u0001#') <= 2, '', 'event'),
             if(position(fields['url'], '\\u0001#') <= 2, '', 'url'),
@@ -142,7 +141,7 @@ FROM (
             if(position(fields['user_agent'], '\\u0001#') <= 2, '', 'user_agent'),
             if((fields['viewport'] IN ('', 'null') OR startsWith(fields['viewport'], '{') AND length(arrayDistinct(mapKeys(fields_2))) = length(fields_2) AND (fields_2['w'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields_2['w']))) = bare(fields_2['w'])) AND (fields_2['h'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields_2['h']))) = bare(fields_2['h']))), '', 'viewport'),
             if((fields['element'] IN ('', 'null') OR startsWith(fields['element'], '{') AND length(arrayDistinct(mapKeys(fields_3))) = length(fields_3) AND position(fields_3['tag'], '\\u0001#') <= 2 AND position(fields_3['id'], '\\u0001#') <= 2 AND (fields_3['classes'] IN ('', 'null') OR startsWith(fields_3['classes'], '[') AND arrayAll((x1) -> position(x1, '\\u0001#') <= 2, elements_4) AND (match(fields_3['classes'], '^\\[[^n\\]]') OR length(JSONExtract(if(match(fields_3['classes'], '^\\[[^n\\]]'), '', unmarked(fields_3['classes'])), 'Array(String)')) = length(elements_4)))), '', 'element'),
-            if((fields['depth'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['depth']))) = bare(fields['depth']) OR position(fields['depth'], '\\u0001#') = 2 AND is_exact(if(position(fields['depth'], '\\u0001#') = 2, unmarked(bare(fields['depth'])), '')))), '', 'depth')
+            if((fields['depth'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['depth']))) = bare(fields['depth']) OR position(fields['depth'], '\\u0001#') = 2 AND digits(unmarked(bare(fields['depth']))) = digits(toString(JSONExtract(unmarked(fields['depth']), 'Float64'))))), '', 'depth')
         ]) AS misfits
     FROM (
         WITH
@@ -164,7 +163,7 @@ WHERE (SELECT throwIf(count() < 2,
         'the views "clickstream_mv" and "clickstream_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('clickstream_mv', 'clickstream_errors_mv')) = 0
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort';
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort', precise_float_parsing = 1;
 
 -- Fields without a column, and how often they came. Run this command again for the columns that would take them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`clickstream` GROUP BY field ORDER BY count() DESC

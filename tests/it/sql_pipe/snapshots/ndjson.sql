@@ -101,7 +101,6 @@ SELECT
 FROM (
     WITH
         n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '') AS digits,
-        n -> digits(n) = digits(toString(toFloat64OrZero(n))) AS is_exact,
         v -> replaceAll(v, '\\u0001#', '') AS unmarked,
         v -> replaceRegexpAll(v, '"\\\\u0001#([^"]*)"', '\\1') AS written,
         v -> trim(BOTH '"' FROM v) AS bare
@@ -113,7 +112,7 @@ FROM (
             if(position(fields['host'], '\\u0001#') <= 2, '', 'host'),
             if(position(fields['msg'], '\\u0001#') <= 2, '', 'msg'),
             if((fields['code'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields['code']))) = bare(fields['code'])), '', 'code'),
-            if((fields['ms'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['ms']))) = bare(fields['ms']) OR position(fields['ms'], '\\u0001#') = 2 AND is_exact(if(position(fields['ms'], '\\u0001#') = 2, unmarked(bare(fields['ms'])), '')))), '', 'ms')
+            if((fields['ms'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['ms']))) = bare(fields['ms']) OR position(fields['ms'], '\\u0001#') = 2 AND digits(unmarked(bare(fields['ms']))) = digits(toString(JSONExtract(unmarked(fields['ms']), 'Float64'))))), '', 'ms')
         ]) AS misfits
     FROM (
         WITH
@@ -135,7 +134,7 @@ WHERE (SELECT throwIf(count() < 2,
         'the views "ndjson_mv" and "ndjson_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('ndjson_mv', 'ndjson_errors_mv')) = 0
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable';
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', precise_float_parsing = 1;
 
 -- Fields without a column, and how often they came. Run this command again for the columns that would take them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`ndjson` GROUP BY field ORDER BY count() DESC

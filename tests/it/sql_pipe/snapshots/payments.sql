@@ -119,7 +119,6 @@ SELECT
 FROM (
     WITH
         n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '') AS digits,
-        n -> digits(n) = digits(toString(toFloat64OrZero(n))) AS is_exact,
         v -> replaceAll(v, '\\u0001#', '') AS unmarked,
         v -> replaceRegexpAll(v, '"\\\\u0001#([^"]*)"', '\\1') AS written,
         v -> trim(BOTH '"' FROM v) AS bare
@@ -127,9 +126,9 @@ FROM (
         CAST(JSONExtractKeysAndValuesRaw(_json), 'Map(String, String)') AS fields,
         CAST(arrayMap(p -> (p.1, written(p.2)), arrayFilter(p -> p.1 NOT IN ('payment_id', 'amount', 'fee', 'rate', 'wei', 'balance', 'ledger_seq', 'iban', 'booked_on', 'settled_at', 'memo'), JSONExtractKeysAndValuesRaw(_json))), 'Map(String, String)') AS rest,
         arrayFilter(field -> field != '', [
-            if((fields['payment_id'] IN ('', 'null') OR isNotNull(JSONExtract(unmarked(fields['payment_id']), 'Nullable(UUID)'))), '', 'payment_id'),
-            if((fields['amount'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['amount']))) = bare(fields['amount']) OR position(fields['amount'], '\\u0001#') = 2 AND is_exact(if(position(fields['amount'], '\\u0001#') = 2, unmarked(bare(fields['amount'])), '')))), '', 'amount'),
-            if((fields['fee'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['fee']))) = bare(fields['fee']) OR position(fields['fee'], '\\u0001#') = 2 AND is_exact(if(position(fields['fee'], '\\u0001#') = 2, unmarked(bare(fields['fee'])), '')))), '', 'fee'),
+            if((fields['payment_id'] IN ('', 'null') OR match(bare(fields['payment_id']), '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$') AND isNotNull(JSONExtract(unmarked(fields['payment_id']), 'Nullable(UUID)'))), '', 'payment_id'),
+            if((fields['amount'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['amount']))) = bare(fields['amount']) OR position(fields['amount'], '\\u0001#') = 2 AND digits(unmarked(bare(fields['amount']))) = digits(toString(JSONExtract(unmarked(fields['amount']), 'Float64'))))), '', 'amount'),
+            if((fields['fee'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields['fee']))) = bare(fields['fee']) OR position(fields['fee'], '\\u0001#') = 2 AND digits(unmarked(bare(fields['fee']))) = digits(toString(JSONExtract(unmarked(fields['fee']), 'Float64'))))), '', 'fee'),
             if(position(fields['rate'], '\\u0001#') <= 2, '', 'rate'),
             if((fields['wei'] IN ('', 'null') OR toString(toUInt256OrZero(unmarked(bare(fields['wei'])))) = unmarked(bare(fields['wei']))), '', 'wei'),
             if((fields['balance'] IN ('', 'null') OR toString(toInt256OrZero(unmarked(bare(fields['balance'])))) = unmarked(bare(fields['balance']))), '', 'balance'),
@@ -159,7 +158,7 @@ WHERE (SELECT throwIf(count() < 2,
         'the views "payments_mv" and "payments_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('payments_mv', 'payments_errors_mv')) = 0
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort';
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort', precise_float_parsing = 1;
 
 -- Fields without a column, and how often they came. Run this command again for the columns that would take them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`payments` GROUP BY field ORDER BY count() DESC

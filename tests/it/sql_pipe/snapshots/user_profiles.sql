@@ -116,7 +116,6 @@ SELECT
 FROM (
     WITH
         n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '') AS digits,
-        n -> digits(n) = digits(toString(toFloat64OrZero(n))) AS is_exact,
         v -> replaceAll(v, '\\u0001#', '') AS unmarked,
         v -> replaceRegexpAll(v, '"\\\\u0001#([^"]*)"', '\\1') AS written,
         v -> trim(BOTH '"' FROM v) AS bare
@@ -138,7 +137,7 @@ FROM (
             arrayMap(p -> (concat('address', '.', p.1), written(p.2)), arrayFilter(p -> p.1 NOT IN ('city', 'geo'), JSONExtractKeysAndValuesRaw(fields['address']))),
             arrayMap(p -> (concat('address', '.geo', '.', p.1), written(p.2)), arrayFilter(p -> p.1 NOT IN ('lat', 'lon'), JSONExtractKeysAndValuesRaw(fields_8['geo'])))), 'Map(String, String)') AS rest,
         arrayFilter(field -> field != '', [
-            if((fields['user_id'] IN ('', 'null') OR isNotNull(JSONExtract(unmarked(fields['user_id']), 'Nullable(UUID)'))), '', 'user_id'),
+            if((fields['user_id'] IN ('', 'null') OR match(bare(fields['user_id']), '^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$') AND isNotNull(JSONExtract(unmarked(fields['user_id']), 'Nullable(UUID)'))), '', 'user_id'),
             if(position(fields['name'], '\\u0001#') <= 2, '', 'name'),
             if(position(fields['email'], '\\u0001#') <= 2, '', 'email'),
             if((fields['born'] IN ('', 'null') OR toString(toDate32OrZero(bare(fields['born']))) = bare(fields['born'])), '', 'born'),
@@ -147,7 +146,7 @@ FROM (
             if((fields['preferences'] IN ('', 'null') OR startsWith(fields['preferences'], '{') AND length(arrayDistinct(mapKeys(fields_4))) = length(fields_4) AND position(fields_4['theme'], '\\u0001#') <= 2 AND (fields_4['newsletter'] IN ('', 'null') OR fields_4['newsletter'] IN ('true', 'false')) AND (fields_4['limits'] IN ('', 'null') OR startsWith(fields_4['limits'], '{') AND length(arrayDistinct(mapKeys(fields_5))) = length(fields_5) AND (fields_5['daily'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields_5['daily']))) = bare(fields_5['daily'])) AND position(fields_5['weekly'], '\\u0001#') <= 2)), '', 'preferences'),
             if((fields['devices'] IN ('', 'null') OR startsWith(fields['devices'], '[') AND arrayAll((x1, o1) -> (x1 IN ('', 'null') OR startsWith(x1, '{') AND length(arrayDistinct(mapKeys(CAST(o1, 'Map(String, String)')))) = length(CAST(o1, 'Map(String, String)')) AND position(CAST(o1, 'Map(String, String)')['os'], '\\u0001#') <= 2 AND position(CAST(o1, 'Map(String, String)')['push_token'], '\\u0001#') <= 2), elements_6, objects_7) AND (match(fields['devices'], '^\\[[{]"(os|push_token)":[^n]') OR length(JSONExtract(if(match(fields['devices'], '^\\[[{]"(os|push_token)":[^n]'), '', unmarked(fields['devices'])), 'Array(Tuple(`os` String, `push_token` Nullable(String)))')) = length(elements_6))), '', 'devices'),
             if(position(fields['nothing'], '\\u0001#') <= 2, '', 'nothing'),
-            if((fields['address'] IN ('', 'null') OR startsWith(fields['address'], '{') AND length(arrayDistinct(mapKeys(fields_8))) = length(fields_8) AND position(fields_8['city'], '\\u0001#') <= 2 AND (fields_8['geo'] IN ('', 'null') OR startsWith(fields_8['geo'], '{') AND length(arrayDistinct(mapKeys(fields_9))) = length(fields_9) AND (fields_9['lat'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields_9['lat']))) = bare(fields_9['lat']) OR position(fields_9['lat'], '\\u0001#') = 2 AND is_exact(if(position(fields_9['lat'], '\\u0001#') = 2, unmarked(bare(fields_9['lat'])), '')))) AND (fields_9['lon'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields_9['lon']))) = bare(fields_9['lon']) OR position(fields_9['lon'], '\\u0001#') = 2 AND is_exact(if(position(fields_9['lon'], '\\u0001#') = 2, unmarked(bare(fields_9['lon'])), '')))))), '', 'address')
+            if((fields['address'] IN ('', 'null') OR startsWith(fields['address'], '{') AND length(arrayDistinct(mapKeys(fields_8))) = length(fields_8) AND position(fields_8['city'], '\\u0001#') <= 2 AND (fields_8['geo'] IN ('', 'null') OR startsWith(fields_8['geo'], '{') AND length(arrayDistinct(mapKeys(fields_9))) = length(fields_9) AND (fields_9['lat'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields_9['lat']))) = bare(fields_9['lat']) OR position(fields_9['lat'], '\\u0001#') = 2 AND digits(unmarked(bare(fields_9['lat']))) = digits(toString(JSONExtract(unmarked(fields_9['lat']), 'Float64'))))) AND (fields_9['lon'] IN ('', 'null') OR (toString(toFloat64OrZero(bare(fields_9['lon']))) = bare(fields_9['lon']) OR position(fields_9['lon'], '\\u0001#') = 2 AND digits(unmarked(bare(fields_9['lon']))) = digits(toString(JSONExtract(unmarked(fields_9['lon']), 'Float64'))))))), '', 'address')
         ]) AS misfits
     FROM (
         WITH
@@ -169,7 +168,7 @@ WHERE (SELECT throwIf(count() < 2,
         'the views "user_profiles_mv" and "user_profiles_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('user_profiles_mv', 'user_profiles_errors_mv')) = 0
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort';
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort', precise_float_parsing = 1;
 
 -- Fields without a column, and how often they came. Run this command again for the columns that would take them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`user_profiles` GROUP BY field ORDER BY count() DESC

@@ -71,4 +71,4 @@ FROM (
     )
 )
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, date_time_input_format = 'best_effort';
+SETTINGS http_max_tries = 1, max_threads = 1, date_time_input_format = 'best_effort', precise_float_parsing = 1;
