@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is built into $(TARGET), which follows CARGO_TARGET_DIR.
 .DEFAULT_GOAL := help
-.PHONY: help install build up demo test lint bench simulate mutants scale clean
+.PHONY: help install build up demo test versions lint bench simulate mutants scale clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BRIDGE := clickhouse-kinesis-bridge
@@ -30,6 +30,10 @@ lint: ## Formatting, clippy, docs, licences, the Compose file.
 # The tests start the programs of both crates, so all of them are built first. Most of them wait for something most of the time.
 test: install lint build ## Everything that must pass.
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) cargo test --workspace --locked
+
+versions: build ## The main job, a kill drill, repeated inserts and all types on each ClickHouse that can be had, as a table.
+	@scripts/install.sh versions
+	cargo test --workspace --locked --test it each_engine_does_the_job -- --nocapture
 
 simulate: ## The pull protocol in a simulated world, from SEEDS=1000000 seeds; SEED=7 for one, with its log.
 	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --workspace --locked --release --lib every_record_arrives_exactly_once -- --nocapture

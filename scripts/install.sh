@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines, Apache ZooKeeper, a second Kinesis, an S3 with a
 # DynamoDB, and two writers of KPL aggregates.
-# Does nothing, quickly, when everything is there.
+# With the word `versions`: two more ClickHouse engines, for `make versions`. Does nothing, quickly, when everything is there.
 set -euo pipefail
 
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
@@ -11,6 +11,10 @@ readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c
 readonly SERVER_PACKAGE='chdb'
 readonly SERVER_VERSION='3.7.2'
 readonly SERVER_SHA256='c119f0830c12438a4e4b60b8370859ba50992e8b1b01a8c681e1c57eeb2dc82d'
+# The engines of 26.3 LTS and 26.9 in libraries for Python, under the Apache License 2.0.
+readonly CORE_PACKAGE='chdb-core'
+readonly CORE_SHA256_26_3_0='2b91a47a69db1185908f51aebdb32d1258cf7c0646e7dc6be3d2922cb694e3ad'
+readonly CORE_SHA256_26_9_0='707e2ec3fe0f7953bac97942eaeb7a1ed1d66b1e56ecef3f0aa2130f61f6e735'
 # A bundle without dependencies, under the MIT licence. Nothing of it is run while it is installed.
 readonly KINESIS_PACKAGE='kinesis-local'
 readonly KINESIS_VERSION='0.6.2'
@@ -189,6 +193,16 @@ install_clickhouse() {
     echo "install: ClickHouse 26.7 is the engine library $library, and 25.8 the server in $server_library"
 }
 
+# install_core VERSION SHA256: one more engine.
+install_core() {
+    local version=$1 sha256=$2 folder=.stack/chdb-core-$1
+    if [[ $(cat "$folder/complete" 2>/dev/null) != "$sha256" ]]; then
+        echo "install: the ClickHouse engine $version (PyPI package $CORE_PACKAGE, up to 182 MB) into $folder"
+        unpack_wheel "$CORE_PACKAGE" "$version" "$sha256" "$folder" 'chdb/*.so' 'chdb_core.libs/*' '*/LICENSE.txt'
+    fi
+    echo "install: ClickHouse $version is the engine library $folder/chdb/_chdb.abi3.so"
+}
+
 have cargo || fail 'cargo is missing: install Rust 1.94.1 or later with rustup'
 # The TLS library of the AWS SDK is C code.
 if ! have cc || ! have cmake; then
@@ -202,3 +216,7 @@ install_clickhouse
 install_second_kinesis
 install_kpl_writers
 install_s3
+if [[ ${1:-} == versions ]]; then
+    install_core 26.3.0 "$CORE_SHA256_26_3_0"
+    install_core 26.9.0 "$CORE_SHA256_26_9_0"
+fi

@@ -49,7 +49,7 @@ impl ClickHouse {
             zookeeper: zookeeper_port,
         };
         let config = config::write(dir, &ports, options)?;
-        let mut launch = engine.find()?.serve(&config, dir)?.in_folder(dir);
+        let mut launch = engine.find()?.serve(&config, http_port, dir)?.in_folder(dir);
         launch.environment = config::environment();
         let clickhouse = ClickHouse {
             service: Service::start("ClickHouse", launch)?,

@@ -13,6 +13,8 @@ use crate::{
 pub struct LocalStack {
     /// The engine, whose KeeperMap tables are in `zookeeper`.
     pub clickhouse: ClickHouse,
+    /// Which one that is.
+    pub engine: Engine,
     /// The Kinesis server.
     pub kinesis: Kinesis,
     /// The coordination service.
@@ -36,7 +38,7 @@ impl LocalStack {
         let kinesis = Kinesis::start(kinesis)?;
         let zookeeper = ZooKeeper::start(&dir.path().join("zookeeper"))?;
         let clickhouse = ClickHouse::start(engine, &dir.path().join("clickhouse"), Some(zookeeper.port()), clickhouse)?;
-        Ok(LocalStack { clickhouse, kinesis, zookeeper, dir })
+        Ok(LocalStack { clickhouse, engine, kinesis, zookeeper, dir })
     }
 
     /// The environment of a bridge: where AWS and ClickHouse are.
@@ -48,6 +50,11 @@ impl LocalStack {
 
     /// Starts a bridge on this stack.
     pub fn start_bridge(&self, binary: &Path, flags: &[(&str, &str)]) -> Result<Bridge> {
-        Bridge::start(binary, flags, &self.bridge_environment())
+        let state = format!("file:{}", self.dir.path().join("state").display());
+        let mut flags = flags.to_vec();
+        if !self.engine.has_keeper() {
+            flags.push(("--state", &state));
+        }
+        Bridge::start(binary, &flags, &self.bridge_environment())
     }
 }

@@ -7,9 +7,10 @@ mod takeover;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use stack::{Bridge, CLUSTER, Cluster, Engine, kinesis_client};
+use stack::{Bridge, CLUSTER, Cluster, kinesis_client};
 
 use crate::common::{bridge_binary, number};
+use crate::engines::engine;
 use crate::world::{NEXT, block_on};
 
 /// How long a worker may be silent. Short, so that a test need not wait long for a takeover.
@@ -34,7 +35,7 @@ struct Worker {
 impl Fleet {
     /// Servers with the pipe's tables and a stream, and no bridge.
     fn start(pipe: &'static str, servers: usize, shards: i32) -> Fleet {
-        let cluster = Cluster::start(Engine::V26_7, servers).expect("the cluster starts");
+        let cluster = Cluster::start(engine(), servers).expect("the cluster starts");
         let client = block_on(kinesis_client(&cluster.kinesis.endpoint()));
         block_on(stack::load::create_stream(&client, pipe, shards)).expect("a stream");
         // Block numbers survive merges: they tell the order of the inserts.

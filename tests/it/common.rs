@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use stack::{ClickHouse, Engine, LocalStack};
+use stack::{Bridge, ClickHouse, LocalStack};
+
+use crate::engines::engine;
 
 /// The program under test.
 pub fn bridge_binary() -> &'static Path {
@@ -12,7 +14,7 @@ pub fn bridge_binary() -> &'static Path {
 
 /// A running local stack.
 pub fn local_stack() -> LocalStack {
-    LocalStack::start(Engine::V26_7).expect("the local stack starts")
+    LocalStack::start(engine()).expect("the local stack starts")
 }
 
 /// `sql/examples/orders.sql` as shipped, for another pipe, table and view: all called `name`, `name_pipe`; `parameters` are added to the URL, and
@@ -31,6 +33,17 @@ pub fn orders_sql(bridge: &str, name: &str, parameters: &str, table_settings: &s
 /// One number from ClickHouse; none while it is away or the answer is something else.
 pub fn number(clickhouse: &ClickHouse, sql: &str) -> Option<u64> {
     clickhouse.query(sql).ok()?.trim().parse().ok()
+}
+
+/// Whether a pipe has brought so many rows, and has none on their way.
+pub fn is_committed(bridge: &Bridge, pipe: &str, rows: u64) -> bool {
+    let answer = crate::world::get(bridge, "/v1/pipes");
+    // Keeper may be away.
+    let shards = if answer.status == 200 { answer.rows() } else { Vec::new() };
+    let sum = |name: &str| {
+        shards.iter().filter(|row| row["pipe"] == pipe).map(|row| row[name].as_u64().unwrap_or_default()).sum::<u64>()
+    };
+    sum("committed_rows") == rows && sum("offered_rows") == 0
 }
 
 /// Waits until `ready`, or panics with what `else_say` tells after `deadline`.

@@ -17,9 +17,6 @@ mod snapshot;
 mod workload;
 mod writes;
 
-use std::process::{Command, Output};
-use std::sync::{LazyLock, OnceLock};
-
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_dynamodb::types::{
@@ -27,22 +24,25 @@ use aws_sdk_dynamodb::types::{
     KeySchemaElement, KeyType, PutRequest, ScalarAttributeType, WriteRequest,
 };
 use stack::{MiniStack, REGION};
+use std::process::{Command, Output};
 
+use crate::engines::PerEngine;
 use crate::world::{binary, block_on, environment_with, kinesis, stack};
 use items::{Item, KeySchema};
 
 /// What BatchWriteItem takes in one call.
 const ITEMS_PER_CALL: usize = 25;
 
-/// The process that all tests share: tables and buckets have names of their own.
+/// The process that all tests on an engine share: tables and buckets have names of their own.
 pub fn ministack() -> &'static MiniStack {
-    static MINISTACK: OnceLock<MiniStack> = OnceLock::new();
+    static MINISTACK: PerEngine<MiniStack> = PerEngine::new();
     MINISTACK.get_or_init(|| MiniStack::start().expect("a DynamoDB"))
 }
 
 /// A client of its DynamoDB.
 pub fn client() -> &'static Client {
-    static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+    static CLIENT: PerEngine<Client> = PerEngine::new();
+    CLIENT.get_or_init(|| {
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(REGION))
@@ -50,8 +50,7 @@ pub fn client() -> &'static Client {
             .credentials_provider(Credentials::new("test", "test", None, None, "stack"))
             .build();
         Client::from_conf(config)
-    });
-    &CLIENT
+    })
 }
 
 /// The environment of a command or bridge on the shared stack and its DynamoDB, changed as in [`environment_with`].

@@ -8,20 +8,30 @@ mod token;
 
 use stack::Bridge;
 
+use crate::engines::on_each_engine;
 use crate::world::{
     bridge, create_pipe, create_stream, drop_pipe, exception, get, message, put_numbered, refresh_exception, sql,
-    wait_until,
+    wait_for, wait_until,
 };
+
+on_each_engine!(
+    queries_tell_their_mistakes,
+    pipes_tell_their_mistakes_in_the_exception_of_their_view,
+    positions_and_acknowledgements_tell_their_mistakes,
+);
 
 /// The exception of a SELECT over `url()` must end in this sentence.
 fn assert_told(bridge: &Bridge, path: &str, sentence: &str) {
     let url = format!("{}{path}", bridge.url());
-    let exception =
-        exception(&format!("SELECT * FROM url('{url}', 'JSONEachRow', 'a String') SETTINGS http_max_tries = 1"));
+    let ask = format!("SELECT * FROM url('{url}', 'JSONEachRow', 'a String') SETTINGS http_max_tries = 1");
+    // 25.8 also uses a connection again that belonged to a bridge that was killed meanwhile.
+    let exception = wait_for("a living connection", || {
+        let exception = exception(&ask);
+        (!exception.contains("No message received")).then_some(exception)
+    });
     assert_eq!(message(&exception), sentence, "{path}");
 }
 
-#[test]
 fn queries_tell_their_mistakes() {
     create_stream("err-query", 1);
     let bridge = bridge("err_query", &[]);
@@ -66,7 +76,7 @@ fn queries_tell_their_mistakes() {
             "stream 'err-query' has no shard 'shardId-000000000007': /v1/streams/err-query/shards lists them",
         ),
         (
-            "/v1/streams/err-query/records?slice=8/8",
+            "/v1/streams/err-query/records?slice=8%2F8",
             "slice='8/8' is refused: write i/n with i from 0 to n-1 and n from 1 to 1024, as in slice=0/8",
         ),
         (
@@ -87,7 +97,6 @@ fn queries_tell_their_mistakes() {
     }
 }
 
-#[test]
 fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
     create_stream("err-pipe", 1);
     create_stream("err-pipe-other", 1);
@@ -186,7 +195,6 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
     sql("DROP TABLE err_idle_view");
 }
 
-#[test]
 fn positions_and_acknowledgements_tell_their_mistakes() {
     create_stream("err-post", 1);
     let bridge = bridge("err_post", &[]);

@@ -9,7 +9,15 @@ use std::time::Duration;
 use stack::Bridge;
 
 use crate::common::seed;
+use crate::engines::on_each_engine;
 use crate::world::{self, *};
+
+on_each_engine!(
+    seven_bad_rows_among_a_hundred_thousand,
+    killed_in_the_middle_of_isolating,
+    wherever_the_bad_rows_are,
+    all_bad_rows_in_one_of_several_shards,
+);
 
 /// A row in the quarantine, or in Kinesis: shard, sequence number, payload.
 type Row = (String, String, String);
@@ -107,7 +115,6 @@ fn counted(bridge: &Bridge, pipe: &str, outcome: &str) -> u64 {
     metric(bridge, &name).unwrap_or(0.0) as u64
 }
 
-#[test]
 fn seven_bad_rows_among_a_hundred_thousand() {
     let (pipe, db, count) = ("seven", "seven_db", 100_000);
     let bad = [0, 1, 2, 31_415, 50_000, 77_777, 99_999];
@@ -141,7 +148,6 @@ fn seven_bad_rows_among_a_hundred_thousand() {
     drop_pipe(pipe);
 }
 
-#[test]
 fn killed_in_the_middle_of_isolating() {
     let (pipe, db, count) = ("killed", "killed_db", 20_000);
     let mut random = fastrand::Rng::with_seed(seed("killed_in_the_middle_of_isolating"));
@@ -170,7 +176,6 @@ fn killed_in_the_middle_of_isolating() {
     drop_pipe(pipe);
 }
 
-#[test]
 fn wherever_the_bad_rows_are() {
     // First, last, next to each other; one shard, so that the order is the one in which they were put.
     let all: Vec<usize> = (0..12).collect();
@@ -192,7 +197,6 @@ fn wherever_the_bad_rows_are() {
     }
 }
 
-#[test]
 fn all_bad_rows_in_one_of_several_shards() {
     let (pipe, db) = ("one_shard", "one_shard_db");
     create_stream(pipe, 4);

@@ -3,7 +3,18 @@
 
 use crate::common::seed;
 use crate::drill::{Drill, PARAMETERS, Plan};
+use crate::engines::on_each_engine;
 use crate::real::real;
+
+on_each_engine!(
+    every_table_below_a_landing_table_is_exact_under_faults,
+    every_table_below_a_null_table_is_exact_under_faults,
+    a_batch_that_comes_again_is_dropped_and_one_that_looks_alike_is_not,
+    a_view_that_throws_fails_the_insert_and_the_next_try_completes_every_table,
+    a_view_made_anew_under_its_name_knows_the_open_batch,
+    batches_need_the_position_to_be_told_apart,
+    records_past_the_time_to_live_still_reach_the_views,
+);
 
 /// `ENGINE …;` of the landing table as shipped.
 const KEPT: &str = "ENGINE = MergeTree ORDER BY (_shard_id, _timestamp) TTL toDateTime(_timestamp) + INTERVAL 30 DAY \
@@ -62,7 +73,6 @@ fn check(drill: &Drill) {
     }
 }
 
-#[test]
 fn every_table_below_a_landing_table_is_exact_under_faults() {
     let drill = Drill::run(PLAN, seed("every_table_below_a_landing_table_is_exact_under_faults"));
     check(&drill);
@@ -71,7 +81,6 @@ fn every_table_below_a_landing_table_is_exact_under_faults() {
     assert_eq!(drill.number("SELECT uniqExact(_shard_id, _sequence_number) FROM orders_raw"), all);
 }
 
-#[test]
 fn every_table_below_a_null_table_is_exact_under_faults() {
     let plan = Plan { sql: |bridge| drilled(bridge, NULL), ..PLAN };
     let drill = Drill::run(plan, seed("every_table_below_a_null_table_is_exact_under_faults"));
@@ -132,7 +141,6 @@ impl Tables {
     }
 }
 
-#[test]
 fn a_batch_that_comes_again_is_dropped_and_one_that_looks_alike_is_not() {
     for landing in LANDINGS {
         let tables = Tables::create("again", landing);
@@ -143,7 +151,6 @@ fn a_batch_that_comes_again_is_dropped_and_one_that_looks_alike_is_not() {
     }
 }
 
-#[test]
 fn a_view_that_throws_fails_the_insert_and_the_next_try_completes_every_table() {
     for landing in LANDINGS {
         let tables = Tables::create("throws", landing);
@@ -167,7 +174,6 @@ fn a_view_that_throws_fails_the_insert_and_the_next_try_completes_every_table() 
     }
 }
 
-#[test]
 fn a_view_made_anew_under_its_name_knows_the_open_batch() {
     for landing in LANDINGS {
         let tables = Tables::create("anew", landing);
@@ -185,7 +191,6 @@ fn a_view_made_anew_under_its_name_knows_the_open_batch() {
     }
 }
 
-#[test]
 fn batches_need_the_position_to_be_told_apart() {
     for landing in LANDINGS {
         let tables = Tables::create("position", landing);
@@ -201,7 +206,6 @@ fn batches_need_the_position_to_be_told_apart() {
     }
 }
 
-#[test]
 fn records_past_the_time_to_live_still_reach_the_views() {
     let tables = Tables::create("late", LANDINGS[0]);
     for _ in 0..2 {

@@ -4,7 +4,23 @@ use std::time::{Duration, Instant};
 
 use stack::Bridge;
 
+use crate::engines::{engine, on, on_each_engine};
 use crate::world::{self, *};
+
+on_each_engine!(
+    head_has_no_effect,
+    get_moves_no_checkpoint_and_the_same_batch_has_the_same_bytes,
+    a_range_of_the_open_batch_is_the_same_bytes,
+    ack_is_idempotent_and_knows_its_batch,
+    shape_is_identity,
+    only_a_refresh_confirms,
+    a_view_may_be_cancelled_stopped_dropped_and_created_again,
+    a_stop_in_the_middle_of_the_insert_commits_nothing,
+    a_limit_in_the_view_commits_nothing_unread,
+    seek_and_edits_by_hand_move_a_running_pipe,
+    sigterm_settles_gives_back_and_ends_well,
+    a_file_keeps_the_state_of_a_single_bridge,
+);
 
 /// A bridge whose state tables are there.
 fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
@@ -46,7 +62,6 @@ fn drain(bridge: &Bridge, pipe: &str, count: usize) -> Vec<String> {
     data
 }
 
-#[test]
 fn head_has_no_effect() {
     create_stream("head", 2);
     put_numbered("head", "a", 50);
@@ -63,7 +78,6 @@ fn head_has_no_effect() {
     assert_eq!(pull(&bridge, "head", "").body, answer.body);
 }
 
-#[test]
 fn get_moves_no_checkpoint_and_the_same_batch_has_the_same_bytes() {
     create_stream("again", 3);
     put_numbered("again", "a", 3_000);
@@ -86,7 +100,6 @@ fn get_moves_no_checkpoint_and_the_same_batch_has_the_same_bytes() {
     assert_eq!(drain(&bridge, "again", rest).len(), rest);
 }
 
-#[test]
 fn a_range_of_the_open_batch_is_the_same_bytes() {
     create_stream("range", 2);
     put_numbered("range", "a", 20_000);
@@ -112,7 +125,6 @@ fn a_range_of_the_open_batch_is_the_same_bytes() {
     assert_eq!(get_range(&bridge, path, "bytes=5-").status, 416);
 }
 
-#[test]
 fn ack_is_idempotent_and_knows_its_batch() {
     create_stream("acks", 2);
     put_numbered("acks", "a", 100);
@@ -130,7 +142,6 @@ fn ack_is_idempotent_and_knows_its_batch() {
     assert_eq!(ack(&bridge, "nobody", &batch).status, 404);
 }
 
-#[test]
 fn shape_is_identity() {
     create_stream("shape", 1);
     put_numbered("shape", "a", 10);
@@ -145,7 +156,6 @@ fn shape_is_identity() {
     assert_eq!(get(&bridge, "/v1/pipes/shape/next?stream=shape&ack=explicit").status, 200);
 }
 
-#[test]
 fn only_a_refresh_confirms() {
     create_stream("intruder", 2);
     let bridge = bridge("intruder_db", &[]);
@@ -156,11 +166,14 @@ fn only_a_refresh_confirms() {
         bridge.url()
     );
     let by_hand = format!("SELECT count() FROM url('{url}', 'ArrowStream', '{NEXT}') SETTINGS http_max_tries = 1");
-    let writing = std::thread::spawn(|| {
-        for part in 0..40 {
-            put_numbered("intruder", &format!("p{part}"), 250);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    let engine = engine();
+    let writing = std::thread::spawn(move || {
+        on(engine, || {
+            for part in 0..40 {
+                put_numbered("intruder", &format!("p{part}"), 250);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        })
     });
     while !writing.is_finished() {
         let _ = stack().clickhouse.query(&by_hand);
@@ -181,7 +194,6 @@ fn only_a_refresh_confirms() {
     drop_pipe("intruder");
 }
 
-#[test]
 fn a_view_may_be_cancelled_stopped_dropped_and_created_again() {
     create_stream("moody", 2);
     let bridge = bridge("moody_db", &[]);
@@ -224,7 +236,6 @@ fn a_view_may_be_cancelled_stopped_dropped_and_created_again() {
 }
 
 /// WAIT VIEW says OK of a refresh that SYSTEM STOP VIEW cancelled: only the view's exception tells.
-#[test]
 fn a_stop_in_the_middle_of_the_insert_commits_nothing() {
     create_stream("stopped", 1);
     put_numbered("stopped", "a", 10);
@@ -254,7 +265,6 @@ fn a_stop_in_the_middle_of_the_insert_commits_nothing() {
     drop_pipe("stopped");
 }
 
-#[test]
 fn a_limit_in_the_view_commits_nothing_unread() {
     create_stream("limited", 1);
     put("limited", (0..4_000).map(|n| (format!("k{n}"), vec![b'x'; 8_000])));
@@ -275,7 +285,6 @@ fn a_limit_in_the_view_commits_nothing_unread() {
     drop_pipe("limited");
 }
 
-#[test]
 fn seek_and_edits_by_hand_move_a_running_pipe() {
     create_stream("sought", 2);
     put_numbered("sought", "a", 300);
@@ -310,7 +319,6 @@ fn seek_and_edits_by_hand_move_a_running_pipe() {
     assert_eq!(post(&bridge, "/v1/pipes/sought/seek", latest).status, 200);
 }
 
-#[test]
 fn sigterm_settles_gives_back_and_ends_well() {
     create_stream("ending", 2);
     put_numbered("ending", "a", 1_000);
@@ -330,7 +338,6 @@ fn sigterm_settles_gives_back_and_ends_well() {
     drop_pipe("ending");
 }
 
-#[test]
 fn a_file_keeps_the_state_of_a_single_bridge() {
     create_stream("filed", 2);
     let dir = tempfile::tempdir().expect("a folder");

@@ -1,11 +1,12 @@
-//! The components that most tests share, one of each for the whole run. A test that breaks something starts its own.
+//! The components that most tests share, one of each for each engine. A test that breaks something starts its own.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bridge::clickhouse::ClickHouse;
 use bridge::state::KeeperMapStore;
 use tempfile::TempDir;
+
+use crate::engines::{PerEngine, engine};
 
 /// ZooKeeper and ClickHouse with a temporary folder.
 pub struct Real {
@@ -33,13 +34,9 @@ impl Real {
             ],
             ..stack::ClickHouseOptions::default()
         };
-        let clickhouse = stack::ClickHouse::start(
-            stack::Engine::V26_7,
-            &dir.path().join("clickhouse"),
-            Some(port(&zookeeper)),
-            &options,
-        )
-        .expect("ClickHouse");
+        let clickhouse =
+            stack::ClickHouse::start(engine(), &dir.path().join("clickhouse"), Some(port(&zookeeper)), &options)
+                .expect("ClickHouse");
         Real { clickhouse, zookeeper, _dir: dir }
     }
 
@@ -70,8 +67,8 @@ fn user(name: &str, grants: &[&str]) -> stack::User {
 
 /// The shared components. They end with the test process.
 pub fn real() -> &'static Real {
-    static REAL: LazyLock<Real> = LazyLock::new(Real::start);
-    &REAL
+    static REAL: PerEngine<Real> = PerEngine::new();
+    REAL.get_or_init(Real::start)
 }
 
 /// A database name that no other test has.

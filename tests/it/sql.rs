@@ -7,9 +7,15 @@ use bridge::sql::quote::{identifier, literal};
 use bridge::sql::{SetupParams, setup};
 use proptest::prelude::*;
 
+use crate::engines::on_each_engine;
 use crate::peer::{Peer, RECORDS};
 use crate::real::{Real, real, store};
 use crate::state_contract::lease;
+
+on_each_engine!(any_text_survives_as_a_literal_and_as_a_name,);
+on_each_engine!(async
+    the_printed_setup_makes_every_name_and_the_examples_run,
+);
 
 const EXAMPLES: [(&str, &str); 8] = [
     ("orders.sql", include_str!("../../sql/examples/orders.sql")),
@@ -22,7 +28,6 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("end.sql", include_str!("../../sql/examples/end.sql")),
 ];
 
-#[test]
 fn any_text_survives_as_a_literal_and_as_a_name() {
     let text = prop_oneof![".*", r"['\\`\n\t\r\x00 -]*", "[a-z'`{}:;?/*-]*"];
     proptest!(ProptestConfig::with_cases(64), |(texts in prop::collection::vec(text, 1..20))| {
@@ -44,7 +49,6 @@ fn column(real: &Real, sql: &str) -> Vec<String> {
 }
 
 // One test, since the named collection is one for the whole server.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_printed_setup_makes_every_name_and_the_examples_run() {
     let own = Real::start();
     let peer = Peer::start().await;

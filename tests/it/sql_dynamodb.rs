@@ -11,7 +11,6 @@ mod rerun;
 mod snapshots;
 
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -21,6 +20,7 @@ use crate::common::wait_until;
 use crate::dynamodb::events::{Change, Precision};
 use crate::dynamodb::items::{Item, KeySchema, key_of};
 use crate::dynamodb::{Table, client, compare, create_table, enable_streaming, environment};
+use crate::engines::{PerEngine, engine, on};
 use crate::world::{self, binary, sql, stack};
 
 /// Far longer than anything takes.
@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The bridge that the pipes of these tests pull from.
 fn bridge() -> &'static Bridge {
-    static BRIDGE: OnceLock<Bridge> = OnceLock::new();
+    static BRIDGE: PerEngine<Bridge> = PerEngine::new();
     BRIDGE.get_or_init(|| world::bridge("sql_dynamodb", &[]))
 }
 
@@ -132,9 +132,10 @@ fn run_script(script: &str) {
 
 /// Drops the pipes of targets, all at a time: each waits for the end of its pull.
 fn drop_pipes(targets: &[&str]) {
+    let engine = engine();
     std::thread::scope(|scope| {
         for target in targets {
-            scope.spawn(move || sql(&format!("DROP TABLE {target}_pipe")));
+            scope.spawn(move || on(engine, || sql(&format!("DROP TABLE {target}_pipe"))));
         }
     });
 }

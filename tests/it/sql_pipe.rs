@@ -14,12 +14,12 @@ mod rest;
 mod samples;
 
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use stack::Bridge;
 
 use crate::common::wait_until;
+use crate::engines::PerEngine;
 use crate::world::{self, binary, environment_with, sql, stack};
 
 /// Far longer than anything takes.
@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The bridge that the pipes of these tests pull from.
 fn bridge() -> &'static Bridge {
-    static BRIDGE: OnceLock<Bridge> = OnceLock::new();
+    static BRIDGE: PerEngine<Bridge> = PerEngine::new();
     BRIDGE.get_or_init(|| world::bridge("sql_pipe", &[]))
 }
 

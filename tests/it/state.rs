@@ -10,16 +10,33 @@ use bridge::limits::{KEEPER_REQUEST_BYTES, LEASE_ROWS_PER_STATEMENT};
 use bridge::ports::{StateError, StateStore, Versioned};
 use bridge::state::KeeperMapStore;
 
+use crate::engines::{engine, on_each_engine};
 use crate::lossy::Proxy;
 use crate::real::{Real, database, real, store};
 use crate::state_contract::{lease, one, state_store_contract};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+on_each_engine!(async
+    keeper_map_keeps_the_contract,
+    any_database_name_works,
+    an_error_is_not_a_defeat,
+    a_lost_request_changes_nothing_and_says_so,
+    a_killed_keeper_costs_time_and_no_truth,
+    a_lost_answer_of_keeper_costs_no_truth,
+    a_hand_edited_row_is_noticed,
+    nonsense_in_a_row_is_named_and_hides_no_other_pipe,
+    a_hand_deleted_row_stops_the_whole_write,
+    the_largest_write_passes_and_a_larger_one_is_refused,
+    existing_tables_need_no_right_to_create,
+    the_account_of_the_containers_has_all_rights_it_needs,
+    tables_of_another_version_are_named,
+    the_table_of_an_earlier_version_comes_with_the_statements_that_mend_it,
+    a_server_without_keeper_map_is_told_what_to_configure,
+);
+
 async fn keeper_map_keeps_the_contract() {
     state_store_contract(async || store(real().client(), &database()).await).await;
 }
 
-#[tokio::test]
 async fn any_database_name_works() {
     for name in ["my-db", "it's `a` \\ db", "ünï.c/ode"] {
         let store = store(real().client(), name).await;
@@ -33,7 +50,6 @@ async fn any_database_name_works() {
     assert_eq!(store(real().client(), &database()).await.leases(None).await, Ok(vec![]));
 }
 
-#[tokio::test]
 async fn an_error_is_not_a_defeat() {
     let proxy = Proxy::start(real().http_port()).await;
     let store = store(ClickHouse::new(&proxy.url(), "default", ""), &database()).await;
@@ -50,7 +66,6 @@ async fn an_error_is_not_a_defeat() {
     assert!(store.leases(None).await.expect("leases").iter().all(|row| row.version == 1 && row.value.owner == "a"));
 }
 
-#[tokio::test]
 async fn a_lost_request_changes_nothing_and_says_so() {
     let proxy = Proxy::start(real().http_port()).await;
     let store = store(ClickHouse::new(&proxy.url(), "default", ""), &database()).await;
@@ -101,7 +116,6 @@ async fn read(store: &KeeperMapStore) -> Vec<Versioned<Lease>> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_keeper_costs_time_and_no_truth() {
     let own = Real::start();
     let store = store(own.client(), "kinesis").await;
@@ -130,7 +144,6 @@ async fn a_killed_keeper_costs_time_and_no_truth() {
     });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_of_keeper_costs_no_truth() {
     let mut started = None;
     let own = Real::start_with(|zookeeper| {
@@ -155,7 +168,6 @@ async fn a_lost_answer_of_keeper_costs_no_truth() {
     println!("{in_doubt} of 24 updates were told to be in doubt");
 }
 
-#[tokio::test]
 async fn a_hand_edited_row_is_noticed() {
     let db = database();
     let store = store(real().client(), &db).await;
@@ -169,7 +181,6 @@ async fn a_hand_edited_row_is_noticed() {
     store.update(&[Versioned { version: edited.version, value: edited.value.take("a", 0) }]).await.expect("read again");
 }
 
-#[tokio::test]
 async fn nonsense_in_a_row_is_named_and_hides_no_other_pipe() {
     let db = database();
     let store = store(real().client(), &db).await;
@@ -197,7 +208,6 @@ async fn nonsense_in_a_row_is_named_and_hides_no_other_pipe() {
     assert_eq!(store.leases(Some("orders")).await.expect("corrected").len(), 2);
 }
 
-#[tokio::test]
 async fn a_hand_deleted_row_stops_the_whole_write() {
     let db = database();
     let store = store(real().client(), &db).await;
@@ -213,7 +223,6 @@ async fn a_hand_deleted_row_stops_the_whole_write() {
     assert_eq!(store.leases(None).await, Ok(read[1..].to_vec()), "nothing was written");
 }
 
-#[tokio::test]
 async fn the_largest_write_passes_and_a_larger_one_is_refused() {
     let store = store(real().client(), &database()).await;
     let named = |length: usize| -> Vec<Lease> {
@@ -245,7 +254,6 @@ async fn the_largest_write_passes_and_a_larger_one_is_refused() {
     store.update(&rows).await.expect("the largest update");
 }
 
-#[tokio::test]
 async fn existing_tables_need_no_right_to_create() {
     let db = database();
     let url = real().clickhouse.url();
@@ -273,7 +281,6 @@ async fn existing_tables_need_no_right_to_create() {
     refused(as_user("nobody", "s3cr3t").setup().await, "'nobody'");
 }
 
-#[tokio::test]
 async fn the_account_of_the_containers_has_all_rights_it_needs() {
     let client = ClickHouse::new(&real().clickhouse.url(), "bridge", stack::TEST_PASSWORD);
     let store = store(client, "kinesis").await;
@@ -295,7 +302,6 @@ async fn the_account_of_the_containers_has_all_rights_it_needs() {
     assert_eq!(store.workers().await, Ok(vec![worker]));
 }
 
-#[tokio::test]
 async fn tables_of_another_version_are_named() {
     let db = database();
     real().ask(&format!("CREATE DATABASE {db}"));
@@ -304,7 +310,6 @@ async fn tables_of_another_version_are_named() {
     assert!(matches!(&result, Err(StateError::Misconfigured(why)) if why.contains("another version")), "{result:?}");
 }
 
-#[tokio::test]
 async fn the_table_of_an_earlier_version_comes_with_the_statements_that_mend_it() {
     let db = database();
     let earlier = |create: String| -> String {
@@ -340,13 +345,12 @@ async fn the_table_of_an_earlier_version_comes_with_the_statements_that_mend_it(
     assert_eq!(lease.identity, bridge::domain::lease::Identity::default());
 }
 
-#[tokio::test]
 async fn a_server_without_keeper_map_is_told_what_to_configure() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for (name, keeper_map) in [("no prefix", false), ("no Keeper", true)] {
         let options = stack::ClickHouseOptions { keeper_map, ..Default::default() };
         let clickhouse =
-            stack::ClickHouse::start(stack::Engine::V26_7, &dir.path().join(name), None, &options).expect("ClickHouse");
+            stack::ClickHouse::start(engine(), &dir.path().join(name), None, &options).expect("ClickHouse");
         let client = ClickHouse::new(&clickhouse.url(), "default", "");
         match KeeperMapStore::new(client, "kinesis").setup().await {
             Err(StateError::Misconfigured(why)) => {

@@ -1,13 +1,14 @@
 //! What the tests of this binary share: one local stack, a Kinesis client, SQL and HTTP in one line, and waiting.
 
 use std::path::Path;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::Client;
-use stack::{Bridge, Engine, LocalStack, kinesis_client};
+use stack::{Bridge, LocalStack, kinesis_client};
 use tokio::runtime::Runtime;
 
+use crate::engines::{PerEngine, engine};
 use crate::second;
 
 /// The structure of `next` in ClickHouse, as the documentation prints it.
@@ -24,10 +25,10 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_clickhouse-kinesis-bridge"))
 }
 
-/// The stack that all tests share which do not break it. Each test has streams, pipes and a database of its own.
+/// The stack that all tests on an engine share which do not break it. Each test has streams, pipes and a database of its own.
 pub fn stack() -> &'static LocalStack {
-    static STACK: OnceLock<LocalStack> = OnceLock::new();
-    STACK.get_or_init(|| LocalStack::start(Engine::V26_7).expect("the local stack"))
+    static STACK: PerEngine<LocalStack> = PerEngine::new();
+    STACK.get_or_init(|| LocalStack::start(engine()).expect("the local stack"))
 }
 
 /// Runs a future of the Kinesis client to its end.
@@ -46,8 +47,8 @@ pub fn kinesis() -> &'static Client {
     if second::is_meant() {
         return second::client();
     }
-    static CLIENT: LazyLock<Client> = LazyLock::new(|| block_on(kinesis_client(&stack().kinesis.endpoint())));
-    &CLIENT
+    static CLIENT: PerEngine<Client> = PerEngine::new();
+    CLIENT.get_or_init(|| block_on(kinesis_client(&stack().kinesis.endpoint())))
 }
 
 /// Creates a stream in the shared Kinesis.
@@ -72,7 +73,11 @@ pub fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
 
 /// Like [`bridge`], with variables that replace those of the stack; one with an empty value is taken away.
 pub fn bridge_in(database: &str, flags: &[(&str, &str)], environment: &[(&str, &str)]) -> Bridge {
-    let flags: Vec<_> = [("--clickhouse-database", database)].into_iter().chain(flags.iter().copied()).collect();
+    let state = format!("file:{}", stack().dir.path().join(database).display());
+    let mut flags: Vec<_> = [("--clickhouse-database", database)].into_iter().chain(flags.iter().copied()).collect();
+    if !engine().has_keeper() {
+        flags.push(("--state", &state));
+    }
     Bridge::start(binary(), &flags, &environment_with(environment)).expect("a bridge")
 }
 

@@ -61,9 +61,11 @@ pub(super) struct Ports {
     pub zookeeper: Option<u16>,
 }
 
-/// The environment that the shared files read.
+/// The environment of an engine: what the shared files read, and no second process that would outlive the first one's end.
 pub(super) fn environment() -> Vec<(String, String)> {
-    vec![("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD".to_owned(), TEST_PASSWORD.to_owned())]
+    [("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", TEST_PASSWORD), ("CLICKHOUSE_WATCHDOG_ENABLE", "0")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// Writes everything into `dir` and gives the path of the main file.

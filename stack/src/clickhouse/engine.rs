@@ -13,14 +13,21 @@ use crate::{Result, checkout};
 pub enum Engine {
     /// 25.8 LTS, a whole clickhouse-server: Replicated tables and databases, `ON CLUSTER`, `CREATE USER`.
     V25_8,
+    /// 26.3 LTS, a Python module behind a thin HTTP interface: no Keeper, so a bridge keeps its state in files.
+    V26_3,
     /// 26.7, the engine of clickhouse-local, which listens. It has none of what [`Engine::V25_8`] names.
     V26_7,
+    /// 26.9, like [`Engine::V26_3`].
+    V26_9,
 }
 
 /// Where `scripts/install.sh` puts the libraries.
 const LIBRARY_25_8: &str = ".stack/chdb-3.7.2/chdb/_chdb.abi3.so";
+const MODULE_26_3: &str = ".stack/chdb-core-26.3.0/chdb/_chdb.abi3.so";
 const LIBRARY_26_7: &str = ".stack/chdb-26.7.3-stable.1/libchdb.so";
+const MODULE_26_9: &str = ".stack/chdb-core-26.9.0/chdb/_chdb.abi3.so";
 const HOST: &str = include_str!("host.py");
+const SHIM: &str = include_str!("shim.py");
 
 /// An engine on this machine.
 pub(super) enum Program {
@@ -30,9 +37,28 @@ pub(super) enum Program {
     Module(PathBuf),
     /// A library that has clickhouse-local in it.
     Local(PathBuf),
+    /// A Python module's library from which only Python can call the engine.
+    Embedded(PathBuf),
 }
 
 impl Engine {
+    /// All, oldest first.
+    pub const ALL: [Engine; 4] = [Engine::V25_8, Engine::V26_3, Engine::V26_7, Engine::V26_9];
+
+    /// Those that are on this machine. `scripts/install.sh` brings two, `scripts/install.sh versions` all.
+    pub fn installed() -> Vec<Engine> {
+        let mut engines = Engine::ALL.to_vec();
+        engines.retain(|engine| engine.find().is_ok());
+        // They would all be the same one.
+        engines.truncate(if Engine::is_users_own() { 1 } else { engines.len() });
+        engines
+    }
+
+    /// Whether KeeperMap tables and users are there.
+    pub fn has_keeper(self) -> bool {
+        Engine::is_users_own() || matches!(self, Engine::V25_8 | Engine::V26_7)
+    }
+
     /// Whether the user's own ClickHouse takes the place of every engine.
     pub fn is_users_own() -> bool {
         users_own().is_some()
@@ -45,14 +71,16 @@ impl Engine {
         }
         let (library, program): (_, fn(PathBuf) -> Program) = match self {
             Engine::V25_8 => (checkout().join(LIBRARY_25_8), Program::Module),
+            Engine::V26_3 => (checkout().join(MODULE_26_3), Program::Embedded),
             Engine::V26_7 => (checkout().join(LIBRARY_26_7), Program::Local),
+            Engine::V26_9 => (checkout().join(MODULE_26_9), Program::Embedded),
         };
         if library.is_file() {
             return Ok(program(library));
         }
         Err(format!(
             "no ClickHouse: CLICKHOUSE_BINARY is not set, `clickhouse` is not on PATH and {} is missing: run \
-             scripts/install.sh",
+             scripts/install.sh versions",
             library.display()
         ))
     }
@@ -69,7 +97,7 @@ fn users_own() -> Option<PathBuf> {
 
 impl Program {
     /// A server with its log and, where its configuration does not say where, its data in `dir`.
-    pub(super) fn serve(self, config: &Path, dir: &Path) -> Result<Launch> {
+    pub(super) fn serve(self, config: &Path, http_port: u16, dir: &Path) -> Result<Launch> {
         let log = dir.join("clickhouse.log");
         let mut config_file = OsString::from("--config-file=");
         config_file.push(config);
@@ -97,6 +125,13 @@ impl Program {
                 ];
                 Ok(Launch::new(stack_binary()?, args, log))
             }
+            Program::Embedded(library) => {
+                let folder = library.parent().unwrap_or(&library).to_path_buf();
+                let data = dir.join("data");
+                let args: [OsString; 6] =
+                    ["-I".into(), "-c".into(), SHIM.into(), folder.into(), http_port.to_string().into(), data.into()];
+                Ok(Launch::new("python3", args, log))
+            }
         }
     }
 
@@ -113,6 +148,7 @@ impl Program {
                 command.args(hosted(library, "_Z24mainEntryClickHouseLocaliPPc")).arg("clickhouse-local");
                 Ok(command)
             }
+            Program::Embedded(library) => Err(format!("{} runs no scripts: name another engine", library.display())),
             Program::Local(library) => {
                 let mut command = Command::new(stack_binary()?);
                 command.args(["clickhouse-host", "--library"]).arg(library).arg("--");

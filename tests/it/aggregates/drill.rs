@@ -13,7 +13,14 @@ use super::{Given, Put, aggregated, expected};
 use crate::aggregates::writers::UserRecord;
 use crate::common::{bridge_binary, local_stack, number, seed, wait_until};
 use crate::drill::kill_between_insert_and_commit;
+use crate::engines::on_each_engine;
 use crate::world::{NEXT, block_on, runtime};
+
+on_each_engine!(
+    aggregates_are_exactly_once_under_faults,
+    aggregates_are_exactly_once_with_fan_out,
+    items_are_exactly_once_under_faults,
+);
 
 const SHARDS: i32 = 2;
 /// Keys of Kinesis records; a user key always goes with the same one, or its order would be nobody's.
@@ -207,17 +214,14 @@ impl Drill {
     }
 }
 
-#[test]
 fn aggregates_are_exactly_once_under_faults() {
     Drill::run("polling", "none", 1_200, 8, seed("aggregates_are_exactly_once_under_faults"));
 }
 
-#[test]
 fn aggregates_are_exactly_once_with_fan_out() {
     Drill::run("efo", "none", 600, 4, seed("aggregates_are_exactly_once_with_fan_out"));
 }
 
-#[test]
 fn items_are_exactly_once_under_faults() {
     Drill::run("polling", "json", 1_200, 8, seed("items_are_exactly_once_under_faults"));
 }

@@ -1,10 +1,18 @@
 //! What several servers need for exactly-once: a batch that comes again through another server is split into the same blocks, and each server
 //! drops those that it has. The SQL is that of `sql/examples/cluster.sql`.
 
-use stack::{Cluster, Engine};
+use stack::Cluster;
 
 use crate::common::{bridge_binary, number};
+use crate::engines::{engine, on_each_engine};
 use crate::world::{block_on, wait_until};
+
+on_each_engine!(
+    a_batch_is_the_same_blocks_through_every_server,
+    the_example_brings_every_record_once,
+    the_largest_batch_is_the_same_block_each_time,
+    a_batch_that_comes_again_through_another_server_is_doubled_in_tables_that_share_nothing,
+);
 
 const EXAMPLE: &str = include_str!("../../../sql/examples/cluster.sql");
 
@@ -34,9 +42,8 @@ fn kept(cluster: &Cluster, table: &str) -> Vec<u64> {
     cluster.servers.iter().map(count).collect()
 }
 
-#[test]
 fn a_batch_is_the_same_blocks_through_every_server() {
-    let cluster = Cluster::start(Engine::V26_7, 2).expect("the cluster");
+    let cluster = Cluster::start(engine(), 2).expect("the cluster");
     let (tables, _) = EXAMPLE.split_once("-- distributed_foreground_insert").expect("the view comes last");
     cluster.servers.iter().for_each(|server| server.run_script(tables).expect("the tables"));
     let insert = |through: usize, select: &str| {
@@ -64,10 +71,9 @@ fn a_batch_is_the_same_blocks_through_every_server() {
     }
 }
 
-#[test]
 fn the_example_brings_every_record_once() {
     const RECORDS: u64 = 5_000;
-    let cluster = Cluster::start(Engine::V26_7, 2).expect("the cluster");
+    let cluster = Cluster::start(engine(), 2).expect("the cluster");
     block_on(async {
         let client = stack::kinesis_client(&cluster.kinesis.endpoint()).await;
         stack::load::create_stream(&client, "orders", 4).await.expect("a stream");
@@ -86,9 +92,8 @@ fn the_example_brings_every_record_once() {
 
 /// ClickHouse takes the checksum of a block over the chunks that it is made of. Several threads cut the sorted rows into other chunks each time,
 /// so that a large batch (here in 3 runs of 4) was not recognised.
-#[test]
 fn the_largest_batch_is_the_same_block_each_time() {
-    let cluster = Cluster::start(Engine::V26_7, 1).expect("a server");
+    let cluster = Cluster::start(engine(), 1).expect("a server");
     for example in [EXAMPLE, include_str!("../../../sql/examples/orders.sql")] {
         create_local(&cluster, 0);
         let insert = format!(
@@ -105,9 +110,8 @@ fn the_largest_batch_is_the_same_block_each_time() {
     }
 }
 
-#[test]
 fn a_batch_that_comes_again_through_another_server_is_doubled_in_tables_that_share_nothing() {
-    let cluster = Cluster::start(Engine::V26_7, 2).expect("the cluster");
+    let cluster = Cluster::start(engine(), 2).expect("the cluster");
     (0..2).for_each(|server| create_local(&cluster, server));
     for through in [0, 0, 1, 1] {
         let insert = format!("INSERT INTO orders_local {} ORDER BY ALL", batch(1_000, 20_000));

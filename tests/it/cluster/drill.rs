@@ -8,7 +8,13 @@ use stack::load::{put_records, wait_active};
 
 use super::{Fleet, LEASE};
 use crate::common::{seed, wait_until};
+use crate::engines::on_each_engine;
 use crate::world::{block_on, runtime};
+
+on_each_engine!(
+    a_cluster_under_faults_keeps_every_record_once_and_in_order,
+    a_cluster_under_faults_loses_nothing_with_enhanced_fan_out,
+);
 
 const SERVERS: usize = 2;
 const SHARDS: i32 = 4;
@@ -313,7 +319,6 @@ fn key(number: u64) -> String {
     format!("key-{}", number % KEYS)
 }
 
-#[test]
 fn a_cluster_under_faults_keeps_every_record_once_and_in_order() {
     Drill::run(
         "cluster_polling",
@@ -323,7 +328,6 @@ fn a_cluster_under_faults_keeps_every_record_once_and_in_order() {
     );
 }
 
-#[test]
 fn a_cluster_under_faults_loses_nothing_with_enhanced_fan_out() {
     Drill::run("cluster_efo", "efo", 150_000, seed("a_cluster_under_faults_loses_nothing_with_enhanced_fan_out"));
 }

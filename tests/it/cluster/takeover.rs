@@ -6,7 +6,19 @@ use serde_json::Value;
 
 use super::{Fleet, LEASE, LEASE_FLAG};
 use crate::common::bridge_binary;
+use crate::engines::on_each_engine;
 use crate::world::{Answer, get, post, wait_for, wait_until};
+
+on_each_engine!(
+    one_that_joins_gets_its_share_from_one_that_lives,
+    one_that_leaves_is_followed_before_it_could_expire,
+    one_that_is_killed_is_followed_when_its_lease_has_expired,
+    one_that_stood_still_for_long_neither_serves_nor_commits,
+    the_open_batch_of_one_that_was_killed_comes_first_and_byte_for_byte,
+    a_second_process_with_the_same_worker_id_is_refused,
+    a_position_can_be_moved_through_any_server_while_others_read,
+    a_move_takes_an_open_batch_apart,
+);
 
 const SHARDS: i32 = 4;
 const KEYS: u64 = 40;
@@ -68,7 +80,6 @@ impl Fleet {
     }
 }
 
-#[test]
 fn one_that_joins_gets_its_share_from_one_that_lives() {
     let mut fleet = Fleet::start("take_join", 2, SHARDS);
     let first = fleet.add_bridge(0);
@@ -89,7 +100,6 @@ fn one_that_joins_gets_its_share_from_one_that_lives() {
     assert_eq!((fleet.owned(0).len(), fleet.owned(1).len(), fleet.owned(2).len()), (2, 2, 0));
 }
 
-#[test]
 fn one_that_leaves_is_followed_before_it_could_expire() {
     let mut fleet = Fleet::start("take_leave", 2, SHARDS);
     let lease = Duration::from_secs(60);
@@ -108,7 +118,6 @@ fn one_that_leaves_is_followed_before_it_could_expire() {
     fleet.wait_for_rounds(40);
 }
 
-#[test]
 fn one_that_is_killed_is_followed_when_its_lease_has_expired() {
     let mut fleet = Fleet::start("take_kill", 2, SHARDS);
     for server in 0..2 {
@@ -130,7 +139,6 @@ fn one_that_is_killed_is_followed_when_its_lease_has_expired() {
     fleet.wait_for_rounds(60);
 }
 
-#[test]
 fn one_that_stood_still_for_long_neither_serves_nor_commits() {
     let mut fleet = Fleet::start("take_stop", 2, SHARDS);
     for server in 0..2 {
@@ -158,7 +166,6 @@ fn one_that_stood_still_for_long_neither_serves_nor_commits() {
     fleet.wait_for_rounds(60);
 }
 
-#[test]
 fn the_open_batch_of_one_that_was_killed_comes_first_and_byte_for_byte() {
     let mut fleet = Fleet::start("take_batch", 2, SHARDS);
     for server in 0..2 {
@@ -192,7 +199,6 @@ fn the_open_batch_of_one_that_was_killed_comes_first_and_byte_for_byte() {
     assert_eq!((seen.len() as u64, distinct.len() as u64), (40 * KEYS, 40 * KEYS));
 }
 
-#[test]
 fn a_second_process_with_the_same_worker_id_is_refused() {
     let mut fleet = Fleet::start("take_name", 2, SHARDS);
     let first = fleet.add_bridge(0);
@@ -212,7 +218,6 @@ fn a_second_process_with_the_same_worker_id_is_refused() {
     fleet.wait_for_shares(&[4]);
 }
 
-#[test]
 fn a_position_can_be_moved_through_any_server_while_others_read() {
     let mut fleet = Fleet::start("take_seek", 2, SHARDS);
     for server in 0..2 {
@@ -258,7 +263,6 @@ fn a_position_can_be_moved_through_any_server_while_others_read() {
     assert_eq!(fleet.sum("SELECT uniqExact(k, n) FROM take_seek_local"), Some(25 * KEYS));
 }
 
-#[test]
 fn a_move_takes_an_open_batch_apart() {
     let mut fleet = Fleet::start("take_open", 2, SHARDS);
     for server in 0..2 {

@@ -6,7 +6,10 @@ use super::events::plain;
 use super::items::{self, Item, Key, KeySchema};
 use super::{compare, create_table, put_items};
 use crate::common::seed;
+use crate::engines::on_each_engine;
 use crate::world::{sql, stack};
+
+on_each_engine!(it_finds_what_differs_and_nothing_else,);
 
 const ITEMS: u64 = 300;
 
@@ -39,7 +42,6 @@ fn row(keys: KeySchema, item: &Item, version: i64) -> String {
     format!("({keys},{name},{age},{tags},{history},CAST(map({}), 'Map(String, String)'),{version},0)", rest.join(","))
 }
 
-#[test]
 fn it_finds_what_differs_and_nothing_else() {
     let mut rng = fastrand::Rng::with_seed(seed("compare"));
     for (name, keys, columns) in [

@@ -8,15 +8,17 @@ use super::items::{self, Item, Key};
 use super::workload::{Plan, Workload};
 use super::{compare, copy, create_table, enable_streaming, ministack, put_items, scan};
 use crate::common::seed;
+use crate::engines::{engine, on, on_each_engine};
 use crate::records::reshard::{merge, shard_id, split};
 use crate::world::{create_stream, sql, wait_until};
+
+on_each_engine!(a_copy_is_equal_after_an_export_kills_and_reshards,);
 
 const WRITES: u64 = 50_000;
 const KILLS: u64 = 6;
 /// Items that nobody writes to.
 const OLD: u64 = 1_000;
 
-#[test]
 fn a_copy_is_equal_after_an_export_kills_and_reshards() {
     let name = "equality";
     let table = create_table(name, &[("owner", Key::S), ("at", Key::N)]);
@@ -43,7 +45,10 @@ fn a_copy_is_equal_after_an_export_kills_and_reshards() {
     copy::apply(&bridge, name, name, target, &["--export", &url]);
     let applied = workload.writes();
     // It begins among the changes, and ends when it has seen every item equal.
-    let verified = std::thread::spawn(move || copy::verify(name, target, "80s"));
+    let verified = std::thread::spawn({
+        let engine = engine();
+        move || on(engine, || copy::verify(name, target, "80s"))
+    });
     for kill in 0..KILLS {
         reached(applied + (WRITES - applied.min(WRITES)) * kill / KILLS);
         bridge.restart().expect("the bridge comes back");

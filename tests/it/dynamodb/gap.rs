@@ -6,7 +6,10 @@ use super::events::{Change, Precision};
 use super::export::Export;
 use super::items::{self, Item, Key, KeySchema};
 use super::{client, copy, create_table, enable_streaming, ministack, put_items, scan};
+use crate::engines::on_each_engine;
 use crate::world::{block_on, create_stream, put, sql};
+
+on_each_engine!(a_new_export_brings_back_what_a_gap_lost,);
 
 const KEYS: KeySchema = &[("id", Key::S)];
 
@@ -20,7 +23,6 @@ fn changed(old: Option<&Item>, new: Option<&Item>, micros: i64) -> (String, Vec<
     ("key".to_owned(), change.event().into_bytes())
 }
 
-#[test]
 fn a_new_export_brings_back_what_a_gap_lost() {
     let name = "gap";
     let table = create_table(name, KEYS);

@@ -6,7 +6,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::events::{Change, Precision};
 use super::items::{Item, Key, KeySchema};
 use super::{copy, create_table, enable_streaming, put_items};
+use crate::engines::on_each_engine;
 use crate::world::{create_stream, put, sql};
+
+on_each_engine!(items_near_the_limit_are_copied,);
 
 const KEYS: KeySchema = &[("id", Key::S)];
 /// What the emulated Kinesis takes in one record.
@@ -24,7 +27,6 @@ fn item(id: &str, seed: u32) -> Item {
     item
 }
 
-#[test]
 fn items_near_the_limit_are_copied() {
     let name = "large_items";
     create_table(name, KEYS);

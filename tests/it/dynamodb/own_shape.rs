@@ -7,13 +7,15 @@ use super::items::{self, Item, Key};
 use super::writes::{self, Update};
 use super::{client, copy, create_table, ministack};
 use crate::common::seed;
+use crate::engines::on_each_engine;
 use crate::world::{block_on, bridge_in};
+
+on_each_engine!(within_a_second_the_order_of_the_records_counts,);
 
 const WRITES: u64 = 400;
 /// Few, so that each is written many times within a second.
 const ITEMS: u64 = 12;
 
-#[test]
 fn within_a_second_the_order_of_the_records_counts() {
     let mut rng = Rng::with_seed(seed("own shape"));
     let name = "own_shape";

@@ -6,8 +6,11 @@ use super::events::{Change, Precision};
 use super::export::Export;
 use super::items::{Item, Key, KeySchema};
 use super::{copy, create_table, enable_streaming, ministack, put_items, run};
+use crate::engines::on_each_engine;
 use crate::readme::markdown::{documents, statements};
 use crate::world::{create_stream, put, sql, stack, wait_until};
+
+on_each_engine!(the_page_takes_a_table_to_clickhouse,);
 
 const PAGE: &str = "docs/dynamodb.md";
 const KEYS: KeySchema = &[("id", Key::S)];
@@ -27,7 +30,6 @@ fn user(n: usize) -> Item {
     ])
 }
 
-#[test]
 fn the_page_takes_a_table_to_clickhouse() {
     let documents = documents();
     let page = documents.iter().find(|document| document.path == PAGE).expect(PAGE);

@@ -8,7 +8,10 @@ use super::events::{Change, Precision, plain};
 use super::items::{self, Item, Key, KeySchema};
 use super::{compare, copy, create_table, delete_table, enable_streaming, put_items};
 use crate::common::seed;
+use crate::engines::on_each_engine;
 use crate::world::{create_stream, put, sql, stack, wait_until};
+
+on_each_engine!(the_items_of_the_earlier_table_are_found_and_marked,);
 
 const KEYS: KeySchema = &[("id", Key::S)];
 
@@ -37,7 +40,6 @@ fn create(name: &str) {
     enable_streaming(name, name, true);
 }
 
-#[test]
 fn the_items_of_the_earlier_table_are_found_and_marked() {
     let mut rng = Rng::with_seed(seed("recreated"));
     let name = "recreated";

@@ -8,7 +8,10 @@ use super::events::{Change, Precision, plain};
 use super::items::{self, Item, Key, KeySchema};
 use super::{compare_with, copy, create_table, enable_streaming};
 use crate::common::seed;
+use crate::engines::on_each_engine;
 use crate::world::{create_stream, put, sql, wait_until};
+
+on_each_engine!(the_order_of_events_does_not_matter,);
 
 const EVENTS: u64 = 4_000;
 const ITEMS: u64 = 200;
@@ -39,7 +42,6 @@ fn record(table: &str, keys: KeySchema, old: Option<&Item>, new: Option<&Item>, 
     (plain(&new.or(old).expect("an image")[keys[0].0]), change.event().into_bytes())
 }
 
-#[test]
 fn the_order_of_events_does_not_matter() {
     any_order("shuffled", &[("id", Key::N)]);
     any_order("shuffled_pairs", &[("owner", Key::B), ("at", Key::S)]);

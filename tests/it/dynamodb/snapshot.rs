@@ -9,7 +9,10 @@ use super::export::{Changed, Export};
 use super::items::{self, Item, Key, KeySchema};
 use super::{Table, compare_with, copy, create_table, enable_streaming, ministack};
 use crate::common::seed;
+use crate::engines::on_each_engine;
 use crate::world::{create_stream, sql};
+
+on_each_engine!(incremental_exports_go_on_top_of_a_full_one, an_export_may_have_its_items_without_a_wrapper,);
 
 const ITEMS: u64 = 200_000;
 const CHANGES: u64 = 20_000;
@@ -49,7 +52,6 @@ fn next_minute() -> i64 {
     (chrono::Utc::now().timestamp() / 60 + 1) * MINUTE
 }
 
-#[test]
 fn incremental_exports_go_on_top_of_a_full_one() {
     let mut rng = Rng::with_seed(seed("snapshot"));
     let name = "exported";
@@ -92,7 +94,6 @@ fn incremental_exports_go_on_top_of_a_full_one() {
     assert_eq!(sql("SELECT * FROM default.exported_errors LIMIT 3 FORMAT Vertical"), "");
 }
 
-#[test]
 fn an_export_may_have_its_items_without_a_wrapper() {
     let mut rng = Rng::with_seed(seed("snapshot"));
     let name = "snapshot_plain";

@@ -16,6 +16,7 @@ use super::Table;
 use super::events::{Change, Precision, plain};
 use super::items::{self, Item};
 use super::writes;
+use crate::engines::of_task;
 use crate::world::{block_on, kinesis, runtime};
 
 /// Events that a task collects for one call.
@@ -101,7 +102,7 @@ impl Workload {
                 events: vec![],
                 late: VecDeque::new(),
             };
-            runtime().spawn(task.run())
+            runtime().spawn(of_task(task.run()))
         };
         Workload { tasks: (0..plan.tasks).map(task).collect(), shared }
     }

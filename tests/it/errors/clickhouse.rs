@@ -1,16 +1,22 @@
 //! ClickHouse that refuses, is not configured, or is away.
 
-use stack::{Bridge, ClickHouse, ClickHouseOptions, Engine, PASSWORD_USER, TEST_PASSWORD, WEAK_USER};
+use stack::{Bridge, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, WEAK_USER};
 
+use crate::engines::{engine, on_each_engine};
 use crate::proxy::Relay;
 use crate::world::{
     NEXT, binary, bridge_in, create_pipe, create_stream, drop_pipe, environment_with, get, message, put_numbered,
     refresh_exception, sql, stack, wait_until,
 };
 
+on_each_engine!(
+    users_without_password_or_rights_are_told,
+    a_server_without_keeper_map_is_told_what_it_lacks,
+    a_clickhouse_that_comes_later_finds_a_working_bridge,
+);
+
 const WRONG_PASSWORD: &str = "not-the-password-of-anybody";
 
-#[test]
 fn users_without_password_or_rights_are_told() {
     create_stream("err-user", 1);
     let server = stack().clickhouse.url();
@@ -40,7 +46,13 @@ fn users_without_password_or_rights_are_told() {
             &[("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", password)],
         );
         create_pipe(&bridge, "err_user", "stream=err-user&view=default.err_user_view");
-        assert_eq!(message(&refresh_exception("err_user_view")), sentence);
+        let exception = refresh_exception("err_user_view");
+        let mut said = message(&exception).to_owned();
+        // 25.8 names the columns, later releases the table.
+        if let (Some(from), Some(to)) = (said.find("(uuid"), said.find(") ON")) {
+            said.replace_range(from..=to, "");
+        }
+        assert_eq!(said, sentence);
         drop_pipe("err_user");
         let not_ready = get(&bridge, "/readyz");
         assert_eq!(not_ready.status, 503);
@@ -53,7 +65,6 @@ fn users_without_password_or_rights_are_told() {
     }
 }
 
-#[test]
 fn a_server_without_keeper_map_is_told_what_it_lacks() {
     let table = [
         (
@@ -68,7 +79,7 @@ fn a_server_without_keeper_map_is_told_what_it_lacks() {
         let dir = tempfile::Builder::new().prefix("errors-").tempdir().expect("a folder");
         let options = ClickHouseOptions { keeper_map, ..ClickHouseOptions::default() };
         let clickhouse =
-            ClickHouse::start(Engine::V26_7, &dir.path().join("clickhouse"), zookeeper, &options).expect("ClickHouse");
+            ClickHouse::start(engine(), &dir.path().join("clickhouse"), zookeeper, &options).expect("ClickHouse");
         let server = clickhouse.url();
         let environment = environment_with(&[("KINESIS_BRIDGE_CLICKHOUSE_URL", &server)]);
         let bridge = Bridge::start(binary(), &[], &environment).expect("a bridge");
@@ -85,7 +96,6 @@ fn a_server_without_keeper_map_is_told_what_it_lacks() {
     }
 }
 
-#[test]
 fn a_clickhouse_that_comes_later_finds_a_working_bridge() {
     create_stream("err-late", 1);
     put_numbered("err-late", "a", 5);

@@ -3,7 +3,15 @@
 use stack::Bridge;
 
 use super::{bridge, complete, counted, create, create_view, number, put_numbers, quarantined, wait_for_long};
+use crate::engines::on_each_engine;
 use crate::world::*;
+
+on_each_engine!(
+    stop_keeps_trying_and_says_which_batch_and_why,
+    what_rows_do_not_cause_isolates_nothing,
+    a_view_below_the_table_isolates_nothing,
+    the_codes_are_those_of_the_engine,
+);
 
 /// What `kinesis.pipes` says about a pipe: attempts that failed, and the last error.
 fn status(bridge: &Bridge, pipe: &str) -> (u64, String) {
@@ -20,7 +28,6 @@ fn fails(bridge: &Bridge, pipe: &str) -> String {
     status(bridge, pipe).1
 }
 
-#[test]
 fn stop_keeps_trying_and_says_which_batch_and_why() {
     let (pipe, db) = ("stops", "stops_db");
     create_stream(pipe, 2);
@@ -43,7 +50,6 @@ fn stop_keeps_trying_and_says_which_batch_and_why() {
     drop_pipe(pipe);
 }
 
-#[test]
 fn what_rows_do_not_cause_isolates_nothing() {
     let (pipe, db) = ("mended", "mended_db");
     create_stream(pipe, 2);
@@ -78,7 +84,6 @@ fn what_rows_do_not_cause_isolates_nothing() {
     drop_pipe(pipe);
 }
 
-#[test]
 fn a_view_below_the_table_isolates_nothing() {
     let (pipe, db) = ("below", "below_db");
     create_stream(pipe, 2);
@@ -101,7 +106,6 @@ fn a_view_below_the_table_isolates_nothing() {
     sql("DROP TABLE below_sink");
 }
 
-#[test]
 fn the_codes_are_those_of_the_engine() {
     let source = include_str!("../../../src/clickhouse/cause.rs");
     let entries: Vec<(u32, &str)> = source

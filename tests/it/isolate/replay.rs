@@ -1,9 +1,16 @@
 //! What stands in the quarantine is put in with SQL, whatever it is and wherever the state is.
 
 use super::{bridge, complete, create, number, put_numbers, quarantined, wait_for_long};
+use crate::engines::on_each_engine;
 use crate::world::*;
 
-#[test]
+on_each_engine!(
+    the_quarantine_is_put_in_with_sql,
+    payloads_of_any_bytes_are_kept_up_to_a_size,
+    with_the_state_in_a_file_the_quarantine_is_a_merge_tree,
+    a_quarantine_that_was_dropped_is_created_again,
+);
+
 fn the_quarantine_is_put_in_with_sql() {
     let (pipe, db) = ("replayed", "replayed_db");
     create_stream(pipe, 2);
@@ -22,7 +29,6 @@ fn the_quarantine_is_put_in_with_sql() {
     drop_pipe(pipe);
 }
 
-#[test]
 fn payloads_of_any_bytes_are_kept_up_to_a_size() {
     let (pipe, db) = ("payloads", "payloads_db");
     let bytes: Vec<u8> = (0..=255).chain(*b"'\"\\\n\0{}").collect();
@@ -52,7 +58,6 @@ fn payloads_of_any_bytes_are_kept_up_to_a_size() {
     drop_pipe(pipe);
 }
 
-#[test]
 fn with_the_state_in_a_file_the_quarantine_is_a_merge_tree() {
     let (pipe, db) = ("in_file", "in_file_db");
     create_stream(pipe, 2);
@@ -69,7 +74,6 @@ fn with_the_state_in_a_file_the_quarantine_is_a_merge_tree() {
     drop_pipe(pipe);
 }
 
-#[test]
 fn a_quarantine_that_was_dropped_is_created_again() {
     let (pipe, db) = ("dropped_q", "dropped_q_db");
     create_stream(pipe, 1);

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::reshard::{shard_id, split};
 use super::{keys, records};
+use crate::engines::on_each_engine;
 use crate::world::{NEXT, bridge, create_stream, get, message, post, put_numbered, sql, wait_until};
+
+on_each_engine!(a_backfill_ends_where_the_pipe_began, a_plan_tells_shards_and_span,);
 
 /// The lease rows of a pipe, by shard: the first row since its start.
 fn began(database: &str, pipe: &str) -> BTreeMap<String, String> {
@@ -15,7 +18,6 @@ fn began(database: &str, pipe: &str) -> BTreeMap<String, String> {
 
 /// Records before the pipe, some of them in shards that were closed since, and after it; the emulator keeps whole seconds, so the time of the
 /// start says little, and the row at which the pipe began says all.
-#[test]
 fn a_backfill_ends_where_the_pipe_began() {
     create_stream("bf-live", 3);
     put_numbered("bf-live", "before", 200);
@@ -40,7 +42,7 @@ fn a_backfill_ends_where_the_pipe_began() {
     // Until the pipe has read something in a shard, its start is a time; here some shards have begun and some have not.
     put_numbered("bf-live", "after", 3);
     wait_until("the pipe's first rows", || sql("SELECT countIf(startsWith(_key, 'after')) FROM bf_live_all") == "3\n");
-    let load = records(&bridge, "bf-live", "until_pipe=bf_live&slice={0..1}/2");
+    let load = records(&bridge, "bf-live", "until_pipe=bf_live&slice={0..1}%2F2");
     put_numbered("bf-live", "later", 200);
     split("bf-live", &shard_id(1));
     put_numbered("bf-live", "last", 100);
@@ -79,7 +81,6 @@ fn a_backfill_ends_where_the_pipe_began() {
     assert!(refused.status == 400 && refused.text().contains("reads stream 'bf-live'"), "{refused:?}");
 }
 
-#[test]
 fn a_plan_tells_shards_and_span() {
     create_stream("bf-plan", 3);
     let bridge = bridge("bf_plan", &[]);

@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::records;
+use crate::engines::on_each_engine;
 use crate::world::{bridge, create_stream, get, metric, put, sql};
+
+on_each_engine!(each_column_alone_is_read_without_ranged_requests, a_small_memory_is_enough_for_a_large_stream,);
 
 const MIB: usize = 1 << 20;
 
@@ -24,7 +27,6 @@ fn payload(number: usize, size: usize) -> Vec<u8> {
 
 /// ClickHouse's reader skips what a query does not use; over large buffers it does that with a ranged request, which a stream that is made as
 /// it is sent cannot answer. So the pieces must be small enough that it never does.
-#[test]
 fn each_column_alone_is_read_without_ranged_requests() {
     create_stream("rec-columns-large", 4);
     put_large("rec-columns-large", 660, 100 << 10);
@@ -51,7 +53,6 @@ fn each_column_alone_is_read_without_ranged_requests() {
     );
 }
 
-#[test]
 fn a_small_memory_is_enough_for_a_large_stream() {
     create_stream("rec-memory", 8);
     put_large("rec-memory", 100_000, 2_000);

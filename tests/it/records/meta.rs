@@ -4,13 +4,21 @@ use std::collections::BTreeSet;
 
 use stack::Bridge;
 
+use crate::engines::on_each_engine;
 use crate::proxy::Relay;
 use crate::world::{
     RECORDS, bridge, bridge_in, create_pipe, create_stream, drop_pipe, get, head, metric, put_numbered, sql, stack,
     wait_until,
 };
 
-#[test]
+on_each_engine!(
+    streams_pipes_and_workers_are_rows,
+    streams_of_many_pages_are_listed,
+    a_sample_is_the_newest_records,
+    a_bridge_is_ready_while_its_state_can_be_reached,
+    head_has_no_effect,
+);
+
 fn streams_pipes_and_workers_are_rows() {
     create_stream("rec-meta", 3);
     put_numbered("rec-meta", "k", 30);
@@ -27,7 +35,7 @@ fn streams_pipes_and_workers_are_rows() {
     create_pipe(&bridge, "rec_meta", "stream=rec-meta&view=default.rec_meta_view&linger_ms=0&wait_ms=200");
     wait_until("the rows", || sql("SELECT count() FROM rec_meta") == "30\n");
     let pipes = format!(
-        "url('{url}/v1/pipes', 'JSONEachRow', 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, \
+        "url('{url}/v1/pipes?format=ArrowStream', 'ArrowStream', 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, \
          sequence_number String, sub_sequence_number UInt32, millis_behind_latest Nullable(Int64), offered_rows UInt64, committed_rows UInt64, \
          failed_attempts UInt32, last_error String, last_commit_time Nullable(DateTime64(3))')"
     );
@@ -46,7 +54,7 @@ fn streams_pipes_and_workers_are_rows() {
     );
     assert_eq!(sql(&last), "3\n");
     let workers = format!(
-        "url('{url}/v1/workers', 'JSONEachRow', 'worker_id String, address String, version String, leases UInt64, alive UInt8')"
+        "url('{url}/v1/workers?format=ArrowStream', 'ArrowStream', 'worker_id String, address String, version String, leases UInt64, alive UInt8')"
     );
     let row = format!("the-worker\t{}\t{}\t3\t1\n", bridge.address(), env!("CARGO_PKG_VERSION"));
     // Written once the tables are there, beside the pipe.
@@ -106,7 +114,6 @@ fn metrics_tell_what_an_operator_needs(bridge: &Bridge) {
     }
 }
 
-#[test]
 fn streams_of_many_pages_are_listed() {
     for number in 0..25 {
         create_stream(&format!("rec-listed-{number:02}"), 1);
@@ -117,7 +124,6 @@ fn streams_of_many_pages_are_listed() {
     assert_eq!(listed, 25);
 }
 
-#[test]
 fn a_sample_is_the_newest_records() {
     create_stream("rec-sample", 2);
     put_numbered("rec-sample", "k", 500);
@@ -134,7 +140,6 @@ fn a_sample_is_the_newest_records() {
     assert_eq!(sample("?limit=10000"), "500\t500\n");
 }
 
-#[test]
 fn a_bridge_is_ready_while_its_state_can_be_reached() {
     let relay = Relay::new(&stack().clickhouse.url());
     relay.open();
@@ -155,7 +160,6 @@ fn a_bridge_is_ready_while_its_state_can_be_reached() {
     wait_until("readiness", || ready().status == 200);
 }
 
-#[test]
 fn head_has_no_effect() {
     create_stream("rec-head", 1);
     put_numbered("rec-head", "k", 5);

@@ -4,8 +4,17 @@ use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{keys, records};
+use crate::engines::on_each_engine;
 use crate::proxy::{Fault, Proxy};
 use crate::world::{bridge, bridge_in, create_stream, metric, put, put_numbered, sql, stack, wait_until};
+
+on_each_engine!(
+    a_time_range_begins_with_from_and_ends_before_to,
+    a_sequence_range_holds_both_its_ends,
+    slices_are_disjoint_and_together_the_whole,
+    a_stream_of_many_pages_is_read_to_its_end,
+    a_limit_in_sql_ends_the_reading,
+);
 
 /// Records a second apart: the emulator keeps arrival times in whole seconds.
 fn put_in_three_seconds(stream: &str) {
@@ -17,7 +26,6 @@ fn put_in_three_seconds(stream: &str) {
     }
 }
 
-#[test]
 fn a_time_range_begins_with_from_and_ends_before_to() {
     of_time("rec-time");
 }
@@ -58,13 +66,15 @@ pub fn of_time(name: &str) {
     {
         assert_eq!(keys(&bridge, name, range).len(), expected, "{range}");
     }
-    assert_eq!(keys(&bridge, name, "from=-1h&slice=0/2").len() + keys(&bridge, name, "from=-1h&slice=1/2").len(), 9);
+    assert_eq!(
+        keys(&bridge, name, "from=-1h&slice=0%2F2").len() + keys(&bridge, name, "from=-1h&slice=1%2F2").len(),
+        9
+    );
     // Read twice, the same.
     let digest = format!("SELECT groupBitXor(cityHash64(*)) FROM {all}");
     assert_eq!(sql(&digest), sql(&digest));
 }
 
-#[test]
 fn a_sequence_range_holds_both_its_ends() {
     of_sequence_numbers("rec-sequence");
 }
@@ -88,14 +98,13 @@ pub fn of_sequence_numbers(name: &str) {
     assert_eq!(of_shard(String::new()).len(), 10);
 }
 
-#[test]
 fn slices_are_disjoint_and_together_the_whole() {
     create_stream("rec-slices", 7);
     put_numbered("rec-slices", "k", 3_000);
     let bridge = bridge("rec_slices", &[]);
     let mut shards = BTreeSet::new();
     for slice in 0..3 {
-        let slice = records(&bridge, "rec-slices", &format!("slice={slice}/3"));
+        let slice = records(&bridge, "rec-slices", &format!("slice={slice}%2F3"));
         let of_slice = sql(&format!("SELECT DISTINCT _shard_id FROM {slice}"));
         for shard in of_slice.lines() {
             assert!(shards.insert(shard.to_owned()), "{shard} is in two slices");
@@ -103,11 +112,10 @@ fn slices_are_disjoint_and_together_the_whole() {
     }
     assert_eq!(shards.len(), 7);
     // All at once, as a parallel backfill does it.
-    let together = records(&bridge, "rec-slices", "slice={0..2}/3");
+    let together = records(&bridge, "rec-slices", "slice={0..2}%2F3");
     assert_eq!(sql(&format!("SELECT count(), uniqExact(_key) FROM {together}")), "3000\t3000\n");
 }
 
-#[test]
 fn a_stream_of_many_pages_is_read_to_its_end() {
     create_stream("rec-pages", 1);
     put_numbered("rec-pages", "k", 25_000);
@@ -121,7 +129,6 @@ fn a_stream_of_many_pages_is_read_to_its_end() {
     assert_eq!(keys(&bridge, "rec-pages", "limit=1"), ["k-0"]);
 }
 
-#[test]
 fn a_limit_in_sql_ends_the_reading() {
     create_stream("rec-early", 4);
     put("rec-early", (0..30_000).map(|n| (format!("k-{n}"), vec![b'x'; 1_000])));

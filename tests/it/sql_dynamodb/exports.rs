@@ -7,7 +7,15 @@ use crate::common::seed;
 use crate::dynamodb::export::{Changed, Export, put};
 use crate::dynamodb::items::{self, Item, Key, KeySchema};
 use crate::dynamodb::{ministack, put_items};
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(
+    full_and_incremental_exports_and_the_stream_make_the_table,
+    a_write_in_the_millisecond_of_the_export_is_newer,
+    what_is_not_there_or_not_right_fails_and_loads_nothing_silently,
+    the_time_of_a_write_may_be_written_in_several_ways,
+);
 
 const SORTED: KeySchema = &[("owner", Key::S), ("at", Key::N)];
 const SECOND: i64 = 1_000_000;
@@ -16,7 +24,6 @@ fn item(id: &str, note: &str) -> Item {
     [("id".to_owned(), AttributeValue::S(id.into())), ("note".to_owned(), AttributeValue::S(note.into()))].into()
 }
 
-#[test]
 fn full_and_incremental_exports_and_the_stream_make_the_table() {
     let mut rng = fastrand::Rng::with_seed(seed("exports"));
     let cases = [
@@ -109,7 +116,6 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
     drop_pipes(&cases.map(|(name, ..)| name));
 }
 
-#[test]
 fn a_write_in_the_millisecond_of_the_export_is_newer() {
     let table = captured("sqld_tie", &[("id", Key::S)]);
     ministack().create_bucket("sqld-tie").expect("a bucket");
@@ -132,7 +138,6 @@ fn a_write_in_the_millisecond_of_the_export_is_newer() {
     sql("DROP TABLE sqld_tie_pipe");
 }
 
-#[test]
 fn what_is_not_there_or_not_right_fails_and_loads_nothing_silently() {
     let table = captured("sqld_broken", &[("id", Key::S)]);
     let bucket = "sqld-broken";
@@ -194,7 +199,6 @@ fn what_is_not_there_or_not_right_fails_and_loads_nothing_silently() {
     sql("DROP TABLE sqld_broken_pipe");
 }
 
-#[test]
 fn the_time_of_a_write_may_be_written_in_several_ways() {
     let table = captured("sqld_times", &[("id", Key::S)]);
     let bucket = "sqld-times";

@@ -6,7 +6,10 @@ use bridge::sql::quote::literal;
 use crate::common::seed;
 use crate::dynamodb::events::{marshalled, marshalled_value, plain};
 use crate::dynamodb::items::{self, Key};
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(any_value_becomes_plain_json_with_all_digits, white_space_and_bare_numbers_are_no_matter,);
 
 /// What DynamoDB takes.
 const LEVELS: usize = 30;
@@ -55,7 +58,6 @@ fn deep(rng: &mut fastrand::Rng) -> AttributeValue {
     })
 }
 
-#[test]
 fn any_value_becomes_plain_json_with_all_digits() {
     create();
     let mut rng = fastrand::Rng::with_seed(seed("functions"));
@@ -84,7 +86,6 @@ fn any_value_becomes_plain_json_with_all_digits() {
     }
 }
 
-#[test]
 fn white_space_and_bare_numbers_are_no_matter() {
     create();
     for (marshalled, plain) in [

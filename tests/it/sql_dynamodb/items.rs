@@ -6,11 +6,13 @@ use super::{answers, captured, change, delete, drop_pipes, equals, now, printed,
 use crate::common::seed;
 use crate::dynamodb::items::{self, Item, Key, KeySchema};
 use crate::dynamodb::put_items;
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(random_items_with_every_kind_of_key_arrive_exactly, times_in_the_wrong_unit_decide_nothing,);
 
 const ITEMS: u64 = 240;
 
-#[test]
 fn random_items_with_every_kind_of_key_arrive_exactly() {
     let mut rng = fastrand::Rng::with_seed(seed("sql_dynamodb"));
     let tables = [
@@ -60,7 +62,6 @@ fn random_items_with_every_kind_of_key_arrive_exactly() {
 
 /// An event in the wrong unit neither wins nor loses: it is among the errors, and the changes
 /// around it count.
-#[test]
 fn times_in_the_wrong_unit_decide_nothing() {
     let table = captured("sqld_units", &[("id", Key::S)]);
     let text = |text: &str| AttributeValue::S(text.into());

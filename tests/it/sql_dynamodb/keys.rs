@@ -5,7 +5,15 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::{answers, captured, drop_pipes, equals, now, printed, put_event, refused, run, send};
 use crate::dynamodb::items::{Item, Key, KeySchema};
 use crate::dynamodb::{create_table, delete_table, enable_streaming, put_items};
+use crate::engines::on_each_engine;
 use crate::world::{refresh_exception, sql, wait_until};
+
+on_each_engine!(
+    numbers_that_do_not_fit_are_kept_apart_or_make_the_key_text,
+    each_of_several_tables_in_a_stream_gets_its_own,
+    a_table_with_other_keys_stops_the_pipe_and_loses_nothing,
+    a_table_of_the_same_keys_goes_on_when_nothing_of_the_earlier_one_is_left,
+);
 
 fn numbered(id: &str) -> Item {
     [("id".to_owned(), AttributeValue::N(id.into())), ("name".to_owned(), AttributeValue::S(format!("name of {id}")))]
@@ -18,7 +26,6 @@ fn named(id: &str) -> Item {
 
 const NUMBER: KeySchema = &[("id", Key::N)];
 
-#[test]
 fn numbers_that_do_not_fit_are_kept_apart_or_make_the_key_text() {
     let table = captured("sqld_wide", NUMBER);
     let began = now();
@@ -46,7 +53,6 @@ fn numbers_that_do_not_fit_are_kept_apart_or_make_the_key_text() {
     sql("DROP TABLE sqld_wide_text_pipe");
 }
 
-#[test]
 fn each_of_several_tables_in_a_stream_gets_its_own() {
     let (one, two) = (captured("sqld_one", NUMBER), create_table("sqld_two", &[("id", Key::S), ("at", Key::N)]));
     let other: Item =
@@ -74,7 +80,6 @@ fn each_of_several_tables_in_a_stream_gets_its_own() {
     drop_pipes(&["sqld_one", "sqld_two"]);
 }
 
-#[test]
 fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
     for (name, keys, changed) in [
         ("sqld_more", &[("id", Key::S)] as KeySchema, &[("id", Key::S), ("at", Key::N)] as KeySchema),
@@ -126,7 +131,6 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
     drop_pipes(&["sqld_more_new", "sqld_fewer_new", "sqld_other_new"]);
 }
 
-#[test]
 fn a_table_of_the_same_keys_goes_on_when_nothing_of_the_earlier_one_is_left() {
     let name = "sqld_same";
     let earlier = captured(name, &[("id", Key::S)]);

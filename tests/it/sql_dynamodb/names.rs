@@ -6,7 +6,10 @@ use bridge::sql::quote::{identifier, literal, qualified};
 use super::{captured, equals, now, put_event, run_in, send, succeeded};
 use crate::dynamodb::items::{Item, Key};
 use crate::dynamodb::put_items;
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(any_name_survives,);
 
 const NAMES: [&str; 51] = [
     "a.b",
@@ -62,7 +65,6 @@ const NAMES: [&str; 51] = [
     "l",
 ];
 
-#[test]
 fn any_name_survives() {
     let table = captured("sqld.it-s_Table", &[("it's `the` key.x", Key::S), ("version", Key::N)]);
     let name = "sqld.it-s_Table";

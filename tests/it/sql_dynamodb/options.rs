@@ -5,13 +5,15 @@ use std::process::Command;
 
 use super::{answers, captured, now, printed, put_event, run_in, run_script, send, succeeded};
 use crate::dynamodb::items::{Item, Key};
+use crate::engines::on_each_engine;
 use crate::world::{self, binary, sql};
+
+on_each_engine!(with_a_token_the_pipe_goes_through_the_named_collection, a_dry_run_shows_items_and_changes_nothing,);
 
 fn item(id: &str) -> Item {
     [("id".to_owned(), aws_sdk_dynamodb::types::AttributeValue::S(id.into()))].into()
 }
 
-#[test]
 fn with_a_token_the_pipe_goes_through_the_named_collection() {
     let table = captured("sqld_token", &[("id", Key::S)]);
     send("sqld_token", [put_event(&table, &item("a"), now())]);
@@ -33,7 +35,6 @@ fn with_a_token_the_pipe_goes_through_the_named_collection() {
     sql("DROP TABLE sqld_token_pipe");
 }
 
-#[test]
 fn a_dry_run_shows_items_and_changes_nothing() {
     let table = captured("sqld_dry", &[("id", Key::S)]);
     send("sqld_dry", (0..12).map(|n| put_event(&table, &item(&format!("i-{n}")), now())));

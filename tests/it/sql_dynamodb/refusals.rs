@@ -7,7 +7,15 @@ use super::{bridge, captured, now, printed, put_event, refused, run, run_in, sen
 use crate::dynamodb::export::{Export, put};
 use crate::dynamodb::items::{Item, Key};
 use crate::dynamodb::{Table, create_table, delete_table, enable_streaming, ministack};
+use crate::engines::on_each_engine;
 use crate::world::{create_stream, sql};
+
+on_each_engine!(
+    wrong_flags_are_told_before_anything_is_asked,
+    without_dynamodb_the_keys_must_be_named,
+    exports_that_are_none_or_of_something_else,
+    a_clickhouse_that_is_away_or_has_something_there,
+);
 
 const SECOND: i64 = 1_000_000;
 
@@ -19,7 +27,6 @@ fn export<'a>(table: &'a Table, bucket: &'a str, id: &'a str) -> Export<'a> {
     Export { table, bucket, prefix: "p", id, files: 1 }
 }
 
-#[test]
 fn wrong_flags_are_told_before_anything_is_asked() {
     let environment = [
         ("KINESIS_BRIDGE_CLICKHOUSE_URL", "http://127.0.0.1:1"),
@@ -43,7 +50,6 @@ fn wrong_flags_are_told_before_anything_is_asked() {
     assert_eq!(both.status.code(), Some(2));
 }
 
-#[test]
 fn without_dynamodb_the_keys_must_be_named() {
     captured("sqld_away", &[("a:b", Key::S), ("at", Key::N)]);
     let away = [("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")];
@@ -86,7 +92,6 @@ fn without_dynamodb_the_keys_must_be_named() {
     );
 }
 
-#[test]
 fn exports_that_are_none_or_of_something_else() {
     let table = captured("sqld_refuse", &[("id", Key::S)]);
     let bucket = "sqld-refuse";
@@ -225,7 +230,6 @@ fn exports_that_are_none_or_of_something_else() {
     delete_table("sqld_refuse_other");
 }
 
-#[test]
 fn a_clickhouse_that_is_away_or_has_something_there() {
     captured("sqld_there", &[("id", Key::S)]);
     let flags = ["--table", "sqld_there", "--stream", "sqld_there"];

@@ -5,14 +5,16 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use super::{answers, captured, equals, now, printed, put_event, send};
 use crate::dynamodb::items::{Item, Key};
 use crate::dynamodb::put_items;
+use crate::engines::on_each_engine;
 use crate::world::{refresh_exception, sql, wait_until};
+
+on_each_engine!(attributes_that_came_later_get_columns,);
 
 fn item(id: usize, more: &[(&str, AttributeValue)]) -> Item {
     let id = ("id".to_owned(), AttributeValue::S(format!("{id:03}")));
     more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).chain([id]).collect()
 }
 
-#[test]
 fn attributes_that_came_later_get_columns() {
     let table = captured("sqld_again", &[("id", Key::S)]);
     let began = now();

@@ -7,6 +7,9 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 use super::{printed, refused, run, stream, stream_of};
+use crate::engines::on_each_engine;
+
+on_each_engine!(streams_without_objects, streams_with_objects_among_others,);
 
 const EVENT: &str = r#"{"awsRegion":"eu-west-1","eventName":"INSERT","tableName":"users","dynamodb":{"ApproximateCreationDateTime":1719347890250,"Keys":{"id":{"S":"a"}},"NewImage":{"id":{"S":"a"},"n":{"N":"5"}}}}"#;
 const OF_STREAMS: &str = r#"{"eventID":"1","eventName":"REMOVE","eventSource":"aws:dynamodb","eventSourceARN":"arn:aws:dynamodb:eu-west-1:1:table/users/stream/2026","dynamodb":{"Keys":{"id":{"S":"a"}}}}"#;
@@ -31,7 +34,6 @@ fn broken(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len() / 2].to_vec()
 }
 
-#[test]
 fn streams_without_objects() {
     let object = "{\"id\": 1, \"name\": \"somebody with a longer name\"}";
     let behind = |header: &[u8], body: &[u8]| [header, body].concat();
@@ -101,7 +103,6 @@ fn streams_without_objects() {
     }
 }
 
-#[test]
 fn streams_with_objects_among_others() {
     stream_of("sql-contents-events", &[EVENT, OF_STREAMS, EVENT, "{\"id\": 1}", "START RequestId"]);
     let said = printed("sql-contents-events", "sqlp_contents", &[]);

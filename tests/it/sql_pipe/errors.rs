@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{printed, put, run_in, run_script, stream, succeeded, wait_for_rows};
+use crate::engines::on_each_engine;
 use crate::world::{self, sql};
+
+on_each_engine!(
+    each_bad_record_is_once_in_errors_and_each_good_one_once_in_the_table,
+    a_view_that_is_dropped_stops_the_pipe_and_nothing_is_lost,
+);
 
 /// A record that fits; `note` is missing in some, and null in others.
 fn good(n: usize) -> String {
@@ -48,7 +54,6 @@ fn bad(n: usize) -> (Vec<u8>, &'static str) {
     }
 }
 
-#[test]
 fn each_bad_record_is_once_in_errors_and_each_good_one_once_in_the_table() {
     const FIRST: usize = 40;
     const WAVES: usize = 6;
@@ -95,7 +100,6 @@ fn each_bad_record_is_once_in_errors_and_each_good_one_once_in_the_table() {
     sql("DROP TABLE sqlp_errors_pipe");
 }
 
-#[test]
 fn a_view_that_is_dropped_stops_the_pipe_and_nothing_is_lost() {
     let goods = |numbers: std::ops::Range<usize>| numbers.map(|n| good(n).into_bytes());
     stream("sql-dropped", goods(0..10));

@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
 use super::arrivals::Json;
+use crate::engines::on_each_engine;
+
+on_each_engine!(what_is_not_exact_is_seen,);
 
 /// A decimal number: its sign, its digits without zeros at both ends, and the power of ten of the
 /// first.
@@ -148,7 +151,6 @@ fn same_text(sent: &str, got: &str, ty: &str) -> bool {
         || ty.contains("IPv") && address(sent).is_some_and(|sent| address(got) == Some(sent))
 }
 
-#[test]
 fn what_is_not_exact_is_seen() {
     let is = |sent: &str, got: &str, ty: &str| {
         exact(&Json::parse(sent).expect(sent), &Json::parse(got).expect(got), &[], ty)

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{bridge, printed, put, refused, run, run_script, stream_of, wait_for_rows};
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(messages_become_columns_and_nothing_of_an_event_is_lost, other_streams_have_no_messages,);
 
 const STREAM: &str = "sql-messages";
 
@@ -51,7 +54,6 @@ const LATER: [&str; 7] = [
 /// What does not fit goes to the errors, whole: a level that is a number is text, an `ms` that is not a number is not one.
 const MISFIT: &str = "{\"level\":\"info\",\"ms\":\"soon\",\"user\":{\"id\":\"u-3\"}}";
 
-#[test]
 fn messages_become_columns_and_nothing_of_an_event_is_lost() {
     stream_of(STREAM, &[std::str::from_utf8(&envelope(0, &SAMPLED)).expect("text")]);
     let script = printed(STREAM, "sqlp_messages", &["--message", "--flatten"]);
@@ -97,7 +99,6 @@ fn messages_become_columns_and_nothing_of_an_event_is_lost() {
     assert!(dry.contains("\n-- level:") && dry.contains("\n-- _log_message:"), "{dry}");
 }
 
-#[test]
 fn other_streams_have_no_messages() {
     stream_of("sql-messages-none", &["{\"message\": \"{}\"}"]);
     let said = refused(&run("sql-messages-none", "sqlp_none", &["--message"]));

@@ -7,8 +7,14 @@ use super::arrivals::Json;
 use super::exact::exact;
 use super::{printed, put, run_script, stream_of, wait_for_rows};
 use crate::common::wait_until;
+use crate::engines::on_each_engine;
 use crate::types::documented_types;
 use crate::world::sql;
+
+on_each_engine!(
+    each_value_of_each_type_is_exact_or_in_errors,
+    a_name_that_stands_twice_is_an_error_wherever_an_object_is_taken_apart,
+);
 
 /// What cannot be made of JSON by `JSONExtract`, so `sql pipe` leaves such columns out and says so.
 const LEFT_OUT: [&str; 3] = ["BFloat16", "Map(UInt64, Nullable(String))", "Map(Date, Float64)"];
@@ -130,7 +136,6 @@ fn wrong_at(depth: usize, types: &BTreeSet<String>, values: &[String]) -> Vec<St
     wrong
 }
 
-#[test]
 fn each_value_of_each_type_is_exact_or_in_errors() {
     let documented = documented_types().into_iter().filter(|ty| !ty.starts_with("SimpleAggregate"));
     let types: BTreeSet<String> = documented.chain(MORE.map(String::from)).collect();
@@ -139,7 +144,6 @@ fn each_value_of_each_type_is_exact_or_in_errors() {
     assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-#[test]
 fn a_name_that_stands_twice_is_an_error_wherever_an_object_is_taken_apart() {
     let good = |n: usize| {
         format!(

@@ -3,7 +3,10 @@
 use ::bridge::sql::quote::{identifier, qualified};
 
 use super::{bridge, printed, stream_of, wait_for_rows};
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(any_name_survives,);
 
 /// Each field has its number as its value.
 const FIELDS: [&str; 45] = [
@@ -54,7 +57,6 @@ const FIELDS: [&str; 45] = [
     "p",
 ];
 
-#[test]
 fn any_name_survives() {
     let object = |shift: usize| {
         let fields = FIELDS.iter().enumerate().map(|(n, name)| format!("{}:{}", serde_json::json!(name), n + shift));

@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use stack::Engine;
+
 use super::arrivals::Json;
 use super::exact::same_number;
 use super::{printed, put, run_script, stream_of, wait_for_rows};
 use crate::common::{seed, wait_until};
+use crate::engines::{engine, on_each_engine};
 use crate::world::sql;
+
+on_each_engine!(random_decimals_are_exact_or_in_errors, a_sample_of_random_decimals_fits_the_types_chosen_for_it,);
 
 /// Random numbers as JSON may have them.
 struct Dice(fastrand::Rng);
@@ -101,7 +106,6 @@ fn must_fit(column: &str, text: &str) -> bool {
     }
 }
 
-#[test]
 fn random_decimals_are_exact_or_in_errors() {
     const EACH: usize = 400;
     let mut dice = Dice(fastrand::Rng::with_seed(seed("random_decimals_are_exact_or_in_errors")));
@@ -148,7 +152,9 @@ fn random_decimals_are_exact_or_in_errors() {
     let mut wrong = Vec::new();
     for (id, (column, number)) in &sent {
         let Some(row) = arrived.get(id) else {
-            if must_fit(column, number) {
+            // 25.8 does not read all digits of a number in quotes, which is what those with exponents become.
+            let unread = engine() == Engine::V25_8 && number.contains(['e', 'E']);
+            if must_fit(column, number) && !unread {
                 wrong.push(format!("{column}: {number} is refused"));
             }
             continue;
@@ -159,7 +165,9 @@ fn random_decimals_are_exact_or_in_errors() {
         }
         let written =
             (*column == "s" || *column == "a" || *column == "new") && !is_double(number) && !is_integer(number);
-        if written && got != *number || !same_number(number, &got) {
+        // 25.8 may round integers in JSON that a double does not hold.
+        let rounded = engine() == Engine::V25_8 && *column == "j" && is_integer(number) && number.len() >= 16;
+        if !rounded && (written && got != *number || !same_number(number, &got)) {
             wrong.push(format!("{column}: {number} became {got}"));
         }
         assert_eq!(Json::get(row, "text"), Json::Text("\", 12345678901234567890.5, \"".into()));
@@ -168,7 +176,6 @@ fn random_decimals_are_exact_or_in_errors() {
     sql("DROP TABLE sqlp_decimals_pipe");
 }
 
-#[test]
 fn a_sample_of_random_decimals_fits_the_types_chosen_for_it() {
     const COLUMNS: usize = 40;
     const ROWS: usize = 12;

@@ -3,9 +3,18 @@
 use stack::{TEST_PASSWORD, WEAK_USER};
 
 use super::{refused, run, run_in, stream_of};
+use crate::engines::on_each_engine;
 use crate::world::{create_stream, sql, stack};
 
-#[test]
+on_each_engine!(
+    streams_without_records_and_without_json,
+    a_clickhouse_that_is_away_or_refuses,
+    what_exists_is_not_touched,
+    wrong_flags_are_told_before_anything_is_asked,
+    fields_and_columns_that_are_not_there,
+    a_pipe_that_feeds_another_table,
+);
+
 fn streams_without_records_and_without_json() {
     create_stream("sql-empty", 1);
     assert_eq!(
@@ -27,7 +36,6 @@ fn streams_without_records_and_without_json() {
     assert_eq!(sql("SELECT count() FROM system.tables WHERE name LIKE 'sqlp_none%'"), "0\n");
 }
 
-#[test]
 fn a_clickhouse_that_is_away_or_refuses() {
     stream_of("sql-refused", &[r#"{"a": 1}"#]);
     let flags = ["--stream", "sql-refused", "--table", "sqlp_refused"];
@@ -59,7 +67,6 @@ fn a_clickhouse_that_is_away_or_refuses() {
     );
 }
 
-#[test]
 fn what_exists_is_not_touched() {
     stream_of("sql-twice", &[r#"{"a": 1}"#]);
     sql("CREATE TABLE IF NOT EXISTS sqlp_twice_landing (x Int64) ENGINE = Null");
@@ -71,7 +78,6 @@ fn what_exists_is_not_touched() {
     assert_eq!(sql("SELECT name FROM system.tables WHERE name LIKE 'sqlp_twice%'"), "sqlp_twice_landing\n");
 }
 
-#[test]
 fn wrong_flags_are_told_before_anything_is_asked() {
     let environment =
         [("KINESIS_BRIDGE_CLICKHOUSE_URL", "http://127.0.0.1:1"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:1")];
@@ -96,7 +102,6 @@ fn wrong_flags_are_told_before_anything_is_asked() {
     assert_eq!(both.status.code(), Some(2));
 }
 
-#[test]
 fn fields_and_columns_that_are_not_there() {
     stream_of("sql-maps", &[r#"{"a": 1}"#]);
     let unknown = refused(&run("sql-maps", "sqlp_maps", &["--map", "b=c"]));
@@ -108,7 +113,6 @@ fn fields_and_columns_that_are_not_there() {
     assert!(nothing.contains("no column of \"sqlp_maps\" has a field in the sample"), "{nothing}");
 }
 
-#[test]
 fn a_pipe_that_feeds_another_table() {
     stream_of("sql-fed", &[r#"{"a": 1}"#]);
     assert!(run("sql-fed", "sqlp_fed", &["--apply"]).status.success());

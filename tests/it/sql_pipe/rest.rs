@@ -1,7 +1,14 @@
 //! What has no column is in `rest`, wherever in a record it stands, as it was written.
 
 use super::{printed, put, run_script, stream_of, wait_for_rows};
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(
+    nothing_of_a_record_is_lost,
+    a_table_that_exists_keeps_them_if_it_has_the_column,
+    without_it_there_are_plain_columns,
+);
 
 const KNOWN: &str = r#"{"id": 1, "u": {"n": "a", "p": {"q": 1}}, "lines": [{"q": 1}], "by": {"k1": {"n": 1}}}"#;
 const MORE_KNOWN: [&str; 2] = [
@@ -32,7 +39,6 @@ fn rests(table: &str) -> Vec<Vec<(String, String)>> {
     rows.lines().map(|line| serde_json::from_value(row(line)["r"].take()).expect("pairs")).collect()
 }
 
-#[test]
 fn nothing_of_a_record_is_lost() {
     stream_of("sql-rest", &[&[KNOWN][..], &MORE_KNOWN].concat());
     let variants: [(&str, &[&str]); 3] =
@@ -65,7 +71,6 @@ fn nothing_of_a_record_is_lost() {
     );
 }
 
-#[test]
 fn a_table_that_exists_keeps_them_if_it_has_the_column() {
     stream_of("sql-rest-old", &[r#"{"id": 1, "u": {"n": 1}, "extra": [1.10], "rest": 7}"#]);
     let tables = [
@@ -98,7 +103,6 @@ fn a_table_that_exists_keeps_them_if_it_has_the_column() {
     assert_eq!(rests("sqlp_rest_with"), expected);
 }
 
-#[test]
 fn without_it_there_are_plain_columns() {
     stream_of("sql-rest-none", &[r#"{"id": 1, "rest": 5}"#]);
     let plain = printed("sql-rest-none", "sqlp_rest_none", &["--no-errors", "--no-rest"]);

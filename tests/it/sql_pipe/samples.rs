@@ -9,7 +9,10 @@ use flate2::write::GzEncoder;
 
 use super::arrivals::{Json, arrived};
 use super::{bridge, printed, run_script, stream, wait_for_rows};
+use crate::engines::on_each_engine;
 use crate::world::sql;
+
+on_each_engine!(every_field_of_every_record_arrives,);
 
 const SAMPLES: [&str; 12] = [
     "app_logs",
@@ -81,7 +84,6 @@ fn flags(name: &str) -> &'static [&'static str] {
     }
 }
 
-#[test]
 fn every_field_of_every_record_arrives() {
     let mut wrong = Vec::new();
     sql("CREATE DATABASE IF NOT EXISTS shop");

@@ -8,7 +8,10 @@ use super::tree::{self, Expected};
 use super::{EVENTS, Row, rows_in};
 use crate::common::{bridge_binary, local_stack, number, seed, wait_until};
 use crate::drill::kill_between_insert_and_commit;
+use crate::engines::on_each_engine;
 use crate::world::{Answer, bridge, create_stream, get, post, put, sql, wait_for};
+
+on_each_engine!(an_open_batch_of_events_is_the_same_bytes_after_a_kill, events_are_exactly_once_under_kills,);
 
 const KILLS: usize = 4;
 const STEP: usize = 200;
@@ -19,7 +22,6 @@ fn answer(bridge: &Bridge, path: &str) -> Answer {
 }
 
 /// Form and unpacking are what a batch was offered in; a bridge that was killed serves the same bytes again, and no other form.
-#[test]
 fn an_open_batch_of_events_is_the_same_bytes_after_a_kill() {
     let mut random = fastrand::Rng::with_seed(seed("an_open_batch_of_events_is_the_same_bytes_after_a_kill"));
     create_stream("cdc-shape", 1);
@@ -53,7 +55,6 @@ fn an_open_batch_of_events_is_the_same_bytes_after_a_kill() {
     }
 }
 
-#[test]
 fn events_are_exactly_once_under_kills() {
     let mut random = fastrand::Rng::with_seed(seed("events_are_exactly_once_under_kills"));
     let stack = local_stack();

@@ -1,0 +1,153 @@
+//! What works with which ClickHouse: the same jobs on every engine that is installed. `make versions` installs all, and shows the table.
+
+use std::time::Instant;
+
+use stack::{Bridge, Engine, LocalStack};
+
+use crate::common::{bridge_binary, is_committed, local_stack, orders_sql, seed};
+use crate::drill::{Drill, PARAMETERS, Plan};
+use crate::engines::on;
+use crate::types::every_value_comes_into_its_type_as_documented;
+use crate::world::{block_on, get, post, wait_until};
+
+/// What is done on each, under the heading of its column.
+const JOBS: [(&str, fn()); 4] = [
+    ("main job", main_job),
+    ("kill drill", kill_drill),
+    ("repeated inserts", repeated_inserts),
+    ("types", every_value_comes_into_its_type_as_documented),
+];
+const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
+const RECORDS: u64 = 100_000;
+/// Kills between insert and commit are for engines with a Keeper to stop: `drill` has them.
+const PLAN: Plan = Plan {
+    records: 60_000,
+    broken: 0,
+    kills: 10,
+    forced_kills: 0,
+    pipe: "drill",
+    table: "drill",
+    landing: "drill",
+    sql: |bridge| orders_sql(bridge, "drill", PARAMETERS, WINDOW),
+};
+const REPEATED_ROWS: u64 = 500_000;
+const REPEATS: usize = 20;
+
+/// The first column of the table.
+fn name(engine: Engine) -> &'static str {
+    match engine {
+        _ if Engine::is_users_own() => "your own",
+        Engine::V25_8 => "25.8 LTS",
+        Engine::V26_3 => "26.3 LTS",
+        Engine::V26_7 => "26.7",
+        Engine::V26_9 => "26.9",
+    }
+}
+
+#[test]
+fn each_engine_does_the_job() {
+    let headings = JOBS.map(|(heading, _)| heading).join(" | ");
+    println!("| ClickHouse | {headings} |\n|---|{}", "---|".repeat(JOBS.len()));
+    let mut failed = Vec::new();
+    for engine in Engine::installed() {
+        let cells = JOBS.map(|(heading, job)| {
+            let began = Instant::now();
+            match std::thread::spawn(move || on(engine, job)).join() {
+                Ok(()) => format!("yes, {} s", began.elapsed().as_secs()),
+                Err(_) => {
+                    failed.push((name(engine), heading));
+                    "no".to_owned()
+                }
+            }
+        });
+        println!("| {} | {} |", name(engine), cells.join(" | "));
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+fn documented() -> Vec<String> {
+    let readme = std::fs::read_to_string(stack::checkout().join("README.md")).expect("README.md");
+    let rows = readme.lines().filter_map(|line| line.trim_start().strip_prefix("| 2"));
+    rows.map(|row| format!("2{}", row.split(" | ").next().unwrap_or_default())).collect()
+}
+
+#[test]
+fn the_readme_names_the_engines() {
+    if !Engine::is_users_own() {
+        assert_eq!(documented(), Engine::ALL.map(name));
+    }
+}
+
+/// A stack with so many orders in the stream `orders`.
+fn stack_with(orders: u64) -> LocalStack {
+    let stack = local_stack();
+    let client = block_on(stack::kinesis_client(&stack.kinesis.endpoint()));
+    block_on(stack::load::create_stream(&client, "orders", 4)).expect("a stream");
+    block_on(stack::load::put_orders(&client, "orders", 0, orders)).expect("orders");
+    stack
+}
+
+/// As the README has it: every record once.
+fn main_job() {
+    let stack = stack_with(RECORDS);
+    let bridge = stack.start_bridge(bridge_binary(), &[]).expect("a bridge");
+    stack.clickhouse.run_script(&orders_sql(&bridge.url(), "main", "", WINDOW)).expect("the example");
+    wait_until("all records", || is_committed(&bridge, "main", RECORDS));
+    let counts = stack.clickhouse.query("SELECT count(), uniqExact(id) FROM main");
+    assert_eq!(counts, Ok(format!("{RECORDS}\t{RECORDS}\n")));
+}
+
+fn kill_drill() {
+    let drill = Drill::run(PLAN, seed("kill_drill"));
+    drill.report();
+    assert_eq!((drill.rows(), drill.distinct_ids()), (PLAN.records, PLAN.records));
+}
+
+/// A stack with so many orders that are short enough for one batch, in shards enough to read them quickly.
+fn stack_with_short(orders: u64) -> LocalStack {
+    let stack = local_stack();
+    let client = block_on(stack::kinesis_client(&stack.kinesis.endpoint()));
+    block_on(stack::load::create_stream(&client, "orders", 8)).expect("a stream");
+    let order = |n: u64| {
+        (n.to_string(), format!("{{\"id\":\"{n}\",\"user_id\":{},\"price\":{}.25}}", n % 997, n % 89).into_bytes())
+    };
+    block_on(stack::load::put_records(&client, "orders", (0..orders).map(order))).expect("orders");
+    stack
+}
+
+/// Makes the pipe read: takes one record, and waits until so many more are there for the next batch.
+fn read_ahead(bridge: &Bridge, pipe: &str, records: u64) {
+    let path = format!("/v1/pipes/{pipe}");
+    let one = get(bridge, &format!("{path}/next?stream=orders&ack=explicit&format=JSONEachRow&max_rows=1")).rows();
+    let batch = one[0]["_batch"].as_str().expect("a batch");
+    assert_eq!(post(bridge, &format!("{path}/ack"), &format!("{{\"batch\": \"{batch}\"}}\n")).status, 200);
+    let buffered = || {
+        let metrics = get(bridge, "/metrics").text();
+        let of_shards = metrics.lines().filter(|line| line.starts_with("kinesis_bridge_buffered_rows{"));
+        of_shards.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+    };
+    wait_until("all records", || buffered() == records as f64);
+}
+
+/// A batch that is inserted again and again by the README's SELECT is there once, whatever threads and blocks make of it.
+fn repeated_inserts() {
+    let stack = stack_with_short(REPEATED_ROWS + 1);
+    let bridge = stack.start_bridge(bridge_binary(), &[("--memory", "1GiB")]).expect("a bridge");
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    read_ahead(&bridge, "again", REPEATED_ROWS);
+    let sql = orders_sql(&bridge.url(), "again", "", WINDOW);
+    let (table, view) = sql.split_once("CREATE MATERIALIZED VIEW").expect("a view");
+    stack.clickhouse.run_script(table).expect("the table");
+    let (_, select) = view.split_once("APPEND TO again AS").expect("a SELECT");
+    // An open batch is served again, byte for byte, until somebody acknowledges it.
+    let explicit = format!("ack=explicit&max_rows={REPEATED_ROWS}&max_bytes=134217728");
+    let select = select.replace("view=default.again_pipe", &explicit);
+    let select = select.trim().trim_end_matches(';');
+    for repeat in 0..REPEATS {
+        stack.clickhouse.query(&format!("INSERT INTO again {select}")).expect("an insert");
+        let count = stack.clickhouse.query("SELECT count() FROM again").expect("a count");
+        let count: u64 = count.trim().parse().expect("a number");
+        assert_eq!(count, REPEATED_ROWS, "rows after repeat {repeat}");
+    }
+    println!("{REPEATED_ROWS} rows inserted {REPEATS} times are there once");
+}
