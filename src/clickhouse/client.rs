@@ -17,6 +17,7 @@ pub struct ClickHouse {
     client: Client,
     server: String,
     user: String,
+    patience: Duration,
 }
 
 impl ClickHouse {
@@ -31,7 +32,12 @@ impl ClickHouse {
             .with_password(password)
             .with_setting("http_write_exception_in_output_format", "0")
             .with_product_info(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        ClickHouse { client, server: without_credentials(url), user: user.into() }
+        ClickHouse { client, server: without_credentials(url), user: user.into(), patience: CLICKHOUSE_TIMEOUT }
+    }
+
+    /// Waits for each answer this long, instead of [`CLICKHOUSE_TIMEOUT`].
+    pub fn with_patience(self, patience: Duration) -> ClickHouse {
+        ClickHouse { patience, ..self }
     }
 
     /// The address, without credentials, for messages.
@@ -52,7 +58,7 @@ impl ClickHouse {
         }
     }
 
-    /// Runs a statement that gives no rows, for [`CLICKHOUSE_TIMEOUT`] at most. After a transport error it may have been done.
+    /// Runs a statement that gives no rows, for [`CLICKHOUSE_TIMEOUT`] at most, unless it has more patience. After a transport error it may have been done.
     pub async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
         self.execute_with(sql, &[]).await
     }
@@ -63,7 +69,7 @@ impl ClickHouse {
         for (name, value) in settings {
             query = query.with_setting(*name, *value);
         }
-        within(CLICKHOUSE_TIMEOUT, async { Ok(query.execute().await?) }).await
+        within(self.patience, async { Ok(query.execute().await?) }).await
     }
 
     /// Runs a statement for as long as it takes.
@@ -74,7 +80,7 @@ impl ClickHouse {
     /// The rows of a SELECT (without FORMAT), as one line of JSON each.
     pub async fn json_lines(&self, sql: &str) -> Result<Vec<String>, ClickHouseError> {
         let query = self.client.query_raw(sql);
-        let body = within(CLICKHOUSE_TIMEOUT, async { Ok(query.fetch_bytes("JSONEachRow")?.collect().await?) }).await?;
+        let body = within(self.patience, async { Ok(query.fetch_bytes("JSONEachRow")?.collect().await?) }).await?;
         // A String column may hold any bytes; a row that is not text must not hide the others.
         Ok(String::from_utf8_lossy(&body).lines().filter(|line| !line.is_empty()).map(String::from).collect())
     }
@@ -85,7 +91,7 @@ impl ClickHouse {
         for (name, value) in settings {
             query = query.with_setting(*name, *value);
         }
-        let body = within(CLICKHOUSE_TIMEOUT, async { Ok(query.fetch_bytes(format)?.collect().await?) }).await?;
+        let body = within(self.patience, async { Ok(query.fetch_bytes(format)?.collect().await?) }).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::clickhouse::{ClickHouse, ClickHouseError};
 use crate::config::Config;
 use crate::domain::lease::Destination;
-use crate::limits::PIPE_QUERY_BYTES;
+use crate::limits::{CLICKHOUSE_SQL_TIMEOUT, PIPE_QUERY_BYTES};
 use crate::sql::quote::{literal, qualified};
 
 /// The ClickHouse in which tables and views are to be.
@@ -62,7 +62,8 @@ impl Server {
     /// Connects lazily.
     pub fn new(config: &Config) -> Server {
         let given = &config.clickhouse;
-        Server { clickhouse: ClickHouse::new(&given.url, &given.user, given.password.expose()) }
+        let clickhouse = ClickHouse::new(&given.url, &given.user, given.password.expose());
+        Server { clickhouse: clickhouse.with_patience(CLICKHOUSE_SQL_TIMEOUT) }
     }
 
     /// A table or view; none when there is none of that name.
