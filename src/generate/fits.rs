@@ -5,11 +5,14 @@
 //! numbers in one form, and wide ones with their mark.
 
 use super::numbers::MARK;
-use super::types::{Type, element, split};
+use super::types::{Type, element, json_parameters};
 use crate::limits::{DATE_TIME64_END, DATE_TIME64_FIRST};
-use crate::sql::quote::literal;
+use crate::sql::quote::{identifier, literal};
 
 const UUID: &str = "^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$";
+
+/// A pattern for a text in JSON.
+const TEXT: &str = r#""(?:[^"\\]|\\.)*""#;
 
 /// Where a JSON value is.
 #[derive(Clone, Debug)]
@@ -107,6 +110,10 @@ pub struct How {
     pub strict: bool,
     /// Objects must not have more fields than the type has names for.
     pub closed: bool,
+    /// ClickHouse may round any integer in a `JSON`, not only those in arrays.
+    pub rounds: bool,
+    /// The value is read after those of other rows: see [`Type::per_row`].
+    pub after_others: bool,
 }
 
 /// SQL that is true when the value there fits.
@@ -157,7 +164,7 @@ pub fn fits(ty: &Type, at: &Place, how: How, parts: &mut Parts) -> String {
         Type::Parts(_, types) => {
             // What ClickHouse chooses must be what the value is, and whole: nobody looks for
             // unknown fields in it.
-            let how = How { closed: true, ..how };
+            let how = How { closed: true, after_others: true, ..how };
             let ty = literal(&ty.to_string());
             let chosen = format!("toString(variantType(JSONExtract(unmarked({raw}), {ty})))");
             let mut cases = Vec::new();
@@ -179,7 +186,7 @@ fn is_whole(ty: &Type, raw: &str, elements: &str) -> String {
         Type::Map(_, inner) => first_is_value(inner).map(|value| format!(r#"^\{{"[^"\\]*":{value}"#)),
         _ => None,
     };
-    let ty = literal(&without_decimals(ty).to_string());
+    let ty = literal(&without_decimals(ty).per_row().to_string());
     match told {
         None => format!(" AND length(JSONExtract(unmarked({raw}), {ty})) = length({elements})"),
         Some(told) => {
@@ -257,6 +264,7 @@ fn leaf(name: &str, at: &Place, how: How, parts: &mut Parts) -> String {
         "Date" | "Date32" | "IPv4" => same(&word, &text),
         "DateTime" | "DateTime64" => time(name, raw, &text, how.strict),
         "JSON" => json(name, at, how, parts),
+        "Dynamic" if how.after_others => format!("{} AND {}", round_trip(raw, name), is_read_alike(raw)),
         "Dynamic" => round_trip(raw, name),
         _ if word.contains("Int") => same(&word, &text),
         _ => parses,
@@ -336,31 +344,63 @@ fn time(name: &str, raw: &str, text: &str, strict: bool) -> String {
 /// Types of paths must fit, and what it skips may be lost.
 fn json(name: &str, at: &Place, how: How, parts: &mut Parts) -> String {
     let mut all = vec![format!("startsWith({}, '{{')", at.raw), round_trip(&at.raw, "JSON")];
-    let parameters = name.strip_prefix("JSON(").and_then(|rest| rest.strip_suffix(')')).unwrap_or_default();
-    let how = How { closed: true, ..how };
-    for parameter in split(parameters) {
-        let typed = if parameter.starts_with('`') {
+    let (mut typed, mut skipped) = (Vec::new(), Vec::new());
+    for parameter in json_parameters(name).unwrap_or_default() {
+        let path = if parameter.starts_with('`') {
             element(parameter)
         } else {
             parameter.split_once(' ').map(|(path, ty)| (path.replace('`', ""), Type::parse(ty)))
         };
-        if let Some((path, ty)) = typed.filter(|(path, _)| path != "SKIP") {
-            let path: String = path.split('.').map(|name| format!(", {}", literal(name))).collect();
-            all.push(fits(&ty, &at.with(format!("JSONExtractRaw({}{path})", at.raw)), how, parts));
+        match path {
+            Some((path, _)) if path == "SKIP" => skipped.push(parameter.to_owned()),
+            Some((path, ty)) => {
+                skipped.push(format!("SKIP {}", identifier(&path)));
+                typed.push((path, ty));
+            }
+            None => {}
         }
     }
+    let untyped = match skipped.is_empty() {
+        true => at.raw.clone(),
+        false => {
+            let ty = Type::Leaf(format!("JSON({})", skipped.join(", "))).per_row();
+            format!("toJSONString(JSONExtract({}, {}))", at.raw, literal(&ty.to_string()))
+        }
+    };
+    all.push(if how.after_others { is_read_alike(&untyped) } else { is_not_rounded(&untyped, how.rounds) });
+    let how = How { closed: true, after_others: true, ..how };
+    for (path, ty) in typed {
+        let path: String = path.split('.').map(|name| format!(", {}", literal(name))).collect();
+        all.push(fits(&ty, &at.with(format!("JSONExtractRaw({}{path})", at.raw)), how, parts));
+    }
     all.join(" AND ")
+}
+
+/// ClickHouse reads an integer in an array of a `JSON` as a double after an array of doubles, and
+/// if it `rounds`, every integer after a double in its place.
+fn is_not_rounded(raw: &str, rounds: bool) -> String {
+    let before = if rounds { "(?:^|[\\[,:])" } else { "[\\[,]" };
+    let numbers = literal(&format!("{TEXT}|{before}(-?[0-9.eE+-]+)"));
+    let rounded = "match(n, '^-?[0-9]{16,}$') AND toString(toFloat64OrZero(n)) != n";
+    format!("NOT arrayExists(n -> {rounded}, extractAll({raw}, {numbers}))")
+}
+
+/// Whether it does not matter which values were read before.
+fn is_read_alike(raw: &str) -> String {
+    format!("position({raw}, '[') = 0 AND {}", is_not_rounded(raw, true))
 }
 
 /// Whether a value comes back from a type as it was. The order of fields does not count, nor does a
 /// null field.
 fn round_trip(raw: &str, ty: &str) -> String {
-    const TOKENS: &str = r#""(?:[^"\\]|\\.)*"(?::null)?|[0-9.eE+-]+|true|false|null|[{}\[\]]"#;
     let tokens = |text: &str| {
-        let pattern = literal(TOKENS);
+        let pattern = literal(&format!(r"{TEXT}(?::null)?|[0-9.eE+-]+|true|false|null|[{{}}\[\]]"));
         format!("arraySort(arrayFilter(t -> NOT endsWith(t, '\":null'), extractAll({text}, {pattern})))")
     };
     // On 25.8 the text of a Dynamic may be NULL, which has no tokens.
-    let back = format!("ifNull(JSONExtractRaw(toJSONString(JSONExtract({raw}, {}))), '')", literal(ty));
+    let back = format!(
+        "ifNull(JSONExtractRaw(toJSONString(JSONExtract({raw}, {}))), '')",
+        literal(&Type::leaf(ty).per_row().to_string())
+    );
     format!("position({raw}, {}) = 0 AND {} = {}", literal(MARK), tokens(raw), tokens(&back))
 }

@@ -114,10 +114,11 @@ impl Generator<'_> {
     /// Which field goes where, in a new table or in one that exists.
     async fn plan(&self, shape: &Shape, exists: bool, maps: &[Mapping]) -> Result<Plan, String> {
         let (flatten, rest) = (self.flags.flatten, !self.flags.no_rest);
-        let plan = match exists {
+        let mut plan = match exists {
             true => existing_table(shape, &self.columns().await?, flatten, maps, rest)?,
             false => new_table(shape, flatten, maps, rest)?,
         };
+        plan.rounds = self.server.rounds_in_json().await?;
         if plan.columns.is_empty() {
             return Err(format!(
                 "no column of {} has a field in the sample of stream {}: name fields and columns with --map",

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::fits::How;
 use super::infer::infer;
 use super::rest::{REST, REST_COMMENT, REST_TYPE};
 use super::shape::Shape;
@@ -65,6 +66,15 @@ pub struct Plan {
     pub rest: bool,
     /// The types were chosen here, so they may be strict about what fits.
     pub strict: bool,
+    /// ClickHouse may round any integer in a column of the type JSON: see [`How::rounds`].
+    pub rounds: bool,
+}
+
+impl Plan {
+    /// What fits into its columns.
+    pub fn how(&self) -> How {
+        How { strict: self.strict, closed: false, rounds: self.rounds, after_others: false }
+    }
 }
 
 /// `--map`: a field and its column.

@@ -151,7 +151,7 @@ pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Ve
 pub fn judged(plan: &Plan, source: &str) -> (Vec<usize>, String) {
     let mut parts = Parts::default();
     let fields = parts.fields(&Place::record());
-    let checks = checks(&plan.columns, plan.strict, &mut parts);
+    let checks = checks(&plan.columns, plan.how(), &mut parts);
     let checks: Vec<(usize, &Check)> = checks.iter().filter_map(|check| Some((check.column?, check))).collect();
     let columns = checks.iter().map(|(at, check)| {
         let (value, fits) = (&check.value, &check.fits);
@@ -220,7 +220,7 @@ fn with_json(source: &str, once: bool) -> String {
 /// `JSONExtract` with the path of a field.
 fn extract(json: &str, path: &[String], ty: &Type) -> String {
     let path: String = path.iter().map(|name| format!("{}, ", literal(name))).collect();
-    format!("JSONExtract({json}, {path}{})", literal(&ty.to_string()))
+    format!("JSONExtract({json}, {path}{})", literal(&ty.per_row().to_string()))
 }
 
 /// The SELECT that makes the table's rows. `from` is what it reads, with the WHERE: rows with
@@ -242,6 +242,8 @@ fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
                 alias
             }
         };
+        let (ty, read) = (column.ty.to_string(), column.ty.per_row().to_string());
+        let value = if ty == read { value } else { format!("CAST({value}, {})", literal(&ty)) };
         outer.push(format!("    {value} AS {}", identifier(&column.name)));
     }
     if !tree.is_empty() {
@@ -305,7 +307,7 @@ enum Node {
 impl Node {
     fn ty(&self) -> Type {
         match self {
-            Node::Leaf(ty) => ty.clone(),
+            Node::Leaf(ty) => ty.per_row(),
             Node::Branch(nodes) => Type::Tuple(nodes.iter().map(|(name, node)| (name.clone(), node.ty())).collect()),
         }
     }
@@ -335,7 +337,7 @@ fn insert(tree: &mut Vec<(String, Node)>, path: &[String], ty: &Type) -> bool {
 fn sorted_out(plan: &Plan, source: &str) -> String {
     let mut parts = Parts::default();
     let fields = parts.fields(&Place::record());
-    let checks = checks(&plan.columns, plan.strict, &mut parts);
+    let checks = checks(&plan.columns, plan.how(), &mut parts);
     let misfits: Vec<_> =
         checks.iter().map(|check| format!("            if({}, '', {})", check.fits, literal(&check.field))).collect();
     let (last, misfits) = match misfits.is_empty() {

@@ -131,9 +131,8 @@ pub struct Check {
     pub column: Option<usize>,
 }
 
-/// The checks of all columns, and of the objects around them. Unless `strict`, numbers are times,
-/// too.
-pub fn checks(columns: &[Column], strict: bool, parts: &mut Parts) -> Vec<Check> {
+/// The checks of all columns, and of the objects around them.
+pub fn checks(columns: &[Column], how: How, parts: &mut Parts) -> Vec<Check> {
     let mut all = Vec::new();
     around(columns, &[], &Place::record(), &mut all, parts);
     for (at, column) in columns.iter().enumerate().filter(|(_, column)| !column.as_text) {
@@ -141,7 +140,7 @@ pub fn checks(columns: &[Column], strict: bool, parts: &mut Parts) -> Vec<Check>
         for name in &column.path {
             place = place.field(name, parts);
         }
-        let fits = fits(&column.ty, &place, How { strict, closed: false }, parts);
+        let fits = fits(&column.ty, &place, how, parts);
         all.push(Check { field: column.path.join("."), value: place.raw, fits, column: Some(at) });
     }
     all

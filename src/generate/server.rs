@@ -121,6 +121,14 @@ impl Server {
         Ok(self.ask(&count, "TSV").await?.trim() != "0")
     }
 
+    /// Whether the type JSON reads an integer after a fraction as one, and rounds it: 25.8 does.
+    pub async fn rounds_in_json(&self) -> Result<bool, String> {
+        let sql = r#"SELECT groupArray(toString(JSONExtract(json, 'JSON')))[2] != '{"n":9007199254740993}'
+            FROM (SELECT arrayJoin(['{"n":0.5}', '{"n":9007199254740993}']) AS json)
+            SETTINGS max_threads = 1, output_format_json_quote_64bit_integers = 0"#;
+        Ok(self.ask(sql, "TSV").await?.trim() != "0")
+    }
+
     /// The answer of a SELECT (without FORMAT).
     pub async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
         self.try_ask(sql, format).await.map_err(|e| self.clickhouse.explain_foreign(&e))

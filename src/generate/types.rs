@@ -84,6 +84,33 @@ impl Type {
         }
     }
 
+    /// The type to read with `JSONExtract`, and to cast to this one. `JSON` and `Dynamic` first try
+    /// the types of the rows before: `[1, null]` becomes `[null, null]` after an array of texts, and
+    /// 9007199254740993 becomes 9007199254740992 after a fraction. Without types of their own they
+    /// look at nothing but the row. What is in a Variant cannot be cast.
+    pub fn per_row(&self) -> Type {
+        let inner = |ty: &Type| Box::new(ty.per_row());
+        match self {
+            Type::Leaf(name) if name.starts_with("Dynamic") => Type::leaf("Dynamic(max_types=0)"),
+            Type::Leaf(name) => match json_parameters(name) {
+                None => self.clone(),
+                Some(parameters) => {
+                    let others = parameters.into_iter().filter(|one| !one.starts_with("max_dynamic_types"));
+                    let all: Vec<_> = std::iter::once("max_dynamic_types=0").chain(others).collect();
+                    Type::Leaf(format!("JSON({})", all.join(", ")))
+                }
+            },
+            Type::Nullable(ty) => Type::Nullable(inner(ty)),
+            Type::Array(ty) => Type::Array(inner(ty)),
+            Type::Map(key, value) => Type::Map(key.clone(), inner(value)),
+            Type::Tuple(all) => Type::Tuple(all.iter().map(|(name, ty)| (name.clone(), ty.per_row())).collect()),
+            Type::Parts(name, all) if name == "Tuple" => {
+                Type::Parts(name.clone(), all.iter().map(Type::per_row).collect())
+            }
+            Type::Parts(..) => self.clone(),
+        }
+    }
+
     /// Whether `JSONExtract` can make it.
     pub fn is_extractable(&self) -> bool {
         match self {
@@ -126,6 +153,14 @@ impl fmt::Display for Type {
                 write!(f, "{name}({})", types.join(", "))
             }
         }
+    }
+}
+
+/// The parameters of the type JSON; none of another type.
+pub fn json_parameters(name: &str) -> Option<Vec<&str>> {
+    match name.strip_prefix("JSON")? {
+        "" => Some(Vec::new()),
+        rest => Some(split(rest.strip_prefix('(')?.strip_suffix(')')?)),
     }
 }
 
@@ -190,5 +225,23 @@ mod tests {
         assert!(
             !Type::parse("Tuple(a Array(JSON(x Int64)))").is_sortable() && Type::parse("Tuple(a UInt8)").is_sortable()
         );
+    }
+
+    #[test]
+    fn no_row_is_read_after_another() {
+        for (ty, per_row) in [
+            ("JSON", "JSON(max_dynamic_types=0)"),
+            (
+                "JSON(max_dynamic_types=8, max_dynamic_paths=4, `a.b` Decimal(18, 2), SKIP c)",
+                "JSON(max_dynamic_types=0, max_dynamic_paths=4, `a.b` Decimal(18, 2), SKIP c)",
+            ),
+            ("Array(Tuple(`a` Nullable(JSON)))", "Array(Tuple(`a` Nullable(JSON(max_dynamic_types=0))))"),
+            ("Map(String, Dynamic(max_types=4))", "Map(String, Dynamic(max_types=0))"),
+            ("Tuple(JSON, Int64)", "Tuple(JSON(max_dynamic_types=0), Int64)"),
+            ("Variant(Int64, JSON)", "Variant(Int64, JSON)"),
+            ("Array(Int64)", "Array(Int64)"),
+        ] {
+            assert_eq!(Type::parse(ty).per_row().to_string(), per_row);
+        }
     }
 }

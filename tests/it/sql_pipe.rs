@@ -7,6 +7,7 @@ mod exact;
 mod messages;
 mod misfits;
 mod names;
+mod neighbours;
 mod numbers;
 mod options;
 mod refusals;

@@ -136,6 +136,8 @@ fn differences(case: &Case) -> Vec<String> {
 
 fn differs_from_snapshot(name: &str, script: &str) -> Option<String> {
     let script = script.replace(bridge().address().rsplit(':').next().expect("a port"), "PORT");
+    // All that differs: 25.8 may round integers in a JSON outside of arrays, too.
+    let script = script.replace(r"(?:^|[\\[,:])(-?", r"[\\[,](-?");
     let file = folder().join(format!("snapshots/{name}.sql"));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(&file, &script).expect("a snapshot");

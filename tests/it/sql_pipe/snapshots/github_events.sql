@@ -65,7 +65,7 @@ SELECT
     r.`type` AS `type`,
     r.`actor` AS `actor`,
     r.`repo` AS `repo`,
-    r.`payload` AS `payload`,
+    CAST(r.`payload`, 'JSON') AS `payload`,
     r.`public` AS `public`,
     r.`created_at` AS `created_at`,
     r.`org` AS `org`,
@@ -80,7 +80,7 @@ FROM (
             `type` String,
             `actor` Tuple(`id` Int64, `login` String, `gravatar_id` String, `url` String, `avatar_url` String),
             `repo` Tuple(`id` Int64, `name` String),
-            `payload` JSON,
+            `payload` JSON(max_dynamic_types=0),
             `public` Bool,
             `created_at` DateTime64(3, \'UTC\'),
             `org` Tuple(`id` Nullable(Int64), `login` Nullable(String))
@@ -126,7 +126,7 @@ FROM (
             if(position(fields['type'], '\\u0001#') <= 2, '', 'type'),
             if((fields['actor'] IN ('', 'null') OR startsWith(fields['actor'], '{') AND length(arrayDistinct(mapKeys(fields_2))) = length(fields_2) AND (fields_2['id'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields_2['id']))) = bare(fields_2['id'])) AND position(fields_2['login'], '\\u0001#') <= 2 AND position(fields_2['gravatar_id'], '\\u0001#') <= 2 AND position(fields_2['url'], '\\u0001#') <= 2 AND position(fields_2['avatar_url'], '\\u0001#') <= 2), '', 'actor'),
             if((fields['repo'] IN ('', 'null') OR startsWith(fields['repo'], '{') AND length(arrayDistinct(mapKeys(fields_3))) = length(fields_3) AND (fields_3['id'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields_3['id']))) = bare(fields_3['id'])) AND position(fields_3['name'], '\\u0001#') <= 2), '', 'repo'),
-            if((fields['payload'] IN ('', 'null') OR startsWith(fields['payload'], '{') AND position(fields['payload'], '\\u0001#') = 0 AND arraySort(arrayFilter(t -> NOT endsWith(t, '":null'), extractAll(fields['payload'], '"(?:[^"\\\\]|\\\\.)*"(?::null)?|[0-9.eE+-]+|true|false|null|[{}\\[\\]]'))) = arraySort(arrayFilter(t -> NOT endsWith(t, '":null'), extractAll(ifNull(JSONExtractRaw(toJSONString(JSONExtract(fields['payload'], 'JSON'))), ''), '"(?:[^"\\\\]|\\\\.)*"(?::null)?|[0-9.eE+-]+|true|false|null|[{}\\[\\]]')))), '', 'payload'),
+            if((fields['payload'] IN ('', 'null') OR startsWith(fields['payload'], '{') AND position(fields['payload'], '\\u0001#') = 0 AND arraySort(arrayFilter(t -> NOT endsWith(t, '":null'), extractAll(fields['payload'], '"(?:[^"\\\\]|\\\\.)*"(?::null)?|[0-9.eE+-]+|true|false|null|[{}\\[\\]]'))) = arraySort(arrayFilter(t -> NOT endsWith(t, '":null'), extractAll(ifNull(JSONExtractRaw(toJSONString(JSONExtract(fields['payload'], 'JSON(max_dynamic_types=0)'))), ''), '"(?:[^"\\\\]|\\\\.)*"(?::null)?|[0-9.eE+-]+|true|false|null|[{}\\[\\]]'))) AND NOT arrayExists(n -> match(n, '^-?[0-9]{16,}$') AND toString(toFloat64OrZero(n)) != n, extractAll(fields['payload'], '"(?:[^"\\\\]|\\\\.)*"|[\\[,](-?[0-9.eE+-]+)'))), '', 'payload'),
             if((fields['public'] IN ('', 'null') OR fields['public'] IN ('true', 'false')), '', 'public'),
             if((fields['created_at'] IN ('', 'null') OR match(bare(fields['created_at']), '^((19|20|21|22)[0-9]{2})-[01][0-9]-[0-3][0-9][T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,3}0*)?Z?$|^(190[1-9]|19[1-9][0-9]|2[01][0-9]{2}|22[0-8][0-9]|229[0-8])-[01][0-9]-[0-3][0-9][T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,3}0*)?([+-][0-9]{2}:[0-9]{2})?$') AND isNotNull(JSONExtract(fields['created_at'], 'Nullable(DateTime64(3, \'UTC\'))'))), '', 'created_at'),
             if((fields['org'] IN ('', 'null') OR startsWith(fields['org'], '{') AND length(arrayDistinct(mapKeys(fields_4))) = length(fields_4) AND (fields_4['id'] IN ('', 'null') OR toString(toInt64OrZero(bare(fields_4['id']))) = bare(fields_4['id'])) AND position(fields_4['login'], '\\u0001#') <= 2), '', 'org')
