@@ -102,10 +102,8 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
         // A table's creation is known to the second.
         wait_until("the next second", || now() / 1_000_000 > began / 1_000_000);
         let again = create_table(name, changed);
-        send(
-            name,
-            [put_event(&again, &item("b"), began + 5_000_000), put_event(&again, &item("c"), began + 5_000_001)],
-        );
+        let created = now();
+        send(name, [put_event(&again, &item("b"), created), put_event(&again, &item("c"), created + 1)]);
         let exception = refresh_exception(&format!("{name}_pipe"));
         let mut shown: Vec<String> = keys.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         shown.sort_unstable();
