@@ -1,12 +1,12 @@
 # `make help` lists the targets. Everything is built into $(TARGET), which follows CARGO_TARGET_DIR.
 .DEFAULT_GOAL := help
-.PHONY: help install build up demo test versions lint bench simulate mutants scale clean
+.PHONY: help install build up demo test versions lint bench simulate mutants replicated scale clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BRIDGE := clickhouse-kinesis-bridge
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## Install ClickHouse, ZooKeeper, a second Kinesis, an S3 and writers of KPL aggregates for the tests and the demo (says what and where).
 	@scripts/install.sh
@@ -41,6 +41,9 @@ simulate: ## The pull protocol in a simulated world, from SEEDS=1000000 seeds; S
 mutants: ## Plant known bugs, one at a time, and see whether the simulation finds each.
 	cargo build --workspace --locked
 	$(TARGET)/debug/stack mutants $(MUTANTS)
+
+replicated: install build ## Kill servers and bridges of a Replicated table, in four layouts, each from SEEDS=5 seeds; SEED=7 for one.
+	SEEDS=$(or $(SEEDS),5) ROUNDS=$(or $(ROUNDS),3) RUST_TEST_THREADS=1 cargo test --workspace --locked --test it replicated::drill -- --nocapture
 
 scale: ## 5,000 shards and 50 workers in virtual time: operations on the state, hand-over, memory a shard.
 	SCALE=$(or $(SCALE),5000x50) cargo test --workspace --locked --release --lib many_shards_and_workers -- --nocapture

@@ -26,6 +26,7 @@ mod read;
 mod readme;
 mod real;
 mod records;
+mod replicated;
 mod retention;
 mod s3;
 mod second;
