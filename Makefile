@@ -27,8 +27,9 @@ lint: ## Formatting, clippy, docs, licences, the Compose file.
 	scripts/licences.sh
 	scripts/check-compose.sh
 
-# The tests start the programs of both crates, so all of them are built first. Most of them wait for something most of the time.
-test: install lint build ## Everything that must pass.
+# The tests start the programs of both crates, which Cargo builds with them. `build` would build half of the dependencies twice, since those of the
+# tests have more features. Most tests wait for something most of the time.
+test: install lint ## Everything that must pass.
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) cargo test --workspace --locked
 
 versions: build ## The main job, a kill drill, repeated inserts and all types on each ClickHouse that can be had, as a table.
