@@ -3,6 +3,8 @@
 //! While records are being written, the bridge is killed with SIGKILL again and again (also between insert and commit, forced by stopping
 //! ZooKeeper), ClickHouse and ZooKeeper are restarted, and inserts fail after their part was written.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stack::{Bridge, LocalStack};
@@ -16,6 +18,9 @@ const SHARDS: i32 = 4;
 /// Records are written in steps, about a minute in all, so that every fault finds data on its way.
 const STEP: u64 = 1_000;
 const STEP_PAUSE: Duration = Duration::from_millis(280);
+/// Steps that are put while a bridge is to be killed between insert and commit, and not before: servers
+/// may take so long to come back that all else is in by then.
+const STEPS_TO_CATCH: u64 = 8;
 
 /// What is drilled, and how long.
 #[derive(Clone, Copy)]
@@ -98,6 +103,8 @@ pub struct Drill {
     bridge: Bridge,
     plan: Plan,
     kills: usize,
+    /// Steps that are held back.
+    held: Arc<AtomicU64>,
 }
 
 impl Drill {
@@ -105,7 +112,8 @@ impl Drill {
     pub fn run(plan: Plan, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
-        let mut drill = Drill { stack, bridge, plan, kills: 0 };
+        let held = Arc::new(AtomicU64::new(STEPS_TO_CATCH * plan.forced_kills as u64));
+        let mut drill = Drill { stack, bridge, plan, kills: 0, held: held.clone() };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let client = runtime.block_on(stack::kinesis_client(&drill.stack.kinesis.endpoint()));
         runtime.block_on(stack::load::create_stream(&client, "orders", SHARDS)).expect("a stream");
@@ -119,7 +127,11 @@ impl Drill {
         clickhouse.run_script(&(bomb + plan.landing + ";\n")).expect("the failing view");
 
         let writer = runtime.spawn(async move {
-            for step in 0..plan.records / STEP {
+            let steps = plan.records / STEP;
+            for step in 0..steps {
+                while steps - step <= held.load(Ordering::Relaxed) {
+                    tokio::time::sleep(STEP_PAUSE).await;
+                }
                 stack::load::put_orders(&client, "orders", step * STEP, STEP).await?;
                 let broken = (0..plan.broken).map(|n| (format!("broken-{step}-{n}"), broken_record(step, n)));
                 stack::load::put_records(&client, "orders", broken).await?;
@@ -154,6 +166,7 @@ impl Drill {
     }
 
     fn kill_between_insert_and_commit(&mut self) {
+        self.held.fetch_sub(STEPS_TO_CATCH, Ordering::Relaxed);
         kill_between_insert_and_commit(&self.stack, &self.bridge, self.plan.table, "offered_batch != ''");
         self.kills += 1;
     }
