@@ -58,7 +58,8 @@ impl ClickHouse {
         }
     }
 
-    /// Runs a statement that gives no rows, for [`CLICKHOUSE_TIMEOUT`] at most, unless it has more patience. After a transport error it may have been done.
+    /// Runs a statement that gives no rows, for [`CLICKHOUSE_TIMEOUT`] at most, unless it has more
+    /// patience. After a transport error it may have been done.
     pub async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
         self.execute_with(sql, &[]).await
     }

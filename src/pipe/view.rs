@@ -120,7 +120,6 @@ mod tests {
     #[tokio::test]
     async fn wait_view_alone_proves_nothing() {
         let state = |uuid: &str, exception: &str, succeeded| ViewState {
-            others: 0,
             uuid: uuid.into(),
             running: false,
             status: "Scheduled".into(),
@@ -129,6 +128,7 @@ mod tests {
             succeeded,
             retry: 0,
             due_soon: true,
+            others: 0,
         };
         let view = Puller { database: "default".into(), name: "orders_pipe".into(), uuid: "a".into() };
         let outcome = async |state| refresh_end(&Waited(state), &view).await;

@@ -4,15 +4,15 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
-/// A prefix may have a `=` in it, which is not a partition.
-const PREFIX: &str = "use_hive_partitioning = 0";
-
 use crate::generate::plan::shown;
 use crate::generate::server::Server;
 use crate::limits::{
     DYNAMODB_TIMES, EXPORT_FILES_PER_STATEMENT, EXPORT_SAMPLE_FILES, EXPORT_SAMPLE_LINES, PIPE_SAMPLE_BYTES,
 };
 use crate::sql::quote::{comment, literal, visible};
+
+/// A prefix may have a `=` in it, which is not a partition.
+const NO_PARTITIONS: &str = "use_hive_partitioning = 0";
 
 /// Kept as they are in the path of an object.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'=');
@@ -191,7 +191,7 @@ impl Export {
         let some = &self.files[..self.files.len().min(EXPORT_SAMPLE_FILES)];
         let sql = format!(
             "SELECT line FROM (SELECT line, sum(length(line)) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS bytes FROM \
-             (SELECT line FROM {} LIMIT {EXPORT_SAMPLE_LINES})) WHERE bytes <= {PIPE_SAMPLE_BYTES} SETTINGS max_threads = 1, {PREFIX}",
+             (SELECT line FROM {} LIMIT {EXPORT_SAMPLE_LINES})) WHERE bytes <= {PIPE_SAMPLE_BYTES} SETTINGS max_threads = 1, {NO_PARTITIONS}",
             self.source(some)
         );
         let text = server.ask(&sql, "TSVRaw").await?;
@@ -251,7 +251,7 @@ impl Export {
             format!(
                 "{loads}{credentials}INSERT INTO {landing} (attributes, version, is_deleted)\nSELECT attributes, {columns}\nFROM (\n    SELECT\n        {item},\n        {attributes}\n    \
                  FROM {source}\n)\nWHERE NOT throwIf(NOT mapContains(attributes, {key}), {no_key})\n    AND NOT throwIf(has(mapValues(attributes), ''), {no_type}){more}\n\
-                 SETTINGS s3_ignore_file_doesnt_exist = 0, {PREFIX}"
+                 SETTINGS s3_ignore_file_doesnt_exist = 0, {NO_PARTITIONS}"
             )
         };
         parts.iter().enumerate().map(statement).collect()
@@ -269,7 +269,7 @@ impl Export {
 
 /// The text of a file; none when there is none. An empty one is an empty text.
 async fn read_file(server: &Server, url: &str) -> Result<Option<String>, String> {
-    let sql = format!("SELECT text FROM s3({}, 'RawBLOB', 'text String') SETTINGS {PREFIX}", literal(url));
+    let sql = format!("SELECT text FROM s3({}, 'RawBLOB', 'text String') SETTINGS {NO_PARTITIONS}", literal(url));
     match server.try_ask(&sql, "TSVRaw").await {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.message.contains("HTTP response code: 404") => Ok(None),

@@ -38,8 +38,8 @@ pub struct Target<'a> {
     pub collection: Option<String>,
     /// Changes before this time are another table's, of the same name; microseconds since 1970.
     pub created: Option<i64>,
-    /// Whether ClickHouse must be told that a SELECT in the order of the stream is stable. 25.8 does not know the setting, and drops a
-    /// repeated block of any SELECT.
+    /// Whether ClickHouse must be told that a SELECT in the order of the stream is stable. 25.8 does
+    /// not know the setting, and drops a repeated block of any SELECT.
     pub told_stable: bool,
     /// The target's columns.
     pub columns: &'a Columns,
