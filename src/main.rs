@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use bridge::check::check;
 use bridge::config::{Cli, Command, Config, DynamoDbCommand, Flags, LogFormat, SqlCommand, State};
+use bridge::domain::finding::{Finding, Verdict};
 use bridge::generate::{dynamodb, pipe};
 use bridge::serve::serve;
 use bridge::sql::quote::visible;
@@ -22,12 +23,14 @@ fn main() -> ExitCode {
         }),
         Command::Check { stream, flags } => resolve(flags).and_then(|config| {
             let findings = run(check(&config, stream.as_deref()))??;
-            let bad = findings.iter().filter(|f| f.result.is_err()).count();
-            for finding in &findings {
-                match &finding.result {
-                    Ok(fine) => print(&format!("ok    {}: {fine}\n", finding.what))?,
-                    Err(wrong) => print(&format!("FAIL  {}: {wrong}\n", finding.what))?,
-                }
+            let bad = findings.iter().filter(|f| f.verdict == Verdict::Bad).count();
+            for Finding { what, says, verdict } in &findings {
+                let verdict = match verdict {
+                    Verdict::Fine => "ok   ",
+                    Verdict::Note => "note ",
+                    Verdict::Bad => "FAIL ",
+                };
+                print(&format!("{verdict} {what}: {says}\n"))?;
             }
             if bad == 0 { Ok(()) } else { Err(format!("{bad} of {} findings are bad", findings.len())) }
         }),

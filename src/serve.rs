@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, Wanted};
 use crate::config::{Config, State};
 use crate::domain::error::Error;
+use crate::domain::finding::{Finding, Verdict};
 use crate::http::handlers::App;
 use crate::http::server::Server;
 use crate::kinesis::AwsKinesis;
@@ -94,6 +95,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         });
         beats.await;
     });
+    let looking = tokio::spawn(tell_abilities(clickhouse.clone(), config.clone()));
     let for_reads = config.memory / RECORDS_SHARE;
     let budget = Budget::new(config.memory - for_reads);
     let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: Budget::new(for_reads) };
@@ -134,6 +136,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         // Answers that are being sent go on while the pipes wait for their refreshes.
         app.pipes.stop().await;
         beats.abort();
+        looking.abort();
         heartbeat.end(&*store).await;
         let _ = stop.send(true);
         let _ = serving.await;
@@ -158,4 +161,34 @@ async fn set_up(store: KeeperMapStore) {
         pause = (pause * 2).min(RETRY_LONGEST);
     }
     info!("the state tables are ready");
+}
+
+/// Logs what the server and the user lack, once ClickHouse answers. Nothing waits for it.
+async fn tell_abilities(clickhouse: ClickHouse, config: Config) {
+    let wanted = Wanted {
+        user: &config.clickhouse.user,
+        database: &config.clickhouse.database,
+        keeper_map: config.state == State::KeeperMap,
+    };
+    let (mut pause, mut said) = (RETRY_FIRST, String::new());
+    let findings = loop {
+        match clickhouse.abilities(&wanted).await {
+            Ok(findings) => break findings,
+            Err(error) => {
+                let message = clickhouse.explain_foreign(&error);
+                if message != said {
+                    warn!("what ClickHouse can do is not known yet: {message}");
+                    said = message;
+                }
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_LONGEST);
+    };
+    for Finding { what, says, verdict } in findings {
+        match verdict {
+            Verdict::Fine | Verdict::Note => info!("{what}: {says}"),
+            Verdict::Bad => warn!("{what}: {says}"),
+        }
+    }
 }

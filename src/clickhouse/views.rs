@@ -64,14 +64,14 @@ impl Views for ClickHouse {
             literal(database),
             literal(view)
         );
-        let rows: Vec<Row> = self.rows(&sql).await.map_err(|error| match error.kind() {
-            Kind::Schema => Error::Unavailable(format!(
-                "ClickHouse at {} has no refreshable views that append ({}): use release 24.11 or later",
-                self.server(),
-                error.message
-            )),
-            _ => Error::Unavailable(self.explain(&error)),
-        })?;
+        let rows: Vec<Row> = match self.rows(&sql).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let lacking =
+                    if error.kind() == Kind::Schema { self.lacking(false).await.ok().flatten() } else { None };
+                return Err(Error::Unavailable(lacking.unwrap_or_else(|| self.explain_foreign(&error))));
+            }
+        };
         Ok(rows.into_iter().next().map(|row| ViewState {
             uuid: row.uuid,
             running: row.status == "Running",

@@ -6,10 +6,11 @@
 //! `isolate` finds the rows of a batch that cannot be inserted, `range` what a bounded read takes,
 //! `moment` what users call a time, `unpacking` how a record becomes rows; `time` is what a written
 //! time is worth, `retention` what a stream keeps, `start` where a pipe begins; `incarnation` orders
-//! the processes that had one worker id.
+//! the processes that had one worker id; `finding` is what a look at something found.
 
 pub mod batch;
 pub mod error;
+pub mod finding;
 pub mod incarnation;
 pub mod isolate;
 pub mod lease;

@@ -49,6 +49,7 @@ pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Resul
             shown(&flags.order_by)
         ));
     }
+    generator.server.runs_pipes().await?;
     let mut sample = Sample::take(config, &flags.stream).await?;
     if sample.len() == 0 {
         return Err(format!(

@@ -66,6 +66,14 @@ impl Server {
         Server { clickhouse: clickhouse.with_patience(CLICKHOUSE_SQL_TIMEOUT) }
     }
 
+    /// Refuses a server on which no pipe can run.
+    pub async fn runs_pipes(&self) -> Result<(), String> {
+        match self.clickhouse.lacking(false).await.map_err(|e| self.clickhouse.explain_foreign(&e))? {
+            None => Ok(()),
+            Some(lacking) => Err(lacking),
+        }
+    }
+
     /// A table or view; none when there is none of that name.
     pub async fn table(&self, database: &str, name: &str) -> Result<Option<TableRow>, String> {
         // Says so when the user may not see the table; system.tables only hides it.

@@ -3,7 +3,7 @@
 
 mod aws;
 mod clickhouse;
-mod command_line;
+pub mod command_line;
 mod token;
 
 use stack::Bridge;

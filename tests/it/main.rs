@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod changing;
+mod check;
 mod cluster;
 mod common;
 mod demo;

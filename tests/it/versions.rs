@@ -1,5 +1,6 @@
 //! What works with which ClickHouse: the same jobs on every engine that is installed. `make versions` installs all, and shows the table.
 
+use std::process::Command;
 use std::time::Instant;
 
 use stack::{Bridge, Engine, LocalStack};
@@ -41,6 +42,7 @@ fn name(engine: Engine) -> &'static str {
         Engine::V26_3 => "26.3 LTS",
         Engine::V26_7 => "26.7",
         Engine::V26_9 => "26.9",
+        Engine::V24_8 => "24.8 LTS",
     }
 }
 
@@ -63,6 +65,48 @@ fn each_engine_does_the_job() {
         println!("| {} | {} |", name(engine), cells.join(" | "));
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// What `check`, `serve`, the generators and a pull say on a release that has no APPEND, where one is installed.
+#[test]
+fn each_engine_below_the_floor_is_refused() {
+    for engine in Engine::installed_but_too_old() {
+        println!("| {} | {} |", name(engine), refused(engine));
+    }
+}
+
+fn refused(engine: Engine) -> String {
+    let stack = LocalStack::start(engine).expect("the local stack");
+    let (version, server) = (stack.clickhouse.query("SELECT version()").expect("a version"), stack.clickhouse.url());
+    let begins = format!(
+        "ClickHouse {} at {server} lacks APPEND, SYSTEM WAIT VIEW, system.view_refreshes.uuid, system.view_refreshes.retry",
+        version.trim()
+    );
+    let lacks = |settings: &str| format!("{begins}{settings}, which pipes need: upgrade to 25.8 LTS or later");
+    let output = |arguments: &[&str]| {
+        let mut command = Command::new(bridge_binary());
+        let output = command.args(arguments).envs(stack.bridge_environment()).output().expect("an end");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let of_keeper_map = lacks(" and the setting validate_mutation_query");
+    let (said, _) = output(&["check"]);
+    assert!(said.contains(&format!("FAIL  ClickHouse: {of_keeper_map}\n")), "{said}");
+    let refused = lacks("").replace(".uuid, system", ".uuid and system");
+    let of_orders = ["--stream", "orders", "--table", "orders"];
+    for command in [&["sql", "pipe"][..], &["sql", "dynamodb", "--key", "id:S"]] {
+        let (_, said) = output(&[command, &of_orders].concat());
+        assert_eq!(said, format!("error: {refused}\n"));
+    }
+    let bridge = stack.start_bridge(bridge_binary(), &[]).expect("a bridge");
+    wait_until("the sentence in the log", || bridge.log().contains(&of_keeper_map));
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+    block_on(async {
+        let client = stack::kinesis_client(&stack.kinesis.endpoint()).await;
+        stack::load::create_stream(&client, "orders", 1).await.expect("a stream");
+    });
+    let pull = get(&bridge, "/v1/pipes/p/next?stream=orders&view=default.v");
+    assert!(pull.status == 503 && pull.text().contains(&refused), "{}", pull.text());
+    refused
 }
 
 fn documented() -> Vec<String> {

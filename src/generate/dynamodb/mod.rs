@@ -54,6 +54,7 @@ pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) 
     })?;
     let source = Source::ask(flags).await?;
     let server = Server::new(config);
+    server.runs_pipes().await?;
     let generator = Generator { config, flags, server, source, database, table, url };
     let mut exports = Vec::new();
     for url in &flags.export {

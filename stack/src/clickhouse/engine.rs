@@ -19,12 +19,15 @@ pub enum Engine {
     V26_7,
     /// 26.9, like [`Engine::V26_3`].
     V26_9,
+    /// 24.8 LTS, a whole clickhouse-server. No pipe runs on it, so it is not among [`Engine::ALL`].
+    V24_8,
 }
 
 /// Where `scripts/install.sh` puts the libraries.
 const LIBRARY_25_8: &str = ".stack/chdb-3.7.2/chdb/_chdb.abi3.so";
 const MODULE_26_3: &str = ".stack/chdb-core-26.3.0/chdb/_chdb.abi3.so";
 const LIBRARY_26_7: &str = ".stack/chdb-26.7.3-stable.1/libchdb.so";
+const LIBRARY_24_8: &str = ".stack/chdb-3.3.0/chdb/_chdb.cpython-311-x86_64-linux-gnu.so";
 const MODULE_26_9: &str = ".stack/chdb-core-26.9.0/chdb/_chdb.abi3.so";
 const HOST: &str = include_str!("host.py");
 const SHIM: &str = include_str!("shim.py");
@@ -42,7 +45,7 @@ pub(super) enum Program {
 }
 
 impl Engine {
-    /// All, oldest first.
+    /// All that pipes run on, oldest first.
     pub const ALL: [Engine; 4] = [Engine::V25_8, Engine::V26_3, Engine::V26_7, Engine::V26_9];
 
     /// Those that are on this machine. `scripts/install.sh` brings two, `scripts/install.sh versions` all.
@@ -54,9 +57,16 @@ impl Engine {
         engines
     }
 
+    /// Those on this machine that no pipe runs on; `scripts/install.sh versions` brings one.
+    pub fn installed_but_too_old() -> Vec<Engine> {
+        let mut engines = vec![Engine::V24_8];
+        engines.retain(|engine| engine.find().is_ok() && !Engine::is_users_own());
+        engines
+    }
+
     /// Whether KeeperMap tables and users are there.
     pub fn has_keeper(self) -> bool {
-        Engine::is_users_own() || matches!(self, Engine::V25_8 | Engine::V26_7)
+        Engine::is_users_own() || matches!(self, Engine::V24_8 | Engine::V25_8 | Engine::V26_7)
     }
 
     /// Whether the user's own ClickHouse takes the place of every engine.
@@ -74,6 +84,7 @@ impl Engine {
             Engine::V26_3 => (checkout().join(MODULE_26_3), Program::Embedded),
             Engine::V26_7 => (checkout().join(LIBRARY_26_7), Program::Local),
             Engine::V26_9 => (checkout().join(MODULE_26_9), Program::Embedded),
+            Engine::V24_8 => (checkout().join(LIBRARY_24_8), Program::Module),
         };
         if library.is_file() {
             return Ok(program(library));

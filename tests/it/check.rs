@@ -1,0 +1,160 @@
+//! What `check` and the log of `serve` say about a ClickHouse and its user, on real servers.
+
+use std::collections::BTreeSet;
+
+use bridge::clickhouse::{ClickHouse, Wanted};
+use bridge::domain::finding::{Finding, Verdict};
+use stack::{Engine, TEST_PASSWORD};
+
+use crate::engines::{engine, on, on_each_engine};
+use crate::errors::command_line::{run, stderr, token_file};
+use crate::world::{block_on, bridge_in, create_stream, sql, stack, wait_until};
+
+on_each_engine!(check_finds_that_all_is_well, serve_says_what_check_says);
+
+const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
+
+/// What is said of the shared ClickHouse about its user, who has all grants in this database.
+fn of_clickhouse(user: &str) -> Vec<String> {
+    let (server, version) = (stack().clickhouse.url(), sql("SELECT version()"));
+    let dependent = match sql(&format!("SELECT value FROM system.settings WHERE name = '{DEPENDENT_VIEWS}'")).trim() {
+        "1" => format!("ok    {DEPENDENT_VIEWS}: 1: views below a pipe's table get no row twice"),
+        _ => format!(
+            "note  {DEPENDENT_VIEWS}: 0 for this user: a materialized view below a pipe's table gets no row twice only if the SELECT of \
+             the pipe's view sets it to 1"
+        ),
+    };
+    vec![
+        format!(
+            "ok    ClickHouse {} at {server}: has APPEND, SYSTEM WAIT VIEW and all else that pipes need",
+            version.trim()
+        ),
+        format!("ok    grants of ClickHouse user '{user}': all that docs/deploy.md lists"),
+        "ok    background_schedule_pool_size: 64: that many views can wait for records at a time; ".into(),
+        dependent,
+    ]
+}
+
+fn check_finds_that_all_is_well() {
+    create_stream("err-check", 2);
+    let token = token_file("check-token-0123");
+    // As shipped: the user of docker/clickhouse/users.d/bridge.xml.
+    let flags = ["check", "--stream", "err-check", "--clickhouse-user", "bridge", "--token-file", token.1.as_str()];
+    let output = run(&flags, &[("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", TEST_PASSWORD)]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{said}");
+    let mut expected = vec![
+        "ok    AWS in region us-east-1: ".to_owned(),
+        "ok    stream 'err-check': ACTIVE, PROVISIONED, 2 open shards, 24 h of retention, readable".into(),
+    ];
+    expected.extend(of_clickhouse("bridge"));
+    expected.push("ok    state tables in database 'kinesis': ".into());
+    expected.push("ok    token: requests need the token of the file".into());
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{said}");
+    // Other tests make streams, views and leases of their own.
+    for (line, expected) in lines.iter().zip(&expected) {
+        assert!(line.starts_with(expected), "{line}\nis not\n{expected}");
+    }
+}
+
+fn serve_says_what_check_says() {
+    let bridge = bridge_in("err_serve", &[], &[]);
+    for line in of_clickhouse("default") {
+        let said = &line[6..];
+        wait_until(said, || bridge.log().contains(said));
+    }
+}
+
+/// What the bridge is given on a server of its own users.
+fn abilities(user: &str, database: &str) -> Vec<Finding> {
+    let clickhouse = ClickHouse::new(&stack().clickhouse.url(), user, TEST_PASSWORD);
+    let wanted = Wanted { user, database, keeper_map: true };
+    block_on(clickhouse.abilities(&wanted)).expect("answers")
+}
+
+/// The verdict about the user's grants, and the sentence.
+fn grants(user: &str, database: &str) -> (Verdict, String) {
+    let found = abilities(user, database).into_iter().find(|finding| finding.what.starts_with("grants of "));
+    found.map(|finding| (finding.verdict, finding.says)).expect("a finding")
+}
+
+/// The rights that docs/deploy.md lists, each with what it is on.
+fn documented() -> Vec<(String, String)> {
+    let deploy = std::fs::read_to_string(stack::checkout().join("docs/deploy.md")).expect("deploy.md");
+    let block = deploy.split("```").find(|block| block.contains("\nGRANT ")).expect("the grants");
+    let statements = block.lines().filter_map(|line| line.strip_prefix("GRANT ")?.strip_suffix(" TO bridge;"));
+    let each = statements.flat_map(|statement| {
+        let (rights, on) = statement.split_once(" ON ").expect("ON");
+        rights.split(", ").map(|right| (right.to_owned(), on.to_owned())).collect::<Vec<_>>()
+    });
+    each.collect()
+}
+
+/// 25.8 alone has users as SQL.
+#[test]
+fn each_grant_that_is_taken_away_is_named() {
+    on(Engine::V25_8, || {
+        let (user, database) = ("check_grants", "check_grants");
+        assert_eq!(engine(), Engine::V25_8);
+        sql(&format!("CREATE USER {user} IDENTIFIED BY '{TEST_PASSWORD}'"));
+        let all: BTreeSet<_> = documented().into_iter().collect();
+        let statement = |(right, on): &(String, String), word: &str, to: &str| {
+            sql(&format!("{word} {right} ON {} {to} {user}", on.replace("kinesis.", &format!("{database}."))))
+        };
+        for grant in &all {
+            statement(grant, "GRANT", "TO");
+        }
+        assert_eq!(grants(user, database), (Verdict::Fine, "all that docs/deploy.md lists".into()));
+        for grant in &all {
+            let (right, on) = grant;
+            // This server lets everybody use every engine, and who may create or drop tables may do so with views.
+            if ["TABLE ENGINE", "CREATE VIEW", "DROP VIEW"].contains(&&**right) {
+                continue;
+            }
+            statement(grant, "REVOKE", "FROM");
+            let (verdict, says) = grants(user, database);
+            let named = match &**on {
+                "kinesis.*" => format!("GRANT {right} ON `{database}`.* TO `{user}`"),
+                "system.*" => format!("GRANT {right} ON system.view_refreshes TO `{user}`"),
+                _ => format!("GRANT {right} ON `default`.* TO `{user}`"),
+            };
+            assert!(verdict != Verdict::Fine && says.contains(&named), "{named} is not in {says}");
+            statement(grant, "GRANT", "TO");
+        }
+        sql(&format!("DROP USER {user}"));
+    });
+}
+
+/// A right that is only for something that is done already stops nothing.
+#[test]
+fn a_user_who_finds_the_tables_need_not_create_them() {
+    on(Engine::V25_8, || {
+        let (user, database) = ("check_tables", "check_tables");
+        sql(&format!("CREATE USER {user} IDENTIFIED BY '{TEST_PASSWORD}'"));
+        sql(&format!("GRANT SELECT, INSERT, ALTER UPDATE, ALTER DELETE ON {database}.* TO {user}"));
+        sql(&format!("GRANT SELECT ON system.view_refreshes TO {user}"));
+        let (verdict, says) = grants(user, database);
+        let create = format!("GRANT CREATE DATABASE, CREATE TABLE ON `{database}`.* TO `{user}`");
+        assert!(verdict == Verdict::Bad && says.contains(&create), "{says}");
+        for create in bridge::sql::state(database).iter().chain(&bridge::sql::quarantine(database, true)) {
+            sql(create);
+        }
+        let (verdict, says) = grants(user, database);
+        let named = format!("{create} (only to create its tables, which are there)");
+        assert!(verdict == Verdict::Note && says.contains(&named), "{says}");
+        // A view of a pipe that the user sees and may not wait for.
+        sql(&format!("CREATE DATABASE {database}_views"));
+        sql(&format!("CREATE TABLE {database}_views.rows (n UInt64) ENGINE = MergeTree ORDER BY n"));
+        sql(&format!(
+            "CREATE MATERIALIZED VIEW {database}_views.pipe REFRESH EVERY 1 YEAR APPEND TO {database}_views.rows EMPTY AS SELECT n FROM \
+             url('http://localhost:9020/v1/pipes/check/next?stream=s&view={database}_views.pipe', 'ArrowStream', 'n UInt64')"
+        ));
+        sql(&format!("GRANT SHOW ON {database}_views.* TO {user}"));
+        let (verdict, says) = grants(user, database);
+        let wait = format!("GRANT SYSTEM VIEWS ON `{database}_views`.* TO `{user}`");
+        assert!(verdict == Verdict::Bad && says.contains(&wait), "{says}");
+        sql(&format!("DROP VIEW {database}_views.pipe"));
+        sql(&format!("DROP USER {user}"));
+    });
+}
