@@ -24,10 +24,8 @@ const ON_ROWS: [&str; 4] = ["SELECT", "INSERT", "ALTER UPDATE", "ALTER DELETE"];
 const ON_QUARANTINE: [&str; 2] = ["SELECT", "INSERT"];
 /// To create the tables, unless somebody else does.
 const TO_CREATE: [&str; 2] = ["CREATE DATABASE", "CREATE TABLE"];
-/// To run `sql setup`, unless somebody else does.
-const TO_SET_UP: [&str; 5] = ["SHOW", "CREATE VIEW", "DROP TABLE", "DROP VIEW", "SYSTEM VIEWS"];
 /// On each database that has a pipe's view.
-const ON_VIEWS: [&str; 2] = ["SHOW", "SYSTEM VIEWS"];
+const ON_VIEWS: [&str; 1] = ["SYSTEM VIEWS"];
 
 /// What the bridge is to do on a server.
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +138,8 @@ pub(super) enum Purpose {
     Work,
     /// Only until the tables are there.
     Create,
-    /// Of whoever runs `sql setup`.
-    SetUp,
+    /// What `check` says about threads.
+    Check,
     /// If a pipe's view is in a database where none can be seen.
     Guess,
 }
@@ -165,7 +163,7 @@ pub(super) fn rights(wanted: &Wanted<'_>, views: &[String]) -> Vec<Right> {
         right(&["SELECT"], "system.view_refreshes", Purpose::Work),
         right(&TO_CREATE, &own, Purpose::Create),
         right(&["TABLE ENGINE"], engine, Purpose::Create),
-        right(&TO_SET_UP, &own, Purpose::SetUp),
+        right(&["SELECT"], "system.server_settings", Purpose::Check),
     ];
     match views {
         [] => all.push(right(&ON_VIEWS, "`default`.*", Purpose::Guess)),
@@ -196,7 +194,7 @@ pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
     let is_needed = |right: &&Right| match right.purpose {
         Purpose::Work => true,
         Purpose::Create => !grants.has_tables,
-        Purpose::SetUp | Purpose::Guess => false,
+        Purpose::Check | Purpose::Guess => false,
     };
     let (needed, others): (Vec<_>, Vec<_>) = grants.missing.iter().partition(is_needed);
     let mut parts: Vec<String> = needed.iter().map(|right| right.statement(wanted.user)).collect();
@@ -207,7 +205,7 @@ pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
     };
     parts.extend(others.iter().map(|right| {
         let why = match right.purpose {
-            Purpose::SetUp => "only for whoever runs `sql setup`",
+            Purpose::Check => "only for what is said about background_schedule_pool_size",
             Purpose::Guess => "only if a pipe's view is there: none can be seen",
             Purpose::Work | Purpose::Create => "only to create its tables, which are there",
         };

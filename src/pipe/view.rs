@@ -36,8 +36,8 @@ pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &
             state.status
         ))),
         None => Err(Error::NotFound(format!(
-            "there is no refreshable view '{database}.{view}': view= must name the refreshable materialized view that pulls pipe '{pipe}' (when \
-             this comes from its CREATE, give url() the structure as its third argument)"
+            "there is no refreshable view '{database}.{view}' that the bridge's user may see: view= must name the refreshable materialized view that \
+             pulls pipe '{pipe}', and the user needs SYSTEM VIEWS on it (when this comes from its CREATE, give url() the structure as its third argument)"
         ))),
     }
 }

@@ -117,14 +117,14 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
         (
             "err_missing",
             "stream=err-pipe&view=default.nowhere",
-            "there is no refreshable view 'default.nowhere': view= must name the refreshable materialized view that pulls pipe 'err_missing' \
-             (when this comes from its CREATE, give url() the structure as its third argument)",
+            "there is no refreshable view 'default.nowhere' that the bridge's user may see: view= must name the refreshable materialized view that \
+             pulls pipe 'err_missing', and the user needs SYSTEM VIEWS on it (when this comes from its CREATE, give url() the structure as its third argument)",
         ),
         (
             "err_table",
             "stream=err-pipe&view=default.err_table",
-            "there is no refreshable view 'default.err_table': view= must name the refreshable materialized view that pulls pipe 'err_table' \
-             (when this comes from its CREATE, give url() the structure as its third argument)",
+            "there is no refreshable view 'default.err_table' that the bridge's user may see: view= must name the refreshable materialized view that \
+             pulls pipe 'err_table', and the user needs SYSTEM VIEWS on it (when this comes from its CREATE, give url() the structure as its third argument)",
         ),
         (
             "err_other",

@@ -11,6 +11,7 @@ mod dynamodb;
 mod engines;
 mod errors;
 mod fan_out;
+mod grants;
 mod guide;
 mod hostile;
 mod identity;

@@ -124,6 +124,8 @@ fn render_main(dir: &Path, ports: &Ports, cluster: &[u16]) -> String {
     <user_files_path>{dir}/data/user_files/</user_files_path>
     <format_schema_path>{dir}/data/format_schemas/</format_schema_path>
     <users_config>{dir}/users.xml</users_config>
+    <!-- As a server package ships it. -->
+    <access_control_improvements><table_engines_require_grant>true</table_engines_require_grant></access_control_improvements>
     <user_directories>
         <local_directory><path>{dir}/data/access/</path></local_directory>
     </user_directories>

@@ -16,7 +16,7 @@ pub struct Document {
 
 /// A fenced block.
 pub struct Block {
-    /// What stands behind the fence, such as `sql norun`.
+    /// What stands behind the fence, such as `sql norows`.
     pub info: String,
     pub text: String,
     /// `file:line`, for messages.

@@ -1,0 +1,167 @@
+//! The grants of docs/deploy.md and docs/operations.md, run as printed on a whole server of 25.8:
+//! they are enough, and each is needed.
+
+mod operator;
+
+use std::fs;
+use std::process::Command;
+
+use stack::{Bridge, ClickHouseOptions, Engine, KinesisOptions, LocalStack, kinesis_client};
+
+use crate::common::{bridge_binary, orders_sql};
+use crate::readme::markdown::{documents, statements};
+use crate::world::{block_on, get, post, wait_until};
+
+/// The password of every user here.
+const PASSWORD: &str = "secret";
+
+/// The statements of the first block in a document that begins so.
+fn printed(path: &str, begins: &str) -> Vec<String> {
+    let document = documents().into_iter().find(|document| document.path == path).expect(path);
+    let block = document.blocks.into_iter().find(|block| block.text.starts_with(begins));
+    statements(&block.unwrap_or_else(|| panic!("{path} has no block with {begins}")).text)
+}
+
+/// What can be taken away: each privilege of a grant, with what stands behind ON.
+fn privileges(grants: &[String], user: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for grant in grants {
+        let end = format!(" TO {user}");
+        let grant = grant.strip_suffix(" WITH GRANT OPTION").unwrap_or(grant);
+        let what = grant.strip_prefix("GRANT ").and_then(|grant| grant.strip_suffix(&end)).expect(grant);
+        let mut waiting: Vec<&str> = Vec::new();
+        for part in what.split(", ") {
+            let (privilege, on) = part.split_once(" ON ").map_or((part, None), |(privilege, on)| (privilege, Some(on)));
+            waiting.push(privilege);
+            if let Some(on) = on {
+                all.extend(waiting.drain(..).map(|privilege| format!("{privilege} ON {on}")));
+            }
+        }
+        assert!(waiting.is_empty(), "{grant}");
+    }
+    all
+}
+
+/// A server of 25.8 with a stream of four orders, and users that SQL created.
+struct World {
+    stack: LocalStack,
+}
+
+impl World {
+    fn start() -> World {
+        let stack = LocalStack::start_with(Engine::V25_8, &KinesisOptions::default(), &ClickHouseOptions::default())
+            .expect("a stack");
+        // The bridge's user as a file is in the way of the one that SQL creates.
+        fs::remove_file(stack.dir.path().join("clickhouse/users.d/bridge.xml")).expect("the file of the user");
+        let world = World { stack };
+        world.ask("SYSTEM RELOAD CONFIG");
+        wait_until("the end of the user", || {
+            world.ask("SELECT count() FROM system.users WHERE name = 'bridge'") == "0\n"
+        });
+        block_on(async {
+            let client = kinesis_client(&world.stack.kinesis.endpoint()).await;
+            stack::load::create_stream(&client, "orders", 1).await.expect("a stream");
+        });
+        world.put(4);
+        world
+    }
+
+    /// Puts more orders.
+    fn put(&self, count: u64) {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let from = NEXT.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        block_on(async {
+            let client = kinesis_client(&self.stack.kinesis.endpoint()).await;
+            stack::load::put_orders(&client, "orders", from, count).await.expect("records");
+        });
+    }
+
+    fn ask(&self, sql: &str) -> String {
+        self.stack.clickhouse.query(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"))
+    }
+
+    /// Creates a user and runs its grants.
+    fn create_user(&self, name: &str, grants: &[String]) {
+        self.ask(&format!("CREATE USER {name} IDENTIFIED BY '{PASSWORD}'"));
+        grants.iter().for_each(|grant| drop(self.ask(grant)));
+    }
+
+    fn start_bridge(&self) -> Bridge {
+        let flags = [("--clickhouse-user", "bridge"), ("--clickhouse-password", PASSWORD), ("--lease-duration", "1s")];
+        self.stack.start_bridge(bridge_binary(), &flags).expect("a bridge")
+    }
+}
+
+/// What a user sees of what is wrong: the exception of the view, readiness, and the log.
+fn said(world: &World, bridge: &Bridge) -> String {
+    let exceptions = world.ask("SELECT view, exception FROM system.view_refreshes WHERE exception != ''");
+    format!("{exceptions}\n{}\n{}", get(bridge, "/readyz").text(), get(bridge, "/v1/pipes").text())
+}
+
+#[test]
+fn the_bridge_needs_each_of_its_grants() {
+    let world = World::start();
+    let grants = printed("docs/deploy.md", "GRANT");
+    world.create_user("bridge", &grants);
+    let mut left = privileges(&grants, "bridge");
+    let mut take = |grant: &str| {
+        left.retain(|left| left != grant);
+        world.ask(&format!("REVOKE {grant} FROM bridge"));
+    };
+    let give = |grant: &str| drop(world.ask(&format!("GRANT {grant} TO bridge")));
+
+    // Before there are tables.
+    let to_create = ["CREATE DATABASE ON kinesis.*", "CREATE TABLE ON kinesis.*", "TABLE ENGINE ON KeeperMap"];
+    to_create.iter().for_each(|grant| take(grant));
+    let bridge = world.start_bridge();
+    for (grant, named) in
+        to_create.iter().zip(["CREATE DATABASE ON kinesis", "CREATE TABLE ON kinesis.", "TABLE ENGINE ON KeeperMap"])
+    {
+        wait_until(named, || get(&bridge, "/readyz").text().contains(&format!("the grant {named}")));
+        give(grant);
+    }
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
+
+    // While a pipe runs.
+    let window = "SETTINGS non_replicated_deduplication_window = 1000";
+    world.stack.clickhouse.run_script(&orders_sql(&bridge.url(), "orders", "&poll_ms=20", window)).expect("the pipe");
+    let rows = |count: &str| wait_until(count, || world.ask("SELECT count() FROM orders").trim() == count);
+    rows("4");
+    let mut count = 4;
+    for (grant, named) in [
+        ("SELECT ON kinesis.*", "the grant SELECT"),
+        ("INSERT ON kinesis.*", "the grant INSERT("),
+        ("ALTER UPDATE ON kinesis.*", "the grant ALTER UPDATE("),
+        ("SYSTEM VIEWS ON default.*", "SYSTEM VIEWS on"),
+        ("SELECT ON system.view_refreshes", ") ON system.view_refreshes"),
+    ] {
+        take(grant);
+        world.put(1);
+        count += 1;
+        wait_until(&format!("{named} in what is said"), || {
+            let said = said(&world, &bridge);
+            said.contains(named) || bridge.log().contains(named)
+        });
+        give(grant);
+        rows(&count.to_string());
+    }
+    // And when it ends.
+    world.ask("DROP TABLE orders_pipe");
+    take("ALTER DELETE ON kinesis.*");
+    let end = || post(&bridge, "/v1/end", r#"{"pipe":"orders"}"#);
+    wait_until("a pipe that is not pulled", || !end().text().contains("is being pulled"));
+    assert!(end().text().contains("the grant ALTER DELETE ON kinesis.leases"), "{}", end().text());
+    give("ALTER DELETE ON kinesis.*");
+    assert_eq!(end().status, 200);
+    // For check alone, which goes on without it.
+    take("SELECT ON system.server_settings");
+    let checked = Command::new(bridge_binary())
+        .args(["check", "--clickhouse-user", "bridge", "--clickhouse-password", PASSWORD])
+        .envs(world.stack.bridge_environment())
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(said.contains("GRANT SELECT ON system.server_settings TO `bridge`") && checked.status.success(), "{said}");
+    give("SELECT ON system.server_settings");
+    assert_eq!(left, Vec::<String>::new(), "nothing shows that these are needed");
+}
