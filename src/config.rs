@@ -119,6 +119,10 @@ pub struct PipeFlags {
     /// Leave out the column `rest` for fields that have no column of their own.
     #[arg(long)]
     pub no_rest: bool,
+    /// The ClickHouse user that the views run as; created if there is none, and granted only what
+    /// the views need. By default they run as the user who creates them.
+    #[arg(long, value_name = "USER")]
+    pub definer: Option<String>,
     /// How the pipe reads: polling, or efo for enhanced fan-out.
     #[arg(long, value_name = "MODE", default_value = "polling")]
     pub mode: String,

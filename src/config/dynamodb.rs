@@ -23,6 +23,10 @@ pub struct DynamoDbFlags {
     /// The folder of an export to S3, as ClickHouse's s3() takes it. May be given several times: one full export, then incremental ones.
     #[arg(long, value_name = "URL")]
     pub export: Vec<String>,
+    /// The ClickHouse user that the views run as; created if there is none, and granted only what
+    /// the views need. By default they run as the user who creates them.
+    #[arg(long, value_name = "USER")]
+    pub definer: Option<String>,
     /// How the pipe reads: polling, or efo for enhanced fan-out.
     #[arg(long, value_name = "MODE", default_value = "polling")]
     pub mode: String,

@@ -3,6 +3,7 @@
 
 mod address;
 mod content;
+mod definer;
 mod dynamodb;
 mod fits;
 mod infer;
@@ -26,6 +27,7 @@ use crate::limits::DRY_RUN_ROWS;
 use crate::sql::name::table_name;
 use crate::sql::quote::{comment, comments, qualified};
 use address::{Address, collection, next_url};
+use definer::Definer;
 pub use dynamodb::dynamodb;
 use look::{Looked, look};
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
@@ -77,6 +79,7 @@ impl Generator<'_> {
     ) -> Result<String, String> {
         let Looked { shape, objects, mut head } = look(sample, &self.flags.stream, self.flags.message)?;
         let found = self.server.table(&self.database, &self.table).await?;
+        let definer = Definer::find(&self.server, self.flags.definer.as_deref()).await?;
         let mut plan = self.plan(&shape, found.is_some(), maps).await?;
         self.judge(&mut plan, sample, objects).await?;
         let target = Target {
@@ -89,11 +92,16 @@ impl Generator<'_> {
             order_by: self.flags.order_by.clone(),
             exactly_once: self.flags.exactly_once,
             errors: !self.flags.no_errors,
+            definer: definer.as_ref().map_or_else(String::new, Definer::clause),
         };
         let tables = ["", "_landing"].map(|suffix| format!("{}.{}{suffix}", self.database, self.table));
         self.server.only_puller(&target.url, (&self.database, &format!("{}_pipe", self.table)), &tables).await?;
         head.extend(self.about(&target, found.as_ref(), &plan));
         head.extend(plan.notes.iter().cloned());
+        if let Some(definer) = &definer {
+            head.extend(definer.notes(&target.needs()));
+            head.extend(definer.about_views_below(&self.server, &target.needs()).await?);
+        }
         let head: String = head.iter().map(|line| comment(line)).collect();
         if self.flags.dry_run {
             let mut text = head;
@@ -104,8 +112,14 @@ impl Generator<'_> {
             }
             return Ok(text);
         }
-        let statements = render::statements(&plan, &target);
+        let mut statements = render::statements(&plan, &target);
+        if let Some(definer) = &definer {
+            statements.splice(0..0, definer.statements(&target.needs(), config)?);
+        }
         if self.flags.apply {
+            if let Some(definer) = &definer {
+                definer.may_be_set(&self.server, config).await?;
+            }
             self.apply(&statements, &target).await?;
         }
         let text = statements.iter().fold(head, |text, statement| format!("{text}\n{statement};\n"));

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::definer::Needs;
 use super::fits::{Parts, Place, once};
 use super::infer::is_element_name;
 use super::landing::is_read;
@@ -42,6 +43,8 @@ pub struct Target {
     pub exactly_once: bool,
     /// What does not fit goes to a table of its own.
     pub errors: bool,
+    /// The user that the views run as, as SQL; empty: whoever creates them.
+    pub definer: String,
 }
 
 impl Target {
@@ -50,6 +53,12 @@ impl Target {
         let own = if self.exists { &[][..] } else { &[""] };
         let around = if self.errors { &["_pipe", "_landing", "_errors", "_mv", "_errors_mv"][..] } else { &["_pipe"] };
         own.iter().chain(around).map(|suffix| format!("{}{suffix}", self.table)).collect()
+    }
+
+    /// What the views read and write.
+    pub fn needs(&self) -> Needs<'_> {
+        let collection = self.collection.as_deref();
+        Needs { database: &self.database, table: &self.table, landing: self.errors, collection }
     }
 
     fn named(&self, suffix: &str) -> String {
@@ -83,12 +92,12 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         let (table, order_by, columns) = (target.named(""), &target.order_by, columns.join(",\n"));
         all.push(format!("CREATE TABLE {table}\n(\n{columns}\n)\nENGINE = MergeTree\nORDER BY {order_by}{window}"));
     }
-    let pipe = target.named("_pipe");
+    let (pipe, definer) = (target.named("_pipe"), &target.definer);
     let settings = settings_of_pipe(plan, target.errors);
     if !target.errors {
         let (table, rows) = (target.named(""), rows(plan, &with_json(&target.source(), true), true));
         all.push(format!(
-            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table} AS\n{rows}\nORDER BY ALL\n{settings}"
+            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table}{definer} AS\n{rows}\nORDER BY ALL\n{settings}"
         ));
         return all;
     }
@@ -107,15 +116,15 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         comment("What does not fit, and why; for seven days.")
     ));
     let rows = rows(plan, &format!("{landing}\n    WHERE _error = ''"), false);
-    all.push(format!("CREATE MATERIALIZED VIEW {} TO {} AS\n{rows}", target.named("_mv"), target.named("")));
+    all.push(format!("CREATE MATERIALIZED VIEW {} TO {}{definer} AS\n{rows}", target.named("_mv"), target.named("")));
     all.push(format!(
-        "CREATE MATERIALIZED VIEW {} TO {errors} AS\n\
+        "CREATE MATERIALIZED VIEW {} TO {errors}{definer} AS\n\
          SELECT {POSITION}, _error AS reason, _raw_message AS raw_message\nFROM {landing}\nWHERE _error != ''",
         target.named("_errors_mv")
     ));
     let sorted = sorted_out(plan, &target.source());
     all.push(format!(
-        "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing} AS\n{sorted}\nWHERE {}\nORDER BY ALL\n{settings}",
+        "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing}{definer} AS\n{sorted}\nWHERE {}\nORDER BY ALL\n{settings}",
         is_read(&target.database, &target.table)
     ));
     all

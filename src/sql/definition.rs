@@ -5,6 +5,9 @@ use super::quote::literal;
 /// Where a view's definition names the table that it writes to: `TO db.table`, each part in backquotes where it is not a plain name.
 const TARGET: &str = r" TO ((?:`(?:[^`\\]|\\.)+`|[^`. (]+)\.(?:`(?:[^`\\]|\\.)+`|[^`. (]+))";
 
+/// A name in backquotes.
+const QUOTED: &str = r"`(?:[^`\\]|\\.)*`";
+
 /// SQL for the table that a row of `system.tables` writes to, `database.name`; without TO it is a table of its own.
 fn target() -> String {
     format!(
@@ -20,10 +23,14 @@ fn pulls() -> &'static str {
 }
 
 /// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table. What stands before the SELECT
-/// tells; where this user does not see it, it is not known and counts as no.
-fn replaces() -> &'static str {
-    "create_table_query != '' \
-     AND NOT match(substring(create_table_query, 1, length(create_table_query) - length(as_select)), ' APPEND (?:TO |ENGINE |[(])')"
+/// tells, without the names in backquotes; where this user does not see it, it is not known and
+/// counts as no.
+fn replaces() -> String {
+    format!(
+        "create_table_query != '' AND NOT match(replaceRegexpAll(substring(create_table_query, 1, length(create_table_query) - length(as_select)), {}, ''), \
+         ' APPEND (?:TO |ENGINE |[(])')",
+        literal(QUOTED)
+    )
 }
 
 /// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as it stands in the URL.

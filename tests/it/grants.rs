@@ -1,6 +1,7 @@
 //! The grants of docs/deploy.md and docs/operations.md, run as printed on a whole server of 25.8:
 //! they are enough, and each is needed.
 
+mod maker;
 mod operator;
 
 use std::fs;

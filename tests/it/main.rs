@@ -5,6 +5,7 @@ mod changing;
 mod check;
 mod cluster;
 mod common;
+mod definer;
 mod demo;
 mod drill;
 mod dynamodb;

@@ -33,7 +33,7 @@ fn bridge() -> &'static Bridge {
 }
 
 /// A table whose changes go to a stream with one shard, both of this name.
-fn captured(name: &str, keys: KeySchema) -> Table {
+pub fn captured(name: &str, keys: KeySchema) -> Table {
     let table = create_table(name, keys);
     world::create_stream(name, 1);
     enable_streaming(name, name, true);
@@ -59,7 +59,7 @@ fn run_in(changes: &[(&str, &str)], flags: &[&str]) -> Output {
 
 /// What it prints.
 #[track_caller]
-fn printed(name: &str, flags: &[&str]) -> String {
+pub fn printed(name: &str, flags: &[&str]) -> String {
     succeeded(run(name, flags))
 }
 
@@ -79,12 +79,12 @@ fn refused(output: &Output) -> String {
 }
 
 /// Now, in microseconds since 1970, and in whole milliseconds.
-fn now() -> i64 {
+pub fn now() -> i64 {
     Utc::now().timestamp_millis() * 1_000
 }
 
 /// The event of a put.
-fn put_event(table: &Table, item: &Item, micros: i64) -> String {
+pub fn put_event(table: &Table, item: &Item, micros: i64) -> String {
     change(table, None, Some(item), micros)
 }
 
@@ -95,13 +95,13 @@ fn change(table: &Table, old: Option<&Item>, new: Option<&Item>, micros: i64) ->
 }
 
 /// Puts events into the stream of a table.
-fn send(stream: &str, events: impl IntoIterator<Item = String>) {
+pub fn send(stream: &str, events: impl IntoIterator<Item = String>) {
     world::put(stream, events.into_iter().map(|event| ("key".to_owned(), event.into_bytes())));
 }
 
 /// Waits until a query answers this.
 #[track_caller]
-fn answers(query: &str, expected: &str) {
+pub fn answers(query: &str, expected: &str) {
     let refreshes =
         || sql("SELECT view, status, exception FROM system.view_refreshes WHERE exception != '' FORMAT Vertical");
     wait_until(
@@ -113,7 +113,7 @@ fn answers(query: &str, expected: &str) {
 
 /// Waits until the copy has just these items, compared item by item without the product's code.
 #[track_caller]
-fn equals(table: &str, target: &str, items: usize) {
+pub fn equals(table: &str, target: &str, items: usize) {
     let expected = (true, format!("{items} items, 0 missing, 0 extra, 0 different, 0 twice\n"));
     wait_until(DEADLINE, || compare(table, target) == expected, || compare(table, target).1);
 }

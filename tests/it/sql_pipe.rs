@@ -38,7 +38,7 @@ fn run(stream: &str, table: &str, flags: &[&str]) -> Output {
 }
 
 /// Runs `sql pipe` with variables that replace those of the stack.
-fn run_in(environment: &[(&str, &str)], flags: &[&str]) -> Output {
+pub fn run_in(environment: &[(&str, &str)], flags: &[&str]) -> Output {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -54,13 +54,13 @@ fn printed(stream: &str, table: &str, flags: &[&str]) -> String {
     succeeded(run(stream, table, flags))
 }
 
-fn succeeded(output: Output) -> String {
+pub fn succeeded(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
 /// What it says when it fails.
-fn refused(output: &Output) -> String {
+pub fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
     String::from_utf8(output.stderr.clone()).expect("text")
@@ -73,11 +73,11 @@ fn stream(name: &str, payloads: impl IntoIterator<Item = Vec<u8>>) {
 }
 
 /// The same with text.
-fn stream_of(name: &str, payloads: &[&str]) {
+pub fn stream_of(name: &str, payloads: &[&str]) {
     stream(name, payloads.iter().map(|payload| payload.as_bytes().to_vec()));
 }
 
-fn put(stream: &str, payloads: impl IntoIterator<Item = Vec<u8>>) {
+pub fn put(stream: &str, payloads: impl IntoIterator<Item = Vec<u8>>) {
     world::put(stream, payloads.into_iter().enumerate().map(|(n, payload)| (format!("key-{n}"), payload)));
 }
 
@@ -87,7 +87,7 @@ fn run_script(script: &str) {
 }
 
 /// Waits until a table has so many rows; more are as wrong as fewer.
-fn wait_for_rows(table: &str, rows: usize) {
+pub fn wait_for_rows(table: &str, rows: usize) {
     let count = || sql(&format!("SELECT count() FROM {table}"));
     let refreshes = || sql("SELECT view, status, exception FROM system.view_refreshes FORMAT Vertical");
     let enough = || count().trim().parse::<usize>().is_ok_and(|n| n >= rows);

@@ -14,6 +14,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::address::{Address, collection, next_url};
+use super::definer::Definer;
 use super::plan::shown;
 use super::sample::Sample;
 use super::server::{Server, TableRow};
@@ -104,6 +105,7 @@ impl Generator<'_> {
             Some(found) => self.with_added(found, &items).await?,
         };
         head.extend(notes);
+        let definer = Definer::find(&self.server, self.flags.definer.as_deref()).await?;
         let about = match &self.source.table {
             Some(table) => format!("DynamoDB table {}{ID}{}", table.arn, table.id),
             None => format!("DynamoDB table {}", self.flags.table),
@@ -117,8 +119,13 @@ impl Generator<'_> {
             collection: collection(self.config),
             created: self.source.table.as_ref().map(created_micros).filter(|created| *created > 0),
             told_stable: self.server.knows_setting("deduplicate_insert_select").await?,
+            definer: definer.as_ref(),
             columns: &columns,
         };
+        if let Some(definer) = &definer {
+            head.extend(definer.notes(&target.needs()));
+            head.extend(definer.about_views_below(&self.server, &target.needs()).await?);
+        }
         let tables = ["", "_landing"].map(|suffix| format!("{}.{}{suffix}", self.database, self.table));
         self.server.only_puller(&self.url, (&self.database, &format!("{}_pipe", self.table)), &tables).await?;
         let target_exists = found.is_some();
@@ -126,15 +133,19 @@ impl Generator<'_> {
             None => self.first_steps(&target).await?,
             Some(_) => self.later_steps(&target, &added, &mut head).await?,
         };
-        let new_comment = of_earlier.then(|| target.new_comment()).map(Step::short);
-        let steps: Vec<Step> =
-            new_comment.into_iter().chain(steps).chain(self.loads(&target, exports, target_exists).await?).collect();
+        let grants = definer.as_ref().map(|definer| definer.statements(&target.needs(), self.config)).transpose()?;
+        let new_comment = of_earlier.then(|| target.new_comment());
+        let before = grants.into_iter().flatten().chain(new_comment).map(Step::short);
+        let steps: Vec<Step> = before.chain(steps).chain(self.loads(&target, exports, target_exists).await?).collect();
         let mut text: String = head.iter().map(|line| comment(line)).collect();
         if self.flags.dry_run {
             text.push_str(&comments(&self.first_items(&target, &images).await?));
             return Ok(text);
         }
         if self.flags.apply {
+            if let Some(definer) = &definer {
+                definer.may_be_set(&self.server, self.config).await?;
+            }
             for (done, step) in steps.iter().enumerate() {
                 match step.long {
                     true => self.server.run_patiently(&step.sql, done, steps.len()).await?,
@@ -328,12 +339,24 @@ impl Generator<'_> {
             if self.exists(suffix).await? { kept.push(suffix) } else { steps.push(create) }
         }
         // Until then it leaves new attributes in rest, where the view for readers finds them.
-        steps.push(match self.exists("_mv").await? {
-            true => format!("ALTER TABLE {} MODIFY QUERY\n{}", target.named("_mv"), target.view_query()),
-            false => target.view(),
-        });
+        let mut other_definer = Vec::new();
+        if self.exists("_mv").await? {
+            steps.push(format!("ALTER TABLE {} MODIFY QUERY\n{}", target.named("_mv"), target.view_query()));
+            other_definer.push("_mv");
+        } else {
+            steps.push(target.view());
+        }
         for (suffix, create) in [("_errors_mv", target.errors_view()), ("_pipe", target.pipe())] {
-            if self.exists(suffix).await? { kept.push(suffix) } else { steps.push(create) }
+            if !self.exists(suffix).await? {
+                steps.push(create);
+            } else if target.definer.is_some() {
+                other_definer.push(suffix);
+            } else {
+                kept.push(suffix);
+            }
+        }
+        if let Some(definer) = target.definer {
+            steps.extend(other_definer.iter().map(|suffix| definer.takes(&target.named(suffix))));
         }
         steps.push(target.readers());
         if !kept.is_empty() {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::columns::{Columns, Key, Kind};
 use crate::dynamodb::names::{OWN_COLUMNS, mark_deleted};
+use crate::generate::definer::{Definer, Needs};
 use crate::generate::landing::is_read;
 use crate::generate::plan::{shown, unique};
 use crate::generate::render::REFRESH;
@@ -41,6 +42,8 @@ pub struct Target<'a> {
     /// Whether ClickHouse must be told that a SELECT in the order of the stream is stable. 25.8 does
     /// not know the setting, and drops a repeated block of any SELECT.
     pub told_stable: bool,
+    /// The user that the views run as.
+    pub definer: Option<&'a Definer>,
     /// The target's columns.
     pub columns: &'a Columns,
 }
@@ -49,6 +52,16 @@ impl Target<'_> {
     /// A part of it, quoted.
     pub fn named(&self, suffix: &str) -> String {
         qualified(self.database, &format!("{}{suffix}", self.table))
+    }
+
+    /// What the views read and write.
+    pub fn needs(&self) -> Needs<'_> {
+        let collection = self.collection.as_deref();
+        Needs { database: self.database, table: self.table, landing: true, collection }
+    }
+
+    fn definer(&self) -> String {
+        self.definer.map_or_else(String::new, Definer::clause)
     }
 
     /// The target.
@@ -126,18 +139,20 @@ impl Target<'_> {
     /// The view that fills it.
     pub fn errors_view(&self) -> String {
         format!(
-            "CREATE MATERIALIZED VIEW {} TO {} AS\nSELECT {POSITION}, reason,\n    if(_raw_message != '', _raw_message, concat('{{', arrayStringConcat(\n        \
+            "CREATE MATERIALIZED VIEW {} TO {}{} AS\nSELECT {POSITION}, reason,\n    if(_raw_message != '', _raw_message, concat('{{', arrayStringConcat(\n        \
              arrayMap((name, value) -> concat(toJSONString(name), ':', value), mapKeys(attributes), mapValues(attributes)), ','), '}}')) AS raw_message,\n    \
              version, is_deleted\nFROM {}\nWHERE reason != ''",
             self.named("_errors_mv"),
             self.named("_errors"),
+            self.definer(),
             self.named("_landing")
         )
     }
 
     /// The view that fills the target.
     pub fn view(&self) -> String {
-        format!("CREATE MATERIALIZED VIEW {} TO {} AS\n{}", self.named("_mv"), self.named(""), self.view_query())
+        let (view, target, definer) = (self.named("_mv"), self.named(""), self.definer());
+        format!("CREATE MATERIALIZED VIEW {view} TO {target}{definer} AS\n{}", self.view_query())
     }
 
     /// Its query.
@@ -242,7 +257,7 @@ impl Target<'_> {
             comment("A change with other keys than the target's stops the pipe before anything of it is inserted.");
         format!(
             "{head}CREATE MATERIALIZED VIEW {} {REFRESH}\n\
-             APPEND TO {} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {POSITION}, _raw_message, _error\n\
+             APPEND TO {}{} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {POSITION}, _raw_message, _error\n\
              FROM {source}\n\
              WHERE {}\n    AND {of_this}\n    AND NOT throwIf({of_this} AND _error = ''\n        \
              AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, {pattern}))) != [{keys}],\n        {stop})\n\
@@ -250,6 +265,7 @@ impl Target<'_> {
              SETTINGS http_max_tries = 1, max_threads = 1, {stable}deduplicate_blocks_in_dependent_materialized_views = 1",
             self.named("_pipe"),
             self.named("_landing"),
+            self.definer(),
             is_read(self.database, self.table)
         )
     }
