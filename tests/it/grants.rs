@@ -88,8 +88,12 @@ impl World {
     }
 
     fn start_bridge(&self) -> Bridge {
+        self.start_bridge_with(&[])
+    }
+
+    fn start_bridge_with(&self, more: &[(&str, &str)]) -> Bridge {
         let flags = [("--clickhouse-user", "bridge"), ("--clickhouse-password", PASSWORD), ("--lease-duration", "1s")];
-        self.stack.start_bridge(bridge_binary(), &flags).expect("a bridge")
+        self.stack.start_bridge(bridge_binary(), &[&flags, more].concat()).expect("a bridge")
     }
 }
 
@@ -165,4 +169,33 @@ fn the_bridge_needs_each_of_its_grants() {
     assert!(said.contains("GRANT SELECT ON system.server_settings TO `bridge`") && checked.status.success(), "{said}");
     give("SELECT ON system.server_settings");
     assert_eq!(left, Vec::<String>::new(), "nothing shows that these are needed");
+}
+
+/// As docs/deploy.md says of `--state file:DIR`.
+#[test]
+fn without_keeper_map_a_bridge_needs_less() {
+    let world = World::start();
+    let grants: Vec<String> = printed("docs/deploy.md", "GRANT")
+        .into_iter()
+        .map(|grant| grant.replace(", ALTER UPDATE, ALTER DELETE", "").replace("KeeperMap", "ReplacingMergeTree"))
+        .collect();
+    assert!(grants.iter().all(|grant| !grant.contains("ALTER") && !grant.contains("KeeperMap")), "{grants:?}");
+    world.create_user("bridge", &grants);
+    let engine = "TABLE ENGINE ON ReplacingMergeTree";
+    world.ask(&format!("REVOKE {engine} FROM bridge"));
+    let state = format!("file:{}", world.stack.dir.path().join("state").display());
+    let bridge = world.start_bridge_with(&[("--state", &state)]);
+    wait_until("the sentence", || bridge.log().contains(&format!("the grant {engine}")));
+    world.ask(&format!("GRANT {engine} TO bridge"));
+
+    // No order can be inserted: all of them end in the quarantine.
+    let refusing = orders_sql(&bridge.url(), "orders", "&poll_ms=20&on_failure=isolate", "")
+        .replace("ORDER BY ALL", "WHERE toUInt64(concat('x', r.id)) > 0 ORDER BY ALL");
+    world.stack.clickhouse.run_script(&refusing).expect("the pipe");
+    let kept = || world.ask("SELECT count() FROM kinesis.quarantine FINAL");
+    wait_until("the quarantine", || world.ask("EXISTS TABLE kinesis.quarantine") == "1\n" && kept() == "4\n");
+    assert_eq!(post(&bridge, "/v1/end", r#"{"pipe":"absent"}"#).status, 404);
+    world.ask("DROP TABLE orders_pipe");
+    let end = || post(&bridge, "/v1/end", r#"{"pipe":"orders"}"#);
+    wait_until("the end of the pipe", || end().status == 200);
 }
