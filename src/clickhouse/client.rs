@@ -9,6 +9,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 
 use super::error::{ClickHouseError, Kind};
+use super::settings::SETTINGS;
 use crate::limits::{CLICKHOUSE_CONNECT_TIMEOUT, CLICKHOUSE_POOL_IDLE, CLICKHOUSE_TIMEOUT};
 
 /// One ClickHouse server, over HTTP, as one user. Connections are kept open and used again; a statement has one to itself.
@@ -30,8 +31,8 @@ impl ClickHouse {
             .with_url(url)
             .with_user(user)
             .with_password(password)
-            .with_setting("http_write_exception_in_output_format", "0")
             .with_product_info(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        let client = SETTINGS.into_iter().fold(client, |client, (name, value)| client.with_setting(name, value));
         ClickHouse { client, server: without_credentials(url), user: user.into(), patience: CLICKHOUSE_TIMEOUT }
     }
 

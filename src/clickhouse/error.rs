@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::cause::cause;
+use super::settings::conflict;
 use crate::limits::CLICKHOUSE_ERROR_CHARS;
 use crate::ports::Cause;
 
@@ -40,6 +41,8 @@ pub enum Kind {
     Conflict,
     /// No answer of ClickHouse was read: the statement may or may not have been done.
     Transport,
+    /// The user's profile or quota is in the way of the bridge's own statements.
+    Profile,
     /// The server could not do it now: Keeper lost, overloaded, cancelled.
     Busy,
     /// Anything else.
@@ -86,7 +89,8 @@ impl ClickHouseError {
         match self.code {
             None => Kind::Transport,
             Some(516 | 192 | 193 | 194) => Kind::Credentials,
-            Some(497 | 164) => Kind::Forbidden,
+            Some(497) => Kind::Forbidden,
+            Some(code) if conflict(code, "", "", "").is_some() => Kind::Profile,
             Some(36) if self.message.contains("keeper_map_path_prefix") => Kind::NoKeeperMap,
             Some(139) if self.message.contains("ookeeper") || self.message.contains("ooKeeper") => Kind::NoKeeperMap,
             Some(_) if self.message.contains("Please use Atomic or Replicated database") => Kind::DatabaseEngine,
@@ -105,6 +109,9 @@ impl ClickHouseError {
     /// One sentence that says what is wrong and what to do. `server` is the address without credentials.
     pub fn sentence(&self, server: &str, user: &str) -> String {
         let said = &self.message;
+        if let Some(sentence) = self.code.and_then(|code| conflict(code, said, server, user)) {
+            return sentence;
+        }
         match self.kind() {
             Kind::Credentials => format!(
                 "ClickHouse at {server} refuses user '{user}': check --clickhouse-user and --clickhouse-password (or --clickhouse-password-file)"
@@ -125,7 +132,7 @@ impl ClickHouseError {
             ),
             Kind::Transport if said.starts_with(LATE) => format!("ClickHouse at {server} gives {said}"),
             Kind::Transport => format!("ClickHouse at {server} gives no answer: {said}"),
-            Kind::Conflict | Kind::Busy | Kind::Other => match self.code {
+            Kind::Conflict | Kind::Busy | Kind::Profile | Kind::Other => match self.code {
                 Some(code) => format!("ClickHouse at {server} says (code {code}): {said}"),
                 None => format!("ClickHouse at {server} says: {said}"),
             },
@@ -250,6 +257,7 @@ mod tests {
         assert_eq!(kind_of("Code: 999. Coordination::Exception: Session expired"), Kind::Busy);
         assert_eq!(kind_of("Code: 60. DB::Exception: Table kinesis.leases does not exist"), Kind::Schema);
         assert_eq!(kind_of("502 Bad Gateway"), Kind::Transport);
+        assert_eq!(kind_of("Code: 201. DB::Exception: Quota for user `u` for 3600s has been exceeded"), Kind::Profile);
     }
 
     #[test]
@@ -262,5 +270,8 @@ mod tests {
         assert!(weak.starts_with("ClickHouse user 'bridge' lacks a required privilege: bridge: Not"), "{weak}");
         let wrong = sentence("Code: 516. DB::Exception: bridge: Authentication failed: password is incorrect");
         assert!(wrong.contains("--clickhouse-password") && wrong.contains("'bridge'"), "{wrong}");
+        let read_only =
+            sentence("Code: 164. DB::Exception: Cannot modify 'limit' setting in readonly mode. (READONLY)");
+        assert!(read_only.contains("user 'bridge' is read-only") && read_only.contains("readonly = 0"), "{read_only}");
     }
 }

@@ -6,6 +6,7 @@ mod cause;
 mod client;
 mod error;
 mod look;
+mod settings;
 mod views;
 
 pub use ability::Wanted;

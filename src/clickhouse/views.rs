@@ -55,7 +55,6 @@ fn confirms(query: &str) -> Option<Vec<String>> {
 #[async_trait]
 impl Views for ClickHouse {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
-        // The cast keeps `retry` a JSON number: 64-bit integers are quoted under some profiles.
         let sql = format!(
             "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry, \
              isNotNull(last_success_time) AS succeeded, ifNull(next_refresh_time <= now() + {REFRESH_DUE_SECONDS}, 0) AS due_soon, \
@@ -102,9 +101,9 @@ impl Views for ClickHouse {
         let sql = format!("SYSTEM WAIT VIEW {}", qualified(database, view));
         match self.execute_patiently(&sql).await {
             Ok(()) => RefreshOutcome::Succeeded,
-            // Credentials and rights say nothing about the refresh, and a server that is shutting down says less.
+            // Credentials, rights and limits say nothing about the refresh, and a server that is shutting down says less.
             Err(error) => match error.kind() {
-                Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden => {
+                Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden | Kind::Profile => {
                     RefreshOutcome::Unknown(self.explain(&error))
                 }
                 // The client gives nothing but the code of an exception that quotes bytes which are no text; the view's state has it.

@@ -133,7 +133,7 @@ impl Server {
     pub async fn rounds_in_json(&self) -> Result<bool, String> {
         let sql = r#"SELECT groupArray(toString(JSONExtract(json, 'JSON')))[2] != '{"n":9007199254740993}'
             FROM (SELECT arrayJoin(['{"n":0.5}', '{"n":9007199254740993}']) AS json)
-            SETTINGS max_threads = 1, output_format_json_quote_64bit_integers = 0"#;
+            SETTINGS max_threads = 1"#;
         Ok(self.ask(sql, "TSV").await?.trim() != "0")
     }
 

@@ -4,7 +4,7 @@
 //! switched off, so "Node exists" and "Bad version" always mean that somebody else was first. Any other error leaves the outcome
 //! open, and the rows themselves are asked: an error is not a defeat.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -66,7 +66,9 @@ struct WorkerRow {
     address: String,
     version: String,
     heartbeat: u64,
-    pipes: BTreeMap<String, u64>,
+    /// Of its pipes. A map as JSON is an object or an array, as the user's profile has it.
+    names: Vec<String>,
+    changes: Vec<u64>,
 }
 
 impl KeeperMapStore {
@@ -149,12 +151,7 @@ impl KeeperMapStore {
     }
 
     async fn select(&self, condition: &str) -> Result<Vec<String>, ClickHouseError> {
-        // The settings fix what a user's profile may have changed.
-        let sql = format!(
-            "SELECT {LEASE_COLUMNS}, _version FROM {} WHERE {condition} ORDER BY key \
-             SETTINGS output_format_json_quote_64bit_integers = 0, date_time_output_format = 'simple'",
-            self.leases
-        );
+        let sql = format!("SELECT {LEASE_COLUMNS}, _version FROM {} WHERE {condition} ORDER BY key", self.leases);
         self.clickhouse.json_lines(&sql).await
     }
 
@@ -173,7 +170,7 @@ impl KeeperMapStore {
     /// A statement that may be long.
     async fn alter(&self, sql: &str) -> Result<(), ClickHouseError> {
         let size = sql.len().to_string();
-        // Longer statements need the setting before they are parsed; a profile may forbid it, so only these get it.
+        // Longer statements need more than the default, before they are parsed.
         let settings: &[_] =
             if sql.len() > statement::PARSED_BY_DEFAULT { &[("max_query_size", size.as_str())] } else { &[] };
         self.clickhouse.execute_with(sql, settings).await
@@ -217,7 +214,7 @@ impl KeeperMapStore {
         let sentence = self.clickhouse.explain(error);
         match error.kind() {
             Kind::Conflict => StateError::Conflict(sentence),
-            Kind::Transport | Kind::Busy | Kind::Other => StateError::Unavailable(sentence),
+            Kind::Transport | Kind::Busy | Kind::Profile | Kind::Other => StateError::Unavailable(sentence),
             Kind::Credentials | Kind::Forbidden | Kind::NoKeeperMap | Kind::DatabaseEngine | Kind::Schema => {
                 StateError::Misconfigured(sentence)
             }
@@ -325,8 +322,8 @@ impl StateStore for KeeperMapStore {
 
     async fn workers(&self) -> Result<Vec<Worker>, StateError> {
         let sql = format!(
-            "SELECT worker_id, incarnation, address, version, heartbeat, pipes FROM {} ORDER BY worker_id \
-             SETTINGS output_format_json_quote_64bit_integers = 0",
+            "SELECT worker_id, incarnation, address, version, heartbeat, mapKeys(pipes) AS names, mapValues(pipes) AS changes \
+             FROM {} ORDER BY worker_id",
             self.workers
         );
         let rows: Vec<WorkerRow> = self.clickhouse.rows(&sql).await.map_err(|error| self.error(&error))?;
@@ -336,7 +333,7 @@ impl StateStore for KeeperMapStore {
             address: row.address,
             version: row.version,
             heartbeat: row.heartbeat,
-            pipes: row.pipes,
+            pipes: row.names.into_iter().zip(row.changes).collect(),
         });
         Ok(workers.collect())
     }

@@ -85,7 +85,7 @@ impl QuarantineTable {
         // Rows that a ReplacingMergeTree has not merged yet count once.
         let sql = format!(
             "SELECT uniqExactIf(key, key != {key}) AS rows, sumIf(length(_raw_message), key != {key}) AS bytes FROM {} \
-             WHERE startsWith(key, {}) SETTINGS output_format_json_quote_64bit_integers = 0",
+             WHERE startsWith(key, {})",
             self.table,
             literal(&format!("{pipe}/")),
             key = literal(key),
@@ -122,7 +122,7 @@ impl QuarantineTable {
             .map_err(|e| ClickHouseError::parse(&format!("the row cannot be written as JSON: {e}")))?;
         // Not strict: a row that is there already is replaced, so that a second try is as good as the first.
         let sql = format!(
-            "INSERT INTO {} ({COLUMNS}) SETTINGS async_insert = 0, keeper_map_strict_mode = 0, date_time_input_format = 'basic' \
+            "INSERT INTO {} ({COLUMNS}) SETTINGS keeper_map_strict_mode = 0, date_time_input_format = 'basic' \
              SELECT key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, unhex(payload), raw_message_bytes, \
              view, error, quarantined_at FROM input('key String, pipe String, _stream String, _shard_id String, _sequence_number String, \
              _sub_sequence_number UInt32, _key String, _timestamp DateTime64(3, ''UTC''), payload String, raw_message_bytes UInt64, view String, \

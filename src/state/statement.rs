@@ -27,7 +27,7 @@ pub fn keys<'a>(rows: impl IntoIterator<Item = &'a LeaseRow>) -> String {
 pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
     fits(rows)?;
     let mut sql = format!(
-        "INSERT INTO {table} ({LEASE_COLUMNS}) SETTINGS {ONE_TRANSACTION}, async_insert = 0, date_time_input_format = 'basic' \
+        "INSERT INTO {table} ({LEASE_COLUMNS}) SETTINGS {ONE_TRANSACTION}, date_time_input_format = 'basic' \
          FORMAT JSONEachRow\n"
     );
     for row in rows {
@@ -125,7 +125,7 @@ fn arrays(keys: &str, arrays: Vec<String>) -> String {
 pub fn heartbeat(table: &str, worker: &Worker) -> String {
     let pipes = list(worker.pipes.iter().map(|(pipe, changes)| format!("{}, {changes}", literal(pipe))));
     format!(
-        "INSERT INTO {table} (worker_id, incarnation, address, version, heartbeat, pipes, updated_at) SETTINGS async_insert = 0, \
+        "INSERT INTO {table} (worker_id, incarnation, address, version, heartbeat, pipes, updated_at) SETTINGS \
          keeper_map_strict_mode = 0 VALUES ({}, {}, {}, {}, {}, map({pipes}), now64(3))",
         literal(&worker.worker_id),
         literal(&worker.incarnation),

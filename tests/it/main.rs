@@ -15,6 +15,7 @@ mod fan_out;
 mod grants;
 mod guide;
 mod hostile;
+mod hostile_profile;
 mod identity;
 mod isolate;
 mod landing;

@@ -77,6 +77,10 @@ fn each_engine_below_the_floor_is_refused() {
 
 fn refused(engine: Engine) -> String {
     let stack = LocalStack::start(engine).expect("the local stack");
+    block_on(async {
+        let client = stack::kinesis_client(&stack.kinesis.endpoint()).await;
+        stack::load::create_stream(&client, "orders", 1).await.expect("a stream");
+    });
     let (version, server) = (stack.clickhouse.query("SELECT version()").expect("a version"), stack.clickhouse.url());
     let begins = format!(
         "ClickHouse {} at {server} lacks APPEND, SYSTEM WAIT VIEW, system.view_refreshes.uuid, system.view_refreshes.retry",
@@ -100,10 +104,6 @@ fn refused(engine: Engine) -> String {
     let bridge = stack.start_bridge(bridge_binary(), &[]).expect("a bridge");
     wait_until("the sentence in the log", || bridge.log().contains(&of_keeper_map));
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
-    block_on(async {
-        let client = stack::kinesis_client(&stack.kinesis.endpoint()).await;
-        stack::load::create_stream(&client, "orders", 1).await.expect("a stream");
-    });
     let pull = get(&bridge, "/v1/pipes/p/next?stream=orders&view=default.v");
     assert!(pull.status == 503 && pull.text().contains(&refused), "{}", pull.text());
     refused

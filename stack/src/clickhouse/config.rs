@@ -34,11 +34,19 @@ pub struct ClickHouseOptions {
     /// The native ports of all servers on 127.0.0.1 that make up the clusters [`CLUSTER`] and [`REPLICAS`]; empty for no
     /// cluster.
     pub cluster: Vec<u16>,
+    /// One more file of users, profiles and quotas, as XML; none for none.
+    pub users_xml: Option<String>,
 }
 
 impl Default for ClickHouseOptions {
     fn default() -> ClickHouseOptions {
-        ClickHouseOptions { keeper_map: true, users: Vec::new(), native_port: None, cluster: Vec::new() }
+        ClickHouseOptions {
+            keeper_map: true,
+            users: Vec::new(),
+            native_port: None,
+            cluster: Vec::new(),
+            users_xml: None,
+        }
     }
 }
 
@@ -82,6 +90,7 @@ pub(super) fn write(dir: &Path, ports: &Ports, options: &ClickHouseOptions) -> R
     if options.keeper_map {
         files.push((dir.join("config.d/keeper-map.xml"), KEEPER_MAP.to_owned()));
     }
+    files.extend(options.users_xml.iter().map(|xml| (dir.join("users.d/more.xml"), xml.clone())));
     for folder in ["config.d", "users.d", "data"] {
         let folder = dir.join(folder);
         fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;

@@ -1,10 +1,15 @@
 //! Equal tables are equal, whatever is in them.
 
+use stack::Engine;
+
 use super::layout;
 use super::{equal, run};
 use crate::common::seed;
 use crate::dynamodb::items::{self, Item, Key, KeySchema};
 use crate::dynamodb::{create_table, put_items};
+use crate::engines::on;
+use crate::hostile_profile::HOSTILE;
+use crate::world::sql;
 
 const ITEMS: u64 = 1_500;
 
@@ -38,6 +43,18 @@ fn all_types_under_numbers_and_a_sort_key() {
 #[test]
 fn all_types_under_bytes_and_a_numeric_sort_key() {
     all_types("verify_b", &[("id", Key::B), ("at", Key::N)], &["--segments", "16"]);
+}
+
+/// 25.8 alone has users as SQL.
+#[test]
+fn all_types_under_a_profile_that_turns_defaults_around() {
+    on(Engine::V25_8, || {
+        let settings: Vec<_> = HOSTILE.iter().map(|(name, value)| format!("{name} = '{value}'")).collect();
+        sql(&format!("CREATE USER verify_odd SETTINGS {}", settings.join(", ")));
+        sql("GRANT SELECT ON *.* TO verify_odd");
+        all_types("verify_odd", &[("id", Key::S)], &["--clickhouse-user", "verify_odd"]);
+        sql("DROP USER verify_odd");
+    });
 }
 
 #[test]
