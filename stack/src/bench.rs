@@ -67,13 +67,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
     let payloads = wanted(Part::Payloads).then(|| payloads::run(args, &stack)).transpose()?;
     // The emulator's records stay in its memory, so each run has a stream of its own.
-    let (mut latencies, mut latency_floor) = (Vec::new(), Vec::new());
-    if wanted(Part::Latency) {
-        latency_floor = latency::floor(args, &stack)?;
-        for way in latency::WAYS {
-            latencies.push(latency::run(args, &runtime, &stack, way)?);
-        }
-    }
+    let latencies = wanted(Part::Latency).then(|| latency::all(args, &runtime, &stack)).transpose()?;
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
     let takeover = wanted(Part::Takeover).then(|| takeover::run(args, &runtime, &stack)).transpose()?;
     let version = stack.clickhouse.query("SELECT version()")?;
@@ -81,8 +75,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
         clickhouse: version.trim(),
         throughput,
         payloads,
-        latencies,
-        latency_floor,
+        latencies: latencies.unwrap_or_default(),
         memory,
         takeover,
     });

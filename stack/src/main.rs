@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use stack::KinesisOptions;
+use stack::{Engine, KinesisOptions};
 
 /// The local stack of clickhouse-kinesis-bridge: ClickHouse, ZooKeeper and Kinesis on this machine.
 #[derive(Parser)]
@@ -27,6 +27,9 @@ enum Command {
         /// Also start this clickhouse-kinesis-bridge.
         #[arg(long)]
         bridge: Option<PathBuf>,
+        /// The ClickHouse: 25.8, a whole server, or 26.7.
+        #[arg(long, value_name = "RELEASE", default_value = "26.7")]
+        clickhouse: Engine,
     },
     /// Bring records from a Kinesis stream into a ClickHouse table and check that none is lost or doubled.
     Demo(commands::demo::DemoArgs),
@@ -75,7 +78,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Up { bridge } => commands::up::run(bridge.as_deref()),
+        Command::Up { bridge, clickhouse } => commands::up::run(clickhouse, bridge.as_deref()),
         Command::Demo(args) => commands::demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchReplay(args) => {

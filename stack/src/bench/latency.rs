@@ -9,7 +9,7 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use stack::load::{create_stream, order, order_id};
-use stack::{LocalStack, kinesis_client};
+use stack::{Engine, LocalStack, kinesis_client};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -33,26 +33,37 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A way of reading.
 #[derive(Clone, Copy)]
-pub struct Way {
+struct Way {
     /// What the URL of the view says, beside `linger_ms`.
-    pub parameter: &'static str,
+    parameter: &'static str,
+    /// The pause of the view's own schedule; the example has another one.
+    after: Option<&'static str>,
     /// The stream, and the table.
     stream: &'static str,
     /// What the middle latency shall be.
-    pub aim: &'static str,
+    aim: &'static str,
 }
 
-/// What AWS allows one polling consumer, what it would refuse, and fan-out.
-pub const WAYS: [Way; 3] = [
-    Way { parameter: "poll_ms=200", stream: "latency_polled", aim: "" },
-    Way { parameter: "poll_ms=20", stream: "latency_polled_often", aim: "< 80 ms" },
-    Way { parameter: "mode=efo", stream: "latency_pushed", aim: "< 60 ms" },
-];
+/// What AWS allows one polling consumer.
+const POLLED: Way = Way { parameter: "poll_ms=200", after: None, stream: "latency_polled", aim: "" };
+/// What it would refuse.
+const POLLED_OFTEN: Way = Way { parameter: "poll_ms=20", after: None, stream: "latency_polled_often", aim: "< 80 ms" };
+/// Fan-out.
+const PUSHED: Way = Way { parameter: "mode=efo", after: None, stream: "latency_pushed", aim: "< 60 ms" };
+/// The view starts its own refreshes, which only releases from 26.7 on take.
+const AT_ONCE: Way =
+    Way { parameter: "poll_ms=20", after: Some("REFRESH AFTER 0 SECOND"), stream: "latency_at_once", aim: "" };
+/// What 25.8 LTS may take longer than 26.7.
+const OLDER_AIM: &str = "<= 1.5";
 
 /// What one run found. Times are in ms.
 pub struct Latency {
-    /// How it read.
-    pub way: Way,
+    /// How it read, and on which engine where that is another one.
+    pub how: String,
+    /// What stands beside it, with its times, sorted.
+    pub beside: (&'static str, Vec<f64>),
+    /// What the middle latency, or its ratio, shall be.
+    pub aim: &'static str,
     /// Records measured.
     pub records: usize,
     /// Put sent to seen by a query, sorted.
@@ -67,9 +78,35 @@ pub struct Latency {
     pub batches_per_second: f64,
 }
 
+/// All ways on `stack`, beside the floor; a view that starts its own refreshes, beside one that the bridge starts; and 25.8 beside 26.7.
+pub fn all(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Vec<Latency>, String> {
+    let floor = floor(args, stack)?;
+    let run = |stack: &LocalStack, way, label, peer: &Vec<f64>| one(args, runtime, stack, way, (label, peer.clone()));
+    let mut all = Vec::new();
+    for way in [POLLED, POLLED_OFTEN, PUSHED] {
+        all.push(run(stack, way, "INSERT every 50 ms, no Kinesis", &floor)?);
+    }
+    let [_, often, pushed] = &all[..] else { return Err("three ways have three results".into()) };
+    let (often, pushed) = (often.seen.clone(), pushed.seen.clone());
+    all.push(run(stack, AT_ONCE, "REFRESH AFTER 1 SECOND", &often)?);
+    let older = LocalStack::start(Engine::V25_8)?;
+    for (way, peer) in [(POLLED_OFTEN, &often), (PUSHED, &pushed)] {
+        let found = run(&older, way, "26.7", peer)?;
+        all.push(Latency { how: format!("25.8, {}", found.how), aim: OLDER_AIM, ..found });
+    }
+    Ok(all)
+}
+
 /// One run.
-pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, way: Way) -> Result<Latency, String> {
-    super::step(&format!("latency at 1,000 records/s with linger_ms=50 and {}", way.parameter));
+fn one(
+    args: &BenchArgs,
+    runtime: &Runtime,
+    stack: &LocalStack,
+    way: Way,
+    beside: (&'static str, Vec<f64>),
+) -> Result<Latency, String> {
+    let how = [Some(way.parameter), way.after].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    super::step(&format!("latency at 1,000 records/s with linger_ms=50 and {how}"));
     let stream = way.stream.to_owned();
     let client = runtime.block_on(async {
         let client = kinesis_client(&stack.kinesis.endpoint()).await;
@@ -80,7 +117,12 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, way: Way) ->
     let job = Job::into(stream.clone());
     stack.clickhouse.query(&job.create_table()?)?;
     let parameters = format!("&linger_ms=50&{}", way.parameter);
-    stack.clickhouse.query(&job.create_view(&bridge.url(), &stream, &parameters)?)?;
+    let view = job.create_view(&bridge.url(), &stream, &parameters)?;
+    let view = match way.after {
+        Some(after) => view.replace("REFRESH AFTER 1 SECOND", after),
+        None => view,
+    };
+    stack.clickhouse.query(&view)?;
 
     let (skipped, total) = (ticks(WARM_UP) * RECORDS_PER_TICK, total(args));
     let stop = Arc::new(AtomicBool::new(false));
@@ -110,7 +152,9 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, way: Way) ->
     };
     let latencies = sorted(measured.flat_map(of_put).collect());
     Ok(Latency {
-        way,
+        how,
+        beside,
+        aim: way.aim,
         records: latencies.len(),
         seen: latencies,
         acknowledged: sorted(acknowledged),
@@ -121,7 +165,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack, way: Way) ->
 }
 
 /// The floor: an INSERT every 50 ms of the rows of that time, seen by the same observer. Sorted ms.
-pub fn floor(args: &BenchArgs, stack: &LocalStack) -> Result<Vec<f64>, String> {
+fn floor(args: &BenchArgs, stack: &LocalStack) -> Result<Vec<f64>, String> {
     super::step("latency of an INSERT every 50 ms, without Kinesis and without a bridge");
     let job = Job::into("latency_floor");
     stack.clickhouse.query(&job.create_table()?)?;

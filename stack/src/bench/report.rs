@@ -25,8 +25,6 @@ pub struct Figures<'a> {
     pub payloads: Option<Payloads>,
     /// From put to queryable.
     pub latencies: Vec<Latency>,
-    /// The same rows by INSERT, ms, sorted.
-    pub latency_floor: Vec<f64>,
     /// A large stream in little memory.
     pub memory: Option<Memory>,
     /// A bridge takes over.
@@ -47,7 +45,7 @@ pub fn print(figures: &Figures<'_>) {
         of_payloads(payloads, &mut lines, &mut notes);
     }
     for latency in &figures.latencies {
-        of_latency(latency, &figures.latency_floor, &mut lines, &mut notes);
+        of_latency(latency, &mut lines, &mut notes);
     }
     if !figures.latencies.is_empty() {
         notes.push(
@@ -55,7 +53,8 @@ pub fn print(figures: &Figures<'_>) {
              the target, repeated 5 ms after its last answer, returns the record. The emulator does not enforce AWS's 5 GetRecords calls a second \
              and shard: poll_ms=20 is 50 calls a second, which AWS refuses; poll_ms=200 is what AWS allows one consumer. With mode=efo the emulator sends an event as soon as something was put, and at most every 10 ms; AWS says \
              about 70 ms. Beside it: the same rows by an \
-             INSERT every 50 ms, from the time a row is due to the same observer."
+             INSERT every 50 ms, from the time a row is due to the same observer; then the same pipe in two ways, a view that starts its own refreshes \
+             (from 26.7 on) beside one that the bridge starts, and 25.8 LTS beside 26.7."
                 .into(),
         );
     }
@@ -211,24 +210,25 @@ fn of_payloads(found: &Payloads, lines: &mut Vec<Line>, notes: &mut Vec<String>)
     );
 }
 
-fn of_latency(found: &Latency, floor: &[f64], lines: &mut Vec<Line>, notes: &mut Vec<String>) {
+fn of_latency(found: &Latency, lines: &mut Vec<Line>, notes: &mut Vec<String>) {
     let acknowledged = percentile(&found.acknowledged, 0.5);
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let (measured, peer) = (percentile(&found.seen, share), percentile(floor, share));
+        let (beside, peer) = &found.beside;
+        let (measured, peer) = (percentile(&found.seen, share), percentile(peer, share));
         lines.push(line([
-            &format!("put to queryable, {name} ms, {}", found.way.parameter),
+            &format!("put to queryable, {name} ms, {}", found.how),
             &format!("{measured:.0}"),
-            "INSERT every 50 ms, no Kinesis",
+            beside,
             &format!("{peer:.0}"),
             &format!("{:.2}", measured / peer),
-            if name == "p50" { found.way.aim } else { "" },
+            if name == "p50" { found.aim } else { "" },
         ]));
     }
     let cpu: Vec<String> =
         found.cpu.iter().map(|(name, s)| format!("{name} {:.0} %", s / found.seconds * 100.0)).collect();
     notes.push(format!(
         "latency, {}: {} records, linger_ms=50, {:.1} batches/s; the put itself is acknowledged after {acknowledged:.1} ms (p50); processor: {}.",
-        found.way.parameter,
+        found.how,
         thousands(found.records as f64),
         found.batches_per_second,
         cpu.join(", ")

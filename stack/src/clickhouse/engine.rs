@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
 use crate::service::{Launch, stack_binary};
 use crate::{Result, checkout};
@@ -21,6 +22,16 @@ pub enum Engine {
     V26_9,
     /// 24.8 LTS, a whole clickhouse-server. No pipe runs on it, so it is not among [`Engine::ALL`].
     V24_8,
+}
+
+impl FromStr for Engine {
+    type Err = String;
+
+    /// A release as its variant is named: `25.8`.
+    fn from_str(release: &str) -> Result<Engine> {
+        let of_name = |engine: &Engine| format!("{engine:?}") == format!("V{}", release.replace('.', "_"));
+        Engine::ALL.into_iter().find(of_name).ok_or_else(|| "not one of 25.8, 26.3, 26.7 and 26.9".to_owned())
+    }
 }
 
 /// Where `scripts/install.sh` puts the libraries.
