@@ -13,11 +13,11 @@ CREATE TABLE orders AS orders_local ENGINE = Distributed(all_servers, currentDat
 CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 1 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS
-SELECT r.id AS id, r.user_id AS user_id, r.price AS price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number
+SELECT _shard_id, _sequence_number, _sub_sequence_number, _timestamp, r.id AS id, r.user_id AS user_id, r.price AS price
 FROM (
     SELECT JSONExtract(_raw_message, 'Tuple(id String, user_id UInt64, price Float64)') AS r, _timestamp, _shard_id, _sequence_number, _sub_sequence_number
     FROM url('http://localhost:9020/v1/pipes/orders/next?stream=orders&view=default.orders_pipe', 'ArrowStream',
              '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
 )
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, distributed_foreground_insert = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, distributed_foreground_insert = 1;

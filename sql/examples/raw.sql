@@ -32,7 +32,7 @@ SELECT _timestamp, _shard_id, _sequence_number, _sub_sequence_number, _raw_messa
 CREATE MATERIALIZED VIEW orders_raw_pipe REFRESH AFTER 1 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders_raw AS
-SELECT _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message
+SELECT _shard_id, _sequence_number, _sub_sequence_number, _timestamp, _key, _stream, _raw_message
 FROM url('http://localhost:9020/v1/pipes/orders_raw/next?stream=orders&view=default.orders_raw_pipe', 'ArrowStream',
          '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String')
 ORDER BY ALL

@@ -173,6 +173,9 @@ fn read_ahead(bridge: &Bridge, pipe: &str, records: u64) {
     wait_until("all records", || buffered() == records as f64);
 }
 
+/// What the README's SELECT gives, in its order.
+const COLUMNS: &str = "_shard_id, _sequence_number, _sub_sequence_number, _timestamp, id, user_id, price";
+
 /// A batch that is inserted again and again by the README's SELECT is there once, whatever threads and blocks make of it.
 fn repeated_inserts() {
     let stack = stack_with_short(REPEATED_ROWS + 1);
@@ -188,7 +191,8 @@ fn repeated_inserts() {
     let select = select.replace("view=default.again_pipe", &explicit);
     let select = select.trim().trim_end_matches(';');
     for repeat in 0..REPEATS {
-        stack.clickhouse.query(&format!("INSERT INTO again {select}")).expect("an insert");
+        let insert = format!("INSERT INTO again ({COLUMNS}) {select}");
+        stack.clickhouse.query(&insert).expect("an insert");
         let count = stack.clickhouse.query("SELECT count() FROM again").expect("a count");
         let count: u64 = count.trim().parse().expect("a number");
         assert_eq!(count, REPEATED_ROWS, "rows after repeat {repeat}");

@@ -3,6 +3,9 @@
 /// The contract's main job. What is measured is this, not something like it.
 const EXAMPLE: &str = include_str!("../../../sql/examples/orders.sql");
 const EXAMPLE_URL: &str = "http://localhost:9020/v1/pipes/orders/next?stream=orders&view=default.orders_pipe";
+const EXAMPLE_FIELDS: &str = "r.id AS id, r.user_id AS user_id, r.price AS price";
+/// What the example's SELECT gives, in its order.
+const EXAMPLE_COLUMNS: &str = "_shard_id, _sequence_number, _sub_sequence_number, _timestamp, id, user_id, price";
 
 /// The example for a target table of another name.
 pub struct Job {
@@ -38,7 +41,7 @@ impl Reading {
 
 /// What differs when the payload's fields come as columns.
 const INLINE: [(&str, &str); 4] = [
-    ("SELECT r.id AS id, r.user_id AS user_id, r.price AS price, ", "SELECT id, user_id, price, "),
+    (EXAMPLE_FIELDS, "id, user_id, price"),
     ("JSONExtract(_raw_message, 'Tuple(id String, user_id UInt64, price Float64)') AS r, ", "id, user_id, price, "),
     ("'ArrowStream'", "'JSONEachRow'"),
     ("_batch String'", "_batch String, _error String, id String, user_id UInt64, price Float64'"),
@@ -47,8 +50,8 @@ const INLINE: [(&str, &str); 4] = [
 /// What differs when events are taken apart in SQL.
 const EVENT_PAYLOAD: [(&str, &str); 2] = [
     (
-        "SELECT r.id AS id, r.user_id AS user_id, r.price AS price, ",
-        "SELECT r.dynamodb.NewImage.id.S AS id, toUInt64(r.dynamodb.NewImage.user_id.N) AS user_id, toFloat64(r.dynamodb.NewImage.price.N) AS price, ",
+        EXAMPLE_FIELDS,
+        "r.dynamodb.NewImage.id.S AS id, toUInt64(r.dynamodb.NewImage.user_id.N) AS user_id, toFloat64(r.dynamodb.NewImage.price.N) AS price",
     ),
     (
         "'Tuple(id String, user_id UInt64, price Float64)'",
@@ -110,7 +113,7 @@ impl Job {
     pub fn insert(&self, url: &str) -> Result<String, String> {
         let view = replaced(&self.view()?, EXAMPLE_URL, url)?;
         let (_, select) = view.split_once(" AS\nSELECT ").ok_or("the example's view has no SELECT")?;
-        Ok(format!("INSERT INTO {} SELECT {select}", self.table))
+        Ok(format!("INSERT INTO {} ({EXAMPLE_COLUMNS}) SELECT {select}", self.table))
     }
 
     /// Drops view and table.
@@ -138,7 +141,7 @@ fn replaced(text: &str, from: &str, to: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Job, Reading};
+    use super::{EXAMPLE_COLUMNS, Job, Reading};
 
     #[test]
     fn the_example_is_taken_apart() {
@@ -148,7 +151,7 @@ mod tests {
         assert!(view.contains("CREATE MATERIALIZED VIEW t_pipe REFRESH"));
         assert!(view.contains("http://b/v1/pipes/t/next?stream=s&view=default.t_pipe&format=ArrowStream&poll_ms=5'"));
         let insert = job.insert("http://c/1").expect("an insert");
-        assert!(insert.starts_with("INSERT INTO t SELECT r.id AS id"));
+        assert!(insert.starts_with(&format!("INSERT INTO t ({EXAMPLE_COLUMNS}) SELECT _shard_id, ")));
         assert!(insert.contains("url('http://c/1'"));
     }
 
@@ -157,7 +160,7 @@ mod tests {
         let view = Job::reading(Reading::Inline, "t").create_view("http://b", "s", "").expect("a view");
         assert!(view.contains("default.t_pipe&format=JSONEachRow&payload=inline', 'JSONEachRow',"));
         assert!(view.contains(
-            "SELECT id, user_id, price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number\nFROM ("
+            "SELECT _shard_id, _sequence_number, _sub_sequence_number, _timestamp, id, user_id, price\nFROM ("
         ));
         assert!(!view.contains("JSONExtract"));
     }

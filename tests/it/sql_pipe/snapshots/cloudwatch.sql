@@ -28,6 +28,7 @@ CREATE MATERIALIZED VIEW `shop`.`cloudwatch_pipe` REFRESH AFTER 1 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO `shop`.`cloudwatch` AS
 SELECT
+    _shard_id, _sequence_number, _sub_sequence_number,
     r.`owner` AS `owner`,
     r.`logGroup` AS `logGroup`,
     r.`logStream` AS `logStream`,
@@ -35,7 +36,7 @@ SELECT
     r.`timestamp` AS `timestamp`,
     r.`message` AS `message`,
     rest,
-    _timestamp, _shard_id, _sequence_number, _sub_sequence_number
+    _timestamp
 FROM (
     WITH
         v -> replaceAll(v, '\\u0001#', '') AS unmarked,
@@ -68,7 +69,7 @@ FROM (
     )
 )
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1;
 
 -- Fields without a column, and how often they came. Run this command again for the columns that would take them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`cloudwatch` GROUP BY field ORDER BY count() DESC

@@ -103,7 +103,7 @@ FROM (
 );
 
 CREATE MATERIALIZED VIEW `shop`.`network_flow_errors_mv` TO `shop`.`network_flow_errors` AS
-SELECT _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _error AS reason, _raw_message AS raw_message
+SELECT _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream, _error AS reason, _raw_message AS raw_message
 FROM `shop`.`network_flow_landing`
 WHERE _error != '';
 
@@ -111,7 +111,7 @@ CREATE MATERIALIZED VIEW `shop`.`network_flow_pipe` REFRESH AFTER 1 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO `shop`.`network_flow_landing` AS
 SELECT
-    _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number, _raw_message, _json, rest,
+    _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream, _raw_message, _json, rest,
     multiIf(
         position(_raw_message, '\\u0001#') > 0, 'a text has \\u0001#, which marks numbers here',
         NOT isValidJSON(if(empty(fields), _json, '{}')), 'no valid JSON',

@@ -28,6 +28,7 @@ CREATE MATERIALIZED VIEW `shop`.`vehicles_pipe` REFRESH AFTER 1 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO `shop`.`vehicles` AS
 SELECT
+    _shard_id, _sequence_number, _sub_sequence_number,
     r.`vin` AS `vin`,
     r.`recorded_at` AS `recorded_at`,
     r.`speed_kmh` AS `speed_kmh`,
@@ -37,7 +38,7 @@ SELECT
     r.`fence` AS `fence`,
     r.`faults` AS `faults`,
     r.`trip` AS `trip`,
-    _timestamp, _shard_id, _sequence_number, _sub_sequence_number
+    _timestamp
 FROM (
     WITH
         v -> replaceAll(v, '\\u0001#', '') AS unmarked
@@ -71,4 +72,4 @@ FROM (
     )
 )
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, date_time_input_format = 'best_effort', precise_float_parsing = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, date_time_input_format = 'best_effort', precise_float_parsing = 1;
