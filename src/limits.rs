@@ -286,6 +286,14 @@ pub const KNOWN_VIEWS: usize = 16;
 /// How long the definition of a view holds, as long as no view is created or dropped: `ALTER TABLE … MODIFY QUERY` changes one, and shows
 /// nowhere else. With 2,400 tables ClickHouse takes 5 ms to tell it.
 pub const DEFINITION_HOLDS: Duration = Duration::from_secs(10);
+/// Views below a pipe's table, above which none is looked at.
+pub const VIEWS_BELOW: usize = 1_000;
+/// How long after the end of a refresh the views that were there then are those from which the next one began: the bridge starts it at once.
+pub const VIEWS_BELOW_HOLD: Duration = Duration::from_secs(1);
+/// Shards that a warning names.
+pub const SHARDS_IN_A_WARNING: usize = 8;
+/// How long a pipe shows a warning about what is in ClickHouse already.
+pub const WARNING_HOLDS: Duration = Duration::from_secs(24 * 3600);
 /// Lease rows in one statement, so that a Keeper request stays under 1 MB: with names of the usual length a row has
 /// less than 1,000 bytes, with the longest ones less than 1,800.
 pub const LEASE_ROWS_PER_STATEMENT: usize = 500;

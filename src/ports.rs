@@ -1,6 +1,6 @@
 //! The traits between decisions and the world. Adapters under `kinesis`, `state` and `clickhouse` implement them; tests script them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -276,6 +276,15 @@ pub struct Definition {
     pub copies: Vec<Copied>,
 }
 
+/// Materialized views that take what is inserted into a table, those below their tables as well. Each name is a database and a name in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Below {
+    /// The views.
+    pub views: BTreeSet<[String; 2]>,
+    /// The table, and those that the views write to.
+    pub tables: BTreeSet<[String; 2]>,
+}
+
 /// A view that pulls in another one's name, as a copied statement does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
@@ -323,6 +332,9 @@ pub trait Views: Send + Sync {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
     /// What the view's statement says, and others that name it; none when there is no such view.
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error>;
+    /// What is below `table` now, which is written as in [`Definition::target`]. `known` is what was there the last time: as long as
+    /// that has not changed, one look at these tables tells.
+    async fn below(&self, table: &str, known: &Below) -> Result<Below, Error>;
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;

@@ -9,7 +9,7 @@ FROM {database}.leases;
 CREATE OR REPLACE VIEW {database}.pipes AS
 SELECT *
 FROM url({collection}, url = concat({bridge}, '/v1/pipes'), format = 'JSONEachRow',
-         structure = 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, sequence_number String, sub_sequence_number UInt32, millis_behind_latest Nullable(Int64), offered_rows UInt64, committed_rows UInt64, failed_attempts UInt64, last_error String, last_commit_time Nullable(DateTime64(3)), mode String')
+         structure = 'pipe String, stream String, shard_id String, owner String, epoch UInt64, state String, sequence_number String, sub_sequence_number UInt32, millis_behind_latest Nullable(Int64), offered_rows UInt64, committed_rows UInt64, failed_attempts UInt64, last_error String, last_commit_time Nullable(DateTime64(3)), mode String, warning String')
 SETTINGS date_time_input_format = 'best_effort';
 
 -- The streams of the bridge's AWS account and region.
@@ -61,13 +61,13 @@ SELECT decodeURLComponent(extract(definition, '/v1/pipes/([^/?]+)/next')) AS pip
 FROM system.view_refreshes
 INNER JOIN (SELECT database, name AS view, create_table_query AS definition FROM system.tables WHERE create_table_query LIKE '%/v1/pipes/%/next%') AS tables USING (database, view);
 
--- What is wrong now: a row for each error that shards of a pipe have, with these shards, for each view of a pipe whose last refresh failed, and for each
--- whose URL names another view, with which it is mistaken. Names in backquotes are not compared.
+-- What is wrong now: a row for each error that shards of a pipe have, with these shards, for each warning about rows that may be missing below a pipe's
+-- table, for each view of a pipe whose last refresh failed, and for each whose URL names another view, with which it is mistaken. Names in backquotes are not compared.
 CREATE OR REPLACE VIEW {database}.errors AS
-SELECT pipe, arrayStringConcat(arraySort(groupArray(shard_id)), ', ') AS place, state, last_error AS error
-FROM {database}.pipes
-WHERE last_error != '' OR state = 'gap'
-GROUP BY pipe, state, last_error
+SELECT pipe, arrayStringConcat(arraySort(groupArray(shard_id)), ', ') AS place, problem.1 AS state, problem.2 AS error
+FROM (SELECT pipe, shard_id, arrayJoin([(state, last_error), ('warning', warning)]) AS problem FROM {database}.pipes)
+WHERE problem.2 != '' OR problem.1 = 'gap'
+GROUP BY pipe, problem
 UNION ALL
 SELECT pipe, concat(database, '.', view), toString(status), exception
 FROM {database}.refreshes

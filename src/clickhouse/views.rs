@@ -1,5 +1,7 @@
 //! Refreshable views: their state, and how a refresh ended.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -8,9 +10,9 @@ use super::cause::cause;
 use super::client::ClickHouse;
 use super::error::{ClickHouseError, Kind};
 use crate::domain::error::Error;
-use crate::limits::REFRESH_DUE_SECONDS;
-use crate::ports::{Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
-use crate::sql::definition::with_copies;
+use crate::limits::{REFRESH_DUE_SECONDS, VIEWS_BELOW};
+use crate::ports::{Below, Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
+use crate::sql::definition::{fed, fed_by, with_copies};
 use crate::sql::name::parts;
 use crate::sql::quote::{literal, qualified};
 
@@ -44,6 +46,23 @@ impl Statement {
         let view = format!("{}.{}", self.database, self.name);
         (!pipes.is_empty()).then_some(Copied { view, pipes, running: self.running != 0 })
     }
+}
+
+/// A view below a table: its database and name.
+#[derive(Deserialize)]
+struct View {
+    view: [String; 2],
+}
+
+/// The table of a view.
+#[derive(Deserialize)]
+struct Target {
+    target: String,
+}
+
+/// Database and name of a table, as a statement writes it.
+fn place(table: &str) -> Option<[String; 2]> {
+    parts(table)?.try_into().ok()
 }
 
 /// The parts of the name in `view=`.
@@ -95,6 +114,34 @@ impl Views for ClickHouse {
             pipes: own.pulls.into_iter().map(|[pipe, _]| pipe).collect(),
             copies: others.iter().filter_map(|other| other.copied_from(database, view)).collect(),
         }))
+    }
+
+    async fn below(&self, table: &str, known: &Below) -> Result<Below, Error> {
+        let failed = |e| Error::Unavailable(self.explain_foreign(&e));
+        let mut below = known.clone();
+        below.tables.extend(place(table));
+        loop {
+            if below.tables.is_empty() {
+                return Ok(below);
+            }
+            let fed_now: Vec<View> = self.rows(&fed_by(&below.tables)).await.map_err(failed)?;
+            let views: BTreeSet<_> = fed_now.into_iter().map(|row| row.view).collect();
+            if views.len() > VIEWS_BELOW {
+                return Err(Error::Unavailable(format!("more than {VIEWS_BELOW} views are below {table}")));
+            }
+            if !below.views.is_subset(&views) {
+                // What was below a view that is gone may not be any more.
+                below = Below { tables: place(table).into_iter().collect(), ..Below::default() };
+                continue;
+            }
+            let new: BTreeSet<_> = views.difference(&below.views).cloned().collect();
+            below.views = views;
+            if new.is_empty() {
+                return Ok(below);
+            }
+            let targets: Vec<Target> = self.rows(&fed(&new)).await.map_err(failed)?;
+            below.tables.extend(targets.iter().filter_map(|row| place(&row.target)));
+        }
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {

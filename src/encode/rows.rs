@@ -56,6 +56,8 @@ pub struct PipeRow {
     pub last_commit_time: Option<i64>,
     /// How this worker reads it: `polling` or `efo`; empty while it does not.
     pub mode: String,
+    /// What may be missing in tables below the pipe's; empty for nothing.
+    pub warning: String,
 }
 
 /// A row of `/v1/workers`.
@@ -162,6 +164,7 @@ impl Row for PipeRow {
             ("last_error", text(rows, |r| &r.last_error)),
             ("last_commit_time", Arc::new(commits.with_timezone(UTC))),
             ("mode", text(rows, |r| &r.mode)),
+            ("warning", text(rows, |r| &r.warning)),
         ]
     }
 }

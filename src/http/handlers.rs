@@ -300,6 +300,7 @@ impl App {
             failed_attempts: snapshot.map_or(0, |s| s.failed_attempts.into()),
             mode: mode.into(),
             last_error: shard_error.or(fallback).or(pipe_error).unwrap_or_default(),
+            warning: snapshot.map_or_else(String::new, |s| s.warning().into()),
             last_commit_time: (lease.last_commit_ms > 0).then_some(lease.last_commit_ms),
         }
     }

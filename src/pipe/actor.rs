@@ -3,6 +3,7 @@
 //! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) → served, as often as needed → confirmed by the
 //! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
 
+mod below;
 mod destination;
 mod end;
 mod isolate;
@@ -198,6 +199,9 @@ impl Actor {
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
         let to = self.destination(options, state.as_ref()).await?;
+        if let Some(state) = &state {
+            self.look_below(&state.uuid).await;
+        }
         self.start(&options.start, options.mode, options.unpacking, to.as_ref()).await?;
         self.standing().await?;
         self.finish_commit().await?;

@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::time::Instant;
+
 use super::buffer::ShardBuffer;
 use crate::domain::error::Error;
 use crate::domain::lease::Lease;
+use crate::limits::WARNING_HOLDS;
 
 /// A pipe's public state. Cheap to clone.
 #[derive(Clone, Default)]
@@ -21,6 +24,8 @@ pub struct Snapshot {
     pub failed_attempts: u32,
     /// What went wrong last with the batch or the pipe; empty after a commit.
     pub last_error: String,
+    /// What may be missing in ClickHouse though it is committed, and since when that is shown.
+    pub warning: Option<(Instant, String)>,
 }
 
 /// What a shard of a pipe is doing.
@@ -64,6 +69,11 @@ impl Status {
 }
 
 impl Snapshot {
+    /// What may be missing in ClickHouse, for [`WARNING_HOLDS`]; empty for nothing.
+    pub fn warning(&self) -> &str {
+        self.warning.as_ref().filter(|(since, _)| since.elapsed() < WARNING_HOLDS).map_or("", |(_, warning)| warning)
+    }
+
     /// The buffer of a shard, when it is read here.
     pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
         self.buffers.iter().find(|b| b.shard_id == shard_id)

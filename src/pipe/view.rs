@@ -93,7 +93,7 @@ pub async fn start_next(views: &dyn Views, view: &Puller) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Definition;
+    use crate::ports::{Below, Definition};
 
     /// `SYSTEM WAIT VIEW` says OK, and the view is in this state.
     struct Waited(Option<ViewState>);
@@ -106,6 +106,10 @@ mod tests {
 
         async fn definition(&self, _: &str, _: &str) -> Result<Option<Definition>, Error> {
             Ok(None)
+        }
+
+        async fn below(&self, _: &str, known: &Below) -> Result<Below, Error> {
+            Ok(known.clone())
         }
 
         async fn wait(&self, _: &str, _: &str) -> RefreshOutcome {

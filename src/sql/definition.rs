@@ -1,5 +1,7 @@
 //! What the statements of views say, by `system.tables`.
 
+use std::collections::BTreeSet;
+
 use super::quote::literal;
 
 /// Where a view's definition names the table that it writes to: `TO db.table`, each part in backquotes where it is not a plain name.
@@ -41,6 +43,27 @@ pub fn pullers(pipe: &str) -> String {
         target(),
         literal(pipe)
     )
+}
+
+/// The materialized views that take what is inserted into `tables`: their databases and names.
+pub fn fed_by(tables: &BTreeSet<[String; 2]>) -> String {
+    format!(
+        "SELECT DISTINCT arrayJoin(arrayMap((database, name) -> [database, name], dependencies_database, dependencies_table)) AS view \
+         FROM system.tables WHERE {}",
+        among(tables)
+    )
+}
+
+/// The tables that `views` write to.
+pub fn fed(views: &BTreeSet<[String; 2]>) -> String {
+    format!("SELECT {} AS target FROM system.tables WHERE engine = 'MaterializedView' AND {}", target(), among(views))
+}
+
+/// SQL for whether a row of `system.tables` is one of these. ClickHouse looks at no others.
+fn among(tables: &BTreeSet<[String; 2]>) -> String {
+    let tables: Vec<_> =
+        tables.iter().map(|[database, name]| format!("({}, {})", literal(database), literal(name))).collect();
+    format!("(database, name) IN ({})", tables.join(", "))
 }
 
 /// A view, and those that may name it in `view=`: where they insert, whether they replace, what they pull, and whether they run.

@@ -7,6 +7,7 @@ mod cluster;
 mod common;
 mod definer;
 mod demo;
+mod dependents;
 mod drill;
 mod dynamodb;
 mod engines;

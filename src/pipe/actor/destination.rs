@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::Actor;
+use super::below::Looked;
 use crate::domain::error::Error;
 use crate::domain::lease::Destination;
 use crate::limits::{DEFINITION_HOLDS, KNOWN_VIEWS};
@@ -11,10 +12,12 @@ use crate::ports::{Definition, ViewState};
 
 /// A view whose definition was looked at, and found good.
 pub(super) struct Known {
-    destination: Destination,
+    pub(super) destination: Destination,
     /// What [`ViewState::others`] was then.
     others: u32,
     at: Instant,
+    /// What is below that table; none until it was looked at.
+    pub(super) looked: Option<Looked>,
 }
 
 impl Actor {
@@ -39,7 +42,8 @@ impl Actor {
             if self.known.len() >= KNOWN_VIEWS {
                 self.known.clear();
             }
-            let known = Known { destination: destination.clone(), others: state.others, at };
+            let looked = self.known.remove(&state.uuid).and_then(|known| known.looked);
+            let known = Known { destination: destination.clone(), others: state.others, at, looked };
             self.known.insert(state.uuid.clone(), known);
         }
         Ok(Some(destination))

@@ -56,9 +56,19 @@ impl Actor {
                 if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) =>
             {
                 open.confirmed = true;
-                match self.finish_commit().await {
-                    Ok(()) => self.start_next(view),
+                let batch = open.batch.clone();
+                let (views, known) = (self.deps.views.clone(), self.fed(&view.uuid));
+                let below = async {
+                    let (target, known) = known?;
+                    Some(views.below(&target, &known).await)
+                };
+                let (done, below) = tokio::join!(self.finish_commit(), below);
+                match done {
+                    Ok(()) => self.start_next(view.clone()),
                     Err(later) => self.note_error(&later),
+                }
+                if let Some(below) = below {
+                    self.compare_below(&view.uuid, &batch, below);
                 }
             }
             RefreshOutcome::Succeeded => {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::dice::{Dice, Flag};
 use crate::domain::error::Error;
-use crate::ports::{Cause, Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
+use crate::ports::{Below, Cause, Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
 
 /// A view that pulls the same pipe into another table.
 pub const SECOND_VIEW: &str = "second_pipe";
@@ -233,6 +233,14 @@ impl Views for FakeServer {
         };
         let copies = now.copy.clone().filter(|_| view != SECOND_VIEW).into_iter().collect();
         Ok(target.map(|target| Definition { target, appends: true, pipes: now.pulls.clone(), copies }))
+    }
+
+    async fn below(&self, _: &str, known: &Below) -> Result<Below, Error> {
+        self.dice.delay(5).await;
+        match self.now().down || self.dice.trouble(2) {
+            true => Err(Error::Unavailable("ClickHouse does not answer".into())),
+            false => Ok(known.clone()),
+        }
     }
 
     async fn wait(&self, _: &str, name: &str) -> RefreshOutcome {

@@ -16,7 +16,7 @@ use crate::domain::error::Error;
 use crate::domain::shard::Shard;
 use crate::kinesis::KinesisTime;
 use crate::ports::{
-    Consumer, Definition, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine,
+    Below, Consumer, Definition, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine,
     QuarantinedRow, RefreshOutcome, Stream, Subscription, ViewState, Views,
 };
 
@@ -138,6 +138,10 @@ impl Views for Remote<FakeServer> {
 
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error> {
         self.call(("definition", view), self.to.definition(database, view)).await
+    }
+
+    async fn below(&self, table: &str, known: &Below) -> Result<Below, Error> {
+        self.call(("below", table), self.to.below(table, known)).await
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {
