@@ -7,7 +7,7 @@ use crate::dynamodb::names::{OWN_COLUMNS, mark_deleted};
 use crate::generate::definer::{Definer, Needs};
 use crate::generate::landing::is_read;
 use crate::generate::plan::{shown, unique};
-use crate::generate::render::REFRESH;
+use crate::generate::render::{DEPENDENT_VIEWS, REFRESH, WHATEVER_THE_PROFILE};
 use crate::sql::quote::{comment, comments, identifier, literal, qualified};
 
 /// The structure of `/v1/pipes/{pipe}/next?unmarshal=dynamodb`.
@@ -262,7 +262,7 @@ impl Target<'_> {
              WHERE {}\n    AND {of_this}\n    AND NOT throwIf({of_this} AND _error = ''\n        \
              AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, {pattern}))) != [{keys}],\n        {stop})\n\
              ORDER BY _shard_id, length(_sequence_number), _sequence_number, _sub_sequence_number\n\
-             SETTINGS http_max_tries = 1, max_threads = 1, {stable}deduplicate_blocks_in_dependent_materialized_views = 1",
+             SETTINGS http_max_tries = 1, max_threads = 1, {WHATEVER_THE_PROFILE}, {stable}{DEPENDENT_VIEWS}",
             self.named("_pipe"),
             self.named("_landing"),
             self.definer(),

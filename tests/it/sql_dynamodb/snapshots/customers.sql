@@ -142,7 +142,7 @@ WHERE (SELECT throwIf(count() < 2,
         AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, '("(?:[^"\\\\]|\\\\.)*"):(?:"(?:[^"\\\\]|\\\\.)*"|[^",}]+)'))) != ['id'],
         'the changes of DynamoDB table "customers" have other key attributes than "id": it was created again with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')
 ORDER BY _shard_id, length(_sequence_number), _sequence_number, _sub_sequence_number
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_insert_select = 'enable_even_for_bad_queries', deduplicate_blocks_in_dependent_materialized_views = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_insert_select = 'enable_even_for_bad_queries', deduplicate_blocks_in_dependent_materialized_views = 1;
 
 -- Loads the full export of TIME, 2 items. It may be run again: of all rows of an item the one with the highest version counts.
 -- ClickHouse reads the files with the credentials that it has for S3 itself (environment, role, <s3> in its configuration); none stand here.

@@ -69,7 +69,7 @@ FROM (
     )
 )
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_blocks_in_dependent_materialized_views = 1;
 
 -- Fields without a column, and how often they came. Run this command again for the columns that would take them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`cloudwatch` GROUP BY field ORDER BY count() DESC

@@ -134,7 +134,7 @@ WHERE (SELECT throwIf(count() < 2,
         'the views "ndjson_mv" and "ndjson_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('ndjson_mv', 'ndjson_errors_mv')) = 0
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', precise_float_parsing = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', precise_float_parsing = 1;
 
 -- Fields without a column, and how often they came. Run this command again for the columns that would take them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`ndjson` GROUP BY field ORDER BY count() DESC

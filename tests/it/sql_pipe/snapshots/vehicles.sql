@@ -72,4 +72,4 @@ FROM (
     )
 )
 ORDER BY ALL
-SETTINGS http_max_tries = 1, max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, date_time_input_format = 'best_effort', precise_float_parsing = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_blocks_in_dependent_materialized_views = 1, date_time_input_format = 'best_effort', precise_float_parsing = 1;
