@@ -288,7 +288,8 @@ pub const KNOWN_VIEWS: usize = 16;
 pub const DEFINITION_HOLDS: Duration = Duration::from_secs(10);
 /// Views below a pipe's table, above which none is looked at.
 pub const VIEWS_BELOW: usize = 1_000;
-/// How long after the end of a refresh the views that were there then are those from which the next one began: the bridge starts it at once.
+/// How long after the end of a refresh the views that were there then are those from which the next
+/// one began: the bridge starts it at once.
 pub const VIEWS_BELOW_HOLD: Duration = Duration::from_secs(1);
 /// Shards that a warning names.
 pub const SHARDS_IN_A_WARNING: usize = 8;
@@ -346,6 +347,6 @@ pub const READ_UNIT_BYTES: usize = 4 << 10;
 pub const TABLE_READ_ATTEMPTS: u32 = 10;
 /// Scan and BatchGetItem: time for a call, all attempts included.
 pub const TABLE_READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// Fewer threads in ClickHouse's background schedule pool are worth a word: each view that waits for
-/// records keeps one. A server of its own has 512, one embedded in a library 2.
+/// Fewer threads in ClickHouse's background schedule pool are worth a word: each view that waits
+/// for records keeps one. A server of its own has 512, one embedded in a library 2.
 pub const SCHEDULE_POOL_THREADS: u64 = 16;

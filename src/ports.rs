@@ -276,7 +276,8 @@ pub struct Definition {
     pub copies: Vec<Copied>,
 }
 
-/// Materialized views that take what is inserted into a table, those below their tables as well. Each name is a database and a name in it.
+/// Materialized views that take what is inserted into a table, those below their tables as well.
+/// Each name is a database and a name in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Below {
     /// The views.
@@ -332,8 +333,8 @@ pub trait Views: Send + Sync {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
     /// What the view's statement says, and others that name it; none when there is no such view.
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error>;
-    /// What is below `table` now, which is written as in [`Definition::target`]. `known` is what was there the last time: as long as
-    /// that has not changed, one look at these tables tells.
+    /// What is below `table` now, which is written as in [`Definition::target`]. `known` is what
+    /// was there the last time: as long as that has not changed, one look at these tables tells.
     async fn below(&self, table: &str, known: &Below) -> Result<Below, Error>;
     /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
     /// cancelled, too. The view's state after it tells (see `pipe`).

@@ -114,8 +114,8 @@ pub(super) fn dependent_views(answer: &Answer<bool>) -> Finding {
         Ok(true) => (Verdict::Fine, "1: views below a pipe's table get no row twice".into()),
         Ok(false) => (
             Verdict::Note,
-            "0 for this user: a materialized view below a pipe's table gets no row twice only if the SELECT of the pipe's view \
-             sets it to 1"
+            "0 for this user, the default before 26.2: rows may be doubled or missing below a pipe's table where the SELECT of the \
+             pipe's view does not set it to 1, as README's SQL and `sql pipe` do"
                 .into(),
         ),
     };
@@ -150,7 +150,8 @@ impl Right {
     }
 }
 
-/// All rights that docs/deploy.md lists. `views` are the databases in which a pipe's view can be seen.
+/// All rights that docs/deploy.md lists. `views` are the databases in which a pipe's view can be
+/// seen.
 pub(super) fn rights(wanted: &Wanted<'_>, views: &[String]) -> Vec<Right> {
     let own = format!("{}.*", identifier(wanted.database));
     let (on_rows, engine) = match wanted.keeper_map {

@@ -1,5 +1,5 @@
-//! Asks a server what it can do. Each question is a small statement of its own, so that a right that
-//! is missing for one leaves the answers to the others.
+//! Asks a server what it can do. Each question is a small statement of its own, so that a right
+//! that is missing for one leaves the answers to the others.
 
 use super::ability::{
     Grants, Needs, Pool, REFRESH_COLUMNS, Right, SYNTAX, Wanted, dependent_views, grants, pool, rights,
@@ -14,8 +14,8 @@ const IN_STATEMENTS: [&str; 3] = ["insert_keeper_max_retries", "keeper_map_stric
 const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
 
 impl ClickHouse {
-    /// Everything that pipes need of this server and of the user. The error is for a server that gives
-    /// no answer, or not to this user.
+    /// Everything that pipes need of this server and of the user. The error is for a server that
+    /// gives no answer, or not to this user.
     pub async fn abilities(&self, wanted: &Wanted<'_>) -> Result<Vec<Finding>, ClickHouseError> {
         let needs = self.needs(wanted.keeper_map).await?;
         // Whatever else there is to say about such a server, an upgrade goes first.

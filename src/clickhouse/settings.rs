@@ -1,8 +1,8 @@
-//! The settings that every statement is sent with, so that it means the same whatever the profile of
-//! the bridge's user makes of the defaults.
+//! The settings that every statement is sent with, so that it means the same whatever the profile
+//! of the bridge's user makes of the defaults.
 //!
-//! Limits of an administrator (rows, bytes, time, memory) are left alone: what exceeds one is an error
-//! that names it. They only must not cut an answer short without a word.
+//! Limits of an administrator (rows, bytes, time, memory) are left alone: what exceeds one is an
+//! error that names it. They only must not cut an answer short without a word.
 
 /// Names and values. A server refuses a setting that it does not know: each of these is known from
 /// 24.8 to 26.9, by `system.settings`.

@@ -148,7 +148,8 @@ impl Views for ClickHouse {
         let sql = format!("SYSTEM WAIT VIEW {}", qualified(database, view));
         match self.execute_patiently(&sql).await {
             Ok(()) => RefreshOutcome::Succeeded,
-            // Credentials, rights and limits say nothing about the refresh, and a server that is shutting down says less.
+            // Credentials, rights and limits say nothing about the refresh, and a server that is
+            // shutting down says less.
             Err(error) => match error.kind() {
                 Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden | Kind::Profile => {
                     RefreshOutcome::Unknown(self.explain(&error))

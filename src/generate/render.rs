@@ -16,8 +16,8 @@ use crate::sql::quote::{comment, comments, identifier, literal, literal_of_lines
 /// The structure of `/v1/pipes/{pipe}/next`.
 const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
                     _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String";
-/// What a record kept apart is known by, in the landing table, the errors table and between them. A batch is sorted by the first three, so
-/// `ORDER BY ALL` costs little.
+/// What a record kept apart is known by, in the landing table, the errors table and between them. A
+/// batch is sorted by the first three, so `ORDER BY ALL` costs little.
 const POSITION: &str = "_shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream";
 /// The first three.
 const PLACE: [&str; 3] = ["_shard_id", "_sequence_number", "_sub_sequence_number"];
@@ -78,8 +78,8 @@ impl Target {
     }
 }
 
-/// A view runs with the profile of its definer, in which each of these, set otherwise, loses rows or brings them twice without an error:
-/// measured on 25.8.
+/// A view runs with the profile of its definer, in which each of these, set otherwise, loses rows
+/// or brings them twice without an error: measured on 25.8.
 pub const WHATEVER_THE_PROFILE: &str =
     "insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw'";
 /// What a batch that comes again needs to complete the tables below; off by default before 26.2.

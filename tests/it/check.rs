@@ -20,8 +20,8 @@ fn of_clickhouse(user: &str) -> Vec<String> {
     let dependent = match sql(&format!("SELECT value FROM system.settings WHERE name = '{DEPENDENT_VIEWS}'")).trim() {
         "1" => format!("ok    {DEPENDENT_VIEWS}: 1: views below a pipe's table get no row twice"),
         _ => format!(
-            "note  {DEPENDENT_VIEWS}: 0 for this user: a materialized view below a pipe's table gets no row twice only if the SELECT of \
-             the pipe's view sets it to 1"
+            "note  {DEPENDENT_VIEWS}: 0 for this user, the default before 26.2: rows may be doubled or missing below a pipe's table where \
+             the SELECT of the pipe's view does not set it to 1, as README's SQL and `sql pipe` do"
         ),
     };
     vec![

@@ -9,7 +9,8 @@ on_each_engine!(what_a_failed_refresh_left_out_comes_with_the_next, a_view_added
 const RECORDS: u64 = 2_000;
 const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
 
-/// The README's statements, with two views below the table and one that throws while `armed` has a row.
+/// The README's statements, with two views below the table and one that throws while `armed` has a
+/// row.
 fn pipe_with_views(bridge: &str, name: &str, armed: &str) -> String {
     let pipe = orders_sql(bridge, name, "", WINDOW);
     let (table, view) = pipe.split_once("-- Each refresh").expect("the example");
@@ -27,7 +28,8 @@ fn pipe_with_views(bridge: &str, name: &str, armed: &str) -> String {
     format!("{table}{views}\n-- Each refresh{view}")
 }
 
-/// The table has its rows when the views below are filled, and when one of them throws, the next refresh must bring the others theirs.
+/// The table has its rows when the views below are filled, and when one of them throws, the next
+/// refresh must bring the others theirs.
 fn what_a_failed_refresh_left_out_comes_with_the_next() {
     let name = "completed";
     create_stream(name, 2);

@@ -1,5 +1,5 @@
-//! A ClickHouse user whose profile turns defaults around: everything works as under any other profile.
-//! And users who may not do what the bridge must: one clear sentence each.
+//! A ClickHouse user whose profile turns defaults around: everything works as under any other
+//! profile. And users who may not do what the bridge must: one clear sentence each.
 
 use std::process::{Command, Output};
 
@@ -19,8 +19,8 @@ on_each_engine!(
     a_generated_pipe_is_exact_under_the_profile_of_its_definer,
 );
 
-/// What a profile can hold. Each of these made a statement of the bridge fail, or read too much, too
-/// little or something else, or might do so.
+/// What a profile can hold. Each of these made a statement of the bridge fail, or read too much,
+/// too little or something else, or might do so.
 pub const HOSTILE: [(&str, &str); 55] = [
     ("http_write_exception_in_output_format", "1"),
     ("output_format_json_array_of_rows", "1"),
@@ -188,7 +188,8 @@ fn everything_works_under_a_profile_that_turns_defaults_around() {
     assert_eq!(ask(&stack, "SELECT count() FROM kinesis.leases WHERE pipe = 'main'"), "0\n");
 }
 
-/// Each of these, in the profile of the user that a view runs as, loses rows or doubles them while its refreshes succeed.
+/// Each of these, in the profile of the user that a view runs as, loses rows or doubles them while
+/// its refreshes succeed.
 const SILENT: [(&str, &str); 5] = [
     ("limit", "1"),
     ("offset", "1"),
@@ -206,7 +207,8 @@ fn a_generated_pipe_is_exact_under_the_profile_of_its_definer() {
     printed(&stack, &["sql", "pipe", "--apply", "--listen", &listen, "--stream", "orders", "--table", "default.made"]);
     wait_until("the first records", || is_committed(&bridge, "made", 500));
 
-    // A table below refuses a batch that the target has already. The first batch after the view's creation may miss it.
+    // A table below refuses a batch that the target has already. The first batch after the view's
+    // creation may miss it.
     ask(
         &stack,
         "CREATE TABLE below (id String) ENGINE = MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 100",
@@ -235,8 +237,8 @@ fn abilities(stack: &LocalStack) -> Result<String, String> {
     }
 }
 
-/// A SELECT of the bridge brings the same rows, byte for byte, under each setting alone. 25.8 alone has
-/// users as SQL.
+/// A SELECT of the bridge brings the same rows, byte for byte, under each setting alone. 25.8 alone
+/// has users as SQL.
 #[test]
 fn no_setting_of_a_profile_changes_what_is_read() {
     on(Engine::V25_8, || {

@@ -67,7 +67,8 @@ fn each_engine_does_the_job() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// What `check`, `serve`, the generators and a pull say on a release that has no APPEND, where one is installed.
+/// What `check`, `serve`, the generators and a pull say on a release that has no APPEND, where one
+/// is installed.
 #[test]
 fn each_engine_below_the_floor_is_refused() {
     for engine in Engine::installed_but_too_old() {

@@ -1,5 +1,6 @@
-//! Materialized views below a pipe's table. An insert feeds those that were there when it began, so one that is added while a
-//! refresh waits here for records misses the rows of that refresh, without an error anywhere.
+//! Materialized views below a pipe's table. An insert feeds those that were there when it began, so
+//! one that is added while a refresh waits here for records misses the rows of that refresh,
+//! without an error anywhere.
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -17,8 +18,9 @@ pub(super) struct Looked {
 }
 
 impl Actor {
-    /// Notes which views a refresh feeds that has just begun. Right after another one they are those that were there at its end:
-    /// one that was added since may have been too late for this refresh.
+    /// Notes which views a refresh feeds that has just begun. Right after another one they are
+    /// those that were there at its end: one that was added since may have been too late for this
+    /// refresh.
     pub(super) async fn look_below(&mut self, view: &str) {
         let Some(known) = self.known.get(view) else { return };
         if known.looked.as_ref().is_some_and(|looked| looked.at.elapsed() < VIEWS_BELOW_HOLD) {
@@ -35,7 +37,8 @@ impl Actor {
         Some((known.destination.target.clone(), known.looked.as_ref()?.below.clone()))
     }
 
-    /// Warns of views that were added while the refresh was under way that inserted `batch`, by what was found when it had ended.
+    /// Warns of views that were added while the refresh was under way that inserted `batch`, by
+    /// what was found when it had ended.
     pub(super) fn compare_below(&mut self, view: &str, batch: &Batch, found: Result<Below, Error>) {
         let Some(known) = self.known.get(view) else { return };
         let (Some(before), Ok(after)) = (&known.looked, &found) else { return self.note_below(view, found) };

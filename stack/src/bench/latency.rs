@@ -78,7 +78,8 @@ pub struct Latency {
     pub batches_per_second: f64,
 }
 
-/// All ways on `stack`, beside the floor; a view that starts its own refreshes, beside one that the bridge starts; and 25.8 beside 26.7.
+/// All ways on `stack`, beside the floor; a view that starts its own refreshes, beside one that the
+/// bridge starts; and 25.8 beside 26.7.
 pub fn all(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Vec<Latency>, String> {
     let floor = floor(args, stack)?;
     let run = |stack: &LocalStack, way, label, peer: &Vec<f64>| one(args, runtime, stack, way, (label, peer.clone()));
