@@ -402,7 +402,11 @@ async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) 
         biased;
         pulled = &mut pull => return pulled,
         // The pipe has begun by then, and its readers have seen that nothing is left to read.
-        () = sleep(DAYS_POLL + dice.within(DAYS_WAIT - DAYS_POLL)) => lower_retention_and_suspend(world).await,
+        () = sleep(DAYS_POLL + dice.within(DAYS_WAIT - DAYS_POLL)) => {}
+    }
+    // Calm may have come meanwhile, and a night in it would leave no time for the rest.
+    if !dice.is_calm() {
+        lower_retention_and_suspend(world).await;
     }
     pull.await
 }
