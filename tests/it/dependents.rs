@@ -60,56 +60,56 @@ fn view_of(table: &str, name: &str) {
 }
 
 fn a_view_added_while_a_batch_is_on_its_way_is_told() {
-    let name = "below";
+    let name = "joined";
     create_stream(name, 1);
-    let bridge = bridge("below_db", &[]);
-    create_pipe(&bridge, name, "stream=below&view=default.below_view&linger_ms=50&wait_ms=12000");
+    let bridge = bridge("joined_db", &[]);
+    create_pipe(&bridge, name, "stream=joined&view=default.joined_view&linger_ms=50&wait_ms=12000");
     put_numbered(name, "first", 10);
     wait_until("the first records", || is_committed(&bridge, name, 10));
     let warning = || get(&bridge, "/v1/pipes").rows()[0]["warning"].as_str().expect("a text").to_owned();
     let rows = |table: &str| sql(&format!("SELECT count() FROM {table}"));
     // Its pull has come long since.
-    let waiting = "SELECT status = 'Running' AND last_refresh_time < now() - 3 FROM system.view_refreshes WHERE view = 'below_view'";
+    let waiting = "SELECT status = 'Running' AND last_refresh_time < now() - 3 FROM system.view_refreshes WHERE view = 'joined_view'";
     let running = || wait_until("a refresh that waits", || sql(waiting) == "1\n");
     assert_eq!(warning(), "");
 
     // A refresh waits for records, and has looked which views it feeds.
     running();
-    view_of(name, "below_a");
+    view_of(name, "joined_a");
     put_numbered(name, "second", 20);
     wait_until("the second records", || is_committed(&bridge, name, 30));
     wait_until("a warning", || !warning().is_empty());
     let told = warning();
-    for part in ["default.below_a_mv was added below default.below ", "(20 rows)", "shardId-000000000000 from "] {
+    for part in ["default.joined_a_mv was added below default.joined ", "(20 rows)", "shardId-000000000000 from "] {
         assert!(told.contains(part), "{told}");
     }
-    assert_eq!((rows(name), rows("below_a")), ("30\n".into(), "0\n".into()), "what the warning says is true");
+    assert_eq!((rows(name), rows("joined_a")), ("30\n".into(), "0\n".into()), "what the warning says is true");
     assert!(bridge.log().contains(&told));
 
     // The next one feeds it.
     put_numbered(name, "third", 5);
     wait_until("the third records", || is_committed(&bridge, name, 35));
-    assert_eq!((rows("below_a"), warning()), ("5\n".into(), told));
+    assert_eq!((rows("joined_a"), warning()), ("5\n".into(), told));
 
     // One below that view's table is told in the same way.
     running();
-    view_of("below_a", "below_b");
+    view_of("joined_a", "joined_b");
     put_numbered(name, "fourth", 7);
-    wait_until("a warning of the second view", || warning().contains("default.below_b_mv was added below"));
-    assert_eq!((rows("below_a"), rows("below_b")), ("12\n".into(), "0\n".into()));
+    wait_until("a warning of the second view", || warning().contains("default.joined_b_mv was added below"));
+    assert_eq!((rows("joined_a"), rows("joined_b")), ("12\n".into(), "0\n".into()));
 
     // Nothing is missed by a view that is added while the pipe stands, as the documentation has it.
     let told = warning();
-    sql("SYSTEM STOP VIEW below_view");
+    sql("SYSTEM STOP VIEW joined_view");
     wait_until("the end of the refresh", || {
-        sql("SELECT status FROM system.view_refreshes WHERE view = 'below_view'") == "Disabled\n"
+        sql("SELECT status FROM system.view_refreshes WHERE view = 'joined_view'") == "Disabled\n"
     });
-    view_of(name, "below_c");
-    sql("SYSTEM START VIEW below_view");
+    view_of(name, "joined_c");
+    sql("SYSTEM START VIEW joined_view");
     put_numbered(name, "fifth", 9);
     wait_until("the fifth records", || is_committed(&bridge, name, 51));
-    assert_eq!((rows("below_c"), warning()), ("9\n".into(), told));
-    for table in ["below_a_mv", "below_a", "below_b_mv", "below_b", "below_c_mv", "below_c"] {
+    assert_eq!((rows("joined_c"), warning()), ("9\n".into(), told));
+    for table in ["joined_a_mv", "joined_a", "joined_b_mv", "joined_b", "joined_c_mv", "joined_c"] {
         sql(&format!("DROP TABLE {table} SYNC"));
     }
     drop_pipe(name);

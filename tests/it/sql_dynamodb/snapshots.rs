@@ -41,7 +41,7 @@ fn is_snapshot(name: &str, script: &str, replaced: &[(&str, &str)]) {
     if engine() == Engine::V25_8 {
         // It does not know the setting.
         assert!(!script.contains("deduplicate_insert_select"), "{script}");
-        script = script.replace("max_threads = 1, dedup", &format!("max_threads = 1, {STABLE}dedup"));
+        script = script.replace("deduplicate_blocks_in", &format!("{STABLE}deduplicate_blocks_in"));
     }
     let file = stack::checkout().join(format!("tests/it/sql_dynamodb/snapshots/{name}.sql"));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {

@@ -107,7 +107,7 @@ WHERE (SELECT throwIf(count() < 2,
         AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, '("(?:[^"\\\\]|\\\\.)*"):(?:"(?:[^"\\\\]|\\\\.)*"|[^",}]+)'))) != ['line', 'order'],
         'the changes of DynamoDB table "order-lines" have other key attributes than "line", "order": it was created again with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')
 ORDER BY _shard_id, length(_sequence_number), _sequence_number, _sub_sequence_number
-SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_blocks_in_dependent_materialized_views = 1;
+SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_insert_select = 'enable_even_for_bad_queries', deduplicate_blocks_in_dependent_materialized_views = 1;
 
 -- Attributes without a column of their own. Run this command again for those that shall have one.
 -- SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM `default`.`order_lines` GROUP BY attribute ORDER BY count() DESC
