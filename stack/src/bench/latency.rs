@@ -193,7 +193,8 @@ fn insert(stack: &LocalStack, job: &Job, total: u64, due: impl Fn(u64) -> Instan
         sleep(due(numbers.end).saturating_duration_since(Instant::now()));
         let rows: Vec<String> =
             numbers.map(|n| format!("('{}',{n},1.5,now64(3),'shard','{n}')", order_id(n))).collect();
-        stack.clickhouse.query(&format!("INSERT INTO {} VALUES {}", job.table, rows.join(",")))?;
+        let columns = "id, user_id, price, _timestamp, _shard_id, _sequence_number";
+        stack.clickhouse.query(&format!("INSERT INTO {} ({columns}) VALUES {}", job.table, rows.join(",")))?;
     }
     Ok(())
 }
