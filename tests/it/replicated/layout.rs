@@ -8,7 +8,7 @@ use stack::{Bridge, Cluster, Engine, kinesis_client};
 
 use crate::common::{bridge_binary, number};
 use crate::readme::markdown::{documents, statements};
-use crate::world::block_on;
+use crate::world::{block_on, wait_until};
 
 /// The address that the documentation prints.
 const DOCUMENTED: &str = "'http://localhost:9020";
@@ -130,7 +130,10 @@ impl World {
     pub fn check(&self, records: u64) {
         let table = self.table;
         for server in &self.cluster.servers {
-            server.query(&format!("SYSTEM SYNC REPLICA {table}")).expect("a replica that is up to date");
+            // A server that was just started is read-only until it has found its place in Keeper.
+            wait_until("a replica that is up to date", || {
+                server.query(&format!("SYSTEM SYNC REPLICA {table}")).is_ok()
+            });
             let count = |what: &str| number(server, &format!("SELECT {what} FROM {table}"));
             let found = ["count()", "uniqExact(id)", "uniqExact(_shard_id, _sequence_number)"].map(count);
             assert_eq!(found, [Some(records); 3], "rows, distinct records, distinct positions\n{}", self.report());
