@@ -269,7 +269,8 @@ pub const MAX_NAME: usize = 128;
 /// ClickHouse: time for a statement on the state tables.
 pub const CLICKHOUSE_TIMEOUT: Duration = Duration::from_secs(15);
 /// ClickHouse: time for a statement of `sql pipe` and the like. 25.8 took 8 s to analyse a pipe into
-/// 48 columns of all types, on two busy cores; a whole sample or the files of an export are read, too.
+/// 48 columns of all types, on two busy cores; a whole sample or the files of an export are read,
+/// too.
 pub const CLICKHOUSE_SQL_TIMEOUT: Duration = Duration::from_mins(2);
 /// ClickHouse: time to open a connection.
 pub const CLICKHOUSE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

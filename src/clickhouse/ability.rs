@@ -106,9 +106,11 @@ pub(super) fn pool(answer: &Answer<Pool>) -> Finding {
     Finding::new(what, verdict, says)
 }
 
+/// Whether a batch that comes again completes the tables below its target; off before 26.2.
+pub(super) const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
+
 /// What a batch that is served again does to the views below its target.
 pub(super) fn dependent_views(answer: &Answer<bool>) -> Finding {
-    let what = "deduplicate_blocks_in_dependent_materialized_views";
     let (verdict, says) = match answer {
         Err(why) => (Verdict::Note, format!("could not be looked at: {why}")),
         Ok(true) => (Verdict::Fine, "1: views below a pipe's table get no row twice".into()),
@@ -119,7 +121,7 @@ pub(super) fn dependent_views(answer: &Answer<bool>) -> Finding {
                 .into(),
         ),
     };
-    Finding::new(what, verdict, says)
+    Finding::new(DEPENDENT_VIEWS, verdict, says)
 }
 
 /// Rights on one thing that go together.

@@ -2,7 +2,7 @@
 //! that is missing for one leaves the answers to the others.
 
 use super::ability::{
-    Grants, Needs, Pool, REFRESH_COLUMNS, Right, SYNTAX, Wanted, dependent_views, grants, pool, rights,
+    DEPENDENT_VIEWS, Grants, Needs, Pool, REFRESH_COLUMNS, Right, SYNTAX, Wanted, dependent_views, grants, pool, rights,
 };
 use super::client::ClickHouse;
 use super::error::{ClickHouseError, Kind};
@@ -11,7 +11,6 @@ use crate::sql::quote::literal;
 
 /// Settings within statements of the bridge, besides those that all requests have.
 const IN_STATEMENTS: [&str; 3] = ["insert_keeper_max_retries", "keeper_map_strict_mode", "validate_mutation_query"];
-const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
 
 impl ClickHouse {
     /// Everything that pipes need of this server and of the user. The error is for a server that

@@ -91,7 +91,7 @@ fn a_view_added_while_a_batch_is_on_its_way_is_told() {
     wait_until("the third records", || is_committed(&bridge, name, 35));
     assert_eq!((rows("joined_a"), warning()), ("5\n".into(), told));
 
-    // One below that view's table is told in the same way.
+    // One below that view's table is reported in the same way.
     running();
     view_of("joined_a", "joined_b");
     put_numbered(name, "fourth", 7);

@@ -18,8 +18,8 @@ const SHARDS: i32 = 4;
 /// Records are written in steps, about a minute in all, so that every fault finds data on its way.
 const STEP: u64 = 1_000;
 const STEP_PAUSE: Duration = Duration::from_millis(280);
-/// Steps that are put while a bridge is to be killed between insert and commit, and not before: servers
-/// may take so long to come back that all else is in by then.
+/// Steps that are put while a bridge is to be killed between insert and commit, and not before:
+/// servers may take so long to come back that all else is in by then.
 const STEPS_TO_CATCH: u64 = 8;
 
 /// What is drilled, and how long.
