@@ -207,11 +207,11 @@ pub const PIPE_IDLE_LEASES: Duration = Duration::from_secs(300);
 /// How long a new pull waits for the answer about the previous batch before that batch is served again. Releases before 26.7 do not answer WAIT VIEW
 /// once the next refresh has begun, which happens only when somebody else starts it: then this is what a record waits longer.
 pub const SETTLE_GRACE: Duration = Duration::from_millis(500);
-/// A view whose schedule starts its next refresh within this time is started at once: `REFRESH AFTER 1 SECOND` is what pipes say, and ClickHouse's
+/// A view whose schedule starts its next refresh within this time is started at once: `REFRESH AFTER 2 SECOND` is what pipes say, and ClickHouse's
 /// times are whole seconds, rounded either way. A user who wants larger pauses says so in the schedule.
-pub const REFRESH_DUE_SECONDS: u32 = 2;
-/// How long a pipe tries to start a refresh; after it the schedule of a view that says `AFTER 1 SECOND` has done so.
-pub const REFRESH_START: Duration = Duration::from_secs(1);
+pub const REFRESH_DUE_SECONDS: u32 = 3;
+/// How long a pipe tries to start a refresh; after it the schedule of a view that says `AFTER 2 SECOND` has done so.
+pub const REFRESH_START: Duration = Duration::from_secs(2);
 /// First pause before looking whether a refresh has begun; each is twice the one before.
 pub const REFRESH_LOOK: Duration = Duration::from_millis(5);
 /// WAIT VIEW statements of one pipe that may be under way.

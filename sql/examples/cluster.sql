@@ -10,7 +10,7 @@ ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_dedupl
 CREATE TABLE orders AS orders_local ENGINE = Distributed(all_servers, currentDatabase(), orders_local, cityHash64(id));
 
 -- distributed_foreground_insert lets a refresh succeed only when every server has its rows.
-CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 1 SECOND
+CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS
 SELECT _shard_id, _sequence_number, _sub_sequence_number, _timestamp, r.id AS id, r.user_id AS user_id, r.price AS price

@@ -9,7 +9,7 @@ ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_dedupl
 -- ORDER BY ALL and one thread make a batch the same block each time, which deduplication needs. It sorts by the columns in their order: by the first
 -- three a batch is sorted already, so that costs little.
 -- With deduplicate_blocks_in_dependent_materialized_views a batch that comes again completes the tables of views below this one, too.
-CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 1 SECOND
+CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS
 SELECT _shard_id, _sequence_number, _sub_sequence_number, _timestamp, r.id AS id, r.user_id AS user_id, r.price AS price

@@ -29,7 +29,7 @@ CREATE MATERIALIZED VIEW orders_raw_errors_mv TO orders_raw_errors AS
 SELECT _timestamp, _shard_id, _sequence_number, _sub_sequence_number, _raw_message FROM orders_raw WHERE NOT JSONHas(_raw_message, 'id');
 
 -- With deduplicate_blocks_in_dependent_materialized_views a batch that is served again is dropped from all of these tables.
-CREATE MATERIALIZED VIEW orders_raw_pipe REFRESH AFTER 1 SECOND
+CREATE MATERIALIZED VIEW orders_raw_pipe REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders_raw AS
 SELECT _shard_id, _sequence_number, _sub_sequence_number, _timestamp, _key, _stream, _raw_message

@@ -14,7 +14,7 @@ CREATE TABLE orders_typed (
 ENGINE = MergeTree ORDER BY (_timestamp, id) SETTINGS non_replicated_deduplication_window = 1000;
 
 -- Sorting by Variant and JSON columns must be allowed. Which order they have does not matter, as long as it is the same each time.
-CREATE MATERIALIZED VIEW orders_typed_pipe REFRESH AFTER 1 SECOND
+CREATE MATERIALIZED VIEW orders_typed_pipe REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders_typed AS
 SELECT _shard_id, _sequence_number, _sub_sequence_number, _timestamp,

@@ -10,7 +10,7 @@ const FLOOR: &str = "25.8 LTS";
 
 /// Syntax without which a pipe cannot be: what it is called, and a statement that needs it.
 pub(super) const SYNTAX: [(&str, &str); 2] = [
-    ("APPEND", "CREATE MATERIALIZED VIEW a.b REFRESH AFTER 1 SECOND APPEND TO a.c AS SELECT 1"),
+    ("APPEND", "CREATE MATERIALIZED VIEW a.b REFRESH AFTER 2 SECOND APPEND TO a.c AS SELECT 1"),
     ("SYSTEM WAIT VIEW", "SYSTEM WAIT VIEW a.b"),
 ];
 

@@ -86,7 +86,7 @@ pub const WHATEVER_THE_PROFILE: &str =
 pub const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views = 1";
 
 /// When the view of a pipe refreshes, and how it pauses after failures.
-pub const REFRESH: &str = "REFRESH AFTER 1 SECOND\n\
+pub const REFRESH: &str = "REFRESH AFTER 2 SECOND\n\
     SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000";
 
 /// The statements, in the order in which they must run; each with a comment.

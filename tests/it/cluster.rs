@@ -69,7 +69,7 @@ impl Fleet {
         let pipe = self.pipe;
         let url = format!("{}/v1/pipes/{pipe}/next?stream={pipe}&view=default.{id}{query}", bridge.url());
         let sql = format!(
-            "CREATE MATERIALIZED VIEW {id} REFRESH AFTER 1 SECOND \
+            "CREATE MATERIALIZED VIEW {id} REFRESH AFTER 2 SECOND \
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 500 \
              APPEND TO {pipe} AS SELECT _key AS k, toUInt64(_raw_message) AS n, _shard_id, _sequence_number FROM url('{url}', 'ArrowStream', '{NEXT}') \
              ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1, distributed_foreground_insert = 1"

@@ -159,7 +159,7 @@ fn create_view(bridge: &Bridge, pipe: &str, view: &str, table: &str) {
          SETTINGS non_replicated_deduplication_window = 1000"
     ));
     sql(&format!(
-        "CREATE MATERIALIZED VIEW {view} REFRESH AFTER 1 SECOND \
+        "CREATE MATERIALIZED VIEW {view} REFRESH AFTER 2 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
          APPEND TO {table} AS SELECT _key, _sequence_number FROM url('{url}', 'ArrowStream', '{NEXT}') \
          ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"
@@ -221,7 +221,7 @@ fn a_view_does_not_confirm_what_another_pulled() {
     let url = format!("{}/v1/pipes/borrower/next?{query}", bridge.url());
     sql("CREATE TABLE borrower (id String) ENGINE = MergeTree ORDER BY id");
     sql(&format!(
-        "CREATE MATERIALIZED VIEW borrower_view REFRESH AFTER 1 SECOND \
+        "CREATE MATERIALIZED VIEW borrower_view REFRESH AFTER 2 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
          APPEND TO borrower AS SELECT if(throwIf(_raw_message != '') = 0, '', '') AS id FROM url('{url}', 'ArrowStream', '{NEXT}') \
          ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"

@@ -43,7 +43,7 @@ fn create_view(bridge: &Bridge, pipe: &str, parameters: &str) {
     let url =
         format!("{}/v1/pipes/{pipe}/next?stream={pipe}&view=default.{pipe}_view&poll_ms=20{parameters}", bridge.url());
     sql(&format!(
-        "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 1 SECOND \
+        "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 2 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000 \
          APPEND TO {pipe} AS SELECT toUInt64(_raw_message) AS n, _shard_id, _sequence_number \
          FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"

@@ -245,7 +245,7 @@ fn a_stop_in_the_middle_of_the_insert_commits_nothing() {
         "CREATE TABLE stopped (_raw_message String, slow UInt8) ENGINE = MergeTree ORDER BY () SETTINGS non_replicated_deduplication_window = 100",
     );
     sql(&format!(
-        "CREATE MATERIALIZED VIEW stopped_view REFRESH AFTER 1 SECOND SETTINGS refresh_retries = -1 APPEND TO stopped AS \
+        "CREATE MATERIALIZED VIEW stopped_view REFRESH AFTER 2 SECOND SETTINGS refresh_retries = -1 APPEND TO stopped AS \
          SELECT _raw_message, sleepEachRow(0.2) AS slow FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1"
     ));
     for _ in 0..3 {
@@ -275,7 +275,7 @@ fn a_limit_in_the_view_commits_nothing_unread() {
     );
     sql("CREATE TABLE limited (_raw_message String) ENGINE = MergeTree ORDER BY ()");
     sql(&format!(
-        "CREATE MATERIALIZED VIEW limited_view REFRESH AFTER 1 SECOND APPEND TO limited AS \
+        "CREATE MATERIALIZED VIEW limited_view REFRESH AFTER 2 SECOND APPEND TO limited AS \
          SELECT _raw_message FROM url('{url}', 'ArrowStream', '{NEXT}') LIMIT 1 SETTINGS http_max_tries = 1"
     ));
     wait_until("the status says so", || {

@@ -63,7 +63,7 @@ impl Fleet {
             self.bridges[server].url()
         );
         let view = format!(
-            "CREATE MATERIALIZED VIEW {PIPE}_pipe REFRESH AFTER 1 SECOND \
+            "CREATE MATERIALIZED VIEW {PIPE}_pipe REFRESH AFTER 2 SECOND \
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 500 \
              APPEND TO {PIPE} AS SELECT _key AS k, toUInt64(_raw_message) AS n, _shard_id, _sequence_number, _batch \
              FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"

@@ -136,7 +136,7 @@ fn create_pipe(bridge_url: &str, pipe: &str, engine: &str, lines: &[&Line]) {
          SETTINGS non_replicated_deduplication_window = 1000, allow_suspicious_low_cardinality_types = 1"
     ));
     sql(&format!(
-        "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 1 SECOND \
+        "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 2 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
          APPEND TO {pipe} AS SELECT _key{expressions} \
          FROM url('{bridge_url}/v1/pipes/{pipe}/next?stream=types&view=default.{pipe}_view&linger_ms=200&wait_ms=500', 'ArrowStream', '{NEXT}') \

@@ -208,7 +208,7 @@ pub fn create_pipe(bridge: &Bridge, pipe: &str, query: &str) {
          ENGINE = MergeTree ORDER BY _key SETTINGS non_replicated_deduplication_window = 1000"
     ));
     sql(&format!(
-        "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 1 SECOND \
+        "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 2 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
          APPEND TO {pipe} AS SELECT _key, _shard_id, _sequence_number, _timestamp, _raw_message FROM url('{url}', 'ArrowStream', '{NEXT}') \
          ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"

@@ -89,7 +89,7 @@ pub fn all(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Ve
     }
     let [_, often, pushed] = &all[..] else { return Err("three ways have three results".into()) };
     let (often, pushed) = (often.seen.clone(), pushed.seen.clone());
-    all.push(run(stack, AT_ONCE, "REFRESH AFTER 1 SECOND", &often)?);
+    all.push(run(stack, AT_ONCE, "REFRESH AFTER 2 SECOND", &often)?);
     let older = LocalStack::start(Engine::V25_8)?;
     for (way, peer) in [(POLLED_OFTEN, &often), (PUSHED, &pushed)] {
         let found = run(&older, way, "26.7", peer)?;
@@ -120,7 +120,7 @@ fn one(
     let parameters = format!("&linger_ms=50&{}", way.parameter);
     let view = job.create_view(&bridge.url(), &stream, &parameters)?;
     let view = match way.after {
-        Some(after) => view.replace("REFRESH AFTER 1 SECOND", after),
+        Some(after) => view.replace("REFRESH AFTER 2 SECOND", after),
         None => view,
     };
     stack.clickhouse.query(&view)?;

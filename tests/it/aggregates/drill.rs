@@ -146,7 +146,7 @@ impl Drill {
             "CREATE TABLE packed (_shard_id String, _sequence_number String, _sub_sequence_number UInt32, _key String, _raw_message String) \
              ENGINE = MergeTree ORDER BY (_shard_id, _key) \
              SETTINGS non_replicated_deduplication_window = 1000, enable_block_number_column = 1, enable_block_offset_column = 1;\n\
-             CREATE MATERIALIZED VIEW packed_view REFRESH AFTER 1 SECOND \
+             CREATE MATERIALIZED VIEW packed_view REFRESH AFTER 2 SECOND \
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 500 \
              APPEND TO packed AS SELECT _shard_id, _sequence_number, _sub_sequence_number, _key, _raw_message \
              FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1;\n"

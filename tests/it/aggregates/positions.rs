@@ -223,7 +223,7 @@ fn a_record_goes_on_as_it_was_begun() {
              ENGINE = MergeTree ORDER BY _key SETTINGS non_replicated_deduplication_window = 1000"
         ));
         sql(&format!(
-            "CREATE MATERIALIZED VIEW {name}_view REFRESH AFTER 1 SECOND SETTINGS refresh_retries = -1, refresh_retry_max_backoff_ms = 500 \
+            "CREATE MATERIALIZED VIEW {name}_view REFRESH AFTER 2 SECOND SETTINGS refresh_retries = -1, refresh_retry_max_backoff_ms = 500 \
              APPEND TO {name} AS SELECT _key, _sequence_number, _sub_sequence_number, _raw_message \
              FROM url('{}/v1/pipes/{name}/next?stream={stream}&view=default.{name}_view&split={then}&wait_ms=500&max_rows=2', 'ArrowStream', '{NEXT}') \
              ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1",

@@ -134,7 +134,7 @@ fn a_view_that_replaces_its_table_is_given_nothing() {
     sql("CREATE DATABASE err_replacing ENGINE = Atomic");
     sql("CREATE TABLE err_replacing.rows (_key String) ENGINE = MergeTree ORDER BY _key");
     sql(&format!(
-        "CREATE MATERIALIZED VIEW err_replacing.pipe REFRESH AFTER 1 SECOND \
+        "CREATE MATERIALIZED VIEW err_replacing.pipe REFRESH AFTER 2 SECOND \
          SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 \
          TO err_replacing.rows COMMENT 'to APPEND TO' AS SELECT _key FROM url('{url}', 'ArrowStream', '{NEXT}') \
          WHERE _key != ' APPEND TO ' SETTINGS http_max_tries = 1"

@@ -261,7 +261,7 @@ impl Way {
             bridge.url()
         );
         sql(&format!(
-            "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 1 SECOND \
+            "CREATE MATERIALIZED VIEW {pipe}_view REFRESH AFTER 2 SECOND \
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 APPEND TO {pipe} AS \
              SELECT _key, _sequence_number, _sub_sequence_number, _raw_message, {own} FROM url('{url}', '{format}', '{structure}') \
              ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"

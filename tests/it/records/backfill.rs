@@ -34,7 +34,7 @@ fn a_backfill_ends_where_the_pipe_began() {
         bridge.url()
     );
     sql(&format!(
-        "CREATE MATERIALIZED VIEW bf_live_view REFRESH AFTER 1 SECOND SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100 \
+        "CREATE MATERIALIZED VIEW bf_live_view REFRESH AFTER 2 SECOND SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100 \
          APPEND TO bf_live_all AS SELECT {columns} FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1"
     ));
     wait_until("the tables", || sql("EXISTS TABLE bf_live.leases") == "1\n");

@@ -197,7 +197,7 @@ fn a_replicated_database_wants_all_replicas_on_zookeeper() {
     let view = |settings: &str| {
         let name = if settings.is_empty() { "one" } else { "all" };
         run(&format!(
-            "CREATE MATERIALIZED VIEW shared.{name} REFRESH AFTER 1 SECOND {settings} APPEND TO shared.numbers AS SELECT 1 AS n"
+            "CREATE MATERIALIZED VIEW shared.{name} REFRESH AFTER 2 SECOND {settings} APPEND TO shared.numbers AS SELECT 1 AS n"
         ))
     };
     let error = view("").expect_err("no view for one replica");

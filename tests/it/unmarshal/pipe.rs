@@ -70,7 +70,7 @@ fn events_are_exactly_once_under_kills() {
     clickhouse
         .run_script(&format!(
             "CREATE TABLE changes ({EVENTS}) ENGINE = MergeTree ORDER BY _key SETTINGS non_replicated_deduplication_window = 1000;\n\
-             CREATE MATERIALIZED VIEW changes_pipe REFRESH AFTER 1 SECOND \
+             CREATE MATERIALIZED VIEW changes_pipe REFRESH AFTER 2 SECOND \
              SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 1000 APPEND TO changes AS \
              SELECT * EXCEPT (_batch) FROM url('{url}', 'ArrowStream', '{EVENTS}, _batch String') \
              ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1;\n"

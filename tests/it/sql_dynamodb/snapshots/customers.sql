@@ -126,7 +126,7 @@ SELECT
 FROM `default`.`customers` AS item FINAL;
 
 -- A change with other keys than the target's stops the pipe before anything of it is inserted.
-CREATE MATERIALIZED VIEW `default`.`customers_pipe` REFRESH AFTER 1 SECOND
+CREATE MATERIALIZED VIEW `default`.`customers_pipe` REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO `default`.`customers_landing` AS
 SELECT

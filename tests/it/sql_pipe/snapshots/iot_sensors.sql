@@ -97,7 +97,7 @@ SELECT _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _str
 FROM `shop`.`iot_sensors_landing`
 WHERE _error != '';
 
-CREATE MATERIALIZED VIEW `shop`.`iot_sensors_pipe` REFRESH AFTER 1 SECOND
+CREATE MATERIALIZED VIEW `shop`.`iot_sensors_pipe` REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO `shop`.`iot_sensors_landing` AS
 SELECT

@@ -24,7 +24,7 @@ ENGINE = MergeTree
 ORDER BY (_timestamp, _shard_id)
 SETTINGS non_replicated_deduplication_window = 1000;
 
-CREATE MATERIALIZED VIEW `shop`.`vehicles_pipe` REFRESH AFTER 1 SECOND
+CREATE MATERIALIZED VIEW `shop`.`vehicles_pipe` REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO `shop`.`vehicles` AS
 SELECT
