@@ -253,30 +253,37 @@ fn at_least_once_without_a_window() {
     println!("{} rows came more than once, as they may without a window", drill.rows() - plan.records);
 }
 
-/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and kills the bridge before it can commit; then it
-/// comes back.
+/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and kills the bridge
+/// before it can commit; then the bridge comes back. Tries until the batch was still open after the kill.
 pub fn kill_between_insert_and_commit(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) {
-    let rows = || number(&stack.clickhouse, &format!("SELECT count() FROM {table}"));
-    let leases = format!("SELECT count() FROM kinesis.leases WHERE {offered}");
+    let ask = |sql: &str| stack.clickhouse.query(sql).ok().map(|answer| answer.trim_end().to_owned());
+    let open = format!("SELECT offered_batch, shard_id, offered_through FROM kinesis.leases WHERE {offered} LIMIT 1");
     let deadline = Instant::now() + Duration::from_secs(90);
-    loop {
-        assert!(Instant::now() < deadline, "no batch was caught between insert and commit");
-        let before = rows();
-        if number(&stack.clickhouse, &leases).is_none_or(|leases| leases == 0) {
-            continue;
-        }
+    while Instant::now() < deadline {
+        let lease = ask(&open).unwrap_or_default();
+        let [batch, shard, through] = lease.split('\t').collect::<Vec<_>>()[..] else { continue };
+        let end = format!("_shard_id = '{shard}' AND _sequence_number = '{through}'");
+        let last = format!("SELECT count() > 0 FROM {table} WHERE {end}");
         stack.zookeeper.sigstop();
         let patience = Instant::now() + Duration::from_millis(500);
         let mut inserted = false;
         while !inserted && Instant::now() < patience {
-            inserted = rows().is_some_and(|now| before.is_some_and(|before| now > before));
+            inserted = number(&stack.clickhouse, &last) == Some(1);
         }
         if inserted {
             bridge.kill();
         }
         stack.zookeeper.sigcont();
         if inserted {
-            return bridge.start_again().expect("the bridge comes back");
+            // The commit may have been on its way when ZooKeeper stopped.
+            let same = format!("SELECT count() FROM kinesis.leases WHERE offered_batch = '{batch}'");
+            let looks = || (Instant::now() < deadline).then(|| number(&stack.clickhouse, &same));
+            let left = std::iter::from_fn(looks).flatten().next();
+            bridge.start_again().expect("the bridge comes back");
+            if left > Some(0) {
+                return;
+            }
         }
     }
+    panic!("no batch was caught between insert and commit");
 }
