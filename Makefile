@@ -37,7 +37,7 @@ versions: build ## The main job, a kill drill, repeated inserts and all types on
 	cargo test --workspace --locked --test it versions::each_engine -- --nocapture --test-threads=1
 
 simulate: ## The pull protocol in a simulated world, from SEEDS=1000000 seeds; SEED=7 for one, with its log.
-	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --workspace --locked --release --lib every_record_arrives_exactly_once -- --nocapture
+	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --package sim --locked --release every_record_arrives_exactly_once -- --nocapture
 
 mutants: ## Plant known bugs, one at a time, and see whether the simulation finds each.
 	cargo build --workspace --locked
@@ -47,7 +47,7 @@ replicated: install build ## Kill servers and bridges of a Replicated table, in 
 	SEEDS=$(or $(SEEDS),5) ROUNDS=$(or $(ROUNDS),3) RUST_TEST_THREADS=1 cargo test --workspace --locked --test it replicated::drill -- --nocapture
 
 scale: ## 5,000 shards and 50 workers in virtual time: operations on the state, hand-over, memory a shard.
-	SCALE=$(or $(SCALE),5000x50) cargo test --workspace --locked --release --lib many_shards_and_workers -- --nocapture
+	SCALE=$(or $(SCALE),5000x50) cargo test --package sim --locked --release many_shards_and_workers -- --nocapture
 
 bench: install ## The figures, each beside its ceiling, in release builds; BENCH='--records 200000' for a short look.
 	cargo build --workspace --locked --release

@@ -1,14 +1,14 @@
 //! `check`: whether everything that `serve` needs works. All findings at once.
 
-use crate::clickhouse::{ClickHouse, Wanted};
-use crate::config::{Config, State};
-use crate::domain::error::Error;
-use crate::domain::finding::{Finding, Verdict};
-use crate::kinesis::AwsKinesis;
-use crate::limits::MAX_STREAMS;
-use crate::metrics::Metrics;
-use crate::ports::{IteratorStart, KinesisApi, StateStore};
-use crate::state::{FileStore, KeeperMapStore};
+use adapters::clickhouse::{ClickHouse, Wanted};
+use adapters::kinesis::AwsKinesis;
+use adapters::state::{FileStore, KeeperMapStore};
+use bridge::metrics::Metrics;
+use config::{Config, State};
+use domain::error::Error;
+use domain::finding::{Finding, Verdict};
+use domain::limits::MAX_STREAMS;
+use domain::ports::{IteratorStart, KinesisApi, StateStore};
 
 /// Looks at AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes nothing but missing state tables.
 pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, String> {

@@ -1,19 +1,24 @@
-#![forbid(unsafe_code)]
 //! The command line: the only place where the process ends.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use bridge::check::check;
-use bridge::config::{Cli, Command, Config, DynamoDbCommand, Flags, LogFormat, SqlCommand, State};
-use bridge::domain::finding::{Finding, Verdict};
-use bridge::generate::{dynamodb, pipe};
-use bridge::serve::serve;
-use bridge::sql::quote::visible;
-use bridge::sql::{SetupParams, setup};
-use bridge::verify::verify;
+mod check;
+mod cli;
+mod serve;
+
+use capture::generate::{dynamodb, pipe};
+use capture::verify::verify;
 use clap::Parser;
+use config::{Config, Flags, LogFormat, State};
+use domain::finding::{Finding, Verdict};
+use sql::quote::visible;
+use sql::{SetupParams, setup};
 use tracing_subscriber::EnvFilter;
+
+use check::check;
+use cli::{Cli, Command, DynamoDbCommand, SqlCommand};
+use serve::serve;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {

@@ -1,7 +1,6 @@
 //! `serve`: puts the parts together and ends them in order.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,40 +8,23 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::clickhouse::{ClickHouse, Wanted};
-use crate::config::{Config, State};
-use crate::domain::error::Error;
-use crate::domain::finding::{Finding, Verdict};
-use crate::http::handlers::App;
-use crate::http::server::Server;
-use crate::kinesis::AwsKinesis;
-use crate::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN, SHUTDOWN_MARGIN};
-use crate::metrics::Metrics;
-use crate::pipe::heartbeat::Heartbeat;
-use crate::pipe::members::Members;
-use crate::pipe::{Deps, Pipes};
-use crate::ports::{Clock, KinesisApi, StateStore};
-use crate::read::budget::Budget;
-use crate::read::records::Reading;
-use crate::state::{FileStore, KeeperMapStore, QuarantineTable};
-
-/// The computer's clock and chance.
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    }
-
-    fn monotonic(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn batch_id(&self) -> String {
-        format!("{:016x}", fastrand::u64(..))
-    }
-}
+use adapters::clickhouse::{ClickHouse, Wanted};
+use adapters::clock::SystemClock;
+use adapters::kinesis::AwsKinesis;
+use adapters::state::{FileStore, KeeperMapStore, QuarantineTable};
+use bridge::http::handlers::App;
+use bridge::http::server::Server;
+use bridge::metrics::Metrics;
+use bridge::pipe::heartbeat::Heartbeat;
+use bridge::pipe::members::Members;
+use bridge::pipe::{Deps, Pipes};
+use bridge::read::budget::Budget;
+use bridge::read::records::Reading;
+use config::{Config, State};
+use domain::error::Error;
+use domain::finding::{Finding, Verdict};
+use domain::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN, SHUTDOWN_MARGIN};
+use domain::ports::{KinesisApi, StateStore};
 
 /// The network that this process listens in, by the boot of its machine and the network's number there. Empty where the system does not tell.
 fn place() -> String {

@@ -14,7 +14,7 @@ use clap::Args;
 use list::{MUTANTS, Mutant, RARE};
 
 /// What runs the seeds.
-const TEST: &str = "pipe::model::every_record_arrives_exactly_once_whatever_happens";
+const TEST: &str = "every_record_arrives_exactly_once_whatever_happens";
 /// A run that takes longer does not come to an end.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -72,7 +72,7 @@ impl Place {
     fn prepare() -> Result<Place, String> {
         let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
         let place = Place { tree: built.join("mutants/tree"), target: built.join("mutants/target") };
-        for name in ["src", "stack", "tests", "sql", "docker", "Cargo.toml", "Cargo.lock", "README.md", "docs"] {
+        for name in ["Cargo.lock", "Cargo.toml", "crates", "docker", "sql", "src", "stack", "tests"] {
             copy(&root().join(name), &place.tree.join(name))?;
         }
         if !place.target.exists() {
@@ -140,10 +140,17 @@ impl Place {
         }
     }
 
-    /// The bridge's test program.
+    /// The simulation's test program.
     fn build(&self) -> Result<PathBuf, String> {
         let output = Command::new("cargo")
-            .args(["test", "--workspace", "--lib", "--no-run", "--locked", "--message-format=json-render-diagnostics"])
+            .args([
+                "test",
+                "--package=sim",
+                "--lib",
+                "--no-run",
+                "--locked",
+                "--message-format=json-render-diagnostics",
+            ])
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
             .output()
@@ -154,9 +161,9 @@ impl Place {
         let lines = String::from_utf8_lossy(&output.stdout);
         let messages = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let mut programs = messages
-            .filter(|m| m["target"]["name"] == "bridge")
+            .filter(|m| m["target"]["name"] == "sim")
             .filter_map(|m| m["executable"].as_str().map(PathBuf::from));
-        programs.next().ok_or_else(|| "cargo named no test program of the bridge".into())
+        programs.next().ok_or_else(|| "cargo named no test program of the simulation".into())
     }
 }
 
@@ -187,11 +194,10 @@ fn prefill(from: &Path, to: &Path) -> Result<(), String> {
     }
     fs::create_dir_all(to).map_err(|e| format!("{}: {e}", to.display()))?;
     let entries = fs::read_dir(from).map_err(|e| format!("{}: {e}", from.display()))?.flatten();
-    let own = |name: &str| {
-        ["bridge", "libbridge", "stack", "libstack", "clickhouse-kinesis-bridge", "clickhouse_kinesis_bridge", "it-"]
-            .iter()
-            .any(|own| name.starts_with(own))
-    };
+    let crates = fs::read_dir(root().join("crates")).map_err(|e| format!("crates: {e}"))?.flatten();
+    let mut ours: Vec<String> = crates.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    ours.extend(["stack", "bench", "clickhouse-kinesis-bridge", "clickhouse_kinesis_bridge", "it-"].map(String::from));
+    let own = |name: &str| ours.iter().any(|own| name.strip_prefix("lib").unwrap_or(name).starts_with(own.as_str()));
     let others: Vec<PathBuf> = entries.filter(|e| !own(&e.file_name().to_string_lossy())).map(|e| e.path()).collect();
     for some in others.chunks(200) {
         let status = Command::new("cp").args(["-a", "--reflink=auto"]).args(some).arg(to).status();

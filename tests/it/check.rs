@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use bridge::clickhouse::{ClickHouse, Wanted};
-use bridge::domain::finding::{Finding, Verdict};
+use adapters::clickhouse::{ClickHouse, Wanted};
+use domain::finding::{Finding, Verdict};
 use stack::{Engine, TEST_PASSWORD};
 
 use crate::engines::{engine, on, on_each_engine};
@@ -133,7 +133,7 @@ fn a_user_who_finds_the_tables_need_not_create_them() {
         let (verdict, says) = grants(user, database);
         let create = format!("GRANT CREATE DATABASE, CREATE TABLE ON `{database}`.* TO `{user}`");
         assert!(verdict == Verdict::Bad && says.contains(&create), "{says}");
-        for create in bridge::sql::state(database).iter().chain(&bridge::sql::quarantine(database, true)) {
+        for create in sql::state(database).iter().chain(&sql::quarantine(database, true)) {
             sql(create);
         }
         let (verdict, says) = grants(user, database);

@@ -35,7 +35,7 @@ fn guarded() -> &'static Guarded {
         writeln!(token, "a-very-secret-token").expect("a token");
         let path = token.path().to_str().expect("a path");
         let bridge = world::bridge(STATE, &[("--token-file", path)]);
-        let setup = bridge::sql::setup(&bridge::sql::SetupParams {
+        let setup = sql::setup(&sql::SetupParams {
             database: STATE,
             bridge_url: &bridge.url(),
             token: Some("a-very-secret-token"),

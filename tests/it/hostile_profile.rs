@@ -3,8 +3,8 @@
 
 use std::process::{Command, Output};
 
-use bridge::clickhouse::{ClickHouse, Wanted};
-use bridge::domain::finding::Verdict;
+use adapters::clickhouse::{ClickHouse, Wanted};
+use domain::finding::Verdict;
 use stack::{ClickHouseOptions, Engine, KinesisOptions, LocalStack};
 
 use crate::common::{bridge_binary, is_committed, orders_sql};

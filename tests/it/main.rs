@@ -40,7 +40,6 @@ mod sql_dynamodb;
 mod sql_hostile;
 mod sql_pipe;
 mod state;
-mod state_contract;
 mod types;
 mod unmarshal;
 mod verify;

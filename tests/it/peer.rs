@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bridge::domain::record::RecordRef;
-use bridge::encode::{Columns, Encoder, Format};
 use bytes::Bytes;
+use domain::record::RecordRef;
+use formats::encode::{Columns, Encoder, Format};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;

@@ -8,9 +8,9 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bridge::domain::error::Error;
 use bridge::http::request::parse;
 use bridge::pipe::status::ShardState;
+use domain::error::Error;
 use stack::{Bridge, ClickHouseOptions, KinesisOptions, LocalStack, MiniStack, User};
 
 use crate::common::{bridge_binary, orders_sql};
@@ -333,7 +333,7 @@ fn flags_and_variables_are_those_of_help() {
 #[test]
 fn parameters_and_paths_are_those_of_the_program() {
     let sql = document("docs/sql.md");
-    let source = checkout_file("src/http/request.rs");
+    let source = checkout_file("crates/bridge/src/http/request.rs");
     let (_, endpoints) = source.split_once("const ENDPOINTS").expect("the list of endpoints");
     let (endpoints, _) = endpoints.split_once("\n];").expect("its end");
     let quoted: BTreeSet<&str> = endpoints.split('"').skip(1).step_by(2).collect();
@@ -413,9 +413,14 @@ fn rights_are_those_that_are_used() {
         let called = source.split(call).skip(1).filter_map(|rest| rest.split('"').next().map(String::from));
         assert_eq!(allowed.collect::<BTreeSet<_>>(), called.collect(), "{page}");
     };
-    let kinesis = ["src/kinesis/client.rs", "src/kinesis/fan_out.rs"];
+    let kinesis = ["crates/adapters/src/kinesis/client.rs", "crates/adapters/src/kinesis/fan_out.rs"];
     allows("docs/deploy.md", "kinesis:", &kinesis, "checked!(self, \"");
-    allows("docs/dynamodb.md", "dynamodb:", &["src/dynamodb/client.rs", "src/dynamodb/read.rs"], " explain(\"");
+    allows(
+        "docs/dynamodb.md",
+        "dynamodb:",
+        &["crates/capture/src/dynamodb/client.rs", "crates/capture/src/dynamodb/read.rs"],
+        " explain(\"",
+    );
 
     let deploy = document("docs/deploy.md");
     let xml = checkout_file("docker/clickhouse/users.d/bridge.xml");

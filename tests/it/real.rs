@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bridge::clickhouse::ClickHouse;
-use bridge::state::KeeperMapStore;
+use adapters::clickhouse::ClickHouse;
+use adapters::state::KeeperMapStore;
 use tempfile::TempDir;
 
 use crate::engines::{PerEngine, engine};

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use bridge::ports::StateStore;
-use bridge::sql::quote::{identifier, literal};
-use bridge::sql::{SetupParams, setup};
+use domain::ports::StateStore;
 use proptest::prelude::*;
+use sql::quote::{identifier, literal};
+use sql::{SetupParams, setup};
 
 use crate::engines::on_each_engine;
 use crate::peer::{Peer, RECORDS};
 use crate::real::{Real, real, store};
-use crate::state_contract::lease;
+use testkit::contract::lease;
 
 on_each_engine!(any_text_survives_as_a_literal_and_as_a_name,);
 on_each_engine!(async

@@ -3,17 +3,17 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bridge::clickhouse::ClickHouse;
-use bridge::domain::lease::{Destination, Lease};
-use bridge::domain::sequence::Checkpoint;
-use bridge::limits::{KEEPER_REQUEST_BYTES, LEASE_ROWS_PER_STATEMENT};
-use bridge::ports::{StateError, StateStore, Versioned};
-use bridge::state::KeeperMapStore;
+use adapters::clickhouse::ClickHouse;
+use adapters::state::KeeperMapStore;
+use domain::lease::{Destination, Lease};
+use domain::limits::{KEEPER_REQUEST_BYTES, LEASE_ROWS_PER_STATEMENT};
+use domain::ports::{StateError, StateStore, Versioned};
+use domain::sequence::Checkpoint;
 
 use crate::engines::{engine, on_each_engine};
 use crate::lossy::Proxy;
 use crate::real::{Real, database, real, store};
-use crate::state_contract::{lease, one, state_store_contract};
+use testkit::contract::{lease, one, state_store_contract};
 
 on_each_engine!(async
     keeper_map_keeps_the_contract,
@@ -290,7 +290,7 @@ async fn the_account_of_the_containers_has_all_rights_it_needs() {
         row.value = row.value.take("a", 0);
     }
     store.update(&rows).await.expect("the versions are right");
-    let worker = bridge::ports::Worker {
+    let worker = domain::ports::Worker {
         worker_id: "a".into(),
         incarnation: "1".into(),
         address: "127.0.0.1:9020".into(),
@@ -317,7 +317,7 @@ async fn the_table_of_an_earlier_version_comes_with_the_statements_that_mend_it(
         let kept = |line: &&str| !new.iter().any(|column| line.trim_start().starts_with(column));
         create.lines().filter(kept).map(|line| format!("{line}\n")).collect()
     };
-    for create in bridge::sql::state(&db) {
+    for create in sql::state(&db) {
         real().ask(&earlier(create));
     }
     real().ask(&format!(
@@ -342,7 +342,7 @@ async fn the_table_of_an_earlier_version_comes_with_the_statements_that_mend_it(
     real().ask(&statement("INSERT INTO"));
     let lease = one(&store, "p").await.value;
     assert_eq!((lease.epoch, lease.checkpoint.sequence_text().as_str()), (7, "42"));
-    assert_eq!(lease.identity, bridge::domain::lease::Identity::default());
+    assert_eq!(lease.identity, domain::lease::Identity::default());
 }
 
 async fn a_server_without_keeper_map_is_told_what_to_configure() {

@@ -3,13 +3,12 @@
 mod events;
 mod large;
 mod pipe;
-mod tree;
 
 use serde_json::Value;
 use stack::{Bridge, ClickHouse};
 
 use crate::world::stack;
-use tree::Expected;
+use testkit::tree::Expected;
 
 /// The structure of `records` with the columns of events, as docs/sql.md prints it.
 const EVENTS: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, \

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use bridge::clickhouse::ClickHouse;
-use bridge::ports::{Cause, RefreshOutcome, Views};
+use adapters::clickhouse::ClickHouse;
+use domain::ports::{Cause, RefreshOutcome, Views};
 
 use crate::engines::on_each_engine;
 use crate::lossy::Proxy;

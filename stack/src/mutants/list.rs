@@ -4,7 +4,7 @@
 pub struct Mutant {
     /// What it is called.
     pub name: &'static str,
-    /// The invariant (see `src/lib.rs`) that it breaks.
+    /// The invariant (see ARCHITECTURE.md) that it breaks.
     pub breaks: &'static str,
     /// File, text that stands there exactly once, and what takes its place.
     pub edits: &'static [(&'static str, &'static str, &'static str)],
@@ -17,12 +17,12 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "stale-epoch-is-fenced",
         edits: &[
             (
-                "src/domain/lease.rs",
+                "crates/domain/src/lease.rs",
                 "if self.owner == holder.owner && self.epoch == holder.epoch {",
                 "if self.owner == holder.owner {",
             ),
             (
-                "src/pipe/leases.rs",
+                "crates/bridge/src/pipe/leases.rs",
                 "lease.owner == self.worker && self.taken.get(&lease.shard_id) == Some(&lease.epoch)",
                 "lease.owner == self.worker",
             ),
@@ -32,7 +32,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "an unknown end of a refresh commits",
         breaks: "only-a-refresh-confirms",
         edits: &[(
-            "src/pipe/actor/settle.rs",
+            "crates/bridge/src/pipe/actor/settle.rs",
             "RefreshOutcome::Succeeded\n                if [&",
             "RefreshOutcome::Succeeded | RefreshOutcome::Unknown(_)\n                if [&",
         )],
@@ -41,7 +41,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a cancelled refresh commits",
         breaks: "only-a-refresh-confirms",
         edits: &[(
-            "src/pipe/view.rs",
+            "crates/bridge/src/pipe/view.rs",
             "Ok(Some(state)) if !state.exception.is_empty() =>",
             "Ok(Some(state)) if state.uuid.is_empty() =>",
         )],
@@ -49,13 +49,13 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the word of a server that restarted since commits",
         breaks: "only-a-refresh-confirms",
-        edits: &[("src/pipe/view.rs", "if !state.succeeded =>", "if state.uuid.is_empty() =>")],
+        edits: &[("crates/bridge/src/pipe/view.rs", "if !state.succeeded =>", "if state.uuid.is_empty() =>")],
     },
     Mutant {
         name: "a batch that was read in part is committed",
         breaks: "held-back-end",
         edits: &[(
-            "src/pipe/actor/settle.rs",
+            "crates/bridge/src/pipe/actor/settle.rs",
             "[&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire))",
             "[&confirmation.delivered, &open.latest].len() == 2",
         )],
@@ -64,7 +64,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a pull confirms the batch that it is given",
         breaks: "get-moves-no-checkpoint",
         edits: &[(
-            "src/pipe/actor.rs",
+            "crates/bridge/src/pipe/actor.rs",
             "open.latest = delivered.clone();",
             "open.latest = delivered.clone(); open.confirmed = true;",
         )],
@@ -73,7 +73,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a child is read before its parent is",
         breaks: "parents-before-children",
         edits: &[(
-            "src/domain/shard.rs",
+            "crates/domain/src/shard.rs",
             "all.get(parent).is_none_or(|p| p.finished())",
             "all.get(parent).is_none_or(|p| p.epoch > 0)",
         )],
@@ -82,7 +82,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a child begins at the latest record",
         breaks: "children-from-trim-horizon",
         edits: &[(
-            "src/domain/lineage.rs",
+            "crates/domain/src/lineage.rs",
             "(false, false) => Checkpoint::TrimHorizon,",
             "(false, false) => Checkpoint::AtTimestamp(subject.now_ms),",
         )],
@@ -91,7 +91,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the rest of a record is skipped",
         breaks: "exact-to-the-row",
         edits: &[(
-            "src/pipe/reader/mod.rs",
+            "crates/bridge/src/pipe/reader.rs",
             "Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),",
             "Checkpoint::After(sequence, _) => (Some((sequence, u32::MAX)), None),",
         )],
@@ -100,7 +100,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a record that was begun is recovered from its first row",
         breaks: "exact-to-the-row",
         edits: &[(
-            "src/pipe/recover.rs",
+            "crates/bridge/src/pipe/recover.rs",
             "&& r.sub_sequence < offer.first_sub;",
             "&& r.sub_sequence < offer.first_sub.min(1);",
         )],
@@ -109,7 +109,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "an item behind an array is no row",
         breaks: "exact-to-the-row",
         edits: &[(
-            "src/unpack/items.rs",
+            "crates/formats/src/unpack/items.rs",
             "(Place::Outside, None) => return Ok(None),",
             "(Place::Outside, None | Some(b'{')) => return Ok(None),",
         )],
@@ -118,7 +118,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the place among the items of an array is forgotten",
         breaks: "exact-to-the-row",
         edits: &[(
-            "src/unpack/items.rs",
+            "crates/formats/src/unpack/items.rs",
             "(self.at, self.place) = (found.end, place);",
             "(self.at, self.place) = (found.end, if found.len() > 9 { Place::Outside } else { place });",
         )],
@@ -127,7 +127,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a batch of items is recovered without taking them apart",
         breaks: "same-batch-same-bytes",
         edits: &[(
-            "src/pipe/recover.rs",
+            "crates/bridge/src/pipe/recover.rs",
             "let rules = Rules { unpacking: offer.unpacking(), begun };",
             "let rules = Rules { unpacking: crate::domain::unpacking::Unpacking::default(), begun };",
         )],
@@ -136,7 +136,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a takeover drops the open batch",
         breaks: "offer-is-frozen",
         edits: &[(
-            "src/domain/lease.rs",
+            "crates/domain/src/lease.rs",
             "Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }",
             "Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, offer: None, ..self.clone() }",
         )],
@@ -145,7 +145,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a release forgets the open batch",
         breaks: "offer-is-frozen",
         edits: &[(
-            "src/domain/lease.rs",
+            "crates/domain/src/lease.rs",
             "Ok(Lease { owner: String::new(), updated_ms: now_ms, ..self.clone() })",
             "Ok(Lease { owner: String::new(), updated_ms: now_ms, offer: None, ..self.clone() })",
         )],
@@ -155,12 +155,16 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "one-open-batch",
         edits: &[
             (
-                "src/domain/lease.rs",
+                "crates/domain/src/lease.rs",
                 "if let Some(open) = &self.offer {",
                 "if let Some(open) = self.offer.as_ref().filter(|o| o.batch == offer.batch) {",
             ),
-            ("src/pipe/actor.rs", "work.recover().await?;\n        if let (Some(state),", "if let (Some(state),"),
-            ("src/pipe/work.rs", "Some((lease, None)) => {", "Some((lease, _)) => {"),
+            (
+                "crates/bridge/src/pipe/actor.rs",
+                "work.recover().await?;\n        if let (Some(state),",
+                "if let (Some(state),",
+            ),
+            ("crates/bridge/src/pipe/work.rs", "Some((lease, None)) => {", "Some((lease, _)) => {"),
         ],
     },
     Mutant {
@@ -168,12 +172,12 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "halves-are-prefixes",
         edits: &[
             (
-                "src/pipe/isolate.rs",
+                "crates/bridge/src/pipe/isolate.rs",
                 "let (first, rest) = whole.split_at(rows / 2);",
                 "let (rest, first) = whole.split_at(rows / 2);",
             ),
             (
-                "src/domain/lease.rs",
+                "crates/domain/src/lease.rs",
                 "match first.as_ref().filter(|half| !is_prefix(half)) {",
                 "match first.as_ref().filter(|half| !is_prefix(half) && half.rows == 0) {",
             ),
@@ -183,7 +187,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a batch that failed for another reason is halved",
         breaks: "halves-are-prefixes",
         edits: &[(
-            "src/pipe/actor/settle.rs",
+            "crates/bridge/src/pipe/actor/settle.rs",
             "let refused = cause == Cause::Rows && (whole || rows > 1);",
             "let refused = whole || rows > 1;",
         )],
@@ -192,7 +196,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a bad row is passed before it is in the quarantine",
         breaks: "quarantined-before-passed",
         edits: &[(
-            "src/pipe/actor/isolate.rs",
+            "crates/bridge/src/pipe/actor/isolate.rs",
             "let kept = self.deps.quarantine.put(&row).await;",
             "let kept = self.deps.quarantine.put(&row).await.or(Ok::<Kept, Error>(Kept::Yes));",
         )],
@@ -201,7 +205,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a batch is served although its offer may not be written",
         breaks: "offered-before-first-byte",
         edits: &[(
-            "src/pipe/actor.rs",
+            "crates/bridge/src/pipe/actor.rs",
             "if let Err(failed) = self.work()?.offer().await {",
             "if let Err(failed) = self.work()?.offer().await.or(Ok::<(), Error>(())) {",
         )],
@@ -210,7 +214,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "an open batch changes its format",
         breaks: "shape-is-identity",
         edits: &[(
-            "src/pipe/actor.rs",
+            "crates/bridge/src/pipe/actor.rs",
             "} else if as_asked(&open.shape) != as_asked(&options.shape) {",
             "} else if open.shape.is_empty() {",
         )],
@@ -220,12 +224,12 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "expiry-on-the-observers-clock",
         edits: &[
             (
-                "src/pipe/heartbeat.rs",
+                "crates/bridge/src/pipe/heartbeat.rs",
                 "(me.heartbeat + 1, self.own().pipes.clone())",
                 "(self.0.clock.now_ms() as u64, self.own().pipes.clone())",
             ),
             (
-                "src/pipe/members.rs",
+                "crates/bridge/src/pipe/members.rs",
                 "        seen.watched - moved >= self.0.lease_duration\n",
                 "        let since = |beat: u64| (self.0.clock.now_ms() as u64).saturating_sub(beat) as u128;\n        \
                  moved == Duration::MAX || seen.workers.get(worker_id).is_some_and(|(row, _)| since(row.heartbeat) > self.0.lease_duration.as_millis())\n",
@@ -236,7 +240,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a lease is taken after an old look at the workers",
         breaks: "expiry-on-the-observers-clock",
         edits: &[(
-            "src/pipe/balance.rs",
+            "crates/bridge/src/pipe/balance.rs",
             "self.deps.members.observe(self.deps.store.workers().await?);",
             "self.deps.store.workers().await?;",
         )],
@@ -244,13 +248,13 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "sequence numbers are compared as text",
         breaks: "checkpoint-moves-forward",
-        edits: &[("src/domain/sequence.rs", "compare_digits(&self.0, &other.0)", "self.0.cmp(&other.0)")],
+        edits: &[("crates/domain/src/sequence.rs", "compare_digits(&self.0, &other.0)", "self.0.cmp(&other.0)")],
     },
     Mutant {
         name: "a dead worker's batch is taken lease by lease",
         breaks: "recovery-as-a-unit",
         edits: &[(
-            "src/pipe/leases.rs",
+            "crates/bridge/src/pipe/leases.rs",
             "all.into_iter().take_while(|l| batch(l) == first).take(LEASE_ROWS_PER_STATEMENT).collect()",
             "all.into_iter().take_while(|l| batch(l) == first).take(1).collect()",
         )],
@@ -259,7 +263,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a process that stood still ends its body",
         breaks: "a-zombie-serves-nothing",
         edits: &[(
-            "src/pipe/pull.rs",
+            "crates/bridge/src/pipe/pull.rs",
             "let may = heartbeat.standing() == Some(*standing);",
             "let may = heartbeat.standing() == Some(*standing) || !self.stream.is_empty();",
         )],
@@ -268,7 +272,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a process that stood still before it sent its heartbeat does not notice",
         breaks: "a-zombie-serves-nothing",
         edits: &[(
-            "src/pipe/heartbeat.rs",
+            "crates/bridge/src/pipe/heartbeat.rs",
             "own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse)",
             "own.sent.is_some_and(|before| sent.max(before).saturating_duration_since(before) >= lapse && answered >= sent)",
         )],
@@ -277,7 +281,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a gap is passed over",
         breaks: "gap-is-an-error",
         edits: &[(
-            "src/pipe/reader/mod.rs",
+            "crates/bridge/src/pipe/reader.rs",
             "if self.last.is_some() && !self.unverified || !self.doubtful() {",
             "if !self.vanished {",
         )],
@@ -286,7 +290,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the row of the checkpoint is read again",
         breaks: "commit-equals-offer",
         edits: &[(
-            "src/pipe/reader/mod.rs",
+            "crates/bridge/src/pipe/reader.rs",
             "r.sequence_number == last.as_str() && r.sub_sequence <= *sub",
             "r.sequence_number == last.as_str() && r.sub_sequence < *sub",
         )],
@@ -296,13 +300,17 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "same-batch-same-bytes",
         edits: &[
             (
-                "src/pipe/recover.rs",
+                "crates/bridge/src/pipe/recover.rs",
                 "let (rows, _) = rows.split_at(left);\n            left -= rows.len();",
                 "left = left.saturating_sub(rows.len());",
             ),
-            ("src/pipe/recover.rs", "let limit = cursor.limit().min(left);", "let limit = cursor.limit();"),
             (
-                "src/pipe/recover.rs",
+                "crates/bridge/src/pipe/recover.rs",
+                "let limit = cursor.limit().min(left);",
+                "let limit = cursor.limit();",
+            ),
+            (
+                "crates/bridge/src/pipe/recover.rs",
                 "Some(last) if last.sequence_number == offer.through.as_str() && last.sub_sequence == offer.through_sub => {",
                 "Some(_) => {",
             ),
@@ -312,7 +320,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a shard is finished while its last records are in a batch that is not offered",
         breaks: "parents-before-children",
         edits: &[(
-            "src/pipe/work.rs",
+            "crates/bridge/src/pipe/work.rs",
             "if self.open.is_some() {\n            // Its shards look drained and are not.",
             "if self.pipe.is_empty() {\n            // Its shards look drained and are not.",
         )],
@@ -321,7 +329,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a bridge in another region takes the shards of a pipe",
         breaks: "one-stream-per-pipe",
         edits: &[(
-            "src/domain/lease.rs",
+            "crates/domain/src/lease.rs",
             "!self.arn.is_empty() && !other.arn.is_empty() && self.arn != other.arn",
             "!self.arn.is_empty() && !other.arn.is_empty() && self.arn.len() != other.arn.len()",
         )],
@@ -330,7 +338,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "two views with different tables share a pipe",
         breaks: "one-target-per-pipe",
         edits: &[(
-            "src/domain/lease.rs",
+            "crates/domain/src/lease.rs",
             "!self.target.is_empty() && !other.target.is_empty() && self.target != other.target",
             "self.target.is_empty() && !other.target.is_empty() && self.target != other.target",
         )],
@@ -339,7 +347,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the end of a parent says where a child comes from",
         breaks: "lineage-from-list-shards",
         edits: &[(
-            "src/pipe/work.rs",
+            "crates/bridge/src/pipe/work.rs",
             "self.look_for(&children);",
             "self.add_missing(&children, &Checkpoint::TrimHorizon).await?;",
         )],
@@ -348,7 +356,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a shard of which nothing was read has lost nothing",
         breaks: "unread-within-retention",
         edits: &[(
-            "src/domain/lease.rs",
+            "crates/domain/src/lease.rs",
             "(None, Checkpoint::TrimHorizon) => caught_up_ms.max(self.began_ms(now_ms)),",
             "(None, Checkpoint::TrimHorizon) => now_ms,",
         )],
@@ -357,7 +365,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a child stands for what arrives since it was found",
         breaks: "unread-within-retention",
         edits: &[(
-            "src/domain/lineage.rs",
+            "crates/domain/src/lineage.rs",
             "let since_ms = since(leases, &ancestors, subject);",
             "let since_ms = since(leases, &ancestors, subject).max(subject.now_ms);",
         )],
@@ -366,7 +374,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the retention is looked at once",
         breaks: "retention-is-followed",
         edits: &[(
-            "src/pipe/retention.rs",
+            "crates/bridge/src/pipe/retention.rs",
             "let retention_ms = retention_ms(stream);",
             "let retention_ms = retention_ms(stream).max(known.kept.retention_ms);",
         )],
@@ -375,7 +383,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the local clock decides what is gone",
         breaks: "kinesis-time-decides",
         edits: &[(
-            "src/ports.rs",
+            "crates/domain/src/ports.rs",
             "kinesis.now_ms().unwrap_or_else(|| clock.now_ms())",
             "kinesis.now_ms().map_or(0, |_| 0) + clock.now_ms()",
         )],
@@ -383,12 +391,12 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a copy of a view is taken for it",
         breaks: "only-a-refresh-confirms",
-        edits: &[("src/pipe/actor/destination.rs", "copy.running && pulls(", "copy.running && !pulls(")],
+        edits: &[("crates/bridge/src/pipe/actor/destination.rs", "copy.running && pulls(", "copy.running && !pulls(")],
     },
     Mutant {
         name: "leases are not given back to who joins",
         breaks: "balance",
-        edits: &[("src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],
+        edits: &[("crates/bridge/src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],
     },
 ];
 
@@ -399,24 +407,24 @@ pub const RARE: &[(Mutant, &str)] = &[
             name: "a process that stood still takes the lease of its open batch again",
             breaks: "a-zombie-serves-nothing",
             edits: &[(
-                "src/pipe/balance.rs",
+                "crates/bridge/src/pipe/balance.rs",
                 "let missed = |l: &Lease| self.open",
                 "let missed = |l: &Lease| l.shard_id.is_empty() && self.open",
             )],
         },
-        "pipe::model::handover::a_zombie_takes_nothing_of_its_open_batch_back",
+        "handover::a_zombie_takes_nothing_of_its_open_batch_back",
     ),
     (
         Mutant {
             name: "a process that stood still leaves its rows as they are",
             breaks: "a-zombie-serves-nothing",
             edits: &[(
-                "src/pipe/balance.rs",
+                "crates/bridge/src/pipe/balance.rs",
                 "match self.leases.write(kept).await? {",
                 "kept.clear();\n        match self.leases.write(kept).await? {",
             )],
         },
-        "pipe::model::handover::a_take_that_was_decided_before_a_zombie_looked_again_fails",
+        "handover::a_take_that_was_decided_before_a_zombie_looked_again_fails",
     ),
 ];
 
@@ -443,7 +451,7 @@ mod tests {
     fn every_directed_test_is_there() {
         for (mutant, test) in RARE {
             let (module, name) = test.rsplit_once("::").expect(test);
-            let file = super::super::root().join(format!("src/{}.rs", module.replace("::", "/")));
+            let file = super::super::root().join(format!("crates/sim/src/{}.rs", module.replace("::", "/")));
             let source = std::fs::read_to_string(&file).expect(test);
             assert!(source.contains(&format!("\nasync fn {name}()")), "{}: there is no test {test}", mutant.name);
         }

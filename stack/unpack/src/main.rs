@@ -8,12 +8,12 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bridge::domain::unpacking::{Edition, Unpacking};
-use bridge::kinesis::AwsKinesis;
+use adapters::kinesis::AwsKinesis;
 use bridge::metrics::Metrics;
-use bridge::ports::{IteratorStart, KinesisApi};
 use bridge::read::cursor::Cursor;
-use bridge::unpack::{Rules, Unpacker};
+use domain::ports::{IteratorStart, KinesisApi};
+use domain::unpacking::{Edition, Unpacking};
+use formats::unpack::{Rules, Unpacker};
 use md5::{Digest, Md5};
 use rustix::time::{ClockId, clock_gettime};
 

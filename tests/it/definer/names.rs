@@ -27,10 +27,10 @@ fn any_name_is_quoted() {
             wait_for_rows(&table, 1);
             put(&stream, [br#"{"id": 2}"#.to_vec()]);
             wait_for_rows(&table, 2);
-            let quoted = bridge::sql::quote::identifier(name);
+            let quoted = sql::quote::identifier(name);
             let shown = definer(&format!("{table}_pipe"));
             assert!([&quoted, name].contains(&&*shown), "{shown} is not {name}");
-            let users = format!("SELECT count() FROM system.users WHERE name = {}", bridge::sql::quote::literal(name));
+            let users = format!("SELECT count() FROM system.users WHERE name = {}", sql::quote::literal(name));
             assert_eq!(sql(&users), "1\n");
             // The bridge has read from the definition where the view inserts.
             let target = format!("SELECT any(target) FROM definer_state.leases WHERE pipe = '{table}'");

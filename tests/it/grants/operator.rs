@@ -9,7 +9,7 @@ fn the_operator_needs_each_grant() {
     let world = World::start();
     world.create_user("bridge", &printed("docs/deploy.md", "GRANT"));
     let bridge = world.start_bridge();
-    let setup = bridge::sql::setup(&bridge::sql::SetupParams {
+    let setup = sql::setup(&sql::SetupParams {
         database: "kinesis",
         bridge_url: &bridge.url(),
         token: None,

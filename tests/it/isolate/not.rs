@@ -107,7 +107,7 @@ fn a_view_below_the_table_isolates_nothing() {
 }
 
 fn the_codes_are_those_of_the_engine() {
-    let source = include_str!("../../../src/clickhouse/cause.rs");
+    let source = include_str!("../../../crates/adapters/src/clickhouse/cause.rs");
     let entries: Vec<(u32, &str)> = source
         .lines()
         .filter_map(|line| line.trim().strip_prefix('(')?.strip_suffix("\"),")?.split_once(", \""))

@@ -1,7 +1,7 @@
 //! The functions of `sql setup` for DynamoDB's JSON.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use bridge::sql::quote::literal;
+use sql::quote::literal;
 
 use crate::common::seed;
 use crate::dynamodb::events::{marshalled, marshalled_value, plain};
@@ -42,7 +42,7 @@ const NAMES: [&str; 20] = [
 
 /// Creates them, as `sql setup` does.
 pub fn create() {
-    bridge::sql::functions().iter().for_each(|statement| drop(sql(statement)));
+    sql::functions().iter().for_each(|statement| drop(sql(statement)));
 }
 
 /// Maps and lists within each other, down to the last level.

@@ -1,7 +1,7 @@
 //! Names that people invent, of targets, attributes and keys.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use bridge::sql::quote::{identifier, literal, qualified};
+use sql::quote::{identifier, literal, qualified};
 
 use super::{captured, equals, now, put_event, run_in, send, succeeded};
 use crate::dynamodb::items::{Item, Key};

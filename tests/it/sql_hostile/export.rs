@@ -50,7 +50,7 @@ fn export<'a>(table: &'a Table, prefix: &'a str, id: &'a str) -> Export<'a> {
 #[test]
 fn names_in_exports_are_never_statements() {
     victim();
-    let functions = bridge::sql::functions();
+    let functions = sql::functions();
     functions.iter().for_each(|statement| drop(sql(statement)));
     let functions: Vec<&str> = functions.iter().map(|statement| statement.trim_end_matches(';')).collect();
     let names = names();

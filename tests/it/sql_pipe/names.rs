@@ -1,6 +1,6 @@
 //! Names that people invent.
 
-use ::bridge::sql::quote::{identifier, qualified};
+use ::sql::quote::{identifier, qualified};
 
 use super::{bridge, printed, stream_of, wait_for_rows};
 use crate::engines::on_each_engine;

@@ -5,11 +5,11 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::tree::{self, Expected, Tree};
 use super::{EVENTS, FORMATS, Row, records, rows};
 use crate::aggregates::writers::{UserRecord, Writer};
 use crate::common::seed;
 use crate::world::{bridge, create_stream, get, put, sql};
+use testkit::tree::{self, Expected, Tree};
 
 const COUNT: usize = 4_000;
 

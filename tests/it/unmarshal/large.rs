@@ -6,11 +6,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use stack::Bridge;
 
-use super::tree::{self, Expected, Tree};
 use super::{FORMATS, Row, records, rows};
 use crate::common::seed;
 use crate::proxy::{Fault, Proxy, SMALL, large};
 use crate::world::{bridge, bridge_in, create_stream, put, sql, stack};
+use testkit::tree::{self, Expected, Tree};
 
 const MIB: usize = 1 << 20;
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use stack::Bridge;
 
-use super::tree::{self, Expected};
 use super::{EVENTS, Row, rows_in};
 use crate::common::{bridge_binary, local_stack, number, seed, wait_until};
 use crate::drill::kill_between_insert_and_commit;
 use crate::engines::on_each_engine;
 use crate::world::{Answer, bridge, create_stream, get, post, put, sql, wait_for};
+use testkit::tree::{self, Expected};
 
 on_each_engine!(an_open_batch_of_events_is_the_same_bytes_after_a_kill, events_are_exactly_once_under_kills,);
 

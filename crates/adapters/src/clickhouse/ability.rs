@@ -1,0 +1,230 @@
+//! What a server can do, judged by what it answered rather than by its number: builds of an older
+//! release may have what pipes need. Decisions only; `look` asks.
+
+use domain::finding::{Finding, Verdict};
+use domain::limits::SCHEDULE_POOL_THREADS;
+use sql::quote::identifier;
+
+/// The oldest release that the tests run on.
+const FLOOR: &str = "25.8 LTS";
+
+/// Syntax without which a pipe cannot be: what it is called, and a statement that needs it.
+pub(super) const SYNTAX: [(&str, &str); 2] = [
+    ("APPEND", "CREATE MATERIALIZED VIEW a.b REFRESH AFTER 2 SECOND APPEND TO a.c AS SELECT 1"),
+    ("SYSTEM WAIT VIEW", "SYSTEM WAIT VIEW a.b"),
+];
+
+/// The columns of `system.view_refreshes` that are read.
+pub(super) const REFRESH_COLUMNS: [&str; 8] =
+    ["database", "view", "uuid", "status", "last_success_time", "next_refresh_time", "exception", "retry"];
+
+/// Rights on the bridge's own database, with state in KeeperMap: on its rows, always.
+const ON_ROWS: [&str; 4] = ["SELECT", "INSERT", "ALTER UPDATE", "ALTER DELETE"];
+/// The same without Keeper, where the quarantine is the only table.
+const ON_QUARANTINE: [&str; 2] = ["SELECT", "INSERT"];
+/// To create the tables, unless somebody else does.
+const TO_CREATE: [&str; 2] = ["CREATE DATABASE", "CREATE TABLE"];
+/// On each database that has a pipe's view.
+const ON_VIEWS: [&str; 1] = ["SYSTEM VIEWS"];
+
+/// What the bridge is to do on a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The user as whom it connects.
+    pub user: &'a str,
+    /// The database of its own tables.
+    pub database: &'a str,
+    /// Whether its state is in KeeperMap tables.
+    pub keeper_map: bool,
+}
+
+/// An answer, or the sentence about why there is none.
+pub(super) type Answer<T> = Result<T, String>;
+
+/// What a server answered about what pipes cannot be without.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Needs {
+    pub version: String,
+    /// Which of [`SYNTAX`] it does not read.
+    pub no_syntax: Vec<&'static str>,
+    /// Which of [`REFRESH_COLUMNS`] it does not have; none where the user may not look.
+    pub no_columns: Vec<&'static str>,
+    pub no_keeper_map: bool,
+    /// Settings that are sent and that it does not know.
+    pub no_settings: Vec<&'static str>,
+}
+
+impl Needs {
+    /// The sentence about a server on which no pipe can run, if this is one.
+    pub fn lacking(&self, server: &str) -> Option<String> {
+        let mut lacks: Vec<String> = self.no_syntax.iter().map(|name| (*name).to_owned()).collect();
+        lacks.extend(self.no_columns.iter().map(|column| format!("system.view_refreshes.{column}")));
+        if self.no_keeper_map {
+            lacks.push("KeeperMap (unless --state is file:DIR)".into());
+        }
+        lacks.extend(self.no_settings.iter().map(|name| format!("the setting {name}")));
+        let last = lacks.pop()?;
+        let all = if lacks.is_empty() { last } else { format!("{} and {last}", lacks.join(", ")) };
+        Some(format!(
+            "ClickHouse {} at {server} lacks {all}, which pipes need: upgrade to {FLOOR} or later",
+            self.version
+        ))
+    }
+}
+
+/// The threads that waiting views share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pool {
+    /// `background_schedule_pool_size`; 0 where the server leaves it open.
+    pub threads: u64,
+    /// Refreshable views that are not stopped.
+    pub views: u64,
+}
+
+/// Whether pipes find a thread each.
+pub(super) fn pool(answer: &Answer<Pool>) -> Finding {
+    let what = "background_schedule_pool_size";
+    let raise = "raise it in the server's configuration above the number of pipes";
+    let (verdict, says) = match answer {
+        Err(why) => (Verdict::Note, format!("could not be looked at: {why}")),
+        Ok(Pool { threads: 0, .. }) => (Verdict::Note, format!("the server does not tell it; {raise}")),
+        Ok(Pool { threads, views }) if threads <= views => (
+            Verdict::Bad,
+            format!(
+                "{threads}, and {views} refreshable views share these threads; each that waits for records keeps one, so some \
+                 would never run: {raise}"
+            ),
+        ),
+        Ok(Pool { threads, .. }) if *threads < SCHEDULE_POOL_THREADS => {
+            (Verdict::Note, format!("{threads} views can wait for records at a time, which is few: {raise}"))
+        }
+        Ok(Pool { threads, views }) => (
+            Verdict::Fine,
+            format!("{threads}: that many views can wait for records at a time; there are {views} refreshable views"),
+        ),
+    };
+    Finding::new(what, verdict, says)
+}
+
+/// Whether a batch that comes again completes the tables below its target; off before 26.2.
+pub(super) const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
+
+/// What a batch that is served again does to the views below its target.
+pub(super) fn dependent_views(answer: &Answer<bool>) -> Finding {
+    let (verdict, says) = match answer {
+        Err(why) => (Verdict::Note, format!("could not be looked at: {why}")),
+        Ok(true) => (Verdict::Fine, "1: views below a pipe's table get no row twice".into()),
+        Ok(false) => (
+            Verdict::Note,
+            "0 for this user, the default before 26.2: rows may be doubled or missing below a pipe's table where the SELECT of the \
+             pipe's view does not set it to 1, as README's SQL and `sql pipe` do"
+                .into(),
+        ),
+    };
+    Finding::new(DEPENDENT_VIEWS, verdict, says)
+}
+
+/// Rights on one thing that go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Right {
+    /// Each as between GRANT and ON.
+    pub rights: Vec<&'static str>,
+    /// As behind ON.
+    pub on: String,
+    pub purpose: Purpose,
+}
+
+/// What a right is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Work,
+    /// Only until the tables are there.
+    Create,
+    /// What `check` says about threads.
+    Check,
+    /// If a pipe's view is in a database where none can be seen.
+    Guess,
+}
+
+impl Right {
+    fn statement(&self, user: &str) -> String {
+        format!("GRANT {} ON {} TO {}", self.rights.join(", "), self.on, identifier(user))
+    }
+}
+
+/// All rights that docs/deploy.md lists. `views` are the databases in which a pipe's view can be
+/// seen.
+pub(super) fn rights(wanted: &Wanted<'_>, views: &[String]) -> Vec<Right> {
+    let own = format!("{}.*", identifier(wanted.database));
+    let (on_rows, engine) = match wanted.keeper_map {
+        true => (&ON_ROWS[..], "KeeperMap"),
+        false => (&ON_QUARANTINE[..], "ReplacingMergeTree"),
+    };
+    let right = |rights: &[&'static str], on: &str, purpose| Right { rights: rights.to_vec(), on: on.into(), purpose };
+    let mut all = vec![
+        right(on_rows, &own, Purpose::Work),
+        right(&["SELECT"], "system.view_refreshes", Purpose::Work),
+        right(&TO_CREATE, &own, Purpose::Create),
+        right(&["TABLE ENGINE"], engine, Purpose::Create),
+        right(&["SELECT"], "system.server_settings", Purpose::Check),
+    ];
+    match views {
+        [] => all.push(right(&ON_VIEWS, "`default`.*", Purpose::Guess)),
+        _ => all.extend(views.iter().map(|view| right(&ON_VIEWS, &format!("{}.*", identifier(view)), Purpose::Work))),
+    }
+    all
+}
+
+/// What the bridge's user may do.
+#[derive(Clone, Debug)]
+pub(super) struct Grants {
+    /// The setting of that name.
+    pub readonly: u64,
+    /// Those of [`rights`] that it lacks.
+    pub missing: Vec<Right>,
+    /// Whether all of the bridge's tables are there.
+    pub has_tables: bool,
+}
+
+/// Whether the user may do what it has to.
+pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
+    let what = format!("grants of ClickHouse user '{}'", wanted.user);
+    let grants = match answer {
+        Err(why) => return Finding::new(what, Verdict::Note, format!("could not be looked at: {why}")),
+        Ok(grants) if grants.readonly == 0 => grants,
+        Ok(grants) => return Finding::new(what, Verdict::Bad, read_only(wanted.user, &grants.readonly.to_string())),
+    };
+    let is_needed = |right: &&Right| match right.purpose {
+        Purpose::Work => true,
+        Purpose::Create => !grants.has_tables,
+        Purpose::Check | Purpose::Guess => false,
+    };
+    let (needed, others): (Vec<_>, Vec<_>) = grants.missing.iter().partition(is_needed);
+    let mut parts: Vec<String> = needed.iter().map(|right| right.statement(wanted.user)).collect();
+    let verdict = match (parts.is_empty(), others.is_empty()) {
+        (true, true) => return Finding::new(what, Verdict::Fine, "all that docs/deploy.md lists"),
+        (true, false) => Verdict::Note,
+        (false, _) => Verdict::Bad,
+    };
+    parts.extend(others.iter().map(|right| {
+        let why = match right.purpose {
+            Purpose::Check => "only for what is said about background_schedule_pool_size",
+            Purpose::Guess => "only if a pipe's view is there: none can be seen",
+            Purpose::Work | Purpose::Create => "only to create its tables, which are there",
+        };
+        format!("{} ({why})", right.statement(wanted.user))
+    }));
+    Finding::new(what, verdict, format!("missing: {}", parts.join("; ")))
+}
+
+/// The sentence about a user that may not write.
+pub(super) fn read_only(user: &str, value: &str) -> String {
+    format!(
+        "ClickHouse user '{user}' has the setting readonly = {value}, and the bridge writes its state and sets settings: give the \
+         user a profile with readonly = 0, or name another user with --clickhouse-user"
+    )
+}
+
+#[cfg(test)]
+#[path = "ability/tests.rs"]
+mod tests;

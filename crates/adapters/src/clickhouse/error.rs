@@ -1,0 +1,277 @@
+//! What an error of ClickHouse means, and the sentence that a person gets to read.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::cause::cause;
+use super::settings::conflict;
+use domain::limits::CLICKHOUSE_ERROR_CHARS;
+use domain::ports::Cause;
+
+/// How the message of a late answer begins.
+const LATE: &str = "no answer within ";
+
+/// An error that a statement ended with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClickHouseError {
+    /// ClickHouse's own number; none when no answer of ClickHouse was read (refused, name unknown, cut off, timed out).
+    pub code: Option<u32>,
+    /// What was said, without the frame (`Code: …`, version), cut to [`CLICKHOUSE_ERROR_CHARS`].
+    pub message: String,
+    /// Who is to blame if it is that of a refresh; found in the whole text.
+    pub(super) cause: Cause,
+}
+
+/// What an error means for the one who sent the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// User or password are wrong.
+    Credentials,
+    /// The user may not do that.
+    Forbidden,
+    /// `keeper_map_path_prefix` or the Keeper itself is missing in the server's configuration.
+    NoKeeperMap,
+    /// The database cannot hold KeeperMap tables.
+    DatabaseEngine,
+    /// A table, column or database is not there, or not what this version of the bridge expects.
+    Schema,
+    /// A compare-and-set met another version, or a key that exists. Nothing was written.
+    Conflict,
+    /// No answer of ClickHouse was read: the statement may or may not have been done.
+    Transport,
+    /// The user's profile or quota is in the way of the bridge's own statements.
+    Profile,
+    /// The server could not do it now: Keeper lost, overloaded, cancelled.
+    Busy,
+    /// Anything else.
+    Other,
+}
+
+impl ClickHouseError {
+    /// Reads the text of an exception as the HTTP interface sends it.
+    pub fn parse(text: &str) -> ClickHouseError {
+        let text = text.trim();
+        let (code, rest) = match text.strip_prefix("Code: ") {
+            Some(rest) => {
+                let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                (rest[..digits].parse().ok(), rest[digits..].trim_start_matches(['.', ' ']))
+            }
+            None => (None, text),
+        };
+        let rest = match rest.split_once("Exception: ") {
+            Some((frame, rest)) if frame.ends_with("::") => rest,
+            _ => rest,
+        };
+        // SYSTEM WAIT VIEW puts a frame around the exception of the refresh.
+        let rest = match rest.strip_prefix("Refresh failed: Code: ").and_then(|inner| inner.split_once("Exception: ")) {
+            Some((_, inner)) => inner.rsplit_once(",. (REFRESH_FAILED)").map_or(inner, |(inner, _)| inner),
+            None => rest,
+        };
+        let end = rest.find(", Stack trace (when").or_else(|| rest.rfind(" (version ")).unwrap_or(rest.len());
+        ClickHouseError { code, message: cut(rest[..end].trim()), cause: cause(text) }
+    }
+
+    /// An error without an answer.
+    pub(super) fn transport(message: impl Into<String>) -> ClickHouseError {
+        ClickHouseError { code: None, message: cut(&message.into()), cause: cause("") }
+    }
+
+    /// An answer that did not come in time. A KeeperMap table whose Keeper is away gives none for long, while ClickHouse is well.
+    pub(super) fn late(time: Duration) -> ClickHouseError {
+        let seconds = time.as_secs();
+        ClickHouseError::transport(format!("{LATE}{seconds} s: it is overloaded or stuck, or its Keeper is away"))
+    }
+
+    /// What it means.
+    pub fn kind(&self) -> Kind {
+        match self.code {
+            None => Kind::Transport,
+            Some(516 | 192 | 193 | 194) => Kind::Credentials,
+            Some(497) => Kind::Forbidden,
+            Some(code) if conflict(code, "", "", "").is_some() => Kind::Profile,
+            Some(36) if self.message.contains("keeper_map_path_prefix") => Kind::NoKeeperMap,
+            Some(139) if self.message.contains("ookeeper") || self.message.contains("ooKeeper") => Kind::NoKeeperMap,
+            Some(_) if self.message.contains("Please use Atomic or Replicated database") => Kind::DatabaseEngine,
+            // throwIf in the statement, before anything is written.
+            Some(395) => Kind::Conflict,
+            Some(999) if self.message.contains("Node exists") || self.message.contains("Bad version") => Kind::Conflict,
+            Some(16 | 36 | 47 | 60 | 81 | 122) => Kind::Schema,
+            // Timeouts, too many queries, network, memory, Keeper, read-only while Keeper is away, cancelled, aborted, shutting down.
+            Some(159 | 160 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 319 | 394 | 439 | 473 | 574 | 999) => {
+                Kind::Busy
+            }
+            Some(_) => Kind::Other,
+        }
+    }
+
+    /// One sentence that says what is wrong and what to do. `server` is the address without credentials.
+    pub fn sentence(&self, server: &str, user: &str) -> String {
+        let said = &self.message;
+        if let Some(sentence) = self.code.and_then(|code| conflict(code, said, server, user)) {
+            return sentence;
+        }
+        match self.kind() {
+            Kind::Credentials => format!(
+                "ClickHouse at {server} refuses user '{user}': check --clickhouse-user and --clickhouse-password (or --clickhouse-password-file)"
+            ),
+            Kind::Forbidden => format!(
+                "ClickHouse user '{user}' lacks a required privilege: {said}; grant it, or name another user with --clickhouse-user"
+            ),
+            Kind::NoKeeperMap => format!(
+                "ClickHouse at {server} has no KeeperMap ({said}): add <keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix> and a Keeper \
+                 (<zookeeper>) to the server's configuration, or run the bridge with --state file:DIR"
+            ),
+            Kind::DatabaseEngine => format!(
+                "{said}: create the database with ENGINE = Atomic, or name another one with --clickhouse-database"
+            ),
+            Kind::Schema => format!(
+                "the tables of the bridge in ClickHouse at {server} are missing or of another version ({said}): run `clickhouse-kinesis-bridge \
+                 sql setup | clickhouse-client`, or restart the bridge as a user that may create them"
+            ),
+            Kind::Transport if said.starts_with(LATE) => format!("ClickHouse at {server} gives {said}"),
+            Kind::Transport => format!("ClickHouse at {server} gives no answer: {said}"),
+            Kind::Conflict | Kind::Busy | Kind::Profile | Kind::Other => match self.code {
+                Some(code) => format!("ClickHouse at {server} says (code {code}): {said}"),
+                None => format!("ClickHouse at {server} says: {said}"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ClickHouseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => write!(f, "code {code}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for ClickHouseError {}
+
+impl From<clickhouse::error::Error> for ClickHouseError {
+    fn from(error: clickhouse::error::Error) -> ClickHouseError {
+        match &error {
+            clickhouse::error::Error::BadResponse(text) => ClickHouseError::parse(text),
+            other => ClickHouseError::transport(causes(other)),
+        }
+    }
+}
+
+/// The innermost cause says most: "Connection refused" rather than "client error (Connect)".
+fn causes(error: &clickhouse::error::Error) -> String {
+    let mut source = error.source();
+    let mut innermost = error.to_string();
+    while let Some(cause) = source {
+        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => {
+                return "connection refused; is it running, and is --clickhouse-url its HTTP port?".into();
+            }
+            Some(io::ErrorKind::TimedOut) => return "no connection in time; check --clickhouse-url".into(),
+            _ => {}
+        }
+        let text = cause.to_string();
+        if text.contains("dns error") || text.contains("failed to lookup address") {
+            return "the host name in --clickhouse-url is not known".into();
+        }
+        innermost = text;
+        source = cause.source();
+    }
+    innermost
+}
+
+/// At most [`CLICKHOUSE_ERROR_CHARS`] characters, on one line.
+fn cut(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(CLICKHOUSE_ERROR_CHARS) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(text: &str) -> Kind {
+        ClickHouseError::parse(text).kind()
+    }
+
+    #[test]
+    fn the_frame_of_an_exception_is_taken_off() {
+        let error = ClickHouseError::parse(
+            "Code: 395. DB::Exception: conflict: while executing 'FUNCTION throwIf'. (FUNCTION_THROW_IF_VALUE_IS_NON_ZERO) (version 26.7.2.1 (official build))",
+        );
+        assert_eq!(error.code, Some(395));
+        assert_eq!(
+            error.message,
+            "conflict: while executing 'FUNCTION throwIf'. (FUNCTION_THROW_IF_VALUE_IS_NON_ZERO)"
+        );
+        let keeper = ClickHouseError::parse(
+            "Code: 999. Coordination::Exception: Session expired. (KEEPER_EXCEPTION) (version 26.7.2.1)",
+        );
+        assert_eq!(keeper.message, "Session expired. (KEEPER_EXCEPTION)");
+    }
+
+    #[test]
+    fn what_a_refresh_failed_with_is_what_is_shown() {
+        let error = ClickHouseError::parse(
+            "Code: 730. DB::Exception: Refresh failed: Code: 60. DB::Exception: Table default.orders does not exist. (UNKNOWN_TABLE),. \
+             (REFRESH_FAILED) (version 26.7.2.1)",
+        );
+        assert_eq!(error.code, Some(730));
+        assert_eq!(error.message, "Table default.orders does not exist. (UNKNOWN_TABLE)");
+        let other = ClickHouseError::parse(
+            "Code: 730. DB::Exception: Refresh failed: cancelled. (REFRESH_FAILED) (version 26.7.2.1)",
+        );
+        assert_eq!(other.message, "Refresh failed: cancelled. (REFRESH_FAILED)");
+    }
+
+    #[test]
+    fn texts_that_are_no_exception_are_kept() {
+        for text in ["", "502 Bad Gateway", "Code: ", "Code: x", "<html>\nno</html>"] {
+            let error = ClickHouseError::parse(text);
+            assert_eq!(error.code, None, "{text}");
+        }
+        assert_eq!(ClickHouseError::parse("Code: 516").code, Some(516));
+        assert_eq!(ClickHouseError::parse("<html>\nno</html>").message, "<html> no</html>");
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let error = ClickHouseError::parse(&format!("Code: 62. DB::Exception: {}", "ü".repeat(10_000)));
+        assert_eq!(error.message.chars().count(), CLICKHOUSE_ERROR_CHARS + 1);
+    }
+
+    #[test]
+    fn codes_are_sorted_by_what_to_do() {
+        let no_prefix = "Code: 36. DB::Exception: KeeperMap is disabled because 'keeper_map_path_prefix' config is not defined. (BAD_ARGUMENTS)";
+        assert_eq!(kind_of(no_prefix), Kind::NoKeeperMap);
+        let no_keeper =
+            "Code: 139. DB::Exception: There is no Zookeeper configuration in server config. (NO_ELEMENTS_IN_CONFIG)";
+        assert_eq!(kind_of(no_keeper), Kind::NoKeeperMap);
+        assert_eq!(kind_of("Code: 516. DB::Exception: u: Authentication failed"), Kind::Credentials);
+        assert_eq!(kind_of("Code: 497. DB::Exception: u: Not enough privileges."), Kind::Forbidden);
+        assert_eq!(kind_of("Code: 999. Coordination::Exception: Session expired"), Kind::Busy);
+        assert_eq!(kind_of("Code: 60. DB::Exception: Table kinesis.leases does not exist"), Kind::Schema);
+        assert_eq!(kind_of("502 Bad Gateway"), Kind::Transport);
+        assert_eq!(kind_of("Code: 201. DB::Exception: Quota for user `u` for 3600s has been exceeded"), Kind::Profile);
+    }
+
+    #[test]
+    fn sentences_say_what_to_do() {
+        let sentence = |text: &str| ClickHouseError::parse(text).sentence("http://ch:8123", "bridge");
+        let no_prefix = sentence("Code: 36. DB::Exception: KeeperMap is disabled because 'keeper_map_path_prefix'");
+        assert!(no_prefix.contains("<keeper_map_path_prefix>/keeper_map</keeper_map_path_prefix>"), "{no_prefix}");
+        assert!(no_prefix.contains("--state file:DIR"), "{no_prefix}");
+        let weak = sentence("Code: 497. DB::Exception: bridge: Not enough privileges.");
+        assert!(weak.starts_with("ClickHouse user 'bridge' lacks a required privilege: bridge: Not"), "{weak}");
+        let wrong = sentence("Code: 516. DB::Exception: bridge: Authentication failed: password is incorrect");
+        assert!(wrong.contains("--clickhouse-password") && wrong.contains("'bridge'"), "{wrong}");
+        let read_only =
+            sentence("Code: 164. DB::Exception: Cannot modify 'limit' setting in readonly mode. (READONLY)");
+        assert!(read_only.contains("user 'bridge' is read-only") && read_only.contains("readonly = 0"), "{read_only}");
+    }
+}

@@ -1,0 +1,173 @@
+//! Refreshable views: their state, and how a refresh ended.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use super::cause::cause;
+use super::client::ClickHouse;
+use super::error::{ClickHouseError, Kind};
+use domain::error::Error;
+use domain::limits::{REFRESH_DUE_SECONDS, VIEWS_BELOW};
+use domain::ports::{Below, Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
+use sql::definition::{fed, fed_by, with_copies};
+use sql::name::parts;
+use sql::quote::{literal, qualified};
+
+#[derive(Deserialize)]
+struct Row {
+    uuid: String,
+    status: String,
+    exception: String,
+    retry: u64,
+    succeeded: u8,
+    due_soon: u8,
+    others: u32,
+}
+
+#[derive(Deserialize)]
+struct Statement {
+    database: String,
+    name: String,
+    target: String,
+    replaces: u8,
+    /// Pipe and query of each URL.
+    pulls: Vec<[String; 2]>,
+    running: u8,
+}
+
+impl Statement {
+    /// As a copy of a view, if any of its URLs names that one.
+    fn copied_from(&self, database: &str, view: &str) -> Option<Copied> {
+        let names = |query: &str| confirms(query).is_some_and(|parts| parts == [database, view]);
+        let pipes: Vec<_> = self.pulls.iter().filter(|[_, query]| names(query)).map(|[pipe, _]| pipe.clone()).collect();
+        let view = format!("{}.{}", self.database, self.name);
+        (!pipes.is_empty()).then_some(Copied { view, pipes, running: self.running != 0 })
+    }
+}
+
+/// A view below a table: its database and name.
+#[derive(Deserialize)]
+struct View {
+    view: [String; 2],
+}
+
+/// The table of a view.
+#[derive(Deserialize)]
+struct Target {
+    target: String,
+}
+
+/// Database and name of a table, as a statement writes it.
+fn place(table: &str) -> Option<[String; 2]> {
+    parts(table)?.try_into().ok()
+}
+
+/// The parts of the name in `view=`.
+fn confirms(query: &str) -> Option<Vec<String>> {
+    let name = query.split('&').find_map(|parameter| parameter.strip_prefix("view="))?;
+    parts(&percent_decode_str(name).decode_utf8_lossy())
+}
+
+#[async_trait]
+impl Views for ClickHouse {
+    async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
+        let sql = format!(
+            "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry, \
+             isNotNull(last_success_time) AS succeeded, ifNull(next_refresh_time <= now() + {REFRESH_DUE_SECONDS}, 0) AS due_soon, \
+             (SELECT toUInt32(bitAnd(groupBitXor(cityHash64(uuid)), 4294967295)) FROM system.view_refreshes) AS others \
+             FROM system.view_refreshes WHERE database = {} AND view = {}",
+            literal(database),
+            literal(view)
+        );
+        let rows: Vec<Row> = match self.rows(&sql).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let lacking =
+                    if error.kind() == Kind::Schema { self.lacking(false).await.ok().flatten() } else { None };
+                return Err(Error::Unavailable(lacking.unwrap_or_else(|| self.explain_foreign(&error))));
+            }
+        };
+        Ok(rows.into_iter().next().map(|row| ViewState {
+            uuid: row.uuid,
+            running: row.status == "Running",
+            status: row.status,
+            cause: cause(&row.exception),
+            exception: ClickHouseError::parse(&row.exception).message,
+            retry: row.retry,
+            succeeded: row.succeeded != 0,
+            due_soon: row.due_soon != 0,
+            others: row.others,
+        }))
+    }
+
+    async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error> {
+        let rows: Vec<Statement> =
+            self.rows(&with_copies(database, view)).await.map_err(|e| Error::Unavailable(self.explain_foreign(&e)))?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.database == database && row.name == view);
+        Ok(own.into_iter().next().map(|own| Definition {
+            target: own.target,
+            appends: own.replaces == 0,
+            pipes: own.pulls.into_iter().map(|[pipe, _]| pipe).collect(),
+            copies: others.iter().filter_map(|other| other.copied_from(database, view)).collect(),
+        }))
+    }
+
+    async fn below(&self, table: &str, known: &Below) -> Result<Below, Error> {
+        let failed = |e| Error::Unavailable(self.explain_foreign(&e));
+        let mut below = known.clone();
+        below.tables.extend(place(table));
+        loop {
+            if below.tables.is_empty() {
+                return Ok(below);
+            }
+            let fed_now: Vec<View> = self.rows(&fed_by(&below.tables)).await.map_err(failed)?;
+            let views: BTreeSet<_> = fed_now.into_iter().map(|row| row.view).collect();
+            if views.len() > VIEWS_BELOW {
+                return Err(Error::Unavailable(format!("more than {VIEWS_BELOW} views are below {table}")));
+            }
+            if !below.views.is_subset(&views) {
+                // What was below a view that is gone may not be any more.
+                below = Below { tables: place(table).into_iter().collect(), ..Below::default() };
+                continue;
+            }
+            let new: BTreeSet<_> = views.difference(&below.views).cloned().collect();
+            below.views = views;
+            if new.is_empty() {
+                return Ok(below);
+            }
+            let targets: Vec<Target> = self.rows(&fed(&new)).await.map_err(failed)?;
+            below.tables.extend(targets.iter().filter_map(|row| place(&row.target)));
+        }
+    }
+
+    async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {
+        let sql = format!("SYSTEM WAIT VIEW {}", qualified(database, view));
+        match self.execute_patiently(&sql).await {
+            Ok(()) => RefreshOutcome::Succeeded,
+            // Credentials, rights and limits say nothing about the refresh, and a server that is
+            // shutting down says less.
+            Err(error) => match error.kind() {
+                Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden | Kind::Profile => {
+                    RefreshOutcome::Unknown(self.explain(&error))
+                }
+                // The client gives nothing but the code of an exception that quotes bytes which are no text; the view's state has it.
+                _ if error.message.is_empty() => match self.view(database, view).await {
+                    Ok(Some(state)) if !state.exception.is_empty() => {
+                        RefreshOutcome::Failed(Failure { why: state.exception, cause: state.cause })
+                    }
+                    _ => RefreshOutcome::Unknown("ClickHouse's exception is no text".into()),
+                },
+                _ => RefreshOutcome::Failed(Failure { why: error.message, cause: error.cause }),
+            },
+        }
+    }
+
+    async fn refresh(&self, database: &str, view: &str) -> Result<(), Error> {
+        let sql = format!("SYSTEM REFRESH VIEW {}", qualified(database, view));
+        self.execute(&sql).await.map_err(|error| Error::Unavailable(self.explain_foreign(&error)))
+    }
+}

@@ -1,0 +1,267 @@
+//! The adapter from `KinesisApi` to aws-sdk-kinesis.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::Builder;
+use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType, StreamDescriptionSummary};
+use aws_smithy_types::DateTime;
+use prometheus::IntCounterVec;
+
+use super::dates::Dates;
+use super::error::{NO_REGION, Subject, checked, classify};
+use super::fan_out::Subscriber;
+use super::time::KinesisTime;
+use domain::error::Error;
+use domain::limits::{
+    KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT, LIST_SHARDS_PAGE, MAX_SHARDS_PER_STREAM, MAX_STREAMS,
+};
+use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page, Stream};
+use domain::record::{Chunk, RecordRef};
+use domain::shard::Shard;
+
+/// Kinesis in one account and region.
+pub struct AwsKinesis {
+    /// For calls that the SDK may repeat by itself.
+    pub(super) control: Client,
+    /// For GetRecords: a reader paces and repeats by itself, so that throttling is seen and counted.
+    data: Client,
+    /// For SubscribeToShard.
+    pub(super) subscriber: Subscriber,
+    pub(super) region: String,
+    /// What time it is there.
+    time: Arc<KinesisTime>,
+    pub(super) errors: IntCounterVec,
+}
+
+impl AwsKinesis {
+    /// Takes region, credentials, roles and endpoint from the SDK's own chain. `errors` counts failed calls by `call` and `kind`.
+    pub async fn from_environment(errors: IntCounterVec) -> AwsKinesis {
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(KINESIS_CALL_TIMEOUT)
+            .operation_attempt_timeout(KINESIS_ATTEMPT_TIMEOUT)
+            .build();
+        let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
+        let time = Arc::<KinesisTime>::default();
+        let config = Builder::from(&sdk).interceptor(Dates::new(time.clone()));
+        AwsKinesis {
+            control: Client::from_conf(config.clone().build()),
+            data: Client::from_conf(config.clone().retry_config(RetryConfig::disabled()).build()),
+            subscriber: Subscriber::new(config),
+            time,
+            region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
+            errors,
+        }
+    }
+
+    async fn summary(&self, stream: &str) -> Result<StreamDescriptionSummary, Error> {
+        let sent = self.control.describe_stream_summary().stream_name(stream).send();
+        let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
+        let nothing = || Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' answered nothing"));
+        output.stream_description_summary.ok_or_else(nothing)
+    }
+
+    pub(super) fn subject<'a>(&'a self, call: &'static str, stream: &'a str, shard: &'a str) -> Subject<'a> {
+        Subject { call, region: &self.region, stream, shard }
+    }
+
+    pub(super) fn count(&self, call: &str, error: KinesisError) -> KinesisError {
+        counted(&self.errors, call, error)
+    }
+}
+
+/// Counts a failed call.
+pub(super) fn counted(errors: &IntCounterVec, call: &str, error: KinesisError) -> KinesisError {
+    let kind = match &error {
+        KinesisError::IteratorExpired => "iterator_expired",
+        KinesisError::Throttled(_) => "throttled",
+        KinesisError::InUse(_) => "in_use",
+        KinesisError::NoConsumer(_) => "no_consumer",
+        KinesisError::Other(error) => error.code(),
+    };
+    errors.with_label_values(&[call, kind]).inc();
+    error
+}
+
+#[async_trait]
+impl KinesisApi for AwsKinesis {
+    fn region(&self) -> &str {
+        &self.region
+    }
+
+    fn now_ms(&self) -> Option<i64> {
+        self.time.at(Instant::now())
+    }
+
+    async fn streams(&self) -> Result<Vec<Stream>, Error> {
+        let mut names: Vec<String> = Vec::new();
+        loop {
+            // By name, as the API has always had it; servers that stand in for AWS give no token.
+            let call = self.control.list_streams().set_exclusive_start_stream_name(names.last().cloned());
+            let page = checked!(self, "ListStreams", "", "", call.send())?;
+            let none = page.stream_names.is_empty();
+            names.extend(page.stream_names);
+            if names.len() >= MAX_STREAMS || none || !page.has_more_streams {
+                break;
+            }
+        }
+        let mut streams = Vec::with_capacity(names.len());
+        for name in names.iter().take(MAX_STREAMS) {
+            match self.stream(name).await {
+                Ok(stream) => streams.push(stream),
+                // Deleted between the two calls.
+                Err(Error::NotFound(_)) => {}
+                // A policy may allow some streams only; the others still have a name.
+                Err(Error::AccessDenied(_)) => streams.push(Stream {
+                    name: name.clone(),
+                    arn: String::new(),
+                    created_ms: 0,
+                    status: "ACCESS_DENIED".into(),
+                    mode: String::new(),
+                    open_shards: 0,
+                    retention_hours: 0,
+                }),
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(streams)
+    }
+
+    async fn stream(&self, stream: &str) -> Result<Stream, Error> {
+        let summary = self.summary(stream).await?;
+        Ok(Stream {
+            name: summary.stream_name,
+            arn: summary.stream_arn,
+            created_ms: summary.stream_creation_timestamp.to_millis().unwrap_or(0),
+            status: summary.stream_status.as_str().to_string(),
+            mode: summary
+                .stream_mode_details
+                .map_or_else(|| "PROVISIONED".into(), |m| m.stream_mode.as_str().to_string()),
+            open_shards: summary.open_shard_count,
+            retention_hours: summary.retention_period_hours,
+        })
+    }
+
+    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error> {
+        let mut shards: Vec<Shard> = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            // A request with a token must not name the stream.
+            let call = match &token {
+                Some(token) => self.control.list_shards().next_token(token),
+                None => self.control.list_shards().stream_name(stream),
+            };
+            let page = checked!(self, "ListShards", stream, "", call.max_results(LIST_SHARDS_PAGE).send())?;
+            shards.extend(page.shards.unwrap_or_default().into_iter().map(shard));
+            token = page.next_token;
+            if token.is_none() {
+                break;
+            }
+            if shards.len() >= MAX_SHARDS_PER_STREAM {
+                return Err(Error::Unavailable(format!(
+                    "stream '{stream}' has more than {MAX_SHARDS_PER_STREAM} shards, which is more than this bridge handles"
+                )));
+            }
+        }
+        shards.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(shards)
+    }
+
+    async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
+        let call = self.control.get_shard_iterator().stream_name(stream).shard_id(shard_id);
+        let call = match start {
+            IteratorStart::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            IteratorStart::Latest => call.shard_iterator_type(ShardIteratorType::Latest),
+            IteratorStart::AtTimestamp(ms) => {
+                call.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(*ms))
+            }
+            IteratorStart::At(sequence) => call
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(sequence.as_str()),
+            IteratorStart::After(sequence) => call
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(sequence.as_str()),
+        };
+        let output = checked!(self, "GetShardIterator", stream, shard_id, call.send())?;
+        output.shard_iterator.ok_or_else(|| {
+            KinesisError::Other(Error::Unavailable(format!(
+                "GetShardIterator of shard {shard_id}, stream '{stream}', answered nothing"
+            )))
+        })
+    }
+
+    async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
+        let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
+        let output = checked!(self, "GetRecords", stream, shard_id, call.send())?;
+        let records = chunk(output.records).ok_or_else(|| {
+            KinesisError::Other(Error::Unavailable(format!(
+                "GetRecords of shard {shard_id}, stream '{stream}', answered more than 4 GiB"
+            )))
+        })?;
+        Ok(Page {
+            records,
+            next: output.next_shard_iterator,
+            millis_behind_latest: output.millis_behind_latest.unwrap_or(0),
+            children: output.child_shards.unwrap_or_default().into_iter().map(child).collect(),
+        })
+    }
+}
+
+/// Records as they are held in memory; none when they are larger than a chunk may be.
+pub(super) fn chunk(from: Vec<Record>) -> Option<Chunk> {
+    let mut records = Chunk::with_capacity(from.len(), from.iter().map(|r| r.data.as_ref().len()).sum());
+    // By value: each record's own allocations are freed as soon as it stands in the chunk.
+    for record in from {
+        let pushed = records.push(RecordRef {
+            key: record.partition_key.as_deref().unwrap_or_default(),
+            timestamp_ms: record.approximate_arrival_timestamp.and_then(|t| t.to_millis().ok()).unwrap_or(0),
+            sequence_number: &record.sequence_number,
+            sub_sequence: 0,
+            payload: record.data.as_ref(),
+        });
+        if !pushed {
+            return None;
+        }
+    }
+    records.shrink();
+    Some(records)
+}
+
+fn hash_keys(range: Option<HashKeyRange>) -> (String, String) {
+    range.map_or_else(Default::default, |r| (r.starting_hash_key, r.ending_hash_key))
+}
+
+fn shard(shard: aws_sdk_kinesis::types::Shard) -> Shard {
+    let (starting_hash_key, ending_hash_key) = hash_keys(shard.hash_key_range);
+    let (starting, ending) = shard
+        .sequence_number_range
+        .map_or_else(Default::default, |r| (r.starting_sequence_number, r.ending_sequence_number.unwrap_or_default()));
+    Shard {
+        id: shard.shard_id,
+        parent: shard.parent_shard_id.unwrap_or_default(),
+        adjacent_parent: shard.adjacent_parent_shard_id.unwrap_or_default(),
+        starting_hash_key,
+        ending_hash_key,
+        starting_sequence_number: starting,
+        ending_sequence_number: ending,
+    }
+}
+
+pub(super) fn child(child: ChildShard) -> Shard {
+    let (starting_hash_key, ending_hash_key) = hash_keys(child.hash_key_range);
+    let mut parents = child.parent_shards.into_iter();
+    Shard {
+        id: child.shard_id,
+        parent: parents.next().unwrap_or_default(),
+        adjacent_parent: parents.next().unwrap_or_default(),
+        starting_hash_key,
+        ending_hash_key,
+        starting_sequence_number: String::new(),
+        ending_sequence_number: String::new(),
+    }
+}

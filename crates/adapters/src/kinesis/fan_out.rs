@@ -1,0 +1,197 @@
+//! The adapter from `FanOutApi` to aws-sdk-kinesis.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::{Builder, Config, StalledStreamProtectionConfig};
+use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
+use aws_sdk_kinesis::types::{
+    ConsumerStatus, ShardIteratorType, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream,
+};
+use aws_smithy_types::DateTime;
+use prometheus::IntCounterVec;
+
+use super::client::{AwsKinesis, child, chunk};
+use super::error::{Subject, checked, classify};
+use domain::error::Error;
+use domain::limits::{MAX_CONSUMERS_PER_STREAM, SUBSCRIPTION_SILENCE};
+use domain::ports::{Consumer, Event, FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
+use domain::sequence::SequenceNumber;
+
+#[async_trait]
+impl FanOutApi for AwsKinesis {
+    async fn consumer(&self, stream: &Stream, name: &str) -> Result<Option<Consumer>, Error> {
+        let call = self.control.describe_stream_consumer().stream_arn(&stream.arn).consumer_name(name);
+        let found = match checked!(self, "DescribeStreamConsumer", &stream.name, "", call.send()) {
+            Err(KinesisError::Other(Error::NotFound(_))) => return Ok(None),
+            answered => answered?.consumer_description,
+        };
+        Ok(found.map(|c| Consumer { arn: c.consumer_arn, active: c.consumer_status == ConsumerStatus::Active }))
+    }
+
+    async fn register(&self, stream: &Stream, name: &str) -> Result<(), Error> {
+        let call = self.control.register_stream_consumer().stream_arn(&stream.arn).consumer_name(name);
+        match checked!(self, "RegisterStreamConsumer", &stream.name, "", call.send()) {
+            // Another worker of the pipe was faster.
+            Ok(_) | Err(KinesisError::InUse(_)) => Ok(()),
+            Err(KinesisError::Throttled(_)) => Err(Error::BadRequest(format!(
+                "stream '{}' takes no further consumer (LimitExceededException), so '{name}' cannot be registered: a stream may have \
+                 {MAX_CONSUMERS_PER_STREAM}, and 5 that are being created; deregister one, or read with mode=polling",
+                stream.name
+            ))),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    async fn deregister(&self, stream: &Stream, name: &str) -> Result<(), Error> {
+        let call = self.control.deregister_stream_consumer().stream_arn(&stream.arn).consumer_name(name);
+        match checked!(self, "DeregisterStreamConsumer", &stream.name, "", call.send()) {
+            Ok(_) | Err(KinesisError::Other(Error::NotFound(_))) => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        stream: &str,
+        consumer_arn: &str,
+        shard_id: &str,
+        start: &IteratorStart,
+    ) -> Result<Box<dyn Subscription>, KinesisError> {
+        let position = starting_position(start).map_err(KinesisError::Other)?;
+        let call = self.subscriber.client().subscribe_to_shard().consumer_arn(consumer_arn).shard_id(shard_id);
+        let sent = call.starting_position(position).send();
+        match checked!(self, "SubscribeToShard", stream, shard_id, sent) {
+            Ok(answer) => Ok(Box::new(AwsSubscription {
+                answer,
+                region: self.region.clone(),
+                stream: stream.into(),
+                shard_id: shard_id.into(),
+                errors: self.errors.clone(),
+            })),
+            Err(KinesisError::Other(Error::NotFound(why))) => Err(KinesisError::NoConsumer(format!(
+                "the consumer {consumer_arn} is not registered any more, or its shard is gone ({why})"
+            ))),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn distrust_connections(&self) {
+        self.subscriber.renew();
+    }
+}
+
+/// The client that subscribes. Its answers last for minutes and the reader watches over them, so the SDK sets no time and repeats nothing.
+pub(super) struct Subscriber {
+    config: Config,
+    /// With the time at which it was made. Each client has connections of its own, and over HTTP/2 all subscriptions share one.
+    client: Mutex<(Client, Instant)>,
+}
+
+impl Subscriber {
+    pub(super) fn new(config: Builder) -> Subscriber {
+        let config = config
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .build();
+        let client = Mutex::new((Client::from_conf(config.clone()), Instant::now()));
+        Subscriber { config, client }
+    }
+
+    fn now(&self) -> MutexGuard<'_, (Client, Instant)> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self) -> Client {
+        self.now().0.clone()
+    }
+
+    /// Takes a new client, unless this one is so young that what fell silent was not its.
+    fn renew(&self) {
+        let mut now = self.now();
+        if now.1.elapsed() >= SUBSCRIPTION_SILENCE {
+            *now = (Client::from_conf(self.config.clone()), Instant::now());
+        }
+    }
+}
+
+fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
+    let position = StartingPosition::builder();
+    let position = match start {
+        IteratorStart::TrimHorizon => position.r#type(ShardIteratorType::TrimHorizon),
+        IteratorStart::Latest => position.r#type(ShardIteratorType::Latest),
+        IteratorStart::AtTimestamp(ms) => {
+            position.r#type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(*ms))
+        }
+        IteratorStart::At(sequence) => {
+            position.r#type(ShardIteratorType::AtSequenceNumber).sequence_number(sequence.as_str())
+        }
+        IteratorStart::After(sequence) => {
+            position.r#type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence.as_str())
+        }
+    };
+    position.build().map_err(|e| Error::Internal(format!("a position to subscribe at is not complete: {e}")))
+}
+
+/// The answer of SubscribeToShard as it comes in.
+struct AwsSubscription {
+    answer: SubscribeToShardOutput,
+    region: String,
+    stream: String,
+    shard_id: String,
+    errors: IntCounterVec,
+}
+
+#[async_trait]
+impl Subscription for AwsSubscription {
+    async fn next(&mut self) -> Result<Option<Event>, KinesisError> {
+        loop {
+            match self.answer.event_stream.recv().await {
+                Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => {
+                    return self.event(event).map(Some).map_err(KinesisError::Other);
+                }
+                // A kind of event that this version does not know.
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let (call, stream, shard) = ("SubscribeToShard", self.stream.as_str(), self.shard_id.as_str());
+                    let error = classify(&Subject { call, region: &self.region, stream, shard }, error);
+                    return Err(super::client::counted(&self.errors, call, error));
+                }
+            }
+        }
+    }
+}
+
+impl AwsSubscription {
+    fn event(&self, event: SubscribeToShardEvent) -> Result<Event, Error> {
+        let broken = |what: &str| {
+            Error::Unavailable(format!(
+                "an event of SubscribeToShard of shard {}, stream '{}', {what}",
+                self.shard_id, self.stream
+            ))
+        };
+        let children = event.child_shards.unwrap_or_default();
+        // AWS leaves the number out at the end. Servers that stand in for it name children as soon as the shard is closed; then an event
+        // without records is the end.
+        let ended = event.continuation_sequence_number.is_empty() || !children.is_empty() && event.records.is_empty();
+        let continuation = match ended {
+            true => None,
+            false => Some(
+                SequenceNumber::parse(&event.continuation_sequence_number)
+                    .ok_or_else(|| broken("goes on at what is no decimal number"))?,
+            ),
+        };
+        Ok(Event {
+            records: chunk(event.records).ok_or_else(|| broken("has more than 4 GiB"))?,
+            continuation,
+            millis_behind_latest: event.millis_behind_latest,
+            children: children.into_iter().map(child).collect(),
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! The world behind the ports of `domain`: ClickHouse, Kinesis, the state stores, the clock.
+
+pub mod clickhouse;
+pub mod clock;
+pub mod kinesis;
+pub mod state;

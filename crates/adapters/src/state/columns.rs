@@ -1,0 +1,389 @@
+//! A lease as the columns of `kinesis.leases`, in both directions. The file store writes the same columns.
+
+use chrono::{DateTime, NaiveDateTime};
+use serde::{Deserialize, Serialize};
+
+use domain::lease::{Destination, Identity, Lease, Offer};
+use domain::sequence::{Checkpoint, SequenceNumber};
+use domain::unpacking::Unpacking;
+
+/// A column's value, as a statement writes it.
+pub enum Value<'a> {
+    /// A String.
+    Text(&'a str),
+    /// An Array(String).
+    Texts(&'a [String]),
+    /// An unsigned integer.
+    Number(u64),
+    /// A time, Unix ms.
+    Time(i64),
+}
+
+/// The one list of columns, in the order of the table: a column that is added here is written, read and counted.
+macro_rules! lease_row {
+    ($($(#[$of_column:meta])* $column:ident: $rust:ty => $kind:ident),+ $(,)?) => {
+        /// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are Unix ms here and
+        /// `DateTime64(3, 'UTC')` in the table.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct LeaseRow {
+            pub key: String,
+            $($(#[$of_column])* pub $column: $rust,)+
+        }
+
+        /// The columns of [`LeaseRow`], in the order of the table.
+        pub const LEASE_COLUMNS: &str = concat!("key", $(", ", stringify!($column)),+);
+
+        impl LeaseRow {
+            /// All columns but the key.
+            pub fn values(&self) -> Vec<(&'static str, Value<'_>)> {
+                vec![$((stringify!($column), value!($kind self.$column))),+]
+            }
+        }
+    };
+}
+
+macro_rules! value {
+    (Text $value:expr) => {
+        Value::Text(&$value)
+    };
+    (Texts $value:expr) => {
+        Value::Texts(&$value)
+    };
+    (Number $value:expr) => {
+        Value::Number($value.into())
+    };
+    (Time $value:expr) => {
+        Value::Time($value)
+    };
+}
+
+lease_row! {
+    pipe: String => Text,
+    stream: String => Text,
+    stream_arn: String => Text,
+    #[serde(with = "time")]
+    stream_created_at: i64 => Time,
+    shard_id: String => Text,
+    parents: Vec<String> => Texts,
+    view: String => Text,
+    target: String => Text,
+    owner: String => Text,
+    epoch: u64 => Number,
+    sequence_number: String => Text,
+    sub_sequence_number: u32 => Number,
+    unpacking: String => Text,
+    began_sequence_number: String => Text,
+    began_sub_sequence_number: u32 => Number,
+    offered_batch: String => Text,
+    offered_shape: String => Text,
+    offered_shards: u32 => Number,
+    offered_first: String => Text,
+    offered_first_sub: u32 => Number,
+    offered_through: String => Text,
+    offered_through_sub: u32 => Number,
+    offered_rows: u64 => Number,
+    committed_rows: u64 => Number,
+    bytes_per_second: u64 => Number,
+    #[serde(with = "time")]
+    last_commit_time: i64 => Time,
+    #[serde(with = "time")]
+    since: i64 => Time,
+    #[serde(with = "time")]
+    caught_up_at: i64 => Time,
+    #[serde(with = "time")]
+    arrived_at: i64 => Time,
+    #[serde(with = "time")]
+    updated_at: i64 => Time,
+}
+
+/// The column of a row that a person has to correct, and what is allowed there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadColumn {
+    /// Name of the column.
+    pub column: &'static str,
+    /// What is wrong and what is allowed.
+    pub problem: String,
+}
+
+impl From<&Lease> for LeaseRow {
+    fn from(lease: &Lease) -> LeaseRow {
+        let offer = lease.offer.as_ref();
+        let text = |get: fn(&Offer) -> &str| offer.map_or_else(String::new, |o| get(o).to_owned());
+        LeaseRow {
+            key: lease.key(),
+            pipe: lease.pipe.clone(),
+            stream: lease.stream.clone(),
+            stream_arn: lease.identity.arn.clone(),
+            stream_created_at: time::in_range(lease.identity.created_ms),
+            shard_id: lease.shard_id.clone(),
+            parents: lease.parents.clone(),
+            view: lease.destination.view.clone(),
+            target: lease.destination.target.clone(),
+            owner: lease.owner.clone(),
+            epoch: lease.epoch,
+            sequence_number: lease.checkpoint.sequence_text(),
+            sub_sequence_number: lease.checkpoint.sub_sequence(),
+            unpacking: lease.unpacking.map_or_else(String::new, Unpacking::in_full),
+            began_sequence_number: lease.began.as_ref().map_or_else(String::new, |(first, _)| first.as_str().into()),
+            began_sub_sequence_number: lease.began.as_ref().map_or(0, |(_, sub)| *sub),
+            offered_batch: text(|o| &o.batch),
+            offered_shape: text(|o| &o.shape),
+            offered_shards: offer.map_or(0, |o| o.shards),
+            offered_first: text(|o| o.first.as_str()),
+            offered_first_sub: offer.map_or(0, |o| o.first_sub),
+            offered_through: text(|o| o.through.as_str()),
+            offered_through_sub: offer.map_or(0, |o| o.through_sub),
+            offered_rows: offer.map_or(0, |o| o.rows),
+            committed_rows: lease.committed_rows,
+            bytes_per_second: lease.bytes_per_second,
+            last_commit_time: time::in_range(lease.last_commit_ms),
+            since: time::in_range(lease.since_ms),
+            caught_up_at: time::in_range(lease.caught_up_ms),
+            arrived_at: time::in_range(lease.arrived_ms),
+            updated_at: time::in_range(lease.updated_ms),
+        }
+    }
+}
+
+impl LeaseRow {
+    /// Reads the row back. People edit these rows, so nothing is taken on trust.
+    pub fn into_lease(self) -> Result<Lease, BadColumn> {
+        let checkpoint = Checkpoint::from_columns(&self.sequence_number, self.sub_sequence_number)
+            .map_err(|problem| BadColumn { column: "sequence_number", problem })?;
+        for (column, value) in [("pipe", &self.pipe), ("stream", &self.stream), ("shard_id", &self.shard_id)] {
+            if value.is_empty() {
+                return Err(BadColumn { column, problem: "it is empty: write the name".into() });
+            }
+        }
+        let offer = self.offer()?;
+        let began = match self.began_sequence_number.as_str() {
+            "" => None,
+            text => match SequenceNumber::parse(text) {
+                Some(first) => Some((first, self.began_sub_sequence_number)),
+                None => {
+                    let problem = format!("'{text}' is no sequence number: write one, or nothing");
+                    return Err(BadColumn { column: "began_sequence_number", problem });
+                }
+            },
+        };
+        let lease = Lease {
+            pipe: self.pipe,
+            stream: self.stream,
+            identity: Identity { arn: self.stream_arn, created_ms: self.stream_created_at },
+            shard_id: self.shard_id,
+            parents: self.parents,
+            destination: Destination { view: self.view, target: self.target },
+            owner: self.owner,
+            epoch: self.epoch,
+            checkpoint,
+            unpacking: (!self.unpacking.is_empty()).then(|| Unpacking::within(&self.unpacking)),
+            began,
+            offer,
+            committed_rows: self.committed_rows,
+            bytes_per_second: self.bytes_per_second,
+            last_commit_ms: self.last_commit_time,
+            since_ms: self.since,
+            caught_up_ms: self.caught_up_at,
+            arrived_ms: self.arrived_at,
+            updated_ms: self.updated_at,
+        };
+        if lease.key() != self.key {
+            let problem = format!("it must be <pipe>/<shard_id>, here '{}'", lease.key());
+            return Err(BadColumn { column: "key", problem });
+        }
+        Ok(lease)
+    }
+
+    fn offer(&self) -> Result<Option<Offer>, BadColumn> {
+        if self.offered_batch.is_empty() {
+            return Ok(None);
+        }
+        let number = |column, text: &str| {
+            SequenceNumber::parse(text).ok_or_else(|| BadColumn {
+                column,
+                problem: format!(
+                    "'{text}' is no sequence number: write one, or set offered_batch = '' to forget the batch"
+                ),
+            })
+        };
+        Ok(Some(Offer {
+            batch: self.offered_batch.clone(),
+            shape: self.offered_shape.clone(),
+            shards: self.offered_shards,
+            first: number("offered_first", &self.offered_first)?,
+            first_sub: self.offered_first_sub,
+            through: number("offered_through", &self.offered_through)?,
+            through_sub: self.offered_through_sub,
+            rows: self.offered_rows,
+        }))
+    }
+}
+
+/// Times as ClickHouse writes and reads them: `2026-11-21 10:00:00.000`, UTC.
+pub mod time {
+    use super::{DateTime, NaiveDateTime};
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const FORMAT: &str = "%Y-%m-%d %H:%M:%S%.3f";
+    /// 2299-12-31 23:59:59.999, the last time that DateTime64 holds.
+    const LAST: i64 = 10_413_791_999_999;
+
+    /// The nearest time that the column holds.
+    pub fn in_range(ms: i64) -> i64 {
+        ms.clamp(0, LAST)
+    }
+
+    /// The time as text.
+    pub fn text(ms: i64) -> String {
+        DateTime::from_timestamp_millis(in_range(ms)).unwrap_or_default().format(FORMAT).to_string()
+    }
+
+    pub fn serialize<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(*ms))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = NaiveDateTime::parse_from_str(&text, FORMAT).map_err(D::Error::custom)?;
+        Ok(time.and_utc().timestamp_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::unpacking::{Decompress, Edition, Split};
+    use proptest::prelude::*;
+
+    fn sequence() -> impl Strategy<Value = SequenceNumber> {
+        "[0-9]{1,56}".prop_map(|s| SequenceNumber::parse(&s).expect("digits"))
+    }
+
+    fn checkpoint() -> impl Strategy<Value = Checkpoint> {
+        prop_oneof![
+            Just(Checkpoint::TrimHorizon),
+            Just(Checkpoint::ShardEnd),
+            any::<i64>().prop_map(Checkpoint::AtTimestamp),
+            (sequence(), any::<u32>()).prop_map(|(s, sub)| Checkpoint::After(s, sub)),
+        ]
+    }
+
+    fn unpacking() -> impl Strategy<Value = Unpacking> {
+        let editions = prop::sample::select(vec![Edition::First, Edition::Second]);
+        (prop::sample::select(&Decompress::ALL[..]), prop::sample::select(&Split::ALL[..]), editions)
+            .prop_map(|(decompress, split, edition)| Unpacking { decompress, split, edition })
+    }
+
+    fn offer() -> impl Strategy<Value = Offer> {
+        let rows = (any::<u32>(), any::<u32>(), any::<u64>());
+        (".{1,16}", ".{0,16}", any::<u32>(), sequence(), sequence(), rows).prop_map(
+            |(batch, shape, shards, first, through, (first_sub, through_sub, rows))| Offer {
+                batch,
+                shape,
+                shards,
+                first,
+                first_sub,
+                through,
+                through_sub,
+                rows,
+            },
+        )
+    }
+
+    fn lease() -> impl Strategy<Value = Lease> {
+        let times = vec![0..=10_413_791_999_999i64; 6];
+        let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), vec![".{0,20}"; 4]);
+        let counts = (any::<u64>(), any::<u64>(), any::<u64>());
+        let began = prop::option::of((sequence(), any::<u32>()));
+        (names, counts, (checkpoint(), prop::option::of(unpacking()), began), prop::option::of(offer()), times)
+            .prop_map(
+                |(
+                    (pipe, stream, shard_id, parents, more),
+                    (epoch, committed_rows, bytes_per_second),
+                    (checkpoint, unpacking, began),
+                    offer,
+                    times,
+                )| Lease {
+                    pipe,
+                    stream,
+                    identity: Identity { arn: more[0].clone(), created_ms: times[3] },
+                    shard_id,
+                    parents,
+                    destination: Destination { view: more[1].clone(), target: more[2].clone() },
+                    owner: more[3].clone(),
+                    epoch,
+                    checkpoint,
+                    unpacking,
+                    began,
+                    offer,
+                    committed_rows,
+                    bytes_per_second,
+                    last_commit_ms: times[0],
+                    since_ms: times[4],
+                    caught_up_ms: times[1],
+                    arrived_ms: times[5],
+                    updated_ms: times[2],
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn a_lease_survives_the_way_through_its_row_and_json(lease in lease()) {
+            let json = serde_json::to_string(&LeaseRow::from(&lease)).expect("JSON");
+            let row: LeaseRow = serde_json::from_str(&json).expect("JSON");
+            prop_assert_eq!(row.into_lease(), Ok(lease));
+        }
+
+        #[test]
+        fn any_row_gives_a_lease_or_names_a_column(
+            key in ".*", pipe in ".*", stream in ".*", shard_id in ".*", sequence in ".*", batch in ".*", first in ".*", through in ".*",
+        ) {
+            let lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0);
+            let row = LeaseRow {
+                key, pipe, stream, shard_id, sequence_number: sequence, offered_batch: batch, offered_first: first, offered_through: through,
+                ..LeaseRow::from(&lease)
+            };
+            if let Err(bad) = row.into_lease() {
+                prop_assert!(LEASE_COLUMNS.split(", ").any(|c| c == bad.column));
+                prop_assert!(!bad.problem.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_has_the_columns_of_a_row_in_their_order() {
+        let create = sql::state("kinesis").into_iter().find(|sql| sql.contains("`kinesis`.leases"));
+        let create = create.expect("the table of leases");
+        let columns = create.lines().skip_while(|line| *line != "(").skip(1).take_while(|line| *line != ")");
+        let columns: Vec<&str> = columns.filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(columns.join(", "), LEASE_COLUMNS);
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        let lease = Lease::new("orders", "s", "shard-0", vec![], Checkpoint::TrimHorizon, 0);
+        let good = LeaseRow::from(&lease);
+        let bad = |change: fn(&mut LeaseRow)| {
+            let mut row = good.clone();
+            change(&mut row);
+            row.into_lease().expect_err("nonsense is refused")
+        };
+        let position = bad(|r| r.sequence_number = "newest".into());
+        assert_eq!(position.column, "sequence_number");
+        assert!(position.problem.contains("TRIM_HORIZON"), "{}", position.problem);
+        assert_eq!(bad(|r| r.stream = String::new()).column, "stream");
+        assert_eq!(bad(|r| r.pipe = "other".into()).column, "key");
+        assert_eq!(bad(|r| r.offered_batch = "b".into()).column, "offered_first");
+    }
+
+    #[test]
+    fn times_outside_the_column_become_the_nearest_one() {
+        let mut lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, i64::MAX);
+        lease.caught_up_ms = -1;
+        let row = LeaseRow::from(&lease);
+        assert_eq!((row.caught_up_at, row.updated_at), (0, 10_413_791_999_999));
+        assert!(serde_json::to_string(&row).expect("JSON").contains("2299-12-31 23:59:59.999"));
+    }
+}

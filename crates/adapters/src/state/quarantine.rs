@@ -1,0 +1,158 @@
+//! The table of rows that cannot be inserted: KeeperMap beside the leases, as durable as the checkpoints; without Keeper a ReplacingMergeTree.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::columns::time;
+use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
+use domain::error::Error;
+use domain::limits::{QUARANTINE_BYTES, QUARANTINE_PAYLOAD, QUARANTINE_ROWS};
+use domain::ports::{Kept, Quarantine, QuarantinedRow};
+use sql;
+use sql::quote::{literal, qualified};
+
+const COLUMNS: &str = "key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _raw_message, raw_message_bytes, \
+                       view, error, quarantined_at";
+
+/// The table `quarantine` of one database.
+#[derive(Clone, Debug)]
+pub struct QuarantineTable {
+    clickhouse: ClickHouse,
+    table: String,
+    create: Vec<String>,
+}
+
+/// A row as it is sent. The payload may hold any bytes and is text here: two digits a byte.
+#[derive(Serialize)]
+struct Row<'a> {
+    key: String,
+    pipe: &'a str,
+    _stream: &'a str,
+    _shard_id: &'a str,
+    _sequence_number: &'a str,
+    _sub_sequence_number: u32,
+    _key: &'a str,
+    #[serde(with = "time")]
+    _timestamp: i64,
+    payload: String,
+    raw_message_bytes: usize,
+    view: &'a str,
+    error: &'a str,
+    #[serde(with = "time")]
+    quarantined_at: i64,
+}
+
+/// What a pipe has there, without one row.
+#[derive(Deserialize)]
+struct Used {
+    rows: u64,
+    bytes: u64,
+}
+
+impl QuarantineTable {
+    /// Nothing is sent before the first call. `keeper_map` tells where the state is.
+    pub fn new(clickhouse: ClickHouse, database: &str, keeper_map: bool) -> QuarantineTable {
+        let (table, create) = (qualified(database, "quarantine"), sql::quarantine(database, keeper_map));
+        QuarantineTable { clickhouse, table, create }
+    }
+
+    /// Creates database and table when they are not there. When they are, the right to create is not needed.
+    pub async fn setup(&self) -> Result<(), Error> {
+        self.create().await.map_err(|error| self.said(&error))
+    }
+
+    async fn create(&self) -> Result<(), ClickHouseError> {
+        match self.probe().await {
+            // A user without any right on the table is told one or the other.
+            Err(error) if matches!(error.kind(), Kind::Schema | Kind::Forbidden) => {}
+            done => return done,
+        }
+        let mut refused = None;
+        for create in &self.create {
+            // One that is refused may be for something that is there: the database.
+            refused = refused.or(self.clickhouse.execute(create).await.err());
+        }
+        self.probe().await.map_err(|error| refused.unwrap_or(error))
+    }
+
+    async fn probe(&self) -> Result<(), ClickHouseError> {
+        let sql = format!("SELECT {COLUMNS} FROM {} WHERE key = '' LIMIT 0", self.table);
+        self.clickhouse.json_lines(&sql).await.map(drop)
+    }
+
+    /// What the pipe has there besides the row `key`.
+    async fn used(&self, pipe: &str, key: &str) -> Result<Used, ClickHouseError> {
+        // Rows that a ReplacingMergeTree has not merged yet count once.
+        let sql = format!(
+            "SELECT uniqExactIf(key, key != {key}) AS rows, sumIf(length(_raw_message), key != {key}) AS bytes FROM {} \
+             WHERE startsWith(key, {})",
+            self.table,
+            literal(&format!("{pipe}/")),
+            key = literal(key),
+        );
+        let used = self.clickhouse.rows(&sql).await?.into_iter().next();
+        Ok(used.unwrap_or(Used { rows: 0, bytes: 0 }))
+    }
+
+    async fn insert(&self, row: &QuarantinedRow) -> Result<Kept, ClickHouseError> {
+        let key = format!("{}/{}/{}/{}", row.pipe, row.shard_id, row.sequence_number, row.sub_sequence_number);
+        let used = self.used(&row.pipe, &key).await?;
+        if used.rows >= QUARANTINE_ROWS {
+            return Ok(Kept::Full);
+        }
+        let size = row.raw_message.len();
+        let kept = size <= QUARANTINE_PAYLOAD && used.bytes.saturating_add(size as u64) <= QUARANTINE_BYTES;
+        let payload = if kept { hex(&row.raw_message) } else { String::new() };
+        let line = Row {
+            key,
+            pipe: &row.pipe,
+            _stream: &row.stream,
+            _shard_id: &row.shard_id,
+            _sequence_number: &row.sequence_number,
+            _sub_sequence_number: row.sub_sequence_number,
+            _key: &row.key,
+            _timestamp: time::in_range(row.timestamp_ms),
+            payload,
+            raw_message_bytes: size,
+            view: &row.view,
+            error: &row.error,
+            quarantined_at: time::in_range(row.quarantined_ms),
+        };
+        let line = serde_json::to_string(&line)
+            .map_err(|e| ClickHouseError::parse(&format!("the row cannot be written as JSON: {e}")))?;
+        // Not strict: a row that is there already is replaced, so that a second try is as good as the first.
+        let sql = format!(
+            "INSERT INTO {} ({COLUMNS}) SETTINGS keeper_map_strict_mode = 0, date_time_input_format = 'basic' \
+             SELECT key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, unhex(payload), raw_message_bytes, \
+             view, error, quarantined_at FROM input('key String, pipe String, _stream String, _shard_id String, _sequence_number String, \
+             _sub_sequence_number UInt32, _key String, _timestamp DateTime64(3, ''UTC''), payload String, raw_message_bytes UInt64, view String, \
+             error String, quarantined_at DateTime64(3, ''UTC'')') FORMAT JSONEachRow\n{line}\n",
+            self.table
+        );
+        self.clickhouse.execute(&sql).await.map(|()| Kept::Yes)
+    }
+
+    fn said(&self, error: &ClickHouseError) -> Error {
+        Error::Unavailable(format!("{} cannot be used: {}", self.table, self.clickhouse.explain(error)))
+    }
+}
+
+#[async_trait]
+impl Quarantine for QuarantineTable {
+    async fn put(&self, row: &QuarantinedRow) -> Result<Kept, Error> {
+        let mut kept = self.insert(row).await;
+        if kept.as_ref().is_err_and(|error| error.kind() == Kind::Schema) {
+            self.setup().await?;
+            kept = self.insert(row).await;
+        }
+        kept.map_err(|error| self.said(&error))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,402 @@
+//! Requests as values: path, query and body to an enum, or one sentence about what is wrong. Pure.
+
+mod body;
+mod position;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::pipe::{Confirm, Mode, OnFailure};
+use crate::read::records::Range;
+use domain::batch::Limits;
+use domain::error::Error;
+use domain::limits;
+use domain::moment::Moment;
+use domain::range::{Bound, SliceOf};
+use domain::start::Beginning;
+use domain::unpacking::Unpacking;
+use formats::encode::{Form, Format};
+use sql::name::parts;
+
+pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
+use position::bound;
+pub use position::{Position, beginning};
+use query::{Query, name, nearest, quoted};
+
+/// Everything that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `GET /v1/streams`
+    Streams {
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `GET /v1/streams/{stream}/shards`
+    Shards {
+        /// Stream name.
+        stream: String,
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `GET /v1/streams/{stream}/sample`
+    Sample {
+        /// Stream name.
+        stream: String,
+        /// Most records.
+        limit: usize,
+        /// How records become rows.
+        unpacking: Unpacking,
+        /// Form of the rows; not Parquet.
+        form: Form,
+    },
+    /// `GET /v1/streams/{stream}/records`
+    Records(RecordsRequest),
+    /// `GET /v1/streams/{stream}/records/plan`
+    Plan {
+        /// What would be read.
+        range: Range<Moment>,
+        /// In each shard it would end where this pipe began.
+        until_pipe: Option<String>,
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `GET /v1/pipes/{pipe}/next`
+    Next(NextRequest),
+    /// `GET /v1/pipes`
+    Pipes {
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `GET /v1/workers`
+    Workers {
+        /// Format of the rows.
+        format: Format,
+    },
+    /// `POST /v1/pipes/{pipe}/seek` or `POST /v1/seek`; the body is read by [`parse_seek`].
+    Seek {
+        /// Name of the pipe; empty where the rows name it.
+        pipe: String,
+    },
+    /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end` or `POST /v1/end`, whose body is read by [`parse_end`].
+    End {
+        /// Name of the pipe; empty where the rows name it.
+        pipe: String,
+        /// The request itself says it; otherwise the body has to.
+        confirmed: bool,
+    },
+    /// `POST /v1/pipes/{pipe}/ack`; the body is read by [`parse_ack`].
+    Ack {
+        /// Name of the pipe.
+        pipe: String,
+    },
+    /// `GET /metrics`
+    Metrics,
+    /// `GET /healthz`
+    Healthz,
+    /// `GET /readyz`
+    Readyz,
+}
+
+/// A bounded read without state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordsRequest {
+    /// What is read. There is a shard where a bound is a sequence number.
+    pub range: Range<Moment>,
+    /// In each shard it ends where this pipe began.
+    pub until_pipe: Option<String>,
+    /// Most records.
+    pub limit: Option<usize>,
+    /// Form of the rows.
+    pub form: Form,
+}
+
+/// A pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextRequest {
+    /// Name of the pipe.
+    pub pipe: String,
+    /// Stream name.
+    pub stream: String,
+    /// Who says that a batch has arrived.
+    pub confirm: Confirm,
+    /// Where a pipe without a checkpoint begins.
+    pub start: Beginning,
+    /// How large the batch may get.
+    pub limits: Limits,
+    /// How long a batch may fill once it has a record.
+    pub linger: Duration,
+    /// How long to wait for a first record.
+    pub wait: Duration,
+    /// How to read.
+    pub mode: Mode,
+    /// What becomes of bad rows.
+    pub on_failure: OnFailure,
+    /// Time between two GetRecords calls on a shard.
+    pub poll: Duration,
+    /// How records become rows.
+    pub unpacking: Unpacking,
+    /// Form of the rows; not Parquet.
+    pub form: Form,
+}
+
+/// A path, who may call it how, and what it becomes.
+struct Endpoint {
+    /// With at most one part in braces.
+    path: &'static str,
+    method: &'static str,
+    parameters: &'static [&'static str],
+    build: fn(String, &Query<'_>) -> Result<Request, Error>,
+}
+
+impl Endpoint {
+    const fn get(
+        path: &'static str,
+        parameters: &'static [&'static str],
+        build: fn(String, &Query<'_>) -> Result<Request, Error>,
+    ) -> Endpoint {
+        Endpoint { path, method: "GET", parameters, build }
+    }
+
+    const fn post(path: &'static str, build: fn(String, &Query<'_>) -> Result<Request, Error>) -> Endpoint {
+        Endpoint { path, method: "POST", parameters: &[], build }
+    }
+
+    const fn delete(path: &'static str, build: fn(String, &Query<'_>) -> Result<Request, Error>) -> Endpoint {
+        Endpoint { path, method: "DELETE", parameters: &[], build }
+    }
+}
+
+const ENDPOINTS: [Endpoint; 17] = [
+    Endpoint::get("/v1/streams", &["format"], |_, q| Ok(Request::Streams { format: q.rows_format()? })),
+    Endpoint::get("/v1/streams/{stream}/shards", &["format"], |stream, q| {
+        Ok(Request::Shards { stream, format: q.rows_format()? })
+    }),
+    Endpoint::get(
+        "/v1/streams/{stream}/sample",
+        &["limit", "decompress", "split", "payload", "unmarshal", "format"],
+        |stream, q| {
+            let limit = q.number("limit", 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
+            Ok(Request::Sample { stream, limit, unpacking: q.unpacking()?, form: q.form(false)? })
+        },
+    ),
+    Endpoint::get(
+        "/v1/streams/{stream}/records",
+        &[
+            "from",
+            "to",
+            "shard",
+            "slice",
+            "until_pipe",
+            "limit",
+            "decompress",
+            "split",
+            "payload",
+            "unmarshal",
+            "format",
+        ],
+        |stream, q| {
+            let (range, until_pipe) = range(stream, q)?;
+            let (limit, form) = (q.number("limit", 1..=usize::MAX)?, q.form(true)?);
+            Ok(Request::Records(RecordsRequest { range, until_pipe, limit, form }))
+        },
+    ),
+    Endpoint::get(
+        "/v1/streams/{stream}/records/plan",
+        &["from", "to", "shard", "slice", "until_pipe", "decompress", "split", "format"],
+        |stream, q| {
+            let (range, until_pipe) = range(stream, q)?;
+            Ok(Request::Plan { range, until_pipe, format: q.rows_format()? })
+        },
+    ),
+    Endpoint::get(
+        "/v1/pipes/{pipe}/next",
+        &[
+            "stream",
+            "view",
+            "ack",
+            "start",
+            "mode",
+            "on_failure",
+            "max_rows",
+            "max_bytes",
+            "linger_ms",
+            "wait_ms",
+            "poll_ms",
+            "decompress",
+            "split",
+            "payload",
+            "unmarshal",
+            "format",
+        ],
+        |pipe, q| next(pipe, q).map(Request::Next),
+    ),
+    Endpoint::get("/v1/pipes", &["format"], |_, q| Ok(Request::Pipes { format: q.rows_format()? })),
+    Endpoint::get("/v1/workers", &["format"], |_, q| Ok(Request::Workers { format: q.rows_format()? })),
+    Endpoint::post("/v1/pipes/{pipe}/seek", |pipe, _| Ok(Request::Seek { pipe })),
+    Endpoint::post("/v1/pipes/{pipe}/ack", |pipe, _| Ok(Request::Ack { pipe })),
+    Endpoint::post("/v1/pipes/{pipe}/end", |pipe, _| Ok(Request::End { pipe, confirmed: false })),
+    Endpoint::post("/v1/seek", |pipe, _| Ok(Request::Seek { pipe })),
+    Endpoint::post("/v1/end", |pipe, _| Ok(Request::End { pipe, confirmed: false })),
+    Endpoint::delete("/v1/pipes/{pipe}", |pipe, _| Ok(Request::End { pipe, confirmed: true })),
+    Endpoint::get("/metrics", &[], |_, _| Ok(Request::Metrics)),
+    Endpoint::get("/healthz", &[], |_, _| Ok(Request::Healthz)),
+    Endpoint::get("/readyz", &[], |_, _| Ok(Request::Readyz)),
+];
+
+/// Reads a request line. `HEAD` is accepted where `GET` is and gives the same value; what it means is the caller's matter.
+///
+/// A parameter with an empty value counts as not given, so that SQL can put URLs together from parts.
+pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, Error> {
+    let Some((endpoint, captured)) = ENDPOINTS.iter().find_map(|e| Some((e, matching(e.path, path)?))) else {
+        let known = nearest(path, ENDPOINTS.iter().map(|e| (filled(e.path, path), e.path)));
+        return Err(Error::NotFound(format!("there is no path {}; the nearest is {known}", quoted(path))));
+    };
+    let right = endpoint.method;
+    if method != right && (method, right) != ("HEAD", "GET") {
+        return Err(Error::BadRequest(format!("{} takes {right}, not {}", endpoint.path, quoted(method))));
+    }
+    let captured = match captured {
+        Some((what, text)) => {
+            let text = percent_decode_str(text).decode_utf8_lossy();
+            name(what, &text)?
+        }
+        None => String::new(),
+    };
+    let query = Query::parse(endpoint.path, endpoint.parameters, query.unwrap_or_default())?;
+    (endpoint.build)(captured, &query)
+}
+
+/// Whether `path` has the form of `template`: none when not, else what stands for the part in braces, with its name.
+fn matching<'p>(template: &'static str, path: &'p str) -> Option<Option<(&'static str, &'p str)>> {
+    let (mut parts, mut captured) = (path.split('/'), None);
+    for expected in template.split('/') {
+        let part = parts.next()?;
+        match expected.strip_prefix('{').and_then(|e| e.strip_suffix('}')) {
+            Some(what) => captured = Some((what, part)),
+            None if expected == part => {}
+            None => return None,
+        }
+    }
+    parts.next().is_none().then_some(captured)
+}
+
+/// The template with the parts of `path` in place of those in braces, to compare the two.
+fn filled(template: &str, path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').collect();
+    let fill = |(i, part)| if str::starts_with(part, '{') { parts.get(i).copied().unwrap_or(part) } else { part };
+    template.split('/').enumerate().map(fill).collect::<Vec<_>>().join("/")
+}
+
+/// What a bounded read reads, and the pipe that bounds it.
+fn range(stream: String, query: &Query<'_>) -> Result<(Range<Moment>, Option<String>), Error> {
+    let shard = query.get("shard").map(|text| name("shard", text)).transpose()?;
+    let bound = |parameter| match query.get(parameter) {
+        Some(text) => bound(parameter, text, shard.is_some()),
+        None => Ok(Bound::Open),
+    };
+    let (from, to) = (bound("from")?, bound("to")?);
+    let until_pipe = query.get("until_pipe").map(|text| name("pipe", text)).transpose()?;
+    let slice = query.get("slice").map(slice).transpose()?;
+    let range = Range { stream, from, to, shard, slice, unpacking: query.unpacking()? };
+    // Whether one lies after the other is known now where both are relative or neither is.
+    let is_relative = |bound: &Bound<Moment>| matches!(bound, Bound::Time(Moment::Ago(_)));
+    if is_relative(&range.from) == is_relative(&range.to) {
+        range.clone().at(i64::MAX)?;
+    }
+    Ok((range, until_pipe))
+}
+
+fn slice(text: &str) -> Result<SliceOf, Error> {
+    text.split_once('/')
+        .and_then(|(index, count)| Some(SliceOf { index: index.parse().ok()?, count: count.parse().ok()? }))
+        .filter(|s| s.index < s.count && s.count <= limits::MAX_SLICES)
+        .ok_or_else(|| {
+            let most = limits::MAX_SLICES;
+            Error::BadRequest(format!(
+                "slice={} is refused: write i/n with i from 0 to n-1 and n from 1 to {most}, as in slice=0/8",
+                quoted(text)
+            ))
+        })
+}
+
+fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
+    let Some(stream) = query.get("stream") else {
+        return Err(Error::BadRequest("stream is required: the name of the Kinesis stream that the pipe reads".into()));
+    };
+    let confirm = match (query.get("view"), query.get("ack")) {
+        (Some(view), None) => view_name(view)?,
+        (None, Some("explicit")) => Confirm::Explicit,
+        (None, Some(other)) => {
+            return Err(Error::BadRequest(format!("ack={} is refused: the one value is ack=explicit", quoted(other))));
+        }
+        (None, None) => {
+            return Err(Error::BadRequest(
+                "one of view and ack is required: view=<database>.<view> names the refreshable view that pulls, \
+                 ack=explicit is for readers that call ack"
+                    .into(),
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Error::BadRequest(
+                "view and ack are both given; a batch is confirmed by the view or by ack=explicit, so leave one out"
+                    .into(),
+            ));
+        }
+    };
+    let mode = match query.get("mode") {
+        None | Some("polling") => Mode::Polling,
+        Some("efo") => Mode::FanOut,
+        Some(other) => {
+            return Err(Error::BadRequest(format!("mode={} is refused: it must be polling or efo", quoted(other))));
+        }
+    };
+    let on_failure = match query.get("on_failure") {
+        Some(_) if confirm == Confirm::Explicit => {
+            return Err(Error::BadRequest(
+                "on_failure is refused with ack=explicit: only the refresh of a view tells that a batch failed, and why".into(),
+            ));
+        }
+        None | Some("stop") => OnFailure::Stop,
+        Some("isolate") => OnFailure::Isolate,
+        Some(other) => {
+            return Err(Error::BadRequest(format!(
+                "on_failure={} is refused: it must be stop or isolate",
+                quoted(other)
+            )));
+        }
+    };
+    let per_call = Duration::from_secs(1) / limits::GET_RECORDS_PER_SECOND;
+    Ok(NextRequest {
+        pipe,
+        stream: name("stream", stream)?,
+        confirm,
+        start: query.get("start").map(beginning).transpose()?.unwrap_or(Beginning::TrimHorizon),
+        limits: Limits {
+            max_rows: query.number("max_rows", 1..=limits::MAX_MAX_ROWS)?.unwrap_or(limits::DEFAULT_MAX_ROWS),
+            max_bytes: query.number("max_bytes", 1..=limits::MAX_MAX_BYTES)?.unwrap_or(limits::DEFAULT_MAX_BYTES),
+        },
+        linger: query.millis("linger_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_LINGER),
+        wait: query.millis("wait_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
+        mode,
+        on_failure,
+        poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(per_call),
+        unpacking: query.unpacking()?,
+        form: query.form(false)?,
+    })
+}
+
+/// Reads `db.view`; each part may stand in backquotes.
+fn view_name(text: &str) -> Result<Confirm, Error> {
+    let refuse = |why: &str| Err(Error::BadRequest(format!("view={} is refused: {why}", quoted(text))));
+    let whole = |parts: &Vec<String>| !parts.iter().any(|part| part.is_empty() || part.contains(char::is_control));
+    match parts(text).filter(whole).map(<[String; 2]>::try_from) {
+        Some(Ok([database, view])) => Ok(Confirm::View { database, view }),
+        Some(Err(parts)) if parts.len() == 1 => refuse("qualify it with its database, as in view=default.orders_pipe"),
+        Some(Err(_)) => refuse("it has more than a database and a name; a name with a dot must stand in backquotes"),
+        None => refuse("write <database>.<view>, each part in backquotes where it is not a plain name"),
+    }
+}

@@ -1,0 +1,174 @@
+//! Bodies of `seek`, `ack` and `end`: one JSON object a row, as `INSERT INTO FUNCTION url(…, 'JSONEachRow', …)` sends them.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::position::Position;
+use super::query::{name, quoted, shortened};
+use domain::error::Error;
+
+/// Digits of a batch id.
+const BATCH_DIGITS: usize = 16;
+/// Most characters of the JSON reader's own message, which may repeat what was sent.
+const MESSAGE: usize = 160;
+
+/// A row of `seek`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeekRow {
+    /// The pipe, from the path or from the row.
+    pub pipe: String,
+    /// The shard; none means all of the pipe. There is one where the position is a sequence number.
+    pub shard_id: Option<String>,
+    /// Where its checkpoint goes.
+    pub position: Position,
+    /// Where the position is a sequence number: the last row of that record that is passed over; none means all of them.
+    pub sub_sequence_number: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeekJson {
+    #[serde(default)]
+    pipe: String,
+    #[serde(default)]
+    shard_id: String,
+    position: Text,
+    #[serde(default)]
+    sub_sequence_number: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AckJson {
+    batch: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndJson {
+    pipe: String,
+}
+
+/// A Unix time may come as a number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    String(String),
+    Number(serde_json::Number),
+}
+
+/// Reads the body of `seek` for the pipe of the path, which is empty where each row names its own. Without rows it gives none.
+pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
+    let first = if pipe.is_empty() { "\"pipe\": \"orders\", " } else { "" };
+    rows(body, &format!("{{{first}\"shard_id\": \"\", \"position\": \"trim_horizon\"}}"), |row: SeekJson| {
+        let pipe = match (pipe, &*row.pipe) {
+            ("", "") => return Err("it names no pipe".into()),
+            (_, "") => pipe.to_owned(),
+            _ => named(pipe, &row.pipe)?,
+        };
+        let text = match row.position {
+            Text::String(text) => text,
+            Text::Number(number) => number.to_string(),
+        };
+        let position = Position::parse(&text)?;
+        if row.shard_id.is_empty() && matches!(position, Position::Sequence(_)) {
+            return Err(
+                "the position is a sequence number, which has a meaning within one shard only: name it in shard_id"
+                    .into(),
+            );
+        }
+        let shard_id = match &*row.shard_id {
+            "" => None,
+            id => Some(name("shard_id", id).map_err(|e| e.to_string())?),
+        };
+        if row.sub_sequence_number.is_some() && !matches!(position, Position::Sequence(_)) {
+            return Err("sub_sequence_number belongs to a sequence number: leave it out, or set it to NULL".into());
+        }
+        Ok(SeekRow { pipe, shard_id, position, sub_sequence_number: row.sub_sequence_number })
+    })
+}
+
+/// Reads the body of `ack`: the batches, each once. Without rows it gives none.
+pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
+    let mut batches = rows(body, "{\"batch\": \"0123456789abcdef\"}", |row: AckJson| {
+        let hex = row.batch.len() == BATCH_DIGITS && row.batch.bytes().all(|b| b.is_ascii_hexdigit());
+        let wrong =
+            || format!("the batch {} must be the {BATCH_DIGITS} hexadecimal digits of _batch", quoted(&row.batch));
+        if hex { Ok(row.batch.to_ascii_lowercase()) } else { Err(wrong()) }
+    })?;
+    batches.sort();
+    batches.dedup();
+    Ok(batches)
+}
+
+/// Reads the body of `end`: the pipes, each of which is that of the path unless there is none. Without rows, as when a SELECT found none, it
+/// gives none.
+pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<String>, Error> {
+    let example = if pipe.is_empty() { "orders" } else { pipe };
+    rows(body, &format!("{{\"pipe\": \"{example}\"}}"), |row: EndJson| named(pipe, &row.pipe)).map(BTreeSet::from_iter)
+}
+
+/// The pipe that a row names, which must be that of the path, if it has one.
+fn named(path: &str, row: &str) -> Result<String, String> {
+    if path.is_empty() {
+        return name("pipe", row).map_err(|e| e.to_string());
+    }
+    match row == path {
+        true => Ok(path.to_owned()),
+        false => Err(format!("the row names the pipe {} and the path '{path}': both must be the same", quoted(row))),
+    }
+}
+
+/// Reads rows one after the other; a message names the first that is wrong.
+fn rows<J: DeserializeOwned, R>(
+    body: &[u8],
+    example: &str,
+    row: impl Fn(J) -> Result<R, String>,
+) -> Result<Vec<R>, Error> {
+    let read = serde_json::Deserializer::from_slice(body).into_iter::<J>();
+    let checked = read.enumerate().map(|(i, json)| {
+        let at = |why: String| Error::BadRequest(format!("row {} of the body is refused: {why}", i + 1));
+        let json = json.map_err(|e| at(format!("{}; rows look like {example}", shortened(&e.to_string(), MESSAGE))))?;
+        row(json).map_err(at)
+    });
+    checked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::{Request, parse};
+    use domain::start::Beginning;
+
+    const ROWS: &[u8] = b"{\"pipe\":\"a\",\"position\":\"latest\"}\n{\"pipe\":\"b\",\"position\":\"latest\"}";
+
+    #[test]
+    fn without_a_pipe_in_the_path_each_row_names_its_own() {
+        assert_eq!(parse("POST", "/v1/seek", None), Ok(Request::Seek { pipe: String::new() }));
+        assert_eq!(parse("POST", "/v1/end", None), Ok(Request::End { pipe: String::new(), confirmed: false }));
+        let row = |pipe: &str| SeekRow {
+            pipe: pipe.into(),
+            shard_id: None,
+            position: Position::Start(Beginning::LATEST),
+            sub_sequence_number: None,
+        };
+        assert_eq!(parse_seek(ROWS, ""), Ok(vec![row("a"), row("b")]));
+        assert_eq!(parse_seek(b"{\"position\":\"latest\"}", "a"), Ok(vec![row("a")]));
+        assert_eq!(parse_end(b"{\"pipe\":\"a\"}{\"pipe\":\"b\"}", ""), Ok(BTreeSet::from(["a".into(), "b".into()])));
+        assert_eq!(parse_end(b"", ""), Ok(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_row_and_a_path_that_name_no_pipe_or_two_are_refused() {
+        let told = |answer: Result<Vec<SeekRow>, Error>| answer.expect_err("a refusal").to_string();
+        assert!(
+            told(parse_seek(ROWS, "a"))
+                .contains("row 2 of the body is refused: the row names the pipe 'b' and the path 'a'")
+        );
+        assert!(told(parse_seek(b"{\"position\":\"latest\"}", "")).contains("it names no pipe"));
+        assert!(told(parse_seek(b"{\"pipe\":\"a/b\",\"position\":\"latest\"}", "")).contains("'a/b' is no valid name"));
+        assert!(parse_end(b"{\"pipe\":\"\"}", "").is_err() && parse_end(b"{\"pipe\":\"\"}", "a").is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! Times and positions as users write them: the one place where they are read.
+
+use chrono::{DateTime, NaiveDateTime};
+
+use super::query::quoted;
+use domain::error::Error;
+use domain::moment::Moment;
+use domain::range::Bound;
+use domain::sequence::SequenceNumber;
+use domain::start::Beginning;
+
+/// A whole number with as many digits or more is a sequence number (Kinesis gives 56); Unix times
+/// have 10 or 13.
+const SEQUENCE_DIGITS: usize = 17;
+/// What a message says about times.
+const TIMES: &str = "a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
+                     milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d";
+
+/// Where a checkpoint is moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// One that has a meaning for any shard.
+    Start(Beginning),
+    /// A sequence number of one shard.
+    Sequence(SequenceNumber),
+}
+
+/// Reads the value of `from` or `to`.
+pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Bound<Moment>, Error> {
+    if let Some(moment) = moment(text) {
+        return Ok(Bound::Time(moment));
+    }
+    match sequence(text) {
+        Some(sequence) if one_shard => Ok(Bound::Sequence(sequence)),
+        Some(_) => Err(Error::BadRequest(format!(
+            "{parameter}={} is a sequence number, which has a meaning within one shard only: add shard=",
+            quoted(text)
+        ))),
+        None => Err(Error::BadRequest(format!(
+            "{parameter}={} is refused: it must be {TIMES}, or with shard= a sequence number",
+            quoted(text)
+        ))),
+    }
+}
+
+/// Reads the value of `start`.
+pub fn beginning(text: &str) -> Result<Beginning, Error> {
+    start(text).ok_or_else(|| {
+        Error::BadRequest(format!("start={} is refused: it must be trim_horizon, latest or {TIMES}", quoted(text)))
+    })
+}
+
+impl Position {
+    /// Reads the position of a row of `seek`.
+    pub(super) fn parse(text: &str) -> Result<Position, String> {
+        start(text).map(Position::Start).or_else(|| sequence(text).map(Position::Sequence)).ok_or_else(|| {
+            format!("the position {} must be trim_horizon, latest, {TIMES}, or a sequence number", quoted(text))
+        })
+    }
+}
+
+/// `now` is another word for `latest`.
+fn start(text: &str) -> Option<Beginning> {
+    match text {
+        word if word.eq_ignore_ascii_case("trim_horizon") => Some(Beginning::TrimHorizon),
+        word if word.eq_ignore_ascii_case("latest") => Some(Beginning::LATEST),
+        time => moment(time).map(Beginning::From),
+    }
+}
+
+fn moment(text: &str) -> Option<Moment> {
+    Moment::unix(text).or_else(|| Moment::relative(text)).or_else(|| dated(text))
+}
+
+fn sequence(text: &str) -> Option<SequenceNumber> {
+    SequenceNumber::parse(text).filter(|_| text.len() >= SEQUENCE_DIGITS)
+}
+
+/// A date with a time, from 1970 on; parts of a millisecond are dropped.
+fn dated(text: &str) -> Option<Moment> {
+    let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|t| t.and_utc().timestamp_millis());
+    let ms = DateTime::parse_from_rfc3339(text).map(|t| t.timestamp_millis()).or_else(|_| plain()).ok()?;
+    Some(Moment::At(ms)).filter(|_| ms >= 0)
+}

@@ -1,0 +1,462 @@
+//! One pipe: the only task that changes its leases, its readers and its open batch.
+//!
+//! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) → served, as often as needed → confirmed by the
+//! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
+
+mod below;
+mod destination;
+mod end;
+mod isolate;
+mod settle;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::error;
+
+use self::destination::Known;
+use self::settle::Confirmation;
+use super::heartbeat::Standing;
+use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
+use super::registry::Deps;
+use super::status::Status;
+use super::view::{Puller, refresh_end, running_view};
+use super::work::{Open, Work};
+use domain::batch::Limits;
+use domain::error::Error;
+use domain::lease::Destination;
+use domain::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
+use domain::ports::ViewState;
+use domain::start::Beginning;
+use domain::unpacking::{Unpacking, as_asked};
+
+/// What wakes the actor.
+enum Event {
+    Command(Command),
+    Confirmed(Confirmation),
+    /// A worker came, died or changed lease rows.
+    Members,
+    Time,
+    Stop,
+}
+
+/// The task's state.
+pub struct Actor {
+    deps: Deps,
+    pipe: String,
+    stream: String,
+    status: Status,
+    commands: mpsc::Receiver<Command>,
+    backlog: VecDeque<Command>,
+    confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
+    members: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    work: Option<Work>,
+    /// Views that pulled here, by their UUIDs.
+    known: HashMap<String, Known>,
+    /// A refresh is being answered.
+    pulling: bool,
+    /// What starts the next refresh, until it has begun.
+    starting: Option<AbortHandle>,
+    /// What it was when the rows were last known to be right.
+    standing: Option<Standing>,
+    last_committed: String,
+    pull_began: Instant,
+    last_pull: Instant,
+    /// Who wants the end, once it has come.
+    ending: Option<EndRequest>,
+}
+
+impl Actor {
+    /// An actor that has done nothing yet.
+    pub fn new(
+        deps: Deps,
+        pipe: String,
+        stream: String,
+        status: Status,
+        commands: mpsc::Receiver<Command>,
+        stop: watch::Receiver<bool>,
+    ) -> Actor {
+        let members = deps.members.changes();
+        Actor {
+            deps,
+            pipe,
+            stream,
+            status,
+            commands,
+            backlog: VecDeque::new(),
+            confirmations: mpsc::channel(MAX_OUTSTANDING_WAITS),
+            members,
+            stop,
+            work: None,
+            known: HashMap::new(),
+            pulling: false,
+            starting: None,
+            standing: None,
+            last_committed: String::new(),
+            pull_began: Instant::now(),
+            last_pull: Instant::now(),
+            ending: None,
+        }
+    }
+
+    /// Runs until the pipe is idle for long, is fenced, cannot start, or the process stops.
+    pub async fn run(mut self) {
+        while !*self.stop.borrow() {
+            let event = match self.backlog.pop_front() {
+                Some(command) => Event::Command(command),
+                None => self.event(Instant::now() + IDLE_TICK).await,
+            };
+            let done = match event {
+                Event::Command(command) => self.handle(command).await,
+                Event::Confirmed(confirmation) => {
+                    self.settle(confirmation).await;
+                    continue;
+                }
+                Event::Members if self.work.is_some() => self.tend().await,
+                Event::Time if self.idle() => break,
+                Event::Members | Event::Time => continue,
+                Event::Stop => break,
+            };
+            if self.ending.is_some() {
+                break;
+            }
+            if let Err(fatal) = done {
+                if *self.stop.borrow() {
+                    break;
+                }
+                self.note_error(&fatal);
+                match fatal {
+                    Error::Fenced(_) => break,
+                    _ if self.work.is_none() => break,
+                    _ => {}
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    /// What happens next, `until` at the latest.
+    async fn event(&mut self, until: Instant) -> Event {
+        // In this order: an answer about the open batch is settled before another pull asks for it, and runs can be repeated.
+        tokio::select! {
+            biased;
+            _ = self.stop.changed() => Event::Stop,
+            Some(confirmation) = self.confirmations.1.recv() => Event::Confirmed(confirmation),
+            command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
+            Ok(()) = self.members.changed() => Event::Members,
+            _ = sleep_until(until) => Event::Time,
+        }
+    }
+
+    /// Carries out one command. The error has been answered; it is returned so that `run` can end what cannot go on.
+    async fn handle(&mut self, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Pull(options, mut reply) => {
+                self.pull_began = Instant::now();
+                let answer = match reply.is_closed() {
+                    true => return Ok(()),
+                    false => {
+                        self.next_has_begun();
+                        self.pulling = true;
+                        self.pull(&options, &mut reply).await
+                    }
+                };
+                self.pulling = false;
+                self.last_pull = Instant::now();
+                let result = answer.as_ref().map(|_| ()).map_err(Clone::clone);
+                // The client may be gone by now; its batch stays open and is served to the next pull.
+                let _ = reply.send(answer);
+                result
+            }
+            Command::Ack(batch, reply) => {
+                let answer = self.ack(&batch).await;
+                let _ = reply.send(answer.clone());
+                answer
+            }
+            Command::Reload => self.reload().await,
+            Command::End(asked) => {
+                self.end_if_quiet(asked);
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds or makes the batch to serve. Only the answer to an earlier one, which may arrive meanwhile, commits (**get-moves-no-checkpoint**).
+    async fn pull(
+        &mut self,
+        options: &PullOptions,
+        reply: &mut oneshot::Sender<Result<Served, Error>>,
+    ) -> Result<Served, Error> {
+        let mut state = self.view_state(options).await?;
+        if let Some(state) = &state {
+            // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
+            self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
+        }
+        let to = self.destination(options, state.as_ref()).await?;
+        if let Some(state) = &state {
+            self.look_below(&state.uuid).await;
+        }
+        self.start(&options.start, options.mode, options.unpacking, to.as_ref()).await?;
+        self.standing().await?;
+        self.finish_commit().await?;
+        if let Some(to) = &to {
+            self.feed(to).await?;
+        }
+        let work = self.work()?;
+        work.source.poll.set(options.poll.as_millis() as u64);
+        work.wake();
+        work.recover().await?;
+        if let (Some(state), Confirm::View { database, view }) = (&state, &options.confirm) {
+            self.look_back(state, &format!("{database}.{view}"));
+        }
+        if self.isolate(options).await? {
+            return self.nothing_to_serve(options, state).await;
+        }
+        let work = self.work()?;
+        work.unpack_by(options.unpacking);
+        if work.open.is_none() {
+            if options.resume {
+                return Err(Error::RangeNotSatisfiable(format!(
+                    "pipe '{}' has no open batch that a Range could continue: run the query again",
+                    self.pipe
+                )));
+            }
+            work.read_by(options.mode).await?;
+            // A batch may fill half of the memory, so that the next one can be read while it is being inserted.
+            let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
+            let limits = Limits { max_bytes, ..options.limits };
+            if !self.wait_for_records(options, limits, reply).await? {
+                return self.nothing_to_serve(options, state).await;
+            }
+            // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
+            state = self.view_state(options).await?;
+            self.work()?.freeze(limits, &options.shape);
+        }
+        self.serve(options, state).await
+    }
+
+    async fn nothing_to_serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
+        if let Some(view) = puller(options, state) {
+            self.start_next_after(view);
+        }
+        let held = (self.deps.heartbeat.clone(), self.standing().await?);
+        Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held })
+    }
+
+    /// Makes sure that this process has not stood still for so long that others took over. If it had, the rows tell what is left to it.
+    async fn standing(&mut self) -> Result<Standing, Error> {
+        let Some(standing) = self.deps.heartbeat.standing() else {
+            return Err(Error::Unavailable(format!(
+                "the heartbeat of worker '{}' could not be written for the lease duration, so others may read its shards; trying again",
+                self.deps.worker_id
+            )));
+        };
+        if self.standing != Some(standing) {
+            self.work()?.look_again().await?;
+            self.standing = Some(standing);
+        }
+        Ok(standing)
+    }
+
+    async fn tend(&mut self) -> Result<(), Error> {
+        if self.work()?.tend().await? {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    /// The state of the view that pulls, which must be refreshing; none where the reader acknowledges by itself.
+    async fn view_state(&self, options: &PullOptions) -> Result<Option<ViewState>, Error> {
+        match &options.confirm {
+            Confirm::View { database, view } => {
+                running_view(&*self.deps.views, &self.pipe, database, view).await.map(Some)
+            }
+            Confirm::Explicit => Ok(None),
+        }
+    }
+
+    async fn start(
+        &mut self,
+        start: &Beginning,
+        mode: Mode,
+        unpacking: Unpacking,
+        to: Option<&Destination>,
+    ) -> Result<(), Error> {
+        if self.work.is_none() {
+            self.work = Some(Work::start(&self.deps, &self.pipe, &self.stream, start, mode, unpacking, to).await?);
+            self.standing = None;
+            self.publish();
+        }
+        Ok(())
+    }
+
+    /// Waits for a first record, then lets the batch fill. False: none came in time, or the client went away.
+    async fn wait_for_records(
+        &mut self,
+        options: &PullOptions,
+        limits: Limits,
+        reply: &mut oneshot::Sender<Result<Served, Error>>,
+    ) -> Result<bool, Error> {
+        let deadline = Instant::now() + options.wait;
+        loop {
+            self.tend().await?;
+            let work = self.work()?;
+            let until = match work.shards.since() {
+                Some(since)
+                    if work.search.active()
+                        || work.shards.full(limits, &work.source)
+                        || since + options.linger <= Instant::now() =>
+                {
+                    return Ok(true);
+                }
+                Some(since) => since + options.linger,
+                None if Instant::now() >= deadline => return self.nothing(),
+                None => deadline,
+            };
+            let arrived = work.shards.arrived();
+            let event = tokio::select! {
+                biased;
+                _ = reply.closed() => return Ok(false),
+                event = self.event(until) => event,
+                _ = arrived.notified() => continue,
+            };
+            match event {
+                Event::Time | Event::Members => {}
+                Event::Confirmed(confirmation) => self.settle(confirmation).await,
+                Event::Stop => {
+                    return Err(Error::Unavailable(format!(
+                        "the bridge is stopping; pipe '{}' goes on elsewhere",
+                        self.pipe
+                    )));
+                }
+                // Pulls take their turn; what else is asked need not wait for a record.
+                Event::Command(pull @ Command::Pull(..)) if self.backlog.len() < MAX_QUEUED_PULLS => {
+                    self.backlog.push_back(pull)
+                }
+                Event::Command(Command::Pull(_, other)) => {
+                    let busy =
+                        format!("pipe '{}' has {MAX_QUEUED_PULLS} pulls waiting: use one view a pipe", self.pipe);
+                    let _ = other.send(Err(Error::Unavailable(busy)));
+                }
+                Event::Command(Command::Ack(batch, other)) => {
+                    let _ = other.send(self.ack(&batch).await);
+                }
+                Event::Command(Command::Reload) => self.reload().await?,
+                Event::Command(Command::End(asked)) => {
+                    let quiet = if self.pull_began >= asked.since { Quiet::No } else { Quiet::NotYet };
+                    let _ = asked.reply.send(quiet);
+                }
+            }
+        }
+    }
+
+    /// No record came: an empty answer, unless every shard says the same bad thing, which the user must see.
+    fn nothing(&mut self) -> Result<bool, Error> {
+        let work = self.work()?;
+        let mut errors = work.shards.buffers().map(|b| b.progress().error);
+        match errors.next().flatten() {
+            Some(error) if errors.all(|e| e.is_some()) => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it out, in the format of its offer or not at
+    /// all (**shape-is-identity**).
+    async fn serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
+        let delivered = Arc::new(AtomicBool::new(false));
+        let held = (self.deps.heartbeat.clone(), self.standing().await?);
+        let pipe = self.pipe.clone();
+        let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
+        if !open.offered {
+            open.shape.clone_from(&options.shape);
+        } else if as_asked(&open.shape) != as_asked(&options.shape) {
+            let (offered, asked) = (as_asked(&open.shape), as_asked(&options.shape));
+            return Err(Error::BadRequest(format!(
+                "batch {} of pipe '{pipe}' was offered as {offered} and its fate is open, so it cannot be served as {asked}: go back to \
+                 format={offered} until it is committed, or POST to /v1/pipes/{pipe}/ack or /seek",
+                open.batch.id
+            )));
+        }
+        open.latest = delivered.clone();
+        open.on_failure = options.on_failure;
+        if let Some(state) = &state {
+            open.suspicion.give(state);
+        }
+        let (batch, again) = (open.batch.clone(), open.offered);
+        // Issued before the offer is written, so that it is registered long before the refresh can end.
+        let wait = match puller(options, state) {
+            Some(view) if open.waits < MAX_OUTSTANDING_WAITS => {
+                open.waits += 1;
+                let (views, answers) = (self.deps.views.clone(), self.confirmations.0.clone());
+                let (batch, delivered) = (batch.id.clone(), delivered.clone());
+                let task = tokio::spawn(async move {
+                    let outcome = refresh_end(&*views, &view).await;
+                    let _ = answers.send(Confirmation { batch, view, delivered, outcome }).await;
+                });
+                Some(task.abort_handle())
+            }
+            _ => None,
+        };
+        if let Err(failed) = self.work()?.offer().await {
+            if let Some(wait) = wait {
+                wait.abort();
+                if let Some(open) = self.work()?.open.as_mut() {
+                    open.waits -= 1;
+                }
+            }
+            return Err(failed);
+        }
+        self.deps.metrics.batch(&self.pipe, if again { "replayed" } else { "served" });
+        self.publish();
+        Ok(Served { batch: Some(batch), stream: self.stream.clone(), delivered, held })
+    }
+
+    async fn reload(&mut self) -> Result<(), Error> {
+        if let Some(work) = self.work.as_mut() {
+            work.reload().await?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<&mut Work, Error> {
+        self.work.as_mut().ok_or_else(|| not_started(&self.pipe))
+    }
+
+    fn open(&self) -> Option<&Open> {
+        self.work.as_ref()?.open.as_ref()
+    }
+
+    fn note_error(&self, error: &Error) {
+        error!(pipe = self.pipe, code = error.code(), "{error}");
+        self.status.publish(|s| s.last_error = error.to_string());
+        // A gap that was found on the way is the state of its shard.
+        self.publish();
+    }
+
+    fn publish(&self) {
+        if let Some(work) = &self.work {
+            work.publish(&self.status);
+        }
+    }
+}
+
+/// The view that pulls; none where the reader acknowledges by itself.
+fn puller(options: &PullOptions, state: Option<ViewState>) -> Option<Puller> {
+    match (&options.confirm, state) {
+        (Confirm::View { database, view }, Some(state)) => {
+            Some(Puller { database: database.clone(), name: view.clone(), uuid: state.uuid })
+        }
+        _ => None,
+    }
+}
+
+fn not_started(pipe: &str) -> Error {
+    Error::Internal(format!("pipe '{pipe}' is used before it has started"))
+}

@@ -1,0 +1,93 @@
+//! Where the rows of a pull go, by the definition of the view that pulls.
+
+use tokio::time::Instant;
+
+use super::Actor;
+use super::below::Looked;
+use crate::pipe::pull::{Confirm, PullOptions};
+use domain::error::Error;
+use domain::lease::Destination;
+use domain::limits::{DEFINITION_HOLDS, KNOWN_VIEWS};
+use domain::ports::{Definition, ViewState};
+
+/// A view whose definition was looked at, and found good.
+pub(super) struct Known {
+    pub(super) destination: Destination,
+    /// What [`ViewState::others`] was then.
+    others: u32,
+    at: Instant,
+    /// What is below that table; none until it was looked at.
+    pub(super) looked: Option<Looked>,
+}
+
+impl Actor {
+    /// The table that the view that pulls inserts into; none where the reader acknowledges by itself.
+    pub(super) async fn destination(
+        &mut self,
+        options: &PullOptions,
+        state: Option<&ViewState>,
+    ) -> Result<Option<Destination>, Error> {
+        let (Confirm::View { database, view }, Some(state)) = (&options.confirm, state) else { return Ok(None) };
+        let known = self.known.get(&state.uuid);
+        if let Some(known) = known.filter(|k| k.others == state.others && k.at.elapsed() < DEFINITION_HOLDS) {
+            return Ok(Some(known.destination.clone()));
+        }
+        let at = Instant::now();
+        let Some(definition) = self.deps.views.definition(database, view).await? else { return Ok(None) };
+        let view = format!("{database}.{view}");
+        usable(&self.pipe, &definition, &view)?;
+        let destination = Destination { view, target: definition.target };
+        // A copy that is stopped may be started, and shows it nowhere else.
+        if definition.copies.is_empty() {
+            if self.known.len() >= KNOWN_VIEWS {
+                self.known.clear();
+            }
+            let looked = self.known.remove(&state.uuid).and_then(|known| known.looked);
+            let known = Known { destination: destination.clone(), others: state.others, at, looked };
+            self.known.insert(state.uuid.clone(), known);
+        }
+        Ok(Some(destination))
+    }
+
+    /// Refuses a pull whose rows would go to another table than those of the pipe (**one-target-per-pipe**).
+    pub(super) async fn feed(&mut self, to: &Destination) -> Result<(), Error> {
+        let Err(refused) = self.work()?.feed(to).await else { return Ok(()) };
+        if refused.gives_way {
+            // Each would keep the other from its shards. Without work the pipe ends here, until the next pull.
+            if let Some(mut work) = self.work.take() {
+                work.release().await?;
+            }
+        }
+        Err(refused.error)
+    }
+}
+
+/// Refuses a pull when the end of the view's refresh would say nothing about what is served now (**only-a-refresh-confirms**), or
+/// when the next refresh would replace it.
+fn usable(pipe: &str, definition: &Definition, view: &str) -> Result<(), Error> {
+    let Definition { target, appends, pipes, copies } = definition;
+    let pulls = |pipes: &[String]| pipes.iter().any(|pulled| pulled == pipe);
+    if !appends {
+        return Err(Error::BadRequest(format!(
+            "view {view} replaces the rows of {target} with each refresh, so the rows of every batch but the last would be lost: drop it, and \
+             create it with APPEND behind REFRESH"
+        )));
+    }
+    // Known to pull other pipes only.
+    if let Some(other) = pipes.first().filter(|_| !pulls(pipes)) {
+        return Err(Error::BadRequest(format!(
+            "view {view} pulls pipe '{other}', not '{pipe}', so its refresh cannot confirm a batch of '{pipe}': put the name of the view that pulls \
+             '{pipe}' into view= (in a statement that was copied it still names the view it was copied from)"
+        )));
+    }
+    // Either may be pulling now.
+    match copies.iter().find(|copy| copy.running && pulls(&copy.pipes)) {
+        Some(copy) => Err(Error::BadRequest(format!(
+            "view {} pulls pipe '{pipe}' under the name of another one (its URL says view={view}), so a refresh of one would be taken for the \
+             other's and rows would be missing: drop or stop {0}, or put its own name into view= (and another pipe into its URL if it inserts into \
+             another table)",
+            copy.view
+        ))),
+        None => Ok(()),
+    }
+}

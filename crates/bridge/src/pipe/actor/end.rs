@@ -1,0 +1,61 @@
+//! How a pipe stops here: nobody pulls it any more, or it is to end for good.
+
+use tracing::{info, warn};
+
+use super::Actor;
+use crate::pipe::pull::{EndRequest, Quiet};
+use crate::pipe::work::Work;
+use domain::limits::{END_QUIET, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SHUTDOWN};
+
+impl Actor {
+    /// Ends the pipe if nobody has pulled it for a while and no refresh is at work with its batch.
+    pub(super) fn end_if_quiet(&mut self, asked: EndRequest) {
+        let pulled = self.pull_began >= asked.since;
+        let inserting = self.open().is_some_and(|open| open.waits > 0);
+        let quiet = self.last_pull.elapsed().max(asked.since.elapsed()) >= END_QUIET;
+        match (pulled, inserting, quiet) {
+            (false, false, true) => self.ending = Some(asked),
+            (true, ..) => drop(asked.reply.send(Quiet::No)),
+            _ => drop(asked.reply.send(Quiet::NotYet)),
+        }
+    }
+
+    /// What to do when nobody pulls: after a while drop the buffers, later give the leases back. True: the end.
+    pub(super) fn idle(&mut self) -> bool {
+        let idle = self.last_pull.elapsed();
+        let others = |work: &Work| work.others_pull();
+        if idle > PIPE_IDLE_LEASES || idle > PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
+            info!(pipe = self.pipe, "nobody pulls; the leases are given back");
+            return true;
+        }
+        if idle > PIPE_IDLE_BUFFERS
+            && let Some(work) = self.work.as_mut()
+        {
+            if work.shards.buffers().next().is_some() {
+                info!(pipe = self.pipe, "nobody pulls; reading stops and the buffers are dropped");
+            }
+            work.rest();
+            self.publish();
+        }
+        false
+    }
+
+    /// The end: settle what can be settled in time, stop reading, give the leases back.
+    pub(super) async fn end(mut self) {
+        self.next_has_begun();
+        self.await_settlement(SHUTDOWN / 2).await;
+        if let Err(error) = self.finish_commit().await {
+            self.note_error(&error);
+        }
+        if let Some(work) = self.work.as_mut() {
+            if let Err(error) = work.release().await {
+                warn!(pipe = self.pipe, "the leases could not be given back and will expire: {error}");
+            }
+            self.publish();
+        }
+        self.deps.heartbeat.left(&self.pipe);
+        if let Some(asked) = self.ending {
+            let _ = asked.reply.send(Quiet::Yes);
+        }
+    }
+}

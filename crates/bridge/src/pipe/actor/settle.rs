@@ -1,0 +1,197 @@
+//! How the open batch of a pipe ends: what ClickHouse or the reader says about it, and the commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+
+use super::Actor;
+use crate::pipe::Mode;
+use crate::pipe::pull::OnFailure;
+use crate::pipe::view::{Puller, refresh_end, start_next};
+use domain::error::Error;
+use domain::ports::{Cause, Failure, RefreshOutcome, ViewState};
+use domain::start::Beginning;
+use domain::unpacking::Unpacking;
+
+/// An answer of `SYSTEM WAIT VIEW`.
+pub(super) struct Confirmation {
+    pub batch: String,
+    pub view: Puller,
+    pub delivered: Arc<AtomicBool>,
+    pub outcome: RefreshOutcome,
+}
+
+impl Actor {
+    /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh has ended, so the answer is near; while in
+    /// doubt the batch is simply served again.
+    pub(super) async fn await_settlement(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        while self.open().is_some_and(|open| open.waits > 0 && !open.confirmed) {
+            match timeout_at(deadline, self.confirmations.1.recv()).await {
+                Ok(Some(confirmation)) => self.settle(confirmation).await,
+                _ => return,
+            }
+        }
+    }
+
+    /// Takes note of how a refresh ended.
+    pub(super) async fn settle(&mut self, confirmation: Confirmation) {
+        let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
+        if open.batch.id != confirmation.batch {
+            return;
+        }
+        open.waits = open.waits.saturating_sub(1);
+        let (id, view) = (open.batch.id.clone(), confirmation.view);
+        // About an earlier refresh, or one of which the view has told already.
+        let told = !Arc::ptr_eq(&confirmation.delivered, &open.latest) || open.suspicion.given.is_none();
+        if !told && !matches!(confirmation.outcome, RefreshOutcome::Unknown(_)) {
+            open.suspicion.given = None;
+        }
+        match confirmation.outcome {
+            // The answer may be about the refresh that was given the batch, or about one that was given it again since: all of them must have read it.
+            RefreshOutcome::Succeeded
+                if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) =>
+            {
+                open.confirmed = true;
+                let batch = open.batch.clone();
+                let (views, known) = (self.deps.views.clone(), self.fed(&view.uuid));
+                let below = async {
+                    let (target, known) = known?;
+                    Some(views.below(&target, &known).await)
+                };
+                let (done, below) = tokio::join!(self.finish_commit(), below);
+                match done {
+                    Ok(()) => self.start_next(view.clone()),
+                    Err(later) => self.note_error(&later),
+                }
+                if let Some(below) = below {
+                    self.compare_below(&view.uuid, &batch, below);
+                }
+            }
+            RefreshOutcome::Succeeded => {
+                open.suspicion.refusals = 0;
+                self.failed(
+                    "unread",
+                    format!("batch {id}: the refresh of view {view} succeeded without reading the batch to its end (a LIMIT in the view?); it is served again"),
+                );
+            }
+            RefreshOutcome::Failed(_) if told => {}
+            RefreshOutcome::Failed(failure) => self.refresh_failed(failure, &view.to_string()),
+            // The view's state may tell it to the next pull.
+            RefreshOutcome::Unknown(why) => {
+                self.failed(
+                    "unknown",
+                    format!("batch {id}: the end of the refresh of view {view} is not known: {why}"),
+                );
+            }
+        }
+    }
+
+    /// Takes note of how the refresh ended that was given the open batch last, when the one that pulls now shows it. WAIT VIEW tells it only when
+    /// no other refresh begins at once, and ClickHouse's first pauses between failures are very short.
+    pub(super) fn look_back(&mut self, state: &ViewState, view: &str) {
+        let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
+        if open.offered && !open.confirmed && open.suspicion.shows_failure(state) {
+            open.suspicion.given = None;
+            self.refresh_failed(Failure { why: state.exception.clone(), cause: state.cause }, view);
+        }
+    }
+
+    /// The refresh that was given the open batch last has failed.
+    fn refresh_failed(&mut self, failure: Failure, view: &str) {
+        let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
+        let Failure { why, cause } = failure;
+        let (rows, whole) = (open.batch.rows(), open.latest.load(Ordering::Acquire));
+        // A row of its own was tried only if it was sent; of many, those that came first may have been refused before the rest was sent.
+        let refused = cause == Cause::Rows && (whole || rows > 1);
+        let mut message = format!("batch {} ({rows} rows) was not inserted by view {view}: {why}", open.batch.id);
+        if let (Cause::Other(reason), OnFailure::Isolate) = (cause, open.on_failure) {
+            message = format!("{message}; its rows are not isolated: {reason}");
+        }
+        open.suspicion.refusals = if refused { open.suspicion.refusals + 1 } else { 0 };
+        open.suspicion.said = (why, view.into());
+        self.failed("failed", message);
+    }
+
+    /// Lets the next refresh begin now: the batch of the last one is committed (**started-after-the-commit**).
+    fn start_next(&mut self, view: Puller) {
+        if self.pulling {
+            return;
+        }
+        let views = self.deps.views.clone();
+        self.starting(async move { start_next(&*views, &view).await });
+    }
+
+    /// The same when the refresh that is given an empty answer has ended.
+    pub(super) fn start_next_after(&mut self, view: Puller) {
+        let views = self.deps.views.clone();
+        self.starting(async move {
+            if refresh_end(&*views, &view).await == RefreshOutcome::Succeeded {
+                start_next(&*views, &view).await;
+            }
+        });
+    }
+
+    fn starting(&mut self, start: impl Future<Output = ()> + Send + 'static) {
+        self.next_has_begun();
+        self.starting = Some(tokio::spawn(start).abort_handle());
+    }
+
+    /// A refresh pulls, or nothing more is to be started.
+    pub(super) fn next_has_begun(&mut self) {
+        if let Some(starting) = self.starting.take() {
+            starting.abort();
+        }
+    }
+
+    fn failed(&mut self, outcome: &str, message: String) {
+        warn!(pipe = self.pipe, "{message}");
+        self.deps.metrics.batch(&self.pipe, outcome);
+        self.status.publish(|s| {
+            s.failed_attempts += 1;
+            s.last_error = message;
+        });
+    }
+
+    /// The reader says that `batch` is in ClickHouse.
+    pub(super) async fn ack(&mut self, batch: &str) -> Result<(), Error> {
+        if batch == self.last_committed {
+            return Ok(());
+        }
+        self.start(&Beginning::TrimHorizon, Mode::Polling, Unpacking::default(), None).await?;
+        self.work()?.recover().await?;
+        match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
+            Some(open) => open.confirmed = true,
+            None => {
+                return Err(Error::NotFound(format!(
+                    "batch '{batch}' is not the open batch of pipe '{}': it was acknowledged before, or never served",
+                    self.pipe
+                )));
+            }
+        }
+        self.finish_commit().await
+    }
+
+    /// Commits the open batch if it is confirmed. Until that is done nothing else is served.
+    pub(super) async fn finish_commit(&mut self) -> Result<(), Error> {
+        let Some(work) = self.work.as_mut().filter(|w| w.open.as_ref().is_some_and(|o| o.confirmed)) else {
+            return Ok(());
+        };
+        let closed = work.commit().await?;
+        let batch = &closed.batch;
+        match closed.suspicion.quarantined {
+            true => self.deps.metrics.quarantined(&self.pipe),
+            false => self.deps.metrics.committed(&self.pipe, batch.rows() as u64, batch.bytes() as u64),
+        }
+        self.last_committed = batch.id.clone();
+        self.status.publish(|s| {
+            s.failed_attempts = 0;
+            s.last_error.clear();
+        });
+        self.publish();
+        Ok(())
+    }
+}

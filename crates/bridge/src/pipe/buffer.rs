@@ -1,0 +1,203 @@
+//! What has been read of one shard and not yet been put into a batch.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::pipe::Mode;
+use domain::error::Error;
+use domain::record::Slice;
+use domain::shard::Shard;
+
+/// A bounded queue between one reader and the pipe, and what the reader last knew.
+pub struct ShardBuffer {
+    /// Shard id.
+    pub shard_id: String,
+    state: Mutex<State>,
+    /// Tells the pipe that something changed. Shared by all shards of the pipe.
+    arrived: Arc<Notify>,
+    /// Tells the reader that there is room.
+    drained: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    slices: VecDeque<(Instant, Slice)>,
+    bytes: usize,
+    progress: Progress,
+}
+
+/// What a reader knows about its shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How far the last answer was behind the tip, ms; none before the first answer.
+    pub millis_behind_latest: Option<i64>,
+    /// When the last answer was asked for, Unix ms, if nothing was left to read after it.
+    pub tip_ms: Option<i64>,
+    /// The shard is closed and read to its end.
+    pub ended: bool,
+    /// Shards that the end named.
+    pub children: Vec<Shard>,
+    /// How the shard is read now.
+    pub mode: Mode,
+    /// Why it is polled although fan-out is wanted; cleared by the first event.
+    pub fallback: Option<String>,
+    /// What went wrong last; cleared by the next good answer. A `Gap` stays until the shard is read from another position.
+    pub error: Option<Error>,
+}
+
+impl ShardBuffer {
+    /// An empty buffer.
+    pub fn new(shard_id: &str, arrived: Arc<Notify>) -> ShardBuffer {
+        ShardBuffer { shard_id: shard_id.into(), state: Mutex::default(), arrived, drained: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; and if it did, the data would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what was read.
+    pub fn push(&self, slice: Slice) {
+        let mut state = self.state();
+        state.bytes += slice.size();
+        state.slices.push_back((Instant::now(), slice));
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Notes what the reader knows now.
+    pub fn note(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.state().progress);
+        self.arrived.notify_one();
+    }
+
+    /// What the reader knows.
+    pub fn progress(&self) -> Progress {
+        self.state().progress.clone()
+    }
+
+    /// Puts back what was taken last, in front of the rest.
+    pub fn put_back(&self, slices: Vec<Slice>) {
+        let mut state = self.state();
+        for slice in slices.into_iter().rev() {
+            state.bytes += slice.size();
+            state.slices.push_front((Instant::now(), slice));
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Waits until less than `cap` bytes are buffered.
+    pub async fn room(&self, cap: usize) {
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            drained.as_mut().enable();
+            if self.bytes() < cap {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Bytes buffered, as [`Slice::size`] counts.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
+    /// Records buffered.
+    pub fn rows(&self) -> usize {
+        self.state().slices.iter().map(|(_, slice)| slice.len()).sum()
+    }
+
+    /// When the oldest buffered record arrived here.
+    pub fn since(&self) -> Option<Instant> {
+        self.state().slices.front().map(|(since, _)| *since)
+    }
+
+    /// What is buffered now, to choose from. Cheap: slices share their records.
+    pub fn peek(&self) -> Vec<Slice> {
+        self.state().slices.iter().map(|(_, slice)| slice.clone()).collect()
+    }
+
+    /// Takes the first `count` records out.
+    pub fn take(&self, count: usize) -> Vec<Slice> {
+        let mut state = self.state();
+        let (mut taken, mut left) = (Vec::new(), count);
+        while left > 0
+            && let Some((since, slice)) = state.slices.pop_front()
+        {
+            let (front, back) = slice.split_at(left);
+            left -= front.len();
+            state.bytes -= front.size();
+            if !back.is_empty() {
+                state.slices.push_front((since, back));
+            }
+            taken.push(front);
+        }
+        drop(state);
+        self.drained.notify_waiters();
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use domain::record::{Chunk, RecordRef};
+
+    fn slice(numbers: std::ops::Range<usize>) -> Slice {
+        let mut chunk = Chunk::default();
+        for number in numbers {
+            let (sequence_number, payload) = (number.to_string(), vec![b'x'; number % 7]);
+            let (key, timestamp_ms, sub_sequence) = ("", 0, 0);
+            assert!(chunk.push(RecordRef {
+                key,
+                timestamp_ms,
+                sequence_number: &sequence_number,
+                sub_sequence,
+                payload: &payload
+            }));
+        }
+        Slice::whole(Arc::new(chunk))
+    }
+
+    fn numbers(slices: &[Slice]) -> Vec<usize> {
+        slices.iter().flat_map(Slice::records).map(|r| r.sequence_number.parse().unwrap()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is pushed and taken in between: every record comes out once, in order, and the counts are those of what is left.
+        #[test]
+        fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize, 0..12usize), 1..30)) {
+            let buffer = ShardBuffer::new("shard-0", Arc::default());
+            let (mut pushed, mut taken) = (0, Vec::new());
+            for (more, take, back) in steps {
+                if more > 0 {
+                    buffer.push(slice(pushed..pushed + more));
+                    pushed += more;
+                }
+                let out = buffer.take(take);
+                prop_assert_eq!(numbers(&out).len(), take.min(pushed - taken.len()));
+                // The last of them go back, in the slices in which they came.
+                let back = out.len() - back.min(out.len());
+                taken.extend(numbers(&out[..back]));
+                buffer.put_back(out[back..].to_vec());
+                let left = buffer.peek();
+                prop_assert_eq!(numbers(&left), (taken.len()..pushed).collect::<Vec<_>>());
+                prop_assert_eq!(buffer.rows(), pushed - taken.len());
+                prop_assert_eq!(buffer.bytes(), left.iter().map(Slice::size).sum::<usize>());
+                prop_assert_eq!(buffer.since().is_some(), taken.len() < pushed);
+            }
+            taken.extend(numbers(&buffer.take(usize::MAX)));
+            prop_assert_eq!(taken, (0..pushed).collect::<Vec<_>>());
+            prop_assert_eq!(buffer.bytes(), 0);
+        }
+    }
+}

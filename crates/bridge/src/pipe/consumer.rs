@@ -1,0 +1,174 @@
+//! The registered consumer as which a pipe is pushed its records: one a pipe, shared by all workers, found by its name.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use prometheus::IntCounter;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use domain::error::Error;
+use domain::limits::{CONSUMER_LOOK, CONSUMER_PATIENCE, MAX_CONSUMER_NAME, SUBSCRIBES_AT_ONCE};
+use domain::ports::{FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
+
+/// Before the name of the pipe.
+const PREFIX: &str = "clickhouse-kinesis-bridge-";
+/// Before a name that was shortened, so that it is never the name of another pipe.
+const PREFIX_OF_SHORTENED: &str = "clickhouse-kinesis-bridge.";
+
+/// The name of a pipe's consumer. Pipes have the characters that AWS allows; one that is too long keeps its beginning and gets a hash.
+pub fn consumer_name(pipe: &str) -> String {
+    if PREFIX.len() + pipe.len() <= MAX_CONSUMER_NAME {
+        return format!("{PREFIX}{pipe}");
+    }
+    let hash = format!(".{:032x}", fnv1a(pipe));
+    let kept: String = pipe.chars().take(MAX_CONSUMER_NAME - PREFIX_OF_SHORTENED.len() - hash.len()).collect();
+    format!("{PREFIX_OF_SHORTENED}{kept}{hash}")
+}
+
+/// FNV-1a with 128 bits: the same in every version of the program and on every machine.
+fn fnv1a(text: &str) -> u128 {
+    let step = |hash: u128, byte: u8| (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, step)
+}
+
+/// What the readers of a pipe need for enhanced fan-out. Cheap to clone.
+#[derive(Clone)]
+pub struct FanOut {
+    api: Arc<dyn FanOutApi>,
+    stream: Stream,
+    name: String,
+    /// The consumer's resource name, once it was active.
+    arn: Arc<Mutex<Option<String>>>,
+    wanted: Arc<std::sync::Mutex<Wanted>>,
+    turns: Arc<Semaphore>,
+    stalls: IntCounter,
+}
+
+/// Whether readers shall use it, and a channel to each: they are woken in their order, so that runs can be repeated.
+type Wanted = (bool, Vec<watch::Sender<bool>>);
+
+impl FanOut {
+    /// Nothing is asked or registered before it is wanted. `stalls` counts subscriptions that fell silent.
+    pub fn new(api: Arc<dyn FanOutApi>, stream: Stream, pipe: &str, stalls: IntCounter) -> FanOut {
+        FanOut {
+            api,
+            stream,
+            name: consumer_name(pipe),
+            arn: Arc::default(),
+            wanted: Arc::default(),
+            turns: Arc::new(Semaphore::new(SUBSCRIBES_AT_ONCE)),
+            stalls,
+        }
+    }
+
+    /// Switches all readers. Before they are switched on, the consumer is there, or the error says why not.
+    pub async fn want(&self, wanted: bool) -> Result<(), Error> {
+        if self.readers().0 != wanted {
+            if wanted {
+                self.consumer().await?;
+            }
+            let mut readers = self.readers();
+            readers.0 = wanted;
+            readers.1.retain(|reader| reader.send(wanted).is_ok());
+        }
+        Ok(())
+    }
+
+    /// Whether readers shall use it, now and later.
+    pub fn wanted(&self) -> watch::Receiver<bool> {
+        let mut readers = self.readers();
+        let (sender, receiver) = watch::channel(readers.0);
+        readers.1.retain(|reader| !reader.is_closed());
+        readers.1.push(sender);
+        receiver
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a subscription that fell silent, and lets the next ones take another connection.
+    pub fn stalled(&self) {
+        self.stalls.inc();
+        self.api.distrust_connections();
+    }
+
+    /// A turn to subscribe. First events are large, and the memory budget does not know of them yet.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.turns.clone().acquire_owned().await.ok()
+    }
+
+    /// Subscribes to a shard as the pipe's consumer.
+    pub async fn subscribe(
+        &self,
+        shard_id: &str,
+        start: &IteratorStart,
+    ) -> Result<Box<dyn Subscription>, KinesisError> {
+        let arn = self.consumer().await.map_err(KinesisError::Other)?;
+        let answer = self.api.subscribe(&self.stream.name, &arn, shard_id, start).await;
+        if let Err(KinesisError::NoConsumer(_)) = answer {
+            self.arn.lock().await.take_if(|known| *known == arn);
+        }
+        answer
+    }
+
+    /// The consumer's resource name. Finds or registers it, and waits a while until it is active.
+    async fn consumer(&self) -> Result<String, Error> {
+        let mut known = self.arn.lock().await;
+        if let Some(arn) = &*known {
+            return Ok(arn.clone());
+        }
+        let began = Instant::now();
+        while began.elapsed() < CONSUMER_PATIENCE {
+            match self.api.consumer(&self.stream, &self.name).await? {
+                Some(consumer) if consumer.active => {
+                    info!(stream = self.stream.name, consumer = self.name, "fan-out reads as this consumer");
+                    return Ok(known.insert(consumer.arn).clone());
+                }
+                // Just being registered, or deregistered.
+                Some(_) => {}
+                None => self.api.register(&self.stream, &self.name).await?,
+            }
+            sleep(CONSUMER_LOOK).await;
+        }
+        Err(Error::Unavailable(format!(
+            "the consumer '{}' of stream '{}' is not active yet; trying again",
+            self.name, self.stream.name
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// AWS takes every name, and two pipes never share one.
+        #[test]
+        fn consumers_are_named_after_their_pipes(one in "[a-zA-Z0-9_.-]{1,128}", same in 0..128usize, rest in "[a-z.]{1,64}") {
+            let other: String = one.chars().take(same).chain(rest.chars()).take(128).collect();
+            for pipe in [&one, &other] {
+                let name = consumer_name(pipe);
+                prop_assert!((1..=128).contains(&name.len()), "{}", name);
+                prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)), "{}", name);
+            }
+            prop_assert_eq!(consumer_name(&one) == consumer_name(&other), one == other);
+        }
+    }
+
+    #[test]
+    fn names_stay_what_they_are() {
+        // Another name for the same pipe would leave a consumer behind that costs money.
+        assert_eq!(consumer_name("orders"), "clickhouse-kinesis-bridge-orders");
+        assert_eq!(consumer_name(&"x".repeat(102)), format!("clickhouse-kinesis-bridge-{}", "x".repeat(102)));
+        let long = consumer_name(&"x".repeat(103));
+        assert_eq!(long, format!("clickhouse-kinesis-bridge.{}.{:032x}", "x".repeat(69), fnv1a(&"x".repeat(103))));
+        // The test vector of the algorithm's authors.
+        assert_eq!(fnv1a("foobar"), 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18);
+    }
+}

@@ -1,0 +1,130 @@
+//! The end of a pipe for good: its consumer is deregistered and its leases are deleted.
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::consumer::consumer_name;
+use super::identity::{one_stream, region};
+use super::pull::{Command, EndRequest, Quiet};
+use super::registry::Pipes;
+use domain::error::Error;
+use domain::lease::Lease;
+use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET, LEASE_ROWS_PER_STATEMENT};
+use domain::ports::{StateError, Stream, Versioned};
+
+impl Pipes {
+    /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer, deletes its lease rows. Refused while it is pulled here, or held by
+    /// a living worker.
+    pub async fn end(&self, pipe: &str) -> Result<(), Error> {
+        self.rows(pipe).await?;
+        self.quiet(pipe).await?;
+        for _ in 0..COMMIT_RETRIES {
+            let rows = self.rows(pipe).await?;
+            let mut here = Vec::new();
+            for stream in streams(&rows) {
+                here.extend(self.here(pipe, stream, &rows).await?);
+            }
+            self.nobodys(pipe, &rows).await?;
+            for stream in &here {
+                self.deregister(pipe, stream).await?;
+            }
+            let mut deleted = Ok(());
+            for part in rows.chunks(LEASE_ROWS_PER_STATEMENT) {
+                deleted = deleted.and(self.deps().store.delete(part).await);
+            }
+            match deleted {
+                Ok(()) => {
+                    info!(pipe, leases = rows.len(), "the pipe has ended for good; its leases are deleted");
+                    return Ok(());
+                }
+                // Somebody took it; `nobodys` says who.
+                Err(StateError::Conflict(_)) => continue,
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Err(Error::Unavailable(format!("the lease rows of pipe '{pipe}' keep changing; trying again")))
+    }
+
+    /// Waits until the pipe has stopped here.
+    async fn quiet(&self, pipe: &str) -> Result<(), Error> {
+        let since = Instant::now();
+        loop {
+            let Some(commands) = self.running().get(pipe).map(|r| r.commands.clone()) else { return Ok(()) };
+            let (reply, answer) = oneshot::channel();
+            if commands.send(Command::End(EndRequest { since, reply })).await.is_err() {
+                return Ok(());
+            }
+            // Without an answer it has just ended.
+            match answer.await.unwrap_or(Quiet::Yes) {
+                Quiet::Yes => return Ok(()),
+                Quiet::NotYet if since.elapsed() < END_QUIET + END_LOOK => sleep(END_LOOK).await,
+                Quiet::NotYet | Quiet::No => {
+                    return Err(Error::BadRequest(format!(
+                        "pipe '{pipe}' is being pulled here, so it cannot end: DROP its view, or stop it with SYSTEM STOP VIEW, first"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Refuses when another living worker has one of the leases or runs the pipe. This one has stopped, so what is under its own name is left over.
+    async fn nobodys(&self, pipe: &str, rows: &[Versioned<Lease>]) -> Result<(), Error> {
+        let deps = self.deps();
+        let workers = deps.store.workers().await?;
+        let runs = workers.iter().filter(|worker| worker.pipes.contains_key(pipe)).map(|worker| &worker.worker_id);
+        let mut owners = rows.iter().map(|row| &row.value.owner).filter(|owner| !owner.is_empty()).chain(runs);
+        match owners.find(|id| **id != deps.worker_id && !deps.members.is_dead(id)) {
+            None => Ok(()),
+            Some(owner) => Err(Error::BadRequest(format!(
+                "pipe '{pipe}' is held by worker '{owner}', which lives or has died a moment ago, so it cannot end: DROP its view there, or stop \
+                 it with SYSTEM STOP VIEW, and end the pipe at that worker, or here when it has given the leases back"
+            ))),
+        }
+    }
+
+    /// The stream of a pipe; none when it was deleted. Refused when it is not in the account and region of this bridge.
+    async fn here(&self, pipe: &str, stream: &str, rows: &[Versioned<Lease>]) -> Result<Option<Stream>, Error> {
+        let mut rows = rows.iter().map(|row| &row.value).filter(|lease| lease.stream == stream);
+        match self.deps().kinesis.stream(stream).await {
+            Ok(stream) => one_stream(pipe, rows, &stream).map(|()| Some(stream)),
+            Err(Error::NotFound(_)) => {
+                let here = self.deps().kinesis.region();
+                let elsewhere = |arn: &str| !here.is_empty() && !arn.is_empty() && region(arn) != here;
+                match rows.find(|lease| elsewhere(&lease.identity.arn)) {
+                    None => Ok(None),
+                    Some(lease) => Err(Error::BadRequest(format!(
+                        "pipe '{pipe}' reads stream {}, and this bridge is in region {here}: end it at a bridge in its region",
+                        lease.identity.arn
+                    ))),
+                }
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn deregister(&self, pipe: &str, stream: &Stream) -> Result<(), Error> {
+        let (api, name) = (&self.deps().fan_out, consumer_name(pipe));
+        match api.consumer(stream, &name).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => {
+                api.deregister(stream, &name).await?;
+                info!(pipe, stream = stream.name, consumer = name, "the consumer is deregistered");
+                Ok(())
+            }
+            Err(Error::AccessDenied(why)) => {
+                warn!(pipe, "a bridge that may not look for a consumer has not registered one: {why}");
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// The streams that rows name; one, unless somebody edited them.
+fn streams(rows: &[Versioned<Lease>]) -> Vec<&str> {
+    let mut streams: Vec<&str> = rows.iter().map(|row| row.value.stream.as_str()).collect();
+    streams.sort_unstable();
+    streams.dedup();
+    streams
+}

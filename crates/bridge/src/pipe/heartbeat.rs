@@ -1,0 +1,259 @@
+//! This process's own row among the workers: is the id free, does the counter move, what does the process run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::members::Members;
+use domain::error::Error;
+use domain::incarnation::Incarnation;
+use domain::limits::{ADMISSION_SHARE, BEATS_PER_LEASE, SHORTEST_BEAT_SHARE};
+use domain::ports::{Clock, StateError, StateStore, Worker};
+
+/// The process's standing among the workers. Cheap to clone.
+#[derive(Clone)]
+pub struct Heartbeat(Arc<Inner>);
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    lease_duration: Duration,
+    worker_id: String,
+    own: Mutex<Own>,
+    /// Something was changed that others should see soon.
+    hurry: Notify,
+    admission: watch::Sender<Admission>,
+}
+
+#[derive(Default)]
+struct Own {
+    /// The pipes that run here, each with its count of changes.
+    pipes: BTreeMap<String, u64>,
+    /// The row as it was written last.
+    row: Option<Worker>,
+    /// When the last heartbeat that arrived was sent.
+    sent: Option<Instant>,
+    /// How often more than the lease duration passed between two that arrived.
+    lapses: u64,
+}
+
+/// Whether this process may use its worker id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Admission {
+    /// Not known yet.
+    Awaited,
+    /// It is nobody else's.
+    Admitted,
+    /// Another process uses it; what a person has to do.
+    Refused(String),
+}
+
+/// Says that leases may have gone to others since: see [`Heartbeat::standing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing(u64);
+
+impl Heartbeat {
+    /// Of a process that has not said anything yet.
+    pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration, worker_id: &str) -> Heartbeat {
+        let admission = watch::Sender::new(Admission::Awaited);
+        let (own, hurry) = (Mutex::default(), Notify::new());
+        Heartbeat(Arc::new(Inner { clock, lease_duration, worker_id: worker_id.into(), own, hurry, admission }))
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This pipe runs here from now on.
+    pub fn joined(&self, pipe: &str) {
+        self.own().pipes.insert(pipe.into(), 0);
+        self.0.hurry.notify_one();
+    }
+
+    /// Lease rows of this pipe were changed here that others should look at. (Those who run it; where it does not run, nobody is told, and they
+    /// find it at their next write or look.)
+    pub fn changed(&self, pipe: &str) {
+        if let Some(changes) = self.own().pipes.get_mut(pipe) {
+            *changes += 1;
+            self.0.hurry.notify_one();
+        }
+    }
+
+    /// This pipe does not run here any more.
+    pub fn left(&self, pipe: &str) {
+        self.own().pipes.remove(pipe);
+        self.0.hurry.notify_one();
+    }
+
+    /// Whether nobody can have called this process dead, as its own clock has it (**a-zombie-serves-nothing**): the last heartbeat that arrived was
+    /// sent less than a lease duration ago. As long as the value stays the same, that has been so all the time in between.
+    pub fn standing(&self) -> Option<Standing> {
+        let own = self.own();
+        let since = self.0.clock.monotonic().saturating_duration_since(own.sent?);
+        (since < self.0.lease_duration).then_some(Standing(own.lapses))
+    }
+
+    /// Waits until it is certain that the worker id is nobody else's.
+    pub async fn admitted(&self) -> Result<(), Error> {
+        let mut admission = self.0.admission.subscribe();
+        let known = timeout(self.0.lease_duration, admission.wait_for(|a| *a != Admission::Awaited)).await;
+        match known.as_ref().map(|known| known.as_deref()) {
+            Ok(Ok(Admission::Admitted)) => Ok(()),
+            Ok(Ok(Admission::Refused(why))) => Err(Error::Unavailable(why.clone())),
+            _ => Err(Error::Unavailable(format!(
+                "it is not certain yet that no other process uses the worker id '{}'; trying again",
+                self.0.worker_id
+            ))),
+        }
+    }
+
+    /// Ends when this process may not use its worker id: what a person has to do.
+    pub async fn refused(&self) -> String {
+        let mut admission = self.0.admission.subscribe();
+        match admission.wait_for(|a| matches!(a, Admission::Refused(_))).await.map(|a| a.clone()) {
+            Ok(Admission::Refused(why)) => why,
+            // The sender lives as long as `self`.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the worker id is free, then beats and watches for ever, or until another process has the id. The store being away is waited out.
+    /// `address` is where the process listens; for `place` see [`Incarnation::after`].
+    pub async fn run(self, store: Arc<dyn StateStore>, members: Members, address: String, place: String) {
+        let beat = self.0.lease_duration / BEATS_PER_LEASE;
+        let before = match self.watch_predecessor(&*store, &members, &address, &place).await {
+            Ok(before) => before,
+            Err(why) => return self.refuse(why),
+        };
+        let incarnation = Incarnation::after(before.as_deref(), &self.0.clock.batch_id(), &place);
+        let mut me = Worker {
+            worker_id: self.0.worker_id.clone(),
+            incarnation: incarnation.to_string(),
+            address,
+            version: env!("CARGO_PKG_VERSION").into(),
+            heartbeat: 0,
+            pipes: BTreeMap::new(),
+        };
+        let mut well = true;
+        loop {
+            let sent = self.0.clock.monotonic();
+            (me.heartbeat, me.pipes) = (me.heartbeat + 1, self.own().pipes.clone());
+            let done = match self.patiently(store.heartbeat(&me)).await {
+                Ok(()) => {
+                    self.arrived(sent, &me);
+                    self.patiently(store.workers()).await
+                }
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(rows) => {
+                    if let Some(other) = rows.iter().find(|r| self.is_later(r, &incarnation)) {
+                        return self.refuse(self.used_by(&other.address));
+                    }
+                    members.observe(rows);
+                    well = true;
+                }
+                Err(error) if well => {
+                    warn!("the heartbeat cannot be written: {}", Error::from(error));
+                    well = false;
+                }
+                Err(_) => {}
+            }
+            sleep(self.0.lease_duration / SHORTEST_BEAT_SHARE).await;
+            let _ =
+                timeout(beat - beat.min(self.0.lease_duration / SHORTEST_BEAT_SHARE), self.0.hurry.notified()).await;
+        }
+    }
+
+    /// Says in the row that the process has ended, so that nobody waits for its heartbeat. Not while [`Heartbeat::run`] goes on.
+    pub async fn end(&self, store: &dyn StateStore) {
+        let Some(mut row) = self.own().row.take() else { return };
+        row.incarnation = Incarnation::parse(&row.incarnation).end().to_string();
+        row.pipes.clear();
+        if let Err(error) = self.patiently(store.heartbeat(&row)).await {
+            warn!("the other workers have to find out that this one has ended: {}", Error::from(error));
+        }
+    }
+
+    /// Looks, before the first heartbeat, whether that of an earlier process with this id still moves. Gives what the row says.
+    async fn watch_predecessor(
+        &self,
+        store: &dyn StateStore,
+        members: &Members,
+        address: &str,
+        place: &str,
+    ) -> Result<Option<String>, String> {
+        let mut first: Option<(Worker, Instant)> = None;
+        loop {
+            if let Ok(rows) = self.patiently(store.workers()).await {
+                let row = rows.iter().find(|r| r.worker_id == self.0.worker_id).cloned();
+                members.observe(rows);
+                let Some(row) = row else { return Ok(None) };
+                let before = Incarnation::parse(&row.incarnation);
+                // This process has the address, so that one is gone.
+                let replaced = !place.is_empty() && before.place() == place && row.address == address;
+                if before.ended() || replaced {
+                    return Ok(Some(row.incarnation));
+                }
+                match &first {
+                    None => {
+                        info!(worker = self.0.worker_id, "waiting whether another process still uses this worker id");
+                        first = Some((row, self.0.clock.monotonic()));
+                    }
+                    Some((first, _)) if (first.heartbeat, &first.incarnation) != (row.heartbeat, &row.incarnation) => {
+                        return Err(self.used_by(&row.address));
+                    }
+                    Some((_, since)) => {
+                        let watched = self.0.clock.monotonic().saturating_duration_since(*since);
+                        if watched >= self.0.lease_duration / ADMISSION_SHARE {
+                            return Ok(Some(row.incarnation));
+                        }
+                    }
+                }
+            }
+            sleep(self.0.lease_duration / BEATS_PER_LEASE / 2).await;
+        }
+    }
+
+    /// A store that does not answer must not keep a heartbeat from being tried again in time.
+    async fn patiently<T>(&self, asked: impl Future<Output = Result<T, StateError>>) -> Result<T, StateError> {
+        let late = |_| Err(StateError::Unavailable("the state store does not answer in time".into()));
+        timeout(self.0.lease_duration / 2, asked).await.unwrap_or_else(late)
+    }
+
+    fn arrived(&self, sent: Instant, row: &Worker) {
+        let lapse = self.0.lease_duration;
+        let mut own = self.own();
+        own.row = Some(row.clone());
+        // It may have stood still between looking at the clock and sending: what others saw lies between the last sending and this answer.
+        let answered = self.0.clock.monotonic();
+        if own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse) {
+            warn!(
+                worker = self.0.worker_id,
+                "no heartbeat arrived for {lapse:?}; the leases may be with others, and are looked at again"
+            );
+            own.lapses += 1;
+        }
+        own.sent = Some(sent);
+        drop(own);
+        self.0.admission.send_if_modified(|a| std::mem::replace(a, Admission::Admitted) == Admission::Awaited);
+    }
+
+    fn is_later(&self, row: &Worker, own: &Incarnation) -> bool {
+        row.worker_id == self.0.worker_id && Incarnation::parse(&row.incarnation) > *own
+    }
+
+    fn used_by(&self, address: &str) -> String {
+        format!(
+            "worker id '{}' is used by another running bridge (listening on {address}): give each bridge its own --worker-id",
+            self.0.worker_id
+        )
+    }
+
+    fn refuse(&self, why: String) {
+        self.0.admission.send_replace(Admission::Refused(why));
+    }
+}

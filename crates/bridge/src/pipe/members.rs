@@ -1,0 +1,202 @@
+//! Which workers live, and what they run: each writes a heartbeat counter, and everybody watches the others' on its own monotonic clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use domain::lease::Lease;
+use domain::ports::{Clock, Worker};
+
+/// The workers as this one sees them. Cheap to clone.
+#[derive(Clone)]
+pub struct Members(Arc<Inner>);
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    lease_duration: Duration,
+    seen: Mutex<Seen>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// When the rows were last looked at.
+    last: Option<Instant>,
+    /// For how long they have been watched. A time without a look counts little: then nobody may have been able to write, either.
+    watched: Duration,
+    /// The last row that moved, and how much of `watched` had gone by then.
+    workers: BTreeMap<String, (Worker, Duration)>,
+    /// Who was dead at the last look.
+    dead: BTreeSet<String>,
+}
+
+/// Who pulls a pipe now, as far as it matters for its leases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circle {
+    /// Living workers that run the pipe, each with its count of changes that others should look at.
+    pub workers: BTreeMap<String, u64>,
+    /// Dead workers, whoever's: their leases are free.
+    dead: BTreeSet<String>,
+}
+
+impl Members {
+    /// Nobody seen yet.
+    pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration) -> Members {
+        let changes = watch::Sender::new(0);
+        Members(Arc::new(Inner { clock, lease_duration, seen: Mutex::default(), changes }))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a counter may stand still.
+    pub fn lease_duration(&self) -> Duration {
+        self.0.lease_duration
+    }
+
+    /// Notes the rows of `kinesis.workers`.
+    pub fn observe(&self, rows: Vec<Worker>) {
+        let now = self.0.clock.monotonic();
+        let mut seen = self.seen();
+        let since = seen.last.replace(now).map_or(Duration::ZERO, |last| now.duration_since(last));
+        seen.watched += since.min(self.0.lease_duration / 2);
+        let (watched, mut changed) = (seen.watched, false);
+        for row in rows {
+            let old = seen.workers.get(&row.worker_id).map(|(old, _)| old);
+            if old.is_none_or(|old| old.heartbeat != row.heartbeat || old.incarnation != row.incarnation) {
+                changed |= old.is_none_or(|old| old.pipes != row.pipes);
+                seen.workers.insert(row.worker_id.clone(), (row, watched));
+            }
+        }
+        let dead = seen.workers.keys().filter(|id| self.dead_in(&seen, id)).cloned().collect();
+        if changed || dead != seen.dead {
+            seen.dead = dead;
+            self.0.changes.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Whether a worker's counter has stood still for the lease duration, as measured here (**expiry-on-the-observers-clock**). A worker that
+    /// never wrote one is dead once this one has watched for that long. Whoever cannot look calls nobody dead.
+    pub fn is_dead(&self, worker_id: &str) -> bool {
+        self.dead_in(&self.seen(), worker_id)
+    }
+
+    /// Whether no living worker holds the lease.
+    pub fn is_nobodys(&self, lease: &Lease) -> bool {
+        lease.owner.is_empty() || self.is_dead(&lease.owner)
+    }
+
+    fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {
+        // That a row says its process has ended is no proof: it may have been written late, over that of the next one.
+        let moved = seen.workers.get(worker_id).map_or(Duration::ZERO, |(_, moved)| *moved);
+        seen.watched - moved >= self.0.lease_duration
+    }
+
+    /// Who pulls `pipe`, besides the worker `me`.
+    pub fn circle(&self, pipe: &str, me: &str) -> Circle {
+        let seen = self.seen();
+        let others = seen.workers.values().filter(|(row, _)| row.worker_id != me);
+        let living = others.filter(|(row, _)| !seen.dead.contains(&row.worker_id));
+        let pulling = living.filter_map(|(row, _)| Some((row.worker_id.clone(), *row.pipes.get(pipe)?)));
+        Circle { workers: pulling.collect(), dead: seen.dead.clone() }
+    }
+
+    /// Told whenever a worker came, died, or changed something that others should look at.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that shows what it is told, and a wall clock that cannot be trusted.
+    struct Told(Mutex<Instant>);
+
+    impl Clock for Told {
+        fn now_ms(&self) -> i64 {
+            fastrand::i64(..)
+        }
+
+        fn monotonic(&self) -> Instant {
+            *self.0.lock().unwrap()
+        }
+
+        fn batch_id(&self) -> String {
+            String::new()
+        }
+    }
+
+    const LEASE: Duration = Duration::from_secs(9);
+    const BEAT: Duration = Duration::from_secs(3);
+
+    struct Observer {
+        clock: Arc<Told>,
+        members: Members,
+    }
+
+    impl Observer {
+        fn new() -> Observer {
+            let clock = Arc::new(Told(Mutex::new(Instant::now())));
+            Observer { members: Members::new(clock.clone(), LEASE), clock }
+        }
+
+        fn looks(&self, after: Duration, rows: &[(&str, &str, u64)]) {
+            *self.clock.0.lock().unwrap() += after;
+            let worker = |(id, incarnation, heartbeat): &(&str, &str, u64)| Worker {
+                worker_id: (*id).into(),
+                incarnation: format!("0-{incarnation}"),
+                address: String::new(),
+                version: String::new(),
+                heartbeat: *heartbeat,
+                pipes: BTreeMap::new(),
+            };
+            self.members.observe(rows.iter().map(worker).collect());
+        }
+    }
+
+    #[test]
+    fn expiry_on_the_observers_clock() {
+        let observer = Observer::new();
+        assert!(!observer.members.is_dead("a") && !observer.members.is_dead("never seen"));
+        for beat in 0..3 {
+            observer.looks(BEAT, &[("a", "x", 7), ("b", "x", beat)]);
+            assert!(!observer.members.is_dead("a"), "seen for {beat} beats");
+        }
+        observer.looks(BEAT, &[("a", "x", 7), ("b", "x", 3)]);
+        assert!(
+            observer.members.is_dead("a") && !observer.members.is_dead("b") && observer.members.is_dead("never seen")
+        );
+        // A counter that moves, wherever to, is a life; and so is another process with that name.
+        observer.looks(BEAT, &[("a", "x", 2), ("b", "x", 3)]);
+        assert!(!observer.members.is_dead("a"));
+        for _ in 0..3 {
+            observer.looks(BEAT, &[("a", "x", 2), ("b", "x", 3)]);
+        }
+        assert!(observer.members.is_dead("a") && observer.members.is_dead("b"));
+        observer.looks(BEAT, &[("a", "another", 2), ("b", "x", 3)]);
+        assert!(!observer.members.is_dead("a") && observer.members.is_dead("b"));
+    }
+
+    #[test]
+    fn a_time_in_which_nobody_could_write_kills_nobody() {
+        let observer = Observer::new();
+        observer.looks(BEAT, &[("a", "x", 1)]);
+        // The store was away for all. The clock alone says nothing.
+        *observer.clock.0.lock().unwrap() += 100 * LEASE;
+        assert!(!observer.members.is_dead("a"));
+        observer.looks(BEAT, &[("a", "x", 1)]);
+        assert!(!observer.members.is_dead("a"));
+        observer.looks(BEAT, &[("a", "x", 2)]);
+        assert!(!observer.members.is_dead("a"));
+        // It comes back without the other.
+        for _ in 0..3 {
+            observer.looks(100 * LEASE, &[("a", "x", 2)]);
+        }
+        assert!(observer.members.is_dead("a"));
+    }
+}

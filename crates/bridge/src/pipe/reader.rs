@@ -1,0 +1,366 @@
+//! Reads one shard for as long as its task lives: by polling, or as Kinesis pushes it (enhanced fan-out), with backpressure.
+//!
+//! `polling` and `fan_out` find records; what follows is in one place, whichever way they came: [`Reader::accept`].
+
+mod fan_out;
+mod polling;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{self, AtomicU64};
+
+use prometheus::IntCounterVec;
+use tracing::{info, warn};
+
+use self::fan_out::Retry;
+use super::buffer::ShardBuffer;
+use super::consumer::FanOut;
+use super::retention::Retention;
+use crate::read::budget::Budget;
+use crate::read::cursor::{Cursor, Pace};
+use domain::error::{Error, go_on};
+use domain::limits::{SHORTEST_RETENTION_MS, TIMESTAMP_SLACK_MS};
+use domain::ports::{Clock, IteratorStart, KinesisApi, iterator_after, kinesis_now_ms};
+use domain::record::{Chunk, RecordRef, Slice, sequence_of};
+use domain::sequence::{Checkpoint, SequenceNumber, compare_digits};
+use domain::shard::Shard;
+use domain::unpacking::Unpacking;
+use formats::unpack::{Rules, Unpacker};
+
+/// A number that the pipe may change while its readers run.
+#[derive(Clone, Default)]
+pub struct Knob(Arc<AtomicU64>);
+
+impl Knob {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, atomic::Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.load(atomic::Ordering::Relaxed)
+    }
+}
+
+/// What a reader needs besides its shard.
+#[derive(Clone)]
+pub struct Source {
+    /// Kinesis.
+    pub kinesis: Arc<dyn KinesisApi>,
+    /// Enhanced fan-out, and whether it is wanted.
+    pub fan_out: FanOut,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Memory for all readers of the process.
+    pub budget: Budget,
+    /// Stream name.
+    pub stream: String,
+    /// Time between two GetRecords calls of a shard, ms.
+    pub poll: Knob,
+    /// Retention of the stream.
+    pub retention: Retention,
+    /// Bytes that one shard may have buffered before its reader pauses.
+    pub shard_cap: Knob,
+    /// How records become rows.
+    pub unpacking: Unpacking,
+    /// What unpacking met, by outcome.
+    pub unpacked: IntCounterVec,
+}
+
+/// Where reading goes on in a shard.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Name of the pipe that reads.
+    pub pipe: String,
+    /// Behind this position.
+    pub after: Checkpoint,
+    /// How the record of that position was taken apart; none: as all others.
+    pub unpacking: Option<Unpacking>,
+    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at; 0 when no such time is known.
+    pub whole_ms: i64,
+    /// When the record of the position arrived, Unix ms; 0 when that is not known.
+    pub arrived_ms: i64,
+}
+
+impl Source {
+    /// What time it is, Unix ms.
+    pub fn now_ms(&self) -> i64 {
+        kinesis_now_ms(&*self.kinesis, &*self.clock)
+    }
+}
+
+/// Reads from `at` until the shard ends or the task is aborted; what it finds goes into `buffer`.
+pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
+    let Some(start) = iterator_after(&at.after) else { return };
+    let (last, begins) = match at.after {
+        Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),
+        // Servers that stand in for AWS may answer a time after their last record with the oldest one: what lies before the start is passed
+        // over. To the second, since some keep no more of an arrival.
+        Checkpoint::AtTimestamp(ms) => (None, Some(ms - ms.rem_euclid(1_000))),
+        _ => (None, None),
+    };
+    // The record of the checkpoint itself is looked at first: see `verify`.
+    let unverified = last.is_some();
+    let begun = last.as_ref().map(|(sequence, _)| (sequence.clone(), at.unpacking.unwrap_or(source.unpacking)));
+    let rules = Rules { unpacking: source.unpacking, begun };
+    let mut reader = Reader {
+        pipe: at.pipe,
+        source,
+        buffer,
+        start,
+        begins,
+        last,
+        unverified,
+        vanished: false,
+        continuation: None,
+        whole_ms: at.whole_ms,
+        arrived_ms: at.arrived_ms,
+        rules,
+    };
+    if let Err(stopped) = reader.run().await {
+        warn!(stream = reader.source.stream, shard = reader.buffer.shard_id, "{stopped}");
+        reader.buffer.note(|p| p.error = Some(stopped));
+    }
+}
+
+struct Reader {
+    pipe: String,
+    source: Source,
+    buffer: Arc<ShardBuffer>,
+    /// Where reading begins as long as there is no last record.
+    start: IteratorStart,
+    /// A start in time, Unix ms, until a record after it has come.
+    begins: Option<i64>,
+    /// The last row that was read or is committed. Once a record is read, all of its rows are.
+    last: Option<(SequenceNumber, u32)>,
+    /// Whether `last` is still there has to be looked at: see `verify`.
+    unverified: bool,
+    /// The stream or the shard was not there for a while: it may be another one of that name now.
+    vanished: bool,
+    /// Where the last event of a subscription said to go on; at `last` or behind it.
+    continuation: Option<SequenceNumber>,
+    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at.
+    whole_ms: i64,
+    /// When `last` arrived, Unix ms; 0 when that is not known.
+    arrived_ms: i64,
+    /// How records become rows.
+    rules: Rules,
+}
+
+/// What an answer or an event brought.
+struct Found {
+    /// The records, in order; the memory budget knows of them.
+    records: Chunk,
+    /// The shard is closed, and nothing follows.
+    ended: bool,
+    /// A time, Unix ms, before which nothing is left to read; none when more may be waiting. An end is none: the shard may have been closed long before.
+    tip_ms: Option<i64>,
+    /// How far it is behind the tip, ms.
+    millis_behind_latest: i64,
+    /// Shards that the end named.
+    children: Vec<Shard>,
+}
+
+impl Reader {
+    /// Ends at the shard's end, or with a gap.
+    async fn run(&mut self) -> Result<(), Error> {
+        let (mut wanted, mut retry) = (self.source.fan_out.wanted(), Retry::new());
+        while let Some(opened) = self.poll(&mut wanted, &mut retry).await? {
+            if self.listen(opened, &mut wanted, &mut retry).await? {
+                break;
+            }
+        }
+        info!(stream = self.source.stream, shard = self.buffer.shard_id, "shard read to its end");
+        Ok(())
+    }
+
+    /// Where an iterator stands that misses nothing and shows whether something is missing.
+    fn position(&self) -> IteratorStart {
+        match &self.last {
+            Some((last, _)) if self.unverified => IteratorStart::At(last.clone()),
+            Some((last, _)) => IteratorStart::After(last.clone()),
+            None => self.start.clone(),
+        }
+    }
+
+    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rows of the rest. True: the shard's end. After another error than
+    /// a `Gap` nothing was noted, and it has to be asked for again.
+    async fn accept(&mut self, found: Found) -> Result<bool, Error> {
+        // Kinesis may answer nothing although there is more ahead.
+        if found.ended || found.tip_ms.is_some() || !found.records.is_empty() {
+            self.verify(&found.records).await?;
+            (self.unverified, self.vanished) = (false, false);
+        }
+        // Of the record of the checkpoint rows may be left; what a subscription brings again that polling has read meanwhile is known.
+        let known = |sequence: &str| {
+            self.last.as_ref().is_some_and(|(last, sub)| match compare_digits(sequence, last.as_str()) {
+                Ordering::Less => true,
+                Ordering::Equal => *sub == u32::MAX,
+                Ordering::Greater => false,
+            })
+        };
+        let known = found.records.records().take_while(|r| known(r.sequence_number)).count();
+        let last = found.records.last().filter(|_| known < found.records.len());
+        let last = last.map(|record| Ok::<_, Error>((sequence_of(record)?, record.timestamp_ms))).transpose()?;
+        self.buffer_rows(found.records, known).await;
+        if let Some((sequence, timestamp_ms)) = last {
+            self.last = Some((sequence, u32::MAX));
+            self.rules.begun = None;
+            self.whole_ms = self.whole_ms.max(timestamp_ms);
+            self.arrived_ms = timestamp_ms;
+        }
+        self.whole_ms = self.whole_ms.max(found.tip_ms.unwrap_or(0));
+        self.buffer.note(|p| {
+            p.millis_behind_latest = Some(found.millis_behind_latest);
+            p.tip_ms = found.tip_ms;
+            p.ended = found.ended;
+            p.children = found.children;
+            p.error = None;
+        });
+        Ok(found.ended)
+    }
+
+    /// Buffers the rows of the records from the index `first` on, as there is room.
+    async fn buffer_rows(&mut self, records: Chunk, first: usize) {
+        if first == records.len() {
+            return;
+        }
+        let mut unpacker = Unpacker::new(records, first, self.rules.clone());
+        let budget = self.source.budget.clone();
+        while let Some(mut rows) = unpacker.next_chunk() {
+            if !rows.is_held() {
+                // Without waiting: others may wait for what this page holds.
+                rows.hold(budget.hold(rows.memory()));
+            }
+            let slice = self.unknown(Slice::whole(Arc::new(rows)));
+            if !slice.is_empty() {
+                self.buffer.push(slice);
+            }
+            if !unpacker.is_done() {
+                let _document = budget.hold(unpacker.memory());
+                self.buffer.room(self.source.shard_cap.get() as usize).await;
+            }
+        }
+        for (outcome, count) in unpacker.counts().labelled().into_iter().filter(|(_, count)| *count > 0) {
+            self.source.unpacked.with_label_values(&[self.source.stream.as_str(), outcome]).inc_by(count);
+        }
+    }
+
+    /// Those rows that lie behind the checkpoint (**exact-to-the-row**) and the start.
+    fn unknown(&mut self, rows: Slice) -> Slice {
+        let committed = |r: &RecordRef<'_>| {
+            let last = self.last.as_ref();
+            last.is_some_and(|(last, sub)| r.sequence_number == last.as_str() && r.sub_sequence <= *sub)
+        };
+        let (_, mut rows) = rows.split_at(rows.records().take_while(committed).count());
+        if let Some(second) = self.begins.filter(|_| !rows.is_empty()) {
+            let early = rows.records().take_while(|r| r.timestamp_ms < second).count();
+            (_, rows) = rows.split_at(early);
+            self.begins = self.begins.filter(|_| rows.is_empty());
+        }
+        rows
+    }
+
+    /// Whether something may have left the shortest retention that a stream can have, unread. Kinesis passes over what is gone without a word. That takes
+    /// a reader that lags so far behind, or was without an answer, or without room, for so long. With a fresh answer at hand the time is certain.
+    fn doubtful(&self) -> bool {
+        self.source.now_ms() - self.whole_ms >= SHORTEST_RETENTION_MS
+    }
+
+    /// Whether what is asked for next must show that nothing is missing, and is not asked for so: at the last record.
+    fn must_go_back(&self) -> bool {
+        self.last.is_some() && !self.unverified && self.doubtful()
+    }
+
+    /// The stream was deleted, and there is one of its name again: what follows the last record is another stream's.
+    fn not_of_this_stream(&self, why: &str) -> Error {
+        let last = self.last.as_ref().map_or("", |(last, _)| last.as_str());
+        Error::Gap(format!(
+            "stream '{}', shard {}: position {last} is not in the shard, so the stream may have been deleted and created again under its name, and \
+             records may be lost ({why}); {}",
+            self.source.stream,
+            self.buffer.shard_id,
+            go_on(&self.pipe)
+        ))
+    }
+
+    /// Makes sure that nothing has been lost before `records` (**gap-is-an-error**). If there is a last record and it is in doubt, they were asked
+    /// for *at* it.
+    ///
+    /// If it is still there, so is everything after it. If it is gone, or there was none, records may be gone, unless less than the retention
+    /// has passed since nothing was left to read, or since the position began to stand for what arrives (**unread-within-retention**).
+    async fn verify(&mut self, records: &Chunk) -> Result<(), Error> {
+        let first = (!records.is_empty()).then(|| records.get(0));
+        if let Some((sequence, _)) = self.last.as_ref().filter(|_| self.unverified)
+            && let Some(first) = first
+        {
+            // An earlier one, where a server goes back further than it was asked to, says the same.
+            let found = compare_digits(first.sequence_number, sequence.as_str());
+            if found.is_eq() {
+                self.whole_ms = self.whole_ms.max(first.timestamp_ms);
+            }
+            if found.is_le() {
+                return Ok(());
+            }
+        }
+        let oldest = first.map_or("there is no oldest record, the shard holds none".into(), |first| {
+            format!("the oldest record is {}", first.sequence_number)
+        });
+        if self.vanished {
+            return Err(self.not_of_this_stream(&oldest));
+        }
+        if self.last.is_some() && !self.unverified || !self.doubtful() {
+            return Ok(());
+        }
+        let kept = self.source.retention.look().await?;
+        let now_ms = self.source.now_ms();
+        let lost = kept.may_have_lost(self.whole_ms, now_ms);
+        // The last record left before its time: the retention was shorter than it is now.
+        let early = self.last.is_some() && self.arrived_ms > now_ms - kept.retention_ms + TIMESTAMP_SLACK_MS;
+        if !lost && !early || self.reaches_back().await? {
+            return Ok(());
+        }
+        Err(self.gap(&oldest, kept.retention_ms / 3_600_000, early && !lost))
+    }
+
+    /// Whether the shard still holds a record at or before the last position: then it holds all that follow. A user may have chosen a position at which
+    /// no record is.
+    async fn reaches_back(&self) -> Result<bool, Error> {
+        let Some((last, _)) = &self.last else { return Ok(false) };
+        let (kinesis, start) = (self.source.kinesis.clone(), IteratorStart::TrimHorizon);
+        let mut cursor = Cursor::new(kinesis, &self.source.stream, &self.buffer.shard_id, start);
+        let mut pace = Pace::polite();
+        loop {
+            let page = cursor.patient_page(1, &mut pace).await?;
+            if !page.records.is_empty() {
+                return Ok(compare_digits(page.records.get(0).sequence_number, last.as_str()).is_le());
+            }
+            if page.millis_behind_latest == 0 || page.next.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Records may be lost.
+    fn gap(&self, oldest: &str, hours: i64, early: bool) -> Error {
+        let position = match (&self.last, &self.start) {
+            (Some((sequence, _)), _) => sequence.to_string(),
+            (None, IteratorStart::AtTimestamp(ms)) => Checkpoint::AtTimestamp(*ms).to_string(),
+            (None, _) => Checkpoint::TrimHorizon.to_string(),
+        };
+        let why = match (early, self.last.is_some()) {
+            (true, _) => format!(
+                "is gone, although the stream's retention is {hours} h now, so it was shorter in the meantime, and {oldest}"
+            ),
+            (false, true) => format!("is older than the stream's retention of {hours} h and {oldest}"),
+            (false, false) => format!("was not read for longer than the stream's retention of {hours} h and {oldest}"),
+        };
+        Error::Gap(format!(
+            "stream '{}', shard {}: position {position} {why}, so records may be lost; {}",
+            self.source.stream,
+            self.buffer.shard_id,
+            go_on(&self.pipe)
+        ))
+    }
+}

@@ -1,0 +1,227 @@
+//! Reading what Kinesis pushes: a subscription to the shard, watched over, and what becomes of one that fails.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::{Found, Reader, Source};
+use crate::pipe::Mode;
+use crate::read::budget::Reservation;
+use domain::error::Error;
+use domain::limits::{
+    FAN_OUT_RETRY_FIRST, FAN_OUT_RETRY_LONGEST, SUBSCRIBE_AGAIN, SUBSCRIBE_TIMEOUT, SUBSCRIPTION_SILENCE,
+    SUBSCRIPTION_UNREAD, SUBSCRIPTION_WELL, TAKEOVER_PATIENCE,
+};
+use domain::ports::{Event, IteratorStart, KinesisError, Subscription};
+
+/// A subscription that has given its first event.
+pub(super) struct Opened {
+    subscription: Box<dyn Subscription>,
+    first: Event,
+    /// When it was asked for, Kinesis' time, Unix ms: what an event says of the tip was true then, however long it waited to be read.
+    asked_ms: i64,
+    began: Instant,
+}
+
+/// A subscription on its way.
+pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Opened, Left>> + Send>>;
+
+/// Why fan-out was left.
+pub(super) enum Left {
+    /// Nothing is wrong: Kinesis ended the subscription in time, it was not read for long, or it is not wanted any more.
+    Over,
+    /// Kinesis said so.
+    Failed(Error),
+    /// It said nothing.
+    Stalled(String, Duration),
+}
+
+/// When fan-out is tried again.
+pub(super) struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    pub(super) fn new() -> Retry {
+        Retry { at: Instant::now(), pause: FAN_OUT_RETRY_FIRST }
+    }
+
+    pub(super) fn due(&self) -> bool {
+        Instant::now() >= self.at
+    }
+
+    /// A subscription gave events for so long.
+    fn lived(&mut self, time: Duration) {
+        if time >= SUBSCRIPTION_WELL {
+            self.pause = FAN_OUT_RETRY_FIRST;
+        }
+        self.at = Instant::now() + SUBSCRIBE_AGAIN.saturating_sub(time);
+    }
+
+    /// It is broken. For how long it rests now.
+    fn failed(&mut self) -> Duration {
+        let pause = self.pause;
+        self.at = Instant::now() + pause;
+        self.pause = (2 * pause).min(FAN_OUT_RETRY_LONGEST);
+        pause
+    }
+}
+
+/// Subscribes and waits for the first event. Another subscription that is in the way is waited for: Kinesis takes over from it when it is 5 s
+/// old; a consumer that is not there any more is registered again.
+pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart) -> Result<Opened, Left> {
+    let _turn = source.fan_out.turn().await;
+    let patience = Instant::now() + TAKEOVER_PATIENCE;
+    let subject = format!("shard {shard_id} of stream '{}'", source.stream);
+    loop {
+        let (asked, asked_ms) = (Instant::now(), source.now_ms());
+        let answer = timeout(SUBSCRIBE_TIMEOUT, source.fan_out.subscribe(&shard_id, &start)).await;
+        let error = match answer {
+            Err(_) => {
+                return Err(Left::Stalled(format!("SubscribeToShard on {subject} gave no answer"), SUBSCRIBE_TIMEOUT));
+            }
+            Ok(Err(error)) => error,
+            Ok(Ok(mut subscription)) => match timeout(SUBSCRIPTION_SILENCE, subscription.next()).await {
+                Err(_) => {
+                    let silent = format!("a subscription to {subject} gave no event");
+                    return Err(Left::Stalled(silent, SUBSCRIPTION_SILENCE));
+                }
+                Ok(Ok(Some(first))) => return Ok(Opened { subscription, first, asked_ms, began: Instant::now() }),
+                Ok(Ok(None)) => {
+                    let ended = format!("a subscription to {subject} ended before its first event");
+                    return Err(Left::Failed(Error::Unavailable(ended)));
+                }
+                Ok(Err(error)) => error,
+            },
+        };
+        match error {
+            KinesisError::InUse(_) | KinesisError::NoConsumer(_) if Instant::now() < patience => {
+                sleep_until(asked + SUBSCRIBE_AGAIN).await;
+            }
+            other => return Err(Left::Failed(other.into())),
+        }
+    }
+}
+
+impl Reader {
+    /// Where a subscription begins: at the last record, so that `verify` can tell, unless an earlier one has said where it goes on.
+    pub(super) fn subscribe_at(&self) -> IteratorStart {
+        let behind = |c: &&_| self.last.as_ref().is_none_or(|(last, _)| last <= *c);
+        match (&self.continuation, &self.last) {
+            (Some(_), Some((last, _))) if self.unverified => IteratorStart::At(last.clone()),
+            (Some(continuation), _) if behind(&continuation) => IteratorStart::After(continuation.clone()),
+            (_, Some((last, _))) => IteratorStart::At(last.clone()),
+            (_, None) => self.start.clone(),
+        }
+    }
+
+    /// A reader that lags about as far behind as a retention can be short looks at every answer anew, which is for polling.
+    pub(super) fn may_subscribe(&self) -> bool {
+        self.unverified || !self.doubtful()
+    }
+
+    /// Reads a subscription until its end. True: it is the shard's end.
+    pub(super) async fn listen(
+        &mut self,
+        opened: Opened,
+        wanted: &mut watch::Receiver<bool>,
+        retry: &mut Retry,
+    ) -> Result<bool, Error> {
+        let Opened { mut subscription, first, asked_ms, began } = opened;
+        let memory = self.source.budget.hold(0);
+        let mut next = Ok((first, memory));
+        let left = loop {
+            let (mut event, mut memory) = match next {
+                // Only now it is certain what time it is.
+                Ok(_) if !self.may_subscribe() => break Left::Over,
+                Ok(next) => next,
+                Err(left) => break left,
+            };
+            let bytes = event.records.memory();
+            memory.resize(bytes);
+            event.records.hold(memory);
+            let ended = event.continuation.is_none();
+            let tip = !ended && event.millis_behind_latest == 0 && event.records.is_empty();
+            let found = Found {
+                records: event.records,
+                ended,
+                tip_ms: tip.then_some(asked_ms),
+                millis_behind_latest: event.millis_behind_latest,
+                children: event.children,
+            };
+            self.buffer.note(|p| (p.mode, p.fallback) = (Mode::FanOut, None));
+            match self.accept(found).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => self.continuation = event.continuation,
+                Err(gap @ Error::Gap(_)) => return Err(gap),
+                Err(other) => break Left::Failed(other),
+            }
+            next = match self.may_subscribe() {
+                // As much as the last event, and its decoded form.
+                true => self.next_event(&mut *subscription, wanted, 2 * bytes).await,
+                false => Err(Left::Over),
+            };
+        };
+        let lived = began.elapsed();
+        retry.lived(lived);
+        match left {
+            Left::Over => {}
+            Left::Failed(why) if lived >= SUBSCRIPTION_WELL => {
+                info!(stream = self.source.stream, shard = self.buffer.shard_id, "subscribing again: {why}");
+            }
+            left => self.fall_back(&left, retry),
+        }
+        Ok(false)
+    }
+
+    /// The next event, as soon as there is room for it.
+    async fn next_event(
+        &self,
+        subscription: &mut dyn Subscription,
+        wanted: &mut watch::Receiver<bool>,
+        expected: usize,
+    ) -> Result<(Event, Reservation), Left> {
+        let read = async {
+            let room = timeout(SUBSCRIPTION_UNREAD, async {
+                self.buffer.room(self.source.shard_cap.get() as usize).await;
+                self.source.budget.reserve(expected.min(self.source.budget.limit() / 2)).await
+            });
+            let Ok(memory) = room.await else { return Err(Left::Over) };
+            match timeout(SUBSCRIPTION_SILENCE, subscription.next()).await {
+                Ok(Ok(Some(event))) => Ok((event, memory)),
+                Ok(Ok(None)) => Err(Left::Over),
+                Ok(Err(error)) => Err(Left::Failed(error.into())),
+                Err(_) => {
+                    let (shard, stream) = (&self.buffer.shard_id, &self.source.stream);
+                    let silent = format!("the subscription to shard {shard} of stream '{stream}' gave no event");
+                    Err(Left::Stalled(silent, SUBSCRIPTION_SILENCE))
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = wanted.wait_for(|wanted| !wanted) => Err(Left::Over),
+            read = read => read,
+        }
+    }
+
+    /// Says that reading goes on by polling although fan-out is wanted, and why; and when fan-out is tried again.
+    pub(super) fn fall_back(&self, left: &Left, retry: &mut Retry) {
+        let why = match left {
+            Left::Over => return,
+            Left::Failed(error) => error.to_string(),
+            Left::Stalled(silent, time) => {
+                self.source.fan_out.stalled();
+                format!("{silent} for {} s", time.as_secs())
+            }
+        };
+        let pause = retry.failed().as_secs();
+        let message = format!("{why}; reading goes on by polling, and fan-out is tried again in {pause} s");
+        warn!(stream = self.source.stream, shard = self.buffer.shard_id, "{message}");
+        self.buffer.note(|p| (p.mode, p.fallback) = (Mode::Polling, Some(message)));
+    }
+}

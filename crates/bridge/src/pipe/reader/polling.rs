@@ -1,0 +1,228 @@
+//! Reading by polling: GetRecords, paced, until a subscription has given its first event.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::fan_out::{Opened, Opening, Retry, open};
+use super::{Found, Reader};
+use crate::pipe::Mode;
+use crate::read::cursor::{Cursor, back_off};
+use domain::error::Error;
+use domain::limits::{
+    GET_RECORDS_BYTES_PER_SECOND, GET_RECORDS_PER_SECOND, IDLE_POLLS, MAX_IDLE_POLL, RETRY_FIRST, RETRY_LONGEST,
+};
+use domain::ports::KinesisError;
+
+/// A reader's place in the shard and the pace of its calls.
+struct Polling {
+    cursor: Cursor,
+    pace: Pace,
+}
+
+impl Reader {
+    /// Reads by polling until the shard's end (then none), or until a subscription has given an event, if that is wanted: whatever is wrong
+    /// with fan-out, records flow.
+    pub(super) async fn poll(
+        &mut self,
+        wanted: &mut watch::Receiver<bool>,
+        retry: &mut Retry,
+    ) -> Result<Option<Opened>, Error> {
+        self.buffer.note(|p| p.mode = Mode::Polling);
+        let mut polling = Polling { cursor: self.cursor(), pace: Pace::new() };
+        let mut opening: Option<Opening> = None;
+        // After an error: how long the next pause is.
+        let (mut pause, mut failed) = (RETRY_FIRST, false);
+        let (mut wants, mut verified) = (true, false);
+        loop {
+            let wanted_before = std::mem::replace(&mut wants, *wanted.borrow_and_update());
+            if wanted_before && !wants {
+                opening = None;
+                *retry = Retry::new();
+                self.buffer.note(|p| p.fallback = None);
+            }
+            let was_verified = std::mem::replace(&mut verified, !self.unverified);
+            if was_verified && !verified {
+                // It was not asked for at the record that is in doubt now.
+                opening = None;
+            }
+            if wants && opening.is_none() && retry.due() && self.may_subscribe() {
+                opening = Some(Box::pin(open(self.source.clone(), self.buffer.shard_id.clone(), self.subscribe_at())));
+            }
+            self.buffer.room(self.source.shard_cap.get() as usize).await;
+            let poll = Duration::from_millis(self.source.poll.get());
+            let turn = async {
+                if failed {
+                    pause = back_off(pause).await;
+                    failed = false;
+                }
+                polling.pace.wait(poll).await;
+            };
+            let opened = match &mut opening {
+                None => {
+                    turn.await;
+                    None
+                }
+                Some(opening) => tokio::select! {
+                    biased;
+                    opened = opening => Some(opened),
+                    () = turn => None,
+                },
+            };
+            match opened {
+                Some(Ok(opened)) => return Ok(Some(opened)),
+                Some(Err(left)) => {
+                    opening = None;
+                    self.fall_back(&left, retry);
+                    continue;
+                }
+                None => {}
+            }
+            let error = match self.page(&mut polling).await {
+                Ok(found) => match self.accept(found).await {
+                    Ok(true) => return Ok(None),
+                    Ok(false) => {
+                        pause = RETRY_FIRST;
+                        continue;
+                    }
+                    Err(gap @ Error::Gap(_)) => return Err(gap),
+                    Err(other) => {
+                        // The cursor is behind what was not noted.
+                        polling.cursor = self.cursor();
+                        other
+                    }
+                },
+                Err(KinesisError::IteratorExpired) => continue,
+                // The sequence number is not one of this stream's.
+                Err(KinesisError::Other(Error::BadRequest(refused)))
+                    if self.last.is_some() && polling.cursor.without_place() =>
+                {
+                    return Err(self.not_of_this_stream(&refused));
+                }
+                Err(KinesisError::Other(away @ Error::NotFound(_))) => {
+                    if self.last.is_some() {
+                        (self.unverified, self.vanished) = (true, true);
+                        polling.cursor = self.cursor();
+                    }
+                    away
+                }
+                // Every other error may pass, when the stream comes back or the policy is mended.
+                Err(other) => Error::from(other),
+            };
+            if pause == RETRY_LONGEST {
+                warn!(stream = self.source.stream, shard = self.buffer.shard_id, "{error}; trying again");
+            }
+            self.buffer.note(|p| p.error = Some(error));
+            failed = true;
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor::new(self.source.kinesis.clone(), &self.source.stream, &self.buffer.shard_id, self.position())
+    }
+
+    /// One call. Goes back to the last record first when that is in doubt.
+    async fn page(&mut self, polling: &mut Polling) -> Result<Found, KinesisError> {
+        let limit = polling.cursor.limit();
+        let budget = &self.source.budget;
+        let mut reservation = budget.reserve(polling.cursor.expected_memory(limit).min(budget.limit() / 2)).await;
+        let (asked_ms, mut page) = loop {
+            if self.must_go_back() {
+                self.unverified = true;
+                polling.cursor = self.cursor();
+            }
+            let asked_ms = self.source.now_ms();
+            let page = polling.cursor.page(limit).await?;
+            // The answer says what time it is; on the monotonic clock a suspended computer has lost no time.
+            if !self.must_go_back() {
+                break (asked_ms, page);
+            }
+        };
+        let ended = page.next.is_none();
+        let tip = page.is_last(limit);
+        let bytes = page.records.memory();
+        polling.pace.note(page.records.len(), bytes);
+        reservation.resize(bytes);
+        page.records.hold(reservation);
+        Ok(Found {
+            records: page.records,
+            ended,
+            tip_ms: (tip && !ended).then_some(asked_ms),
+            millis_behind_latest: page.millis_behind_latest,
+            children: page.children,
+        })
+    }
+}
+
+/// Keeps one shard's calls within its limits.
+///
+/// `poll` stands for AWS's 5 calls a second when it is 200 ms, and the bytes a second go with it: half the time between calls means twice
+/// the bytes, so one number says which share of the limits this pipe takes.
+struct Pace {
+    next: Instant,
+    empty: u32,
+    last: (usize, usize),
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace { next: Instant::now(), empty: 0, last: (0, 0) }
+    }
+
+    async fn wait(&mut self, poll: Duration) {
+        let pause = pause_after(self.last, self.empty, poll);
+        sleep_until(self.next + pause).await;
+        self.next = Instant::now();
+    }
+
+    fn note(&mut self, rows: usize, bytes: usize) {
+        self.empty = if rows == 0 { self.empty.saturating_add(1) } else { 0 };
+        self.last = (rows, bytes);
+    }
+}
+
+/// Time from one call to the next, after an answer of `(rows, bytes)` and so many empty answers in a row.
+fn pause_after((rows, bytes): (usize, usize), empty: u32, poll: Duration) -> Duration {
+    if rows == 0 {
+        // A quiet shard is asked less and less often, up to a second apart, and leaves its calls to others.
+        let doublings = (empty / IDLE_POLLS).min(8);
+        return (poll * (1 << doublings)).min(poll.max(MAX_IDLE_POLL));
+    }
+    let share = f64::from(GET_RECORDS_PER_SECOND) * poll.as_secs_f64();
+    poll.max(Duration::from_secs_f64(share * bytes as f64 / GET_RECORDS_BYTES_PER_SECOND as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Neither more calls nor more bytes a second than this share of the limits, whatever was read.
+        #[test]
+        fn the_limits_of_a_shard_are_kept(rows in 0..10_000usize, bytes in 0..10usize << 20, empty in 0..1_000u32, poll_ms in 5..10_000u64) {
+            let poll = Duration::from_millis(poll_ms);
+            let pause = pause_after((rows, bytes), empty, poll);
+            prop_assert!(pause >= poll);
+            let share = poll.as_secs_f64() * f64::from(GET_RECORDS_PER_SECOND);
+            if rows > 0 {
+                prop_assert!(bytes as f64 / pause.as_secs_f64() <= 1.001 * GET_RECORDS_BYTES_PER_SECOND as f64 / share);
+            } else {
+                prop_assert!(pause <= poll.max(MAX_IDLE_POLL));
+            }
+        }
+
+        /// The quieter a shard, the longer the pauses; and the first record makes it as quick as ever.
+        #[test]
+        fn a_quiet_shard_is_asked_less(empty in 0..1_000u32, poll_ms in 5..10_000u64) {
+            let poll = Duration::from_millis(poll_ms);
+            prop_assert!(pause_after((0, 0), empty, poll) <= pause_after((0, 0), empty + 1, poll));
+            prop_assert_eq!(pause_after((1, 1), empty, poll), poll);
+        }
+    }
+}

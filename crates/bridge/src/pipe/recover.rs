@@ -1,0 +1,77 @@
+//! Reads an offered range again, row for row: what a crash between the insert and the commit leaves to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reader::Source;
+use crate::read::cursor::{Cursor, Pace};
+use domain::error::{Error, go_on};
+use domain::lease::{Lease, Offer};
+use domain::ports::IteratorStart;
+use domain::record::{RecordRef, Slice};
+use domain::sequence::compare_digits;
+use formats::unpack::{Rules, Unpacker};
+
+/// The rows of `offer`, exactly: first and last row and their number must be what was frozen, or it is a `Gap`.
+pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result<Vec<Slice>, Error> {
+    let lost = |why: &str| lost(lease, offer, why);
+    let start = IteratorStart::At(offer.first.clone());
+    let mut cursor = Cursor::new(source.kinesis.clone(), &source.stream, &lease.shard_id, start);
+    let mut pace = Pace::new(Duration::from_millis(source.poll.get()));
+    let committed = |r: &RecordRef<'_>| r.sequence_number == offer.first.as_str() && r.sub_sequence < offer.first_sub;
+    let begun = (offer.first_sub > 0).then(|| (offer.first.clone(), lease.unpacking.unwrap_or(offer.unpacking())));
+    let rules = Rules { unpacking: offer.unpacking(), begun };
+    let mut slices: Vec<Slice> = Vec::new();
+    let (mut left, mut seen) = (usize::try_from(offer.rows).unwrap_or(usize::MAX), false);
+    while left > 0 {
+        let limit = cursor.limit().min(left);
+        let page = match cursor.patient_page(limit, &mut pace).await {
+            Ok(page) => page,
+            Err(Error::BadRequest(why) | Error::NotFound(why)) => return Err(lost(&why)),
+            Err(other) => return Err(other),
+        };
+        let Some(first) = (!page.records.is_empty()).then(|| page.records.get(0)) else {
+            if page.millis_behind_latest == 0 || page.next.is_none() {
+                return Err(lost("its records are gone"));
+            }
+            continue;
+        };
+        if !seen && first.sequence_number != offer.first.as_str() {
+            return Err(lost("its first record is gone"));
+        }
+        if compare_digits(first.sequence_number, offer.through.as_str()).is_gt() {
+            return Err(lost("its records give fewer rows than they did"));
+        }
+        seen = true;
+        let mut unpacker = Unpacker::new(page.records, 0, rules.clone());
+        while left > 0
+            && let Some(mut rows) = unpacker.next_chunk()
+        {
+            // Held without waiting: this batch stood in the budget before the crash, and nothing else of the pipe goes on until it is settled.
+            rows.hold(source.budget.hold(rows.memory()));
+            let rows = Slice::whole(Arc::new(rows));
+            let (_, rows) = rows.split_at(rows.records().take_while(committed).count());
+            let (rows, _) = rows.split_at(left);
+            left -= rows.len();
+            slices.push(rows);
+        }
+    }
+    match slices.iter().rev().find_map(Slice::last) {
+        Some(last) if last.sequence_number == offer.through.as_str() && last.sub_sequence == offer.through_sub => {
+            Ok(slices)
+        }
+        _ => Err(lost("its last row is another one")),
+    }
+}
+
+fn lost(lease: &Lease, offer: &Offer, why: &str) -> Error {
+    Error::Gap(format!(
+        "stream '{}', shard {}: batch {} ({}..{}) was offered, may be in ClickHouse or not, and cannot be read again: {why}; {}",
+        lease.stream,
+        lease.shard_id,
+        offer.batch,
+        offer.first,
+        offer.through,
+        go_on(&lease.pipe)
+    ))
+}

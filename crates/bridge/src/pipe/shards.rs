@@ -1,0 +1,203 @@
+//! The shards of one pipe that this process reads: one reader and one buffer each, started and stopped as the leases say.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::buffer::ShardBuffer;
+use super::leases::Leases;
+use super::lineage::Losses;
+use super::reader::{Source, Start, read_shard};
+use domain::batch::{Batch, Limits, ShardRange, choose};
+use domain::error::Error;
+use domain::lease::Lease;
+use domain::limits::MAX_SHARDS_PER_BATCH;
+use domain::sequence::Checkpoint;
+use domain::shard::readable;
+
+/// A shard being read.
+struct Running {
+    buffer: Arc<ShardBuffer>,
+    reader: AbortHandle,
+    /// The lease's checkpoint as this process knows it; another one in the row means that a person moved it.
+    checkpoint: Checkpoint,
+    /// Since when it stands for what arrives, as long as there is no committed record; another time in the row means that a user chose the same
+    /// position once more, as after a gap.
+    since_ms: Option<i64>,
+    /// Under another epoch somebody else had the lease meanwhile.
+    epoch: u64,
+    /// The open batch behind which reading began; when a person gives it up, its records have to be read.
+    behind: Option<String>,
+    /// Nothing is read: the records after the position are gone.
+    lost: Option<Error>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// All shards being read.
+pub struct Shards {
+    running: BTreeMap<String, Running>,
+    arrived: Arc<Notify>,
+}
+
+impl Shards {
+    /// None yet.
+    pub fn new() -> Shards {
+        Shards { running: BTreeMap::new(), arrived: Arc::new(Notify::new()) }
+    }
+
+    /// Told whenever a reader found or noted something.
+    pub fn arrived(&self) -> Arc<Notify> {
+        self.arrived.clone()
+    }
+
+    /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts those that may read now
+    /// (**parents-before-children**). What is lost has no reader, and says so.
+    pub fn follow(&mut self, leases: &Leases, source: &Source, losses: &Losses) {
+        let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
+        self.running.retain(|id, running| {
+            let open = |l: &Lease| running.behind.is_none() || running.behind.as_deref() == l.batch();
+            let moved = |l: &Lease| l.checkpoint != running.checkpoint || since_ms(l) != running.since_ms;
+            let same = |l: &Lease| l.epoch == running.epoch && !moved(l) && open(l);
+            let lost = |l: &Lease| losses.of(l) == running.lost.as_ref();
+            let reads = |l: &Lease| running.lost.is_some() || !l.finished() && readable(l, &all);
+            leases.get(id).is_some_and(|l| leases.holds(l) && same(l) && lost(l) && reads(l))
+        });
+        let now_ms = source.now_ms();
+        for lease in leases.held() {
+            let lost = losses.of(lease);
+            let begins = lost.is_some() || !lease.finished() && readable(lease, &all);
+            if !begins || self.running.contains_key(&lease.shard_id) {
+                continue;
+            }
+            // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
+            let (after, unpacking, arrived_ms) = match &lease.offer {
+                Some(offer) => {
+                    let through = Checkpoint::After(offer.through.clone(), offer.through_sub);
+                    (through, Some(lease.unpacking_behind(offer)), 0)
+                }
+                None => (lease.checkpoint.clone(), lease.unpacking, lease.arrived_ms),
+            };
+            let at = Start { pipe: lease.pipe.clone(), after, unpacking, whole_ms: lease.whole_ms(now_ms), arrived_ms };
+            let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
+            let task = match lost {
+                Some(gap) => {
+                    buffer.note(|p| p.error = Some(gap.clone()));
+                    tokio::spawn(std::future::ready(()))
+                }
+                None => {
+                    debug!(stream = source.stream, shard = lease.shard_id, "reading goes on at {}", at.after);
+                    tokio::spawn(read_shard(source.clone(), buffer.clone(), at))
+                }
+            };
+            let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);
+            let behind = lease.batch().map(str::to_owned);
+            let since_ms = since_ms(lease);
+            let running = Running { buffer, reader, checkpoint, since_ms, epoch, behind, lost: lost.cloned() };
+            self.running.insert(lease.shard_id.clone(), running);
+        }
+    }
+
+    /// Stops all readers and drops what they buffered.
+    pub fn clear(&mut self) {
+        self.running.clear();
+    }
+
+    /// Notes a checkpoint that this process moved itself.
+    pub fn committed(&mut self, shard_id: &str, checkpoint: &Checkpoint) {
+        if let Some(running) = self.running.get_mut(shard_id) {
+            running.checkpoint = checkpoint.clone();
+            running.since_ms = None;
+            running.behind = None;
+        }
+    }
+
+    /// The buffers, ordered by shard id.
+    pub fn buffers(&self) -> impl Iterator<Item = &Arc<ShardBuffer>> {
+        self.running.values().map(|r| &r.buffer)
+    }
+
+    /// One shard's buffer.
+    pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
+        self.running.get(shard_id).map(|r| &r.buffer)
+    }
+
+    /// When the oldest buffered record arrived; none when nothing is buffered.
+    pub fn since(&self) -> Option<Instant> {
+        self.buffers().filter_map(|b| b.since()).min()
+    }
+
+    /// Whether waiting longer would not make the batch larger.
+    pub fn full(&self, limits: Limits, source: &Source) -> bool {
+        let (mut rows, mut bytes, mut capped) = (0, 0, 0);
+        for buffer in self.buffers() {
+            rows += buffer.rows();
+            bytes += buffer.bytes();
+            capped += usize::from(buffer.bytes() >= source.shard_cap.get() as usize || buffer.progress().ended);
+        }
+        rows >= limits.max_rows
+            || bytes >= limits.max_bytes
+            || capped == self.running.len()
+            || source.budget.used() > source.budget.limit() / 4 * 3
+    }
+
+    /// Takes the next batch's records out of the buffers, ordered by shard id.
+    pub fn freeze(&self, limits: Limits) -> Vec<ShardRange> {
+        let buffers: Vec<&Arc<ShardBuffer>> = self.buffers().filter(|b| b.since().is_some()).collect();
+        let buffers = longest_waiting(buffers);
+        let counts = choose(&buffers.iter().map(|b| b.peek()).collect::<Vec<_>>(), limits);
+        let chosen = buffers.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        chosen.map(|(buffer, count)| taken(buffer, count)).collect()
+    }
+
+    /// Takes so many records of each of these shards out of the buffers, which have them.
+    pub fn cut(&self, counts: &BTreeMap<String, usize>) -> Vec<ShardRange> {
+        counts.iter().filter_map(|(id, count)| Some(taken(self.buffer(id)?, *count))).collect()
+    }
+
+    /// Batch `half` has taken the place of batch `whole`, whose other records are buffered again.
+    pub fn put_back(&mut self, whole: &str, half: &Batch, rest: Vec<ShardRange>) {
+        for (id, running) in self.running.iter_mut().filter(|(_, r)| r.behind.as_deref() == Some(whole)) {
+            running.behind = half.ranges.iter().any(|range| range.shard_id == *id).then(|| half.id.clone());
+        }
+        for range in rest {
+            // Whoever begins to read later begins behind what is offered then.
+            if let Some(running) = self.running.get(&range.shard_id).filter(|r| r.lost.is_none()) {
+                running.buffer.put_back(range.slices);
+            }
+        }
+    }
+
+    /// Shards that are closed, read to their end, and wholly taken into batches.
+    pub fn drained(&self) -> Vec<String> {
+        let ended = self.buffers().filter(|b| b.since().is_none() && b.progress().ended);
+        ended.map(|b| b.shard_id.clone()).collect()
+    }
+}
+
+/// The most buffers that one batch may span, those first whose records have waited longest, ordered by shard id again.
+fn longest_waiting(mut buffers: Vec<&Arc<ShardBuffer>>) -> Vec<&Arc<ShardBuffer>> {
+    if buffers.len() > MAX_SHARDS_PER_BATCH {
+        buffers.sort_by_key(|b| b.since());
+        buffers.truncate(MAX_SHARDS_PER_BATCH);
+        buffers.sort_by(|a, b| a.shard_id.cmp(&b.shard_id));
+    }
+    buffers
+}
+
+fn since_ms(lease: &Lease) -> Option<i64> {
+    (!matches!(lease.checkpoint, Checkpoint::After(..))).then_some(lease.since_ms)
+}
+
+/// The first records of a buffer.
+fn taken(buffer: &ShardBuffer, count: usize) -> ShardRange {
+    ShardRange { shard_id: buffer.shard_id.clone(), slices: buffer.take(count) }
+}

@@ -1,0 +1,100 @@
+//! What a pipe shows of itself: published by the actor, read by `/v1/pipes` and `/metrics` without asking it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::buffer::ShardBuffer;
+use domain::error::Error;
+use domain::lease::Lease;
+use domain::limits::WARNING_HOLDS;
+
+/// A pipe's public state. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Status(Arc<Mutex<Snapshot>>);
+
+/// The state at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// All leases of the pipe, whoever holds them.
+    pub leases: Vec<Lease>,
+    /// The buffers of the shards that are read here.
+    pub buffers: Vec<Arc<ShardBuffer>>,
+    /// How often in a row the offered batch has failed.
+    pub failed_attempts: u32,
+    /// What went wrong last with the batch or the pipe; empty after a commit.
+    pub last_error: String,
+    /// What may be missing in ClickHouse though it is committed, and since when that is shown.
+    pub warning: Option<(Instant, String)>,
+}
+
+/// What a shard of a pipe is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardState {
+    /// Records are being read.
+    Reading,
+    /// A parent shard is not committed to its end yet.
+    WaitingForParent,
+    /// Everything is committed.
+    Finished,
+    /// The position has left the retention; `seek` goes on.
+    Gap,
+    /// No living worker holds the lease.
+    Unowned,
+}
+
+impl ShardState {
+    /// The word of the interface contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            ShardState::Reading => "reading",
+            ShardState::WaitingForParent => "waiting_for_parent",
+            ShardState::Finished => "finished",
+            ShardState::Gap => "gap",
+            ShardState::Unowned => "unowned",
+        }
+    }
+}
+
+impl Status {
+    /// Changes the snapshot.
+    pub fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The snapshot now.
+    pub fn get(&self) -> Snapshot {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Snapshot {
+    /// What may be missing in ClickHouse, for [`WARNING_HOLDS`]; empty for nothing.
+    pub fn warning(&self) -> &str {
+        self.warning.as_ref().filter(|(since, _)| since.elapsed() < WARNING_HOLDS).map_or("", |(_, warning)| warning)
+    }
+
+    /// The buffer of a shard, when it is read here.
+    pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
+        self.buffers.iter().find(|b| b.shard_id == shard_id)
+    }
+
+    /// What a shard is doing.
+    pub fn state(&self, lease: &Lease) -> ShardState {
+        let gap = self.buffer(&lease.shard_id).is_some_and(|b| matches!(b.progress().error, Some(Error::Gap(_))));
+        if gap {
+            return ShardState::Gap;
+        }
+        if lease.finished() {
+            return ShardState::Finished;
+        }
+        if lease.owner.is_empty() {
+            return ShardState::Unowned;
+        }
+        let unfinished_parent = |p: &String| self.leases.iter().any(|l| l.shard_id == *p && !l.finished());
+        if lease.parents.iter().any(unfinished_parent) {
+            return ShardState::WaitingForParent;
+        }
+        ShardState::Reading
+    }
+}

@@ -1,0 +1,106 @@
+//! What a bounded read is going to read, before it does: which shards, from where, until where.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+
+use super::cursor::{Cursor, Pace};
+use super::records::{Range, Reading, Span};
+use domain::error::Error;
+use domain::lease::Lease;
+use domain::limits::RECORDS_SHARDS_AT_ONCE;
+use domain::ports::IteratorStart;
+use domain::range::Until;
+use domain::record::sequence_of;
+use domain::sequence::Checkpoint;
+use domain::shard::Shard;
+
+/// What is read of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// The shard.
+    pub shard: Shard,
+    /// Arrival, Unix ms, and sequence number of the first record in the range; none when there is no record now.
+    pub first: Option<(i64, String)>,
+    /// Where it ends besides the range's own end.
+    pub until: Option<Until>,
+}
+
+impl Reading {
+    /// What `range` reads of each shard. With the leases of a pipe it ends, shard by shard, right where the pipe began, since its start or the
+    /// last seek; a shard that the pipe reads from its oldest record, or does not know yet, is left to it altogether.
+    pub async fn spans(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Span>, Error> {
+        let shards = self.shards(range).await?;
+        let spans = stream::iter(shards).map(async |shard| {
+            let Some(leases) = pipe else { return Ok(Some(Span { shard, until: None })) };
+            let Some(lease) = leases.iter().find(|l| l.shard_id == shard.id) else { return Ok(None) };
+            let until = match (&lease.began, &lease.checkpoint) {
+                (Some((sequence, sub)), _) => Some(Until::Row(sequence.clone(), *sub)),
+                (None, Checkpoint::TrimHorizon) => return Ok(None),
+                (None, Checkpoint::AtTimestamp(ms)) => Some(self.beginning_at(&range.stream, &shard.id, *ms).await?),
+                (None, Checkpoint::After(sequence, sub)) => Some(Until::Row(sequence.clone(), sub.saturating_add(1))),
+                // The pipe found nothing in it behind its start.
+                (None, Checkpoint::ShardEnd) => None,
+            };
+            Ok::<_, Error>(Some(Span { shard, until }))
+        });
+        let spans: Vec<Option<Span>> = spans.buffered(RECORDS_SHARDS_AT_ONCE).try_collect().await?;
+        Ok(spans.into_iter().flatten().collect())
+    }
+
+    /// The first record that a pipe will read which starts at a time and has read nothing yet: asked for in the same way.
+    async fn beginning_at(&self, stream: &str, shard_id: &str, ms: i64) -> Result<Until, Error> {
+        let mut cursor = Cursor::new(self.kinesis.clone(), stream, shard_id, IteratorStart::AtTimestamp(ms));
+        let mut pace = Pace::polite();
+        loop {
+            let limit = cursor.limit();
+            let _memory = self.budget.reserve(cursor.expected_memory(limit).min(self.budget.limit() / 4)).await;
+            let page = cursor.patient_page(limit, &mut pace).await?;
+            // To the second, as the pipe's reader has it.
+            let second = ms - ms.rem_euclid(1_000);
+            if let Some(first) = page.records.records().find(|r| r.timestamp_ms >= second) {
+                return Ok(Until::Row(sequence_of(first)?, 0));
+            }
+            if page.is_last(limit) {
+                return Ok(Until::Time(ms));
+            }
+        }
+    }
+
+    /// The plan of `range`: the same shards and ends as reading it, and the first record of each shard.
+    pub async fn plan(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Planned>, Error> {
+        let spans = self.spans(range, pipe).await?;
+        let began_ms = self.now_ms();
+        let range = Arc::new(range.clone());
+        let planned = stream::iter(spans).map(|span| {
+            let range = range.clone();
+            async move {
+                let (sender, mut found) = mpsc::channel(1);
+                let first = async {
+                    let first = found.recv().await.transpose();
+                    // Reading stops when nobody listens.
+                    found.close();
+                    while found.recv().await.is_some() {}
+                    first
+                };
+                let read = async {
+                    let read = self.shard(&range, 0, &span, began_ms, &sender).await;
+                    drop(sender);
+                    read
+                };
+                let (read, first) = tokio::join!(read, first);
+                let first = first?;
+                if first.is_none() {
+                    read?;
+                }
+                let first = first.and_then(|(_, chunk)| {
+                    let record = (!chunk.is_empty()).then(|| chunk.get(0))?;
+                    Some((record.timestamp_ms, record.sequence_number.to_owned()))
+                });
+                Ok::<_, Error>(Planned { shard: span.shard, first, until: span.until })
+            }
+        });
+        planned.buffered(RECORDS_SHARDS_AT_ONCE).try_collect().await
+    }
+}

@@ -1,0 +1,122 @@
+//! What a table is, and where its changes go.
+
+use aws_config::BehaviorVersion;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::ScalarAttributeType;
+
+use super::error::explain;
+use domain::limits::{KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT};
+
+/// DynamoDB in one account and region.
+pub struct DynamoDb {
+    pub(super) client: Client,
+    /// For messages; none when none is configured.
+    pub(super) region: Option<String>,
+}
+
+/// A table as DynamoDB describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Differs from that of an earlier table of the same name.
+    pub id: String,
+    /// `ACTIVE` and others.
+    pub status: String,
+    /// Unix ms.
+    pub created_ms: i64,
+    /// The partition key, then the sort key if there is one.
+    pub keys: Vec<KeyAttribute>,
+}
+
+/// An attribute of the primary key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyAttribute {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: KeyType,
+}
+
+/// The types that a key may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// Text.
+    S,
+    /// A number of up to 38 digits.
+    N,
+    /// Bytes.
+    B,
+}
+
+/// A Kinesis stream that takes the changes of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The stream.
+    pub stream_arn: String,
+    /// `ACTIVE` and others.
+    pub status: String,
+    /// Whether times are written in microseconds; AWS's default is milliseconds.
+    pub microseconds: bool,
+}
+
+impl DynamoDb {
+    /// Takes region, credentials, roles and endpoint from the SDK's own chain.
+    pub async fn from_environment() -> DynamoDb {
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(KINESIS_CALL_TIMEOUT)
+            .operation_attempt_timeout(KINESIS_ATTEMPT_TIMEOUT)
+            .build();
+        let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
+        DynamoDb { client: Client::new(&sdk), region: sdk.region().map(|r| r.as_ref().to_string()) }
+    }
+
+    /// What the table is (`dynamodb:DescribeTable`). The error is one sentence for a person.
+    pub async fn table(&self, name: &str) -> Result<Table, String> {
+        let sent = self.client.describe_table().table_name(name).send().await;
+        let output = sent.map_err(|e| explain("DescribeTable", name, self.region.as_deref(), &e))?;
+        let nothing = || format!("DescribeTable of DynamoDB table '{name}' answered nothing");
+        let table = output.table.ok_or_else(nothing)?;
+        let types = table.attribute_definitions.unwrap_or_default();
+        let key = |name: &str| {
+            let found = types.iter().find(|a| a.attribute_name == name)?;
+            let ty = match found.attribute_type {
+                ScalarAttributeType::S => KeyType::S,
+                ScalarAttributeType::N => KeyType::N,
+                ScalarAttributeType::B => KeyType::B,
+                _ => return None,
+            };
+            Some(KeyAttribute { name: name.to_owned(), ty })
+        };
+        // The API gives the partition key first.
+        let keys = table.key_schema.unwrap_or_default();
+        let keys: Option<Vec<KeyAttribute>> = keys.iter().map(|k| key(&k.attribute_name)).collect();
+        let keys = keys.filter(|keys| !keys.is_empty()).ok_or_else(nothing)?;
+        Ok(Table {
+            name: name.to_owned(),
+            arn: table.table_arn.unwrap_or_default(),
+            id: table.table_id.unwrap_or_default(),
+            status: table.table_status.map_or_else(String::new, |s| s.as_str().to_owned()),
+            created_ms: table.creation_date_time.and_then(|t| t.to_millis().ok()).unwrap_or(0),
+            keys,
+        })
+    }
+
+    /// The streams that take the table's changes (`dynamodb:DescribeKinesisStreamingDestination`), also those that no longer do.
+    pub async fn destinations(&self, table: &str) -> Result<Vec<Destination>, String> {
+        let sent = self.client.describe_kinesis_streaming_destination().table_name(table).send().await;
+        let output =
+            sent.map_err(|e| explain("DescribeKinesisStreamingDestination", table, self.region.as_deref(), &e))?;
+        let destinations = output.kinesis_data_stream_destinations.unwrap_or_default().into_iter();
+        Ok(destinations
+            .map(|d| Destination {
+                stream_arn: d.stream_arn.unwrap_or_default(),
+                status: d.destination_status.map_or_else(String::new, |s| s.as_str().to_owned()),
+                microseconds: d.approximate_creation_date_time_precision.is_some_and(|p| p.as_str() == "MICROSECOND"),
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,9 @@
+//! The flags of the commands, beside those of `serve`.
+
+mod dynamodb;
+mod pipe;
+mod verify;
+
+pub use dynamodb::DynamoDbFlags;
+pub use pipe::PipeFlags;
+pub use verify::VerifyFlags;

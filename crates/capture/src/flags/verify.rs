@@ -1,0 +1,39 @@
+//! Flags of `dynamodb verify`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use domain::limits::{MAX_SCAN_SEGMENTS, MAX_VERIFY_RCU, MAX_VERIFY_TIMEOUT, MIN_VERIFY_TIMEOUT};
+
+/// What `dynamodb verify` is told.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyFlags {
+    /// The table in DynamoDB.
+    #[arg(long, value_name = "NAME")]
+    pub table: String,
+    /// The table in ClickHouse, as `default.users`; a part that is no plain name stands in backquotes. By default `default` and the name of the table.
+    #[arg(long, value_name = "TABLE")]
+    pub target: Option<String>,
+    /// Segments of the table that are scanned at the same time.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SCAN_SEGMENTS)))]
+    pub segments: u32,
+    /// Read capacity units a second that DynamoDB is asked for.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VERIFY_RCU)))]
+    pub rcu: u32,
+    /// How long items that differ are looked at again, after both tables were read.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = timeout)]
+    pub timeout: Duration,
+    /// Items of each kind that are shown.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let allowed = MIN_VERIFY_TIMEOUT..=MAX_VERIFY_TIMEOUT;
+    humantime::parse_duration(text).ok().filter(|time| allowed.contains(time)).ok_or_else(|| {
+        let format = humantime::format_duration;
+        let (least, most) = (format(MIN_VERIFY_TIMEOUT), format(MAX_VERIFY_TIMEOUT));
+        format!("it must be a duration from {least} to {most}, as 30s or 2m")
+    })
+}

@@ -1,0 +1,277 @@
+//! `sql pipe`: the statements of a pipe, made from a sample of its stream. `shape` looks at the payloads, `infer` and `types` choose types, `plan` says
+//! which field goes where, `render` writes SQL; all of these are pure. ClickHouse is asked whether the sample really fits.
+
+mod address;
+mod content;
+mod definer;
+mod dynamodb;
+mod fits;
+mod infer;
+mod landing;
+mod look;
+mod message;
+mod numbers;
+mod plan;
+mod render;
+mod rest;
+mod sample;
+mod server;
+mod shape;
+mod types;
+
+use serde_json::Value;
+
+use crate::flags::PipeFlags;
+use address::{Address, collection, next_url};
+use config::Config;
+use definer::Definer;
+use domain::limits::DRY_RUN_ROWS;
+use domain::unpacking::Split;
+pub use dynamodb::dynamodb;
+use look::{Looked, look};
+use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
+use render::Target;
+use rest::{REST, REST_COMMENT, REST_TYPE};
+use sample::Sample;
+use server::{Server, TableRow};
+use shape::Shape;
+use sql::name::table_name;
+use sql::quote::{comment, comments, qualified};
+use types::Type;
+
+/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
+pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, String> {
+    let (database, table) = table_name("table", &flags.table)?;
+    let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let generator = Generator { server: Server::new(config), flags, database, table };
+    // Before Kinesis is asked: what is wrong in the flags is wrong whatever it says.
+    generator.url(bridge_url, Split::None)?;
+    if flags.order_by.contains(|c: char| c == ';' || c.is_control()) {
+        return Err(format!(
+            "--order-by is {}: it must be one expression, without semicolons and line breaks",
+            shown(&flags.order_by)
+        ));
+    }
+    generator.server.runs_pipes().await?;
+    let mut sample = Sample::take(config, &flags.stream).await?;
+    if sample.len() == 0 {
+        return Err(format!(
+            "stream {} has no records to make a table from: put some in, or run this again when the first have come",
+            shown(&flags.stream)
+        ));
+    }
+    generator.run(config, bridge_url, &mut sample, &maps).await
+}
+
+struct Generator<'a> {
+    server: Server,
+    flags: &'a PipeFlags,
+    database: String,
+    table: String,
+}
+
+impl Generator<'_> {
+    async fn run(
+        &self,
+        config: &Config,
+        bridge_url: &str,
+        sample: &mut Sample,
+        maps: &[Mapping],
+    ) -> Result<String, String> {
+        let Looked { shape, objects, mut head } = look(sample, &self.flags.stream, self.flags.message)?;
+        let found = self.server.table(&self.database, &self.table).await?;
+        let definer = Definer::find(&self.server, self.flags.definer.as_deref()).await?;
+        let mut plan = self.plan(&shape, found.is_some(), maps).await?;
+        self.judge(&mut plan, sample, objects).await?;
+        let target = Target {
+            database: self.database.clone(),
+            table: self.table.clone(),
+            exists: found.is_some(),
+            url: self.url(bridge_url, sample.split())?,
+            message: self.flags.message,
+            collection: collection(config),
+            order_by: self.flags.order_by.clone(),
+            exactly_once: self.flags.exactly_once,
+            errors: !self.flags.no_errors,
+            definer: definer.as_ref().map_or_else(String::new, Definer::clause),
+        };
+        let tables = ["", "_landing"].map(|suffix| format!("{}.{}{suffix}", self.database, self.table));
+        self.server.only_puller(&target.url, (&self.database, &format!("{}_pipe", self.table)), &tables).await?;
+        head.extend(self.about(&target, found.as_ref(), &plan));
+        head.extend(plan.notes.iter().cloned());
+        if let Some(definer) = &definer {
+            head.extend(definer.notes(&target.needs()));
+            head.extend(definer.about_views_below(&self.server, &target.needs()).await?);
+        }
+        let head: String = head.iter().map(|line| comment(line)).collect();
+        if self.flags.dry_run {
+            let mut text = head;
+            for query in render::dry_run(&plan, &sample.source(DRY_RUN_ROWS), target.errors, DRY_RUN_ROWS) {
+                // Comments, too: whoever gives the text to a client runs nothing that a record says.
+                text.push_str(&comments(&self.server.ask(&query, "Vertical").await?));
+                text.push('\n');
+            }
+            return Ok(text);
+        }
+        let mut statements = render::statements(&plan, &target);
+        if let Some(definer) = &definer {
+            statements.splice(0..0, definer.statements(&target.needs(), config)?);
+        }
+        if self.flags.apply {
+            if let Some(definer) = &definer {
+                definer.may_be_set(&self.server, config).await?;
+            }
+            self.apply(&statements, &target).await?;
+        }
+        let text = statements.iter().fold(head, |text, statement| format!("{text}\n{statement};\n"));
+        Ok(if plan.rest { format!("{text}\n{}", render::look_into_rest(&target)) } else { text })
+    }
+
+    /// Which field goes where, in a new table or in one that exists.
+    async fn plan(&self, shape: &Shape, exists: bool, maps: &[Mapping]) -> Result<Plan, String> {
+        let (flatten, rest) = (self.flags.flatten, !self.flags.no_rest);
+        let mut plan = match exists {
+            true => existing_table(shape, &self.columns().await?, flatten, maps, rest)?,
+            false => new_table(shape, flatten, maps, rest)?,
+        };
+        plan.rounds = self.server.rounds_in_json().await?;
+        if plan.columns.is_empty() {
+            return Err(format!(
+                "no column of {} has a field in the sample of stream {}: name fields and columns with --map",
+                shown(&self.flags.table),
+                shown(&self.flags.stream)
+            ));
+        }
+        Ok(plan)
+    }
+
+    /// What is to be known about the guarantee, and about records that do not fit.
+    fn about(&self, target: &Target, found: Option<&TableRow>, plan: &Plan) -> Vec<String> {
+        let mut lines = Vec::new();
+        let table = shown(&self.flags.table);
+        let window = found.is_none_or(|table| {
+            let window = table.engine_full.split_once("non_replicated_deduplication_window = ");
+            table.engine.starts_with("Replicated") || window.is_some_and(|(_, value)| !value.starts_with('0'))
+        });
+        match (target.exactly_once, window, found) {
+            (false, _, None) => lines.push("At-least-once: a batch may be inserted again after a failure.".into()),
+            (_, false, Some(_)) => {
+                let name = qualified(&self.database, &self.table);
+                lines.push(format!(
+                    "At-least-once: the table {table} has no deduplication window. For exactly-once, first run"
+                ));
+                lines.push(format!("ALTER TABLE {name} MODIFY SETTING non_replicated_deduplication_window = 1000"));
+            }
+            _ => lines.push("Exactly-once: see Guarantees in README.md.".into()),
+        }
+        if !target.errors
+            && !["_shard_id", "_sequence_number", "_sub_sequence_number"].iter().all(|c| plan.record.contains(c))
+        {
+            lines.push(format!(
+                "The table {table} lacks _shard_id, _sequence_number or _sub_sequence_number: of two batches with the same rows the second would be \
+                 dropped. Add these columns, or leave out --no-errors."
+            ));
+        }
+        if target.errors {
+            lines.push(format!("Records that do not fit go to {} instead.", shown(&format!("{}_errors", self.table))));
+        } else {
+            lines.push("A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.".into());
+            lines.push("Without --no-errors such records are kept apart.".into());
+        }
+        lines.push(match (plan.rest, found.is_some() && !self.flags.no_rest) {
+            (true, _) => format!("Fields without a column are kept in {REST}: see the end."),
+            (false, false) => "Fields without a column are not kept.".into(),
+            (false, true) => {
+                let name = qualified(&self.database, &self.table);
+                format!("Fields without a column are not kept. To keep them, first run ALTER TABLE {name} ADD COLUMN {REST} {REST_TYPE} COMMENT '{REST_COMMENT}'")
+            }
+        });
+        lines
+    }
+
+    fn url(&self, bridge_url: &str, split: Split) -> Result<String, String> {
+        let flags = self.flags;
+        next_url(&Address {
+            bridge_url,
+            database: &self.database,
+            table: &self.table,
+            pipe: flags.pipe.as_deref(),
+            stream: &flags.stream,
+            parameters: &[
+                ("start", &*flags.start, "trim_horizon"),
+                ("mode", &*flags.mode, "polling"),
+                ("split", split.name(), Split::None.name()),
+            ],
+        })
+    }
+
+    async fn columns(&self) -> Result<Vec<Existing>, String> {
+        let columns = self.server.columns(&self.database, &self.table).await?;
+        let existing = |c: server::ColumnRow| Existing {
+            insertable: c.is_insertable(),
+            has_default: c.has_default(),
+            name: c.name,
+            ty: c.ty,
+            comment: c.comment,
+        };
+        Ok(columns.into_iter().map(existing).collect())
+    }
+
+    /// Lets ClickHouse say whether the sample fits. A type that was chosen here gives way; one of a table that exists is reported.
+    async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), String> {
+        let (columns, sql) = render::judged(plan, &sample.source(usize::MAX));
+        let answer = self.server.ask(&sql, "JSONEachRow").await?;
+        let answer: Value =
+            serde_json::from_str(answer.trim()).map_err(|e| format!("ClickHouse's answer is not understood: {e}"))?;
+        let number = |name: &str| answer[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let (parsed, twice) = (number("parsed"), number("twice"));
+        if parsed < objects {
+            plan.notes.push(format!(
+                "{} objects of the sample are refused by ClickHouse's JSON parser: they do not fit.",
+                objects - parsed
+            ));
+        }
+        if twice > 0 {
+            plan.notes.push(format!("{twice} objects of the sample have a field twice: they do not fit."));
+        }
+        for at in columns {
+            let misfits = number(&format!("m{at}"));
+            if misfits == 0 {
+                continue;
+            }
+            let column = &mut plan.columns[at];
+            let (field, ty) = (shown(&column.path.join(".")), column.ty.to_string());
+            let example = answer[format!("e{at}")].as_str().unwrap_or_default();
+            let example = shown(&example.chars().take(QUOTED).collect::<String>());
+            if plan.strict {
+                (column.ty, column.as_text) = (Type::leaf("String").nullable(), true);
+                plan.notes.push(format!("{field} has values that {ty} does not take, as {example}: String."));
+            } else {
+                let name = shown(&column.name);
+                plan.notes.push(format!(
+                    "Values of {field} in the sample that do not fit the column {name} {ty}: {misfits}, as {example}."
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, statements: &[String], target: &Target) -> Result<(), String> {
+        for name in target.creates() {
+            if self.server.table(&self.database, &name).await?.is_some() {
+                return Err(format!(
+                    "{} exists in database {} already, and nothing was changed: drop it, or look at the statements without --apply",
+                    shown(&name),
+                    shown(&self.database)
+                ));
+            }
+        }
+        for (done, statement) in statements.iter().enumerate() {
+            self.server.run(statement, done, statements.len()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Most characters of a value that a comment repeats.
+const QUOTED: usize = 64;

@@ -1,0 +1,58 @@
+//! The URL from which a pipe pulls.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use bridge::http::request::parse;
+use config::Config;
+
+/// Braces and bars would be patterns to ClickHouse's url().
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b':');
+
+/// What the URL is made from.
+pub struct Address<'a> {
+    /// Where ClickHouse reaches the bridge.
+    pub bridge_url: &'a str,
+    /// Database of the table and of the pipe's view.
+    pub database: &'a str,
+    /// The table; the view is called `<table>_pipe`.
+    pub table: &'a str,
+    /// Name of the pipe; that of the table when not given.
+    pub pipe: Option<&'a str>,
+    /// The stream.
+    pub stream: &'a str,
+    /// More parameters: name, value, and the value that need not be said.
+    pub parameters: &'a [(&'a str, &'a str, &'a str)],
+}
+
+/// The URL, read as the bridge reads it, so that it is known to be right.
+pub fn next_url(of: &Address<'_>) -> Result<String, String> {
+    let own: String =
+        of.table.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
+    let path = format!("/v1/pipes/{}/next", encoded(of.pipe.unwrap_or(&own)));
+    let view = [of.database, &format!("{}_pipe", of.table)].map(|part| {
+        let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        encoded(&if plain { part.to_owned() } else { backquoted(part) })
+    });
+    let mut query = format!("stream={}&view={}", encoded(of.stream), view.join("."));
+    for (name, value, default) in of.parameters {
+        if value != default {
+            query.push_str(&format!("&{name}={}", encoded(value)));
+        }
+    }
+    parse("GET", &path, Some(&query)).map_err(|error| error.to_string())?;
+    Ok(format!("{}{path}?{query}", of.bridge_url.trim_end_matches('/')))
+}
+
+/// As the parameter `view` takes a name. It is a URL and not SQL, so percent-encoding does the rest.
+fn backquoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, KEPT).to_string()
+}
+
+/// The named collection of `sql setup`, when the bridge wants a token: it has it, so that no view holds it.
+pub fn collection(config: &Config) -> Option<String> {
+    config.token.as_ref().map(|_| sql::collection(&config.clickhouse.database))
+}

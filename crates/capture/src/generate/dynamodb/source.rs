@@ -1,0 +1,163 @@
+//! What DynamoDB and Kinesis say about the table and its stream.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::items::Event;
+use crate::dynamodb::{Destination, DynamoDb, KeyAttribute, KeyType, Table};
+use crate::flags::DynamoDbFlags;
+use crate::generate::plan::shown;
+use adapters::clock::SystemClock;
+use adapters::kinesis::AwsKinesis;
+use bridge::metrics::Metrics;
+use bridge::read::budget::Budget;
+use bridge::read::records::{Range, Reading, Span};
+use config::Config;
+use domain::limits::PIPE_SAMPLE;
+use domain::ports::{KinesisApi, Stream, kinesis_now_ms};
+use domain::range::Bound;
+use domain::unpacking::Unpacking;
+
+/// Where the changes come from.
+pub struct Source {
+    /// Partition key, then sort key.
+    pub keys: Vec<KeyAttribute>,
+    /// What DynamoDB says; none when it could not be asked.
+    pub table: Option<Table>,
+    /// Where the changes go; none when DynamoDB could not be asked.
+    pub destinations: Option<Vec<Destination>>,
+    /// The stream.
+    pub stream: Stream,
+    /// When it was created, Unix ms.
+    pub stream_created_ms: i64,
+    /// When it was asked for that, Kinesis' time, Unix ms.
+    pub now_ms: i64,
+    /// What could not be asked.
+    pub notes: Vec<String>,
+}
+
+impl Source {
+    /// Asks both.
+    pub async fn ask(flags: &DynamoDbFlags) -> Result<Source, String> {
+        let given = flags.key.iter().map(|text| parse_key(text)).collect::<Result<Vec<_>, _>>()?;
+        if given.len() > 2 {
+            return Err("--key is given more than twice: a table has a partition key, and a sort key at most".into());
+        }
+        let dynamodb = DynamoDb::from_environment().await;
+        let mut notes = Vec::new();
+        let table = match dynamodb.table(&flags.table).await {
+            Ok(table) => Some(table),
+            Err(why) if given.is_empty() => {
+                return Err(format!(
+                    "{why}; where DynamoDB cannot be asked, name the keys with --key NAME:TYPE (TYPE is S, N or B)"
+                ));
+            }
+            Err(why) => {
+                notes.push(format!(
+                    "DynamoDB could not be asked, so keys, streaming and the table's identity are not checked: {why}"
+                ));
+                None
+            }
+        };
+        let keys = match &table {
+            Some(table) if given.is_empty() || given == table.keys => table.keys.clone(),
+            Some(table) => {
+                return Err(format!(
+                    "--key says {}, and the keys of DynamoDB table {} are {}",
+                    spelled(&given),
+                    shown(&flags.table),
+                    spelled(&table.keys)
+                ));
+            }
+            None => given,
+        };
+        let destinations = match &table {
+            Some(_) => match dynamodb.destinations(&flags.table).await {
+                Ok(destinations) => Some(destinations),
+                Err(why) => {
+                    notes.push(format!("Whether the table's changes go to the stream could not be asked: {why}"));
+                    None
+                }
+            },
+            None => None,
+        };
+        let kinesis = kinesis().await?;
+        let stream = kinesis.stream(&flags.stream).await.map_err(|e| e.to_string())?;
+        let (stream_created_ms, now_ms) = (stream.created_ms, kinesis_now_ms(&kinesis, &SystemClock));
+        Ok(Source { keys, table, destinations, stream, stream_created_ms, now_ms, notes })
+    }
+
+    /// Where the table's changes go to the stream, or what is wrong; none when DynamoDB could not be asked.
+    pub fn destination(&self, table: &str) -> Option<Result<&Destination, String>> {
+        let (table, stream) = (shown(table), shown(&self.stream.name));
+        let to_stream = self.destinations.as_ref()?.iter().filter(|d| d.stream_arn == self.stream.arn);
+        // Those that were given up stay on the list for a while.
+        let best = to_stream.max_by_key(|destination| destination.status == "ACTIVE");
+        Some(match best {
+            Some(destination) if destination.status == "ACTIVE" => Ok(destination),
+            Some(destination) => Err(format!(
+                "the changes of DynamoDB table {table} do not go to stream {stream} now: its destination is {}",
+                destination.status
+            )),
+            None => Err(format!("the changes of DynamoDB table {table} do not go to stream {stream}")),
+        })
+    }
+}
+
+/// Whether a change of the table came before `end_ms`, among the first records that the stream still has.
+pub async fn has_change_before(config: &Config, flags: &DynamoDbFlags, end_ms: i64) -> Result<bool, String> {
+    let reading = Reading {
+        kinesis: Arc::new(kinesis().await?),
+        clock: Arc::new(SystemClock),
+        budget: Budget::new(config.memory),
+    };
+    let range = Range {
+        stream: flags.stream.clone(),
+        from: Bound::Open,
+        to: Bound::Time(end_ms),
+        shard: None,
+        slice: None,
+        unpacking: Unpacking::default(),
+    };
+    let shards = reading.shards(&range).await.map_err(|e| e.to_string())?;
+    let spans = shards.into_iter().map(|shard| Span { shard, until: None }).collect();
+    let (sender, mut receiver) = mpsc::channel(1);
+    let read = tokio::spawn(reading.run(range, spans, sender));
+    let mut looked_at = 0;
+    while let Some(found) = receiver.recv().await {
+        let (_, chunk) = found.map_err(|e| e.to_string())?;
+        if chunk.records().any(|r| Event::parse(r.payload).is_some_and(|event| event.is_of(&flags.table))) {
+            return Ok(true);
+        }
+        looked_at += chunk.len();
+        if looked_at >= PIPE_SAMPLE {
+            break;
+        }
+    }
+    drop(receiver);
+    drop(read);
+    Ok(false)
+}
+
+async fn kinesis() -> Result<AwsKinesis, String> {
+    let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
+    Ok(AwsKinesis::from_environment(metrics.kinesis_errors).await)
+}
+
+/// `--key`: an attribute and its type.
+fn parse_key(text: &str) -> Result<KeyAttribute, String> {
+    let ty = |ty: &str| match ty {
+        "S" => Some(KeyType::S),
+        "N" => Some(KeyType::N),
+        "B" => Some(KeyType::B),
+        _ => None,
+    };
+    let key = text.rsplit_once(':').filter(|(name, _)| !name.is_empty());
+    let key = key.and_then(|(name, code)| Some(KeyAttribute { name: name.into(), ty: ty(code)? }));
+    key.ok_or_else(|| format!("--key is '{text}': write an attribute, a colon and S, N or B, as in --key id:S"))
+}
+
+fn spelled(keys: &[KeyAttribute]) -> String {
+    keys.iter().map(|key| format!("{}:{:?}", key.name, key.ty)).collect::<Vec<_>>().join(", ")
+}

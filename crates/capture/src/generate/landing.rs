@@ -1,0 +1,20 @@
+//! What holds for every landing table that keeps nothing.
+
+use super::plan::shown;
+use sql::quote::literal;
+
+/// A condition that stops the pipe into `<table>_landing` while a view that reads it is missing: what the pipe brings would be kept nowhere. It is
+/// computed when a refresh begins, before anything is read. ClickHouse has no means to look again when rows have come.
+pub fn is_read(database: &str, table: &str) -> String {
+    let views = ["_mv", "_errors_mv"].map(|suffix| format!("{table}{suffix}"));
+    let [first, second] = views.clone().map(|name| shown(&name));
+    let missing = literal(&format!(
+        "the views {first} and {second} must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; \
+         nothing is lost meanwhile"
+    ));
+    let names = views.map(|name| literal(&name)).join(", ");
+    let database = literal(database);
+    format!(
+        "(SELECT throwIf(count() < 2,\n        {missing})\n        FROM system.tables WHERE database = {database} AND name IN ({names})) = 0"
+    )
+}

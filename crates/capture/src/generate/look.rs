@@ -1,0 +1,89 @@
+//! What the sample of a stream looks like, and what is said of it.
+
+use super::content::Contents;
+use super::message::{MESSAGE, with_text};
+use super::plan::shown;
+use super::sample::Sample;
+use super::shape::Shape;
+use domain::limits::MAX_TUPLE_FIELDS;
+use domain::unpacking::Split;
+
+/// A sample that was looked at.
+pub struct Looked {
+    /// What its objects look like.
+    pub shape: Shape,
+    /// How many there are.
+    pub objects: usize,
+    /// What the head of the SQL says of the records.
+    pub head: Vec<String>,
+}
+
+/// Looks at a sample of `stream`. With `message`, its log events become objects with the fields of
+/// their messages. The error says why there is nothing to make columns of.
+pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, String> {
+    let (rows, name) = (sample.len(), shown(stream));
+    let of = if sample.split() == Split::None { "of" } else { "rows of" };
+    let mut head = vec![format!("A pipe from stream {name}, made from {rows} {of} its records.")];
+    match sample.split() {
+        Split::None => {}
+        Split::Lines => head.push("A record holds several lines: split=lines makes a row of each.".into()),
+        Split::Json => {
+            head.push("A record holds several JSON objects, or an array: split=json makes a row of each.".into());
+        }
+        Split::CloudWatch => {
+            head.push(
+                "Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.".into(),
+            );
+        }
+    }
+    head.extend(messages(sample, &name, message)?);
+    let mut shape = Shape::default();
+    let texts = || sample.payloads().filter_map(|payload| std::str::from_utf8(payload).ok());
+    let objects = texts().filter(|text| shape.add_object(text)).count();
+    if message && let Some(text) = texts().find_map(with_text) {
+        // Another message may be plain text, whether the sample has one or not.
+        shape.add_object(&text);
+    }
+    let contents = Contents::of(sample.payloads()).sentences(stream);
+    if objects == 0 {
+        return Err(format!(
+            "none of the {rows} newest records of stream {name} is a JSON object, so there are no fields to make columns of: {}",
+            contents.join("; ")
+        ));
+    }
+    if shape.fields.len() > MAX_TUPLE_FIELDS {
+        return Err(format!(
+            "the records of stream {name} have {} different fields, more than the {MAX_TUPLE_FIELDS} that make sense as columns: land them \
+             raw, see \"Raw landing\" in docs/sql.md",
+            shape.fields.len()
+        ));
+    }
+    head.extend(contents.iter().map(|sentence| format!("{sentence}.")));
+    Ok(Looked { shape, objects, head })
+}
+
+/// With `wanted`, puts the messages of log events in the place of the events. What is to be said of them.
+fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<String>, String> {
+    let (rows, is_cloudwatch) = (sample.len(), sample.split() == Split::CloudWatch);
+    if !wanted {
+        let objects = if is_cloudwatch { sample.messages() } else { 0 };
+        let said = format!("{objects} of {rows} messages are JSON objects: --message makes columns of their fields.");
+        return Ok(if objects > 0 { vec![said] } else { Vec::new() });
+    }
+    if !is_cloudwatch {
+        return Err(format!(
+            "--message is for log events of CloudWatch, and most records of stream {stream} are not: leave it out"
+        ));
+    }
+    match sample.merge_messages() {
+        0 => Err(format!(
+            "none of the {rows} newest messages in stream {stream} is a JSON object: leave --message out, and each is text in the column message"
+        )),
+        objects => Ok(vec![
+            format!("{objects} of {rows} messages are JSON objects, and their fields become columns."),
+            format!(
+                "What else an event has is in columns that begin with _log_; a message of another kind is in {MESSAGE}, whole."
+            ),
+        ]),
+    }
+}

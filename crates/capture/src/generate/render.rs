@@ -1,0 +1,387 @@
+//! The statements of a pipe, from a plan.
+
+use std::collections::HashSet;
+
+use super::definer::Needs;
+use super::fits::{Parts, Place, once};
+use super::infer::is_element_name;
+use super::landing::is_read;
+use super::message;
+use super::numbers::{MARK, has_mark, parsed, with};
+use super::plan::{Column, Plan, RECORD_COLUMNS, unique};
+use super::rest::{Check, REST, REST_COMMENT, REST_TYPE, checks, known, rest};
+use super::types::Type;
+use sql::quote::{comment, comments, identifier, literal, literal_of_lines, qualified};
+
+/// The structure of `/v1/pipes/{pipe}/next`.
+const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
+                    _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String";
+/// What a record kept apart is known by, in the landing table, the errors table and between them. A
+/// batch is sorted by the first three, so `ORDER BY ALL` costs little.
+const POSITION: &str = "_shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream";
+/// The first three.
+const PLACE: [&str; 3] = ["_shard_id", "_sequence_number", "_sub_sequence_number"];
+const POSITION_COLUMNS: &str = "    _key String,\n    _timestamp DateTime64(3),\n    _stream LowCardinality(String),\n    \
+                                _shard_id LowCardinality(String),\n    _sequence_number String,\n    _sub_sequence_number UInt32,\n";
+const WINDOW: &str = "\nSETTINGS non_replicated_deduplication_window = 1000";
+
+/// What the statements are about, beside the plan.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The table's database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+    /// Whether it exists.
+    pub exists: bool,
+    /// The URL of the pipe's batches.
+    pub url: String,
+    /// The records are log events, whose messages have the fields.
+    pub message: bool,
+    /// The named collection that has the token and must be used; none: there is no token.
+    pub collection: Option<String>,
+    /// Sorting key of a new table.
+    pub order_by: String,
+    /// New tables get a deduplication window.
+    pub exactly_once: bool,
+    /// What does not fit goes to a table of its own.
+    pub errors: bool,
+    /// The user that the views run as, as SQL; empty: whoever creates them.
+    pub definer: String,
+}
+
+impl Target {
+    /// The names of the tables and views that the statements create.
+    pub fn creates(&self) -> Vec<String> {
+        let own = if self.exists { &[][..] } else { &[""] };
+        let around = if self.errors { &["_pipe", "_landing", "_errors", "_mv", "_errors_mv"][..] } else { &["_pipe"] };
+        own.iter().chain(around).map(|suffix| format!("{}{suffix}", self.table)).collect()
+    }
+
+    /// What the views read and write.
+    pub fn needs(&self) -> Needs<'_> {
+        let collection = self.collection.as_deref();
+        Needs { database: &self.database, table: &self.table, landing: self.errors, collection }
+    }
+
+    fn named(&self, suffix: &str) -> String {
+        qualified(&self.database, &format!("{}{suffix}", self.table))
+    }
+
+    fn source(&self) -> String {
+        let url = literal(&self.url);
+        let source = match &self.collection {
+            Some(name) => format!("url({name}, url = {url})"),
+            None => format!("url({url}, 'ArrowStream',\n        {})", literal(NEXT)),
+        };
+        if self.message { message::source(&source) } else { source }
+    }
+}
+
+/// A view runs with the profile of its definer, in which each of these, set otherwise, loses rows
+/// or brings them twice without an error: measured on 25.8.
+pub const WHATEVER_THE_PROFILE: &str =
+    "insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw'";
+/// What a batch that comes again needs to complete the tables below; off by default before 26.2.
+pub const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views = 1";
+
+/// When the view of a pipe refreshes, and how it pauses after failures.
+pub const REFRESH: &str = "REFRESH AFTER 2 SECOND\n\
+    SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000";
+
+/// The statements, in the order in which they must run; each with a comment.
+pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
+    let mut all = Vec::new();
+    let window = if target.exactly_once { WINDOW } else { "" };
+    if !target.exists {
+        let payload = plan.columns.iter().map(|c| (identifier(&c.name), c.ty.to_string()));
+        let types = |name: &&str| RECORD_COLUMNS.iter().find(|(n, _)| n == name).map_or("String", |(_, ty)| ty);
+        let record = plan.record.iter().map(|name| (name.to_string(), types(name).to_string()));
+        let rest = plan.rest.then(|| (REST.to_string(), format!("{REST_TYPE} COMMENT {}", literal(REST_COMMENT))));
+        let columns: Vec<_> = payload.chain(rest).chain(record).map(|(name, ty)| format!("    {name} {ty}")).collect();
+        let (table, order_by, columns) = (target.named(""), &target.order_by, columns.join(",\n"));
+        all.push(format!("CREATE TABLE {table}\n(\n{columns}\n)\nENGINE = MergeTree\nORDER BY {order_by}{window}"));
+    }
+    let (pipe, definer) = (target.named("_pipe"), &target.definer);
+    let settings = settings_of_pipe(plan, target.errors);
+    if !target.errors {
+        let (table, rows) = (target.named(""), rows(plan, &with_json(&target.source(), true), true));
+        all.push(format!(
+            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table}{definer} AS\n{rows}\nORDER BY ALL\n{settings}"
+        ));
+        return all;
+    }
+    let (landing, errors) = (target.named("_landing"), target.named("_errors"));
+    let own = if plan.rest { format!("    {REST} {REST_TYPE},\n") } else { String::new() };
+    all.push(format!(
+        "{}CREATE TABLE {landing}\n(\n{POSITION_COLUMNS}    _raw_message String,\n    _json String,\n{own}    _error String\n)\nENGINE = Null",
+        comments(
+            "Keeps nothing: records pass through it to the two views below. _error is empty for those that fit;\n\
+             _json is the record, with numbers quoted that ClickHouse would change."
+        )
+    ));
+    all.push(format!(
+        "{}CREATE TABLE {errors}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    failed_at DateTime DEFAULT now()\n)\n\
+         ENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY{window}",
+        comment("What does not fit, and why; for seven days.")
+    ));
+    let rows = rows(plan, &format!("{landing}\n    WHERE _error = ''"), false);
+    all.push(format!("CREATE MATERIALIZED VIEW {} TO {}{definer} AS\n{rows}", target.named("_mv"), target.named("")));
+    all.push(format!(
+        "CREATE MATERIALIZED VIEW {} TO {errors}{definer} AS\n\
+         SELECT {POSITION}, _error AS reason, _raw_message AS raw_message\nFROM {landing}\nWHERE _error != ''",
+        target.named("_errors_mv")
+    ));
+    let sorted = sorted_out(plan, &target.source());
+    all.push(format!(
+        "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing}{definer} AS\n{sorted}\nWHERE {}\nORDER BY ALL\n{settings}",
+        is_read(&target.database, &target.table)
+    ));
+    all
+}
+
+/// How an operator finds fields that came later.
+pub fn look_into_rest(target: &Target) -> String {
+    let table = target.named("");
+    comments(&format!(
+        "Fields without a column, and how often they came. Run this command again for the columns that would take them.\n\
+         SELECT replaceRegexpAll(arrayJoin(mapKeys({REST})), '\\\\[[^]]*\\\\]', '[]') AS field, count() FROM {table} GROUP BY field ORDER BY count() DESC"
+    ))
+}
+
+/// The first rows as they would arrive, read from `source`; and with `errors`, what would be kept apart.
+pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Vec<String> {
+    let settings = settings(&parsing(plan));
+    let settings = if settings.is_empty() { settings } else { format!("\n{settings}") };
+    if !errors {
+        return vec![format!("{}\nLIMIT {rows_shown}{settings}", rows(plan, &with_json(source, true), true))];
+    }
+    let sorted = format!("({})", sorted_out(plan, source));
+    let rows = rows(plan, &format!("{sorted}\n    WHERE _error = ''"), false);
+    vec![
+        format!("{rows}\nLIMIT {rows_shown}{settings}"),
+        format!(
+            "SELECT {POSITION}, _error AS reason, _raw_message AS raw_message\nFROM {sorted}\nWHERE _error != ''\nLIMIT {rows_shown}{settings}"
+        ),
+    ]
+}
+
+/// For each column that can be missed by a value: its index, the text of the value, and whether it fits, to be read from `source`.
+pub fn judged(plan: &Plan, source: &str) -> (Vec<usize>, String) {
+    let mut parts = Parts::default();
+    let fields = parts.fields(&Place::record());
+    let checks = checks(&plan.columns, plan.how(), &mut parts);
+    let checks: Vec<(usize, &Check)> = checks.iter().filter_map(|check| Some((check.column?, check))).collect();
+    let columns = checks.iter().map(|(at, check)| {
+        let (value, fits) = (&check.value, &check.fits);
+        format!("    toUInt32(countIf(NOT {fits})) AS m{at},\n    anyIf(written({value}), NOT {fits}) AS e{at}")
+    });
+    let twice = format!("    toUInt32(countIf(NOT ({}))) AS twice", once(&fields));
+    let columns: Vec<_> = columns.chain([twice, "    toUInt32(count()) AS parsed".into()]).collect();
+    let (columns, settings) = (columns.join(",\n"), settings(&parsing(plan)));
+    let sql = format!(
+        "{}SELECT\n{columns}\nFROM (\n    SELECT *, {}\n    FROM {}\n    WHERE JSONType(_json) = 'Object'\n)\n{settings}",
+        with(&columns),
+        parts.definitions().join(", "),
+        with_json(source, false)
+    );
+    (checks.iter().map(|(at, _)| *at).collect(), sql)
+}
+
+/// The settings of the pipe's SELECT.
+fn settings_of_pipe(plan: &Plan, errors: bool) -> String {
+    let mut settings_of_pipe = vec!["http_max_tries = 1", "max_threads = 1", WHATEVER_THE_PROFILE, DEPENDENT_VIEWS];
+    if !errors && !plan.columns.iter().all(|column| column.ty.is_sortable()) {
+        settings_of_pipe.push("allow_suspicious_types_in_order_by = 1");
+    }
+    if errors {
+        // Measured on 300,000 orders: 1.2 s instead of 14 s. Almost every check is needed for almost every record.
+        settings_of_pipe.push("short_circuit_function_evaluation = 'disable'");
+    }
+    settings_of_pipe.extend(parsing(plan));
+    settings(&settings_of_pipe)
+}
+
+fn settings(all: &[&str]) -> String {
+    if all.is_empty() { String::new() } else { format!("SETTINGS {}", all.join(", ")) }
+}
+
+/// Settings that say how text becomes values: older releases, and other profiles, differ in them.
+fn parsing(plan: &Plan) -> Vec<&'static str> {
+    let has = |leaf: &dyn Fn(&str) -> bool| plan.columns.iter().any(|column| column.ty.has_leaf(leaf));
+    let mut settings = Vec::new();
+    if has(&|name| name.starts_with("Date")) {
+        settings.push("date_time_input_format = 'best_effort'");
+    }
+    if has(&|name| name.contains("Float")) {
+        settings.push("precise_float_parsing = 1");
+    }
+    if has(&|name| name.starts_with("JSON") || name.starts_with("Dynamic")) {
+        // A string stays one, as it is, and so does a number when it is compared.
+        settings.extend([
+            "input_format_try_infer_dates = 0",
+            "input_format_try_infer_datetimes = 0",
+            "output_format_json_quote_64bit_integers = 0",
+        ]);
+    }
+    settings
+}
+
+/// Rows with the columns of a pull, and `_json`; `once`: as it is, for the only time that it is
+/// parsed.
+fn with_json(source: &str, once: bool) -> String {
+    let parsed = parsed(once);
+    let with = with(&parsed).replace('\n', "\n        ");
+    format!("(\n        {with}SELECT *,\n            {parsed}\n        FROM {source}\n    )")
+}
+
+/// `JSONExtract` with the path of a field.
+fn extract(json: &str, path: &[String], ty: &Type) -> String {
+    let path: String = path.iter().map(|name| format!("{}, ", literal(name))).collect();
+    format!("JSONExtract({json}, {path}{})", literal(&ty.per_row().to_string()))
+}
+
+/// The SELECT that makes the table's rows. `from` is what it reads, with the WHERE: rows with
+/// `_json`. `own_rest`: what has no column is collected here.
+fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
+    let mut taken: HashSet<String> = plan.columns.iter().map(|column| column.name.clone()).collect();
+    taken.extend(RECORD_COLUMNS.iter().map(|(name, _)| name.to_string()).chain([REST.to_string()]));
+    let record = unique("r", &taken);
+    taken.insert(record.clone());
+    let json = "unmarked(_json)";
+    let (mut tree, mut inner, mut outer) = (Vec::new(), Vec::new(), Vec::new());
+    for column in &plan.columns {
+        let value = match !column.as_text && insert(&mut tree, &column.path, &column.ty) {
+            true => column.path.iter().fold(record.clone(), |value, name| element(&value, name)),
+            false => {
+                let alias = unique("x", &taken);
+                taken.insert(alias.clone());
+                inner.push(format!("{} AS {alias}", alone(json, column)));
+                alias
+            }
+        };
+        let (ty, read) = (column.ty.to_string(), column.ty.per_row().to_string());
+        let value = if ty == read { value } else { format!("CAST({value}, {})", literal(&ty)) };
+        outer.push(format!("    {value} AS {}", identifier(&column.name)));
+    }
+    if !tree.is_empty() {
+        let last = tree.len() - 1;
+        let elements = tree.iter().enumerate().map(|(at, (name, node))| {
+            let comma = if at == last { "" } else { "," };
+            format!("            {} {}{comma}", identifier(name), node.ty())
+        });
+        let lines: Vec<_> = ["Tuple(".into()].into_iter().chain(elements).chain(["        )".into()]).collect();
+        let tuple = literal_of_lines(lines.iter().map(String::as_str));
+        inner.insert(0, format!("JSONExtract({json}, {tuple}) AS {record}"));
+    }
+    if plan.rest {
+        outer.push(format!("    {REST}"));
+        inner.extend(if own_rest { of_rest(plan) } else { vec![REST.into()] });
+    }
+    inner.push(plan.record.join(", "));
+    inner.retain(|part| !part.is_empty());
+    let (first, last): (Vec<&str>, Vec<&str>) = plan.record.iter().partition(|name| own_rest && PLACE.contains(name));
+    outer.splice(0..0, line_of(&first));
+    outer.extend(line_of(&last));
+    let (outer, inner) = (outer.join(",\n"), inner.join(",\n        "));
+    let with = with(&inner).replace('\n', "\n    ");
+    format!("SELECT\n{outer}\nFROM (\n    {with}SELECT\n        {inner}\n    FROM {from}\n)")
+}
+
+fn line_of(columns: &[&str]) -> Option<String> {
+    (!columns.is_empty()).then(|| format!("    {}", columns.join(", ")))
+}
+
+/// The fields that have no column, where no checks need those that have one.
+fn of_rest(plan: &Plan) -> Vec<String> {
+    let mut parts = Parts::default();
+    let rest = rest(&known(&plan.columns), &mut parts);
+    parts.definitions().into_iter().chain([format!("{rest} AS {REST}")]).collect()
+}
+
+/// The value of a column that has no place in the tuple. The text of objects and arrays has wide
+/// numbers as they were written.
+fn alone(json: &str, column: &Column) -> String {
+    let value = extract(json, &column.path, &column.ty);
+    if !column.as_text {
+        return value;
+    }
+    let path: String = column.path.iter().map(|name| format!(", {}", literal(name))).collect();
+    let raw = format!("JSONExtractRaw(_json{path})");
+    format!("if(match({raw}, '^[{{[]'), written({raw}), {value})")
+}
+
+/// An element of a tuple. Some plain names mean something else behind a dot: `size0`, `null`, a number.
+fn element(tuple: &str, name: &str) -> String {
+    let special = ["null", "keys", "values", "size"].iter().any(|word| name.starts_with(word));
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    match first && !special && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        true => format!("{tuple}.{}", identifier(name)),
+        false => format!("tupleElement({tuple}, {})", literal(name)),
+    }
+}
+
+enum Node {
+    Leaf(Type),
+    Branch(Vec<(String, Node)>),
+}
+
+impl Node {
+    fn ty(&self) -> Type {
+        match self {
+            Node::Leaf(ty) => ty.per_row(),
+            Node::Branch(nodes) => Type::Tuple(nodes.iter().map(|(name, node)| (name.clone(), node.ty())).collect()),
+        }
+    }
+}
+
+/// Puts a field into the tuple that the payload is parsed as. False when it has no place there: another column takes it, or no element may have its name.
+fn insert(tree: &mut Vec<(String, Node)>, path: &[String], ty: &Type) -> bool {
+    let Some((first, rest)) = path.split_first() else { return false };
+    if !path.iter().all(|name| is_element_name(name)) {
+        return false;
+    }
+    let at = tree.iter().position(|(name, _)| name == first);
+    match (at.map(|at| &mut tree[at].1), rest) {
+        (None, []) => tree.push((first.clone(), Node::Leaf(ty.clone()))),
+        (None, rest) => {
+            let mut nodes = Vec::new();
+            insert(&mut nodes, rest, ty);
+            tree.push((first.clone(), Node::Branch(nodes)));
+        }
+        (Some(Node::Branch(nodes)), rest @ [_, ..]) => return insert(nodes, rest, ty),
+        (Some(_), _) => return false,
+    }
+    true
+}
+
+/// The SELECT that brings records into the landing table, each with what is wrong with it.
+fn sorted_out(plan: &Plan, source: &str) -> String {
+    let mut parts = Parts::default();
+    let fields = parts.fields(&Place::record());
+    let checks = checks(&plan.columns, plan.how(), &mut parts);
+    let misfits: Vec<_> =
+        checks.iter().map(|check| format!("            if({}, '', {})", check.fits, literal(&check.field))).collect();
+    let (last, misfits) = match misfits.is_empty() {
+        true => ("''".into(), None),
+        false => (
+            "if(empty(misfits), '', concat('does not fit: ', arrayStringConcat(misfits, ', ')))".to_string(),
+            Some(format!("arrayFilter(field -> field != '', [\n{}\n        ]) AS misfits", misfits.join(",\n"))),
+        ),
+    };
+    let rest = plan.rest.then(|| format!("{} AS {REST}", rest(&known(&plan.columns), &mut parts)));
+    let computed: Vec<String> = parts.definitions().into_iter().chain(rest).chain(misfits).collect();
+    let rest = if plan.rest { format!(" {REST},") } else { String::new() };
+    let (marked, mark) = (has_mark(), literal(&format!("a text has {MARK}, which marks numbers here")));
+    let computed = computed.join(",\n        ");
+    let with = with(&computed).replace('\n', "\n    ");
+    format!(
+        "SELECT\n    {POSITION}, _raw_message, _json,{rest}\n    \
+         multiIf(\n        {marked}, {mark},\n        NOT isValidJSON(if(empty({fields}), _json, '{{}}')), 'no valid JSON',\n        \
+         JSONType(if(empty({fields}), _json, '{{}}')) != 'Object', 'no JSON object',\n        \
+         NOT ({}), 'a field comes twice',\n        {last}) AS _error\n\
+         FROM (\n    {with}SELECT *,\n        {computed}\n    FROM {}\n)",
+        once(&fields),
+        with_json(source, false)
+    )
+}

@@ -1,0 +1,6 @@
+//! The commands that write SQL and compare tables: `sql pipe`, `sql dynamodb`, `dynamodb verify`.
+
+pub mod dynamodb;
+pub mod flags;
+pub mod generate;
+pub mod verify;

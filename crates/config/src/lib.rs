@@ -1,0 +1,322 @@
+//! Flags and environment to a checked [`Config`], in two steps: clap reads text, [`Flags::resolve`] gives it meaning and reports every
+//! problem at once, so that a person needs one round to put things right.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Uri;
+use tracing_subscriber::EnvFilter;
+
+use domain::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
+use domain::secret::Secret;
+
+/// Flags and environment variables as text. Where there is no default, an empty text counts as not given.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "AWS region, credentials and endpoints come from the usual AWS_* variables and files.")]
+pub struct Flags {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "KINESIS_BRIDGE_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:9020")]
+    pub listen: String,
+    /// HTTP interface of ClickHouse.
+    #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_URL", value_name = "URL", default_value = "http://127.0.0.1:8123")]
+    pub clickhouse_url: String,
+    /// User in ClickHouse.
+    #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_USER", value_name = "NAME", default_value = "default")]
+    pub clickhouse_user: String,
+    /// Password in ClickHouse; others may see it in the process list, so rather use the file or the variable.
+    #[arg(
+        long,
+        env = "KINESIS_BRIDGE_CLICKHOUSE_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub clickhouse_password: Secret,
+    /// File that holds the password in ClickHouse.
+    #[arg(
+        long,
+        env = "KINESIS_BRIDGE_CLICKHOUSE_PASSWORD_FILE",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub clickhouse_password_file: String,
+    /// Database in ClickHouse where the state tables live.
+    #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_DATABASE", value_name = "NAME", default_value = "kinesis")]
+    pub clickhouse_database: String,
+    /// Where leases and checkpoints are kept: `keeper-map`, or `file:DIR` for a single server without Keeper.
+    #[arg(long, env = "KINESIS_BRIDGE_STATE", value_name = "STORE", default_value = "keeper-map")]
+    pub state: String,
+    /// Name of this bridge among all that share the state; the same after a restart. By default host name and port.
+    #[arg(long, env = "KINESIS_BRIDGE_WORKER_ID", value_name = "ID", default_value = "", hide_default_value = true)]
+    pub worker_id: String,
+    /// A bridge that shows no sign of life for so long loses its shards to the others.
+    #[arg(long, env = "KINESIS_BRIDGE_LEASE_DURATION", value_name = "DURATION", default_value = "10s")]
+    pub lease_duration: String,
+    /// Memory of all buffers together.
+    #[arg(long, env = "KINESIS_BRIDGE_MEMORY", value_name = "SIZE", default_value = "256MiB")]
+    pub memory: String,
+    /// File that holds a token, which every request but /healthz and /readyz must then bring.
+    #[arg(long, env = "KINESIS_BRIDGE_TOKEN_FILE", value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub token_file: String,
+    /// What to log: error, warn, info, debug, trace, off, or a filter as `info,bridge::pipe=debug`.
+    #[arg(long, env = "KINESIS_BRIDGE_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    pub log_level: String,
+    /// How to log: text or json.
+    #[arg(long, env = "KINESIS_BRIDGE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: String,
+}
+
+/// Everything the program is told, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How to reach ClickHouse.
+    pub clickhouse: ClickHouse,
+    /// Where leases and checkpoints are kept.
+    pub state: State,
+    /// Name of this bridge.
+    pub worker_id: String,
+    /// Time without a heartbeat after which a worker is dead.
+    pub lease_duration: Duration,
+    /// Bytes of all buffers together.
+    pub memory: usize,
+    /// The bearer token that requests must bring.
+    pub token: Option<Secret>,
+    /// What to log, as a filter of `tracing_subscriber`.
+    pub log_filter: String,
+    /// How to log.
+    pub log_format: LogFormat,
+}
+
+/// How to reach ClickHouse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClickHouse {
+    /// `http` or `https`, without user, password, query and closing slash.
+    pub url: String,
+    /// User.
+    pub user: String,
+    /// Password; may be empty.
+    pub password: Secret,
+    /// Database of the state tables.
+    pub database: String,
+}
+
+/// Where leases and checkpoints are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// KeeperMap tables in ClickHouse.
+    KeeperMap,
+    /// Files in this directory.
+    File(PathBuf),
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Collects problems; each names the flag and its variable.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, flag: &str, what: impl fmt::Display) {
+        let variable = flag.to_ascii_uppercase().replace('-', "_");
+        self.0.push(format!("--{flag} (KINESIS_BRIDGE_{variable}) {what}"));
+    }
+
+    /// The value, or its problem and nothing.
+    fn take<T>(&mut self, flag: &str, value: Result<T, String>) -> Option<T> {
+        value.map_err(|what| self.add(flag, what)).ok()
+    }
+}
+
+impl Flags {
+    /// Gives every text its meaning; reads the files that hold secrets. The error holds one sentence for each problem, and no secret.
+    pub fn resolve(self) -> Result<Config, Vec<String>> {
+        let mut problems = Problems::default();
+        let listen = problems.take("listen", listen(&self.listen));
+        let url = problems.take("clickhouse-url", url(&self.clickhouse_url));
+        let user = problems.take("clickhouse-user", user(self.clickhouse_user));
+        let password = problems
+            .take("clickhouse-password-file", password(self.clickhouse_password, &self.clickhouse_password_file));
+        let database = problems.take("clickhouse-database", name(self.clickhouse_database, "_.-"));
+        let state = problems.take("state", state(&self.state));
+        let worker_id = match self.worker_id {
+            // An address that is wrong has its own problem already.
+            id if id.is_empty() => listen.and_then(|at| problems.take("worker-id", default_worker_id(at.port()))),
+            id => problems.take("worker-id", name(id, "_.-:")),
+        };
+        let lease_duration = problems.take("lease-duration", lease_duration(&self.lease_duration));
+        let memory = problems.take("memory", memory(&self.memory));
+        let token = problems.take("token-file", token(&self.token_file));
+        let log_filter = problems.take("log-level", log_filter(self.log_level));
+        let log_format = problems.take("log-format", log_format(&self.log_format));
+        let config = || {
+            Some(Config {
+                listen: listen?,
+                clickhouse: ClickHouse { url: url?, user: user?, password: password?, database: database? },
+                state: state?,
+                worker_id: worker_id?,
+                lease_duration: lease_duration?,
+                memory: memory?,
+                token: token?,
+                log_filter: log_filter?,
+                log_format: log_format?,
+            })
+        };
+        config().ok_or(problems.0)
+    }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("is '{text}': it must be an IP address and a port, as 127.0.0.1:9020 or [::]:9020"))
+}
+
+/// Messages never repeat the URL: whoever writes it wrongly may have written a password into it.
+fn url(text: &str) -> Result<String, String> {
+    let uri: Uri = text.parse().map_err(|_| "is no URL: it must look like http://127.0.0.1:8123".to_string())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("must begin with http:// or https://".into());
+    }
+    if uri.authority().is_none_or(|a| a.as_str().contains('@')) {
+        return Err("must not hold a user or a password: use --clickhouse-user and --clickhouse-password-file".into());
+    }
+    if uri.query().is_some() {
+        return Err("must have no query: settings of ClickHouse belong into the user's profile".into());
+    }
+    Ok(text.trim_end_matches('/').into())
+}
+
+fn user(text: String) -> Result<String, String> {
+    if text.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
+        return Err(format!("must be a name of 1 to {MAX_NAME} bytes"));
+    }
+    Ok(text)
+}
+
+fn password(given: Secret, file: &str) -> Result<Secret, String> {
+    match (given.expose().is_empty(), file) {
+        (_, "") => Ok(given),
+        (false, _) => {
+            Err("is given beside --clickhouse-password (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD): use one of them".into())
+        }
+        (true, file) => secret(file),
+    }
+}
+
+fn token(file: &str) -> Result<Option<Secret>, String> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let token = secret(file)?;
+    match token.expose().as_bytes() {
+        [] => Err(format!("names '{file}', which is empty: it must hold a token")),
+        text if text.iter().all(u8::is_ascii_graphic) => Ok(Some(token)),
+        _ => Err(format!(
+            "names '{file}', whose token has characters that no header may hold: use letters, digits and punctuation"
+        )),
+    }
+}
+
+/// The first and only line of a file.
+fn secret(file: &str) -> Result<Secret, String> {
+    let text =
+        std::fs::read_to_string(Path::new(file)).map_err(|e| format!("names '{file}', which cannot be read: {e}"))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.contains(char::is_control) {
+        return Err(format!("names '{file}', which must hold one line and nothing else"));
+    }
+    Ok(Secret::from(line.to_owned()))
+}
+
+fn name(text: String, signs: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || signs.contains(c);
+    if (1..=MAX_NAME).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(text);
+    }
+    Err(format!("is '{text}': it must have 1 to {MAX_NAME} characters, letters, digits or any of {signs}"))
+}
+
+fn state(text: &str) -> Result<State, String> {
+    match (text, text.strip_prefix("file:")) {
+        ("keeper-map", _) => Ok(State::KeeperMap),
+        (_, Some(dir)) if !dir.is_empty() => Ok(State::File(dir.into())),
+        _ => Err(format!(
+            "is '{text}': it must be keeper-map, or file: and a directory as in file:/var/lib/kinesis-bridge"
+        )),
+    }
+}
+
+fn default_worker_id(port: u16) -> Result<String, String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty());
+    let host = host.ok_or("is not given and the host has no name to make it from: set it")?;
+    name(format!("{host}:{port}"), "_.-:")
+        .map_err(|_| format!("is not given and '{host}:{port}', made from the host's name, is none: set it"))
+}
+
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    let allowed = MIN_LEASE_DURATION..=MAX_LEASE_DURATION;
+    humantime::parse_duration(text).ok().filter(|d| allowed.contains(d)).ok_or_else(|| {
+        let format = humantime::format_duration;
+        let (least, most) = (format(MIN_LEASE_DURATION), format(MAX_LEASE_DURATION));
+        format!("is '{text}': it must be a duration from {least} to {most}, as 10s or 1m 30s")
+    })
+}
+
+fn memory(text: &str) -> Result<usize, String> {
+    size(text).filter(|n| *n >= MIN_MEMORY).ok_or_else(|| {
+        let least = MIN_MEMORY >> 20;
+        format!("is '{text}': it must be a whole number of B, KB, MB, GB, KiB, MiB or GiB and at least {least}MiB, as 256MiB")
+    })
+}
+
+/// Reads a size in bytes.
+fn size(text: &str) -> Option<usize> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit: usize = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
+}
+
+/// A single word is a level: the filter's own reader would take a misspelt one for the name of a module and log nothing.
+fn log_filter(text: String) -> Result<String, String> {
+    let level = matches!(&*text.to_ascii_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
+    let filter = text.contains('=') && EnvFilter::builder().parse(&text).is_ok();
+    if level || filter {
+        return Ok(text);
+    }
+    Err(format!("is '{text}': it must be off, error, warn, info, debug, trace, or a filter as info,bridge::pipe=debug"))
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("is '{text}': it must be text or json")),
+    }
+}

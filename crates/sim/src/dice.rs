@@ -1,0 +1,182 @@
+//! Chance and time, the same for the same seed, and the trace by which two runs of a seed are compared.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::remote::Gate;
+use domain::ports::Clock;
+
+thread_local! {
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How much virtual time has passed in the run on this thread.
+pub fn elapsed() -> Duration {
+    BEGAN.get().map(|began| began.elapsed()).unwrap_or_default()
+}
+
+/// Something that is so or not so, and can be waited for. Tokio's `watch` wakes in an order of its own, by chance.
+pub struct Flag {
+    is: AtomicBool,
+    changed: Notify,
+}
+
+impl Flag {
+    /// It is so or not so.
+    pub fn new(is: bool) -> Flag {
+        Flag { is: AtomicBool::new(is), changed: Notify::new() }
+    }
+
+    /// From now on it is so, or it is not.
+    pub fn set(&self, is: bool) {
+        self.is.store(is, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether it is so.
+    pub fn is(&self) -> bool {
+        self.is.load(Ordering::Relaxed)
+    }
+
+    /// Comes back when it is as wanted.
+    pub async fn until(&self, wanted: bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is() == wanted {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// The one source of chance of a run.
+pub struct Dice {
+    rng: Mutex<fastrand::Rng>,
+    calm: Flag,
+    trace: Option<Mutex<Vec<String>>>,
+}
+
+impl Dice {
+    /// Dice that bring trouble until [`Dice::calm`]. With `traced`, every [`Dice::note`] is kept.
+    pub fn new(seed: u64, traced: bool) -> Arc<Dice> {
+        // What the program itself leaves to chance (jitter) is taken from this thread's generator.
+        fastrand::seed(seed);
+        BEGAN.set(Some(Instant::now()));
+        let (rng, trace) = (Mutex::new(fastrand::Rng::with_seed(seed)), traced.then(Mutex::default));
+        Arc::new(Dice { rng, calm: Flag::new(false), trace })
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn calm(&self) {
+        self.calm.set(true);
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub fn is_calm(&self) -> bool {
+        self.calm.is()
+    }
+
+    /// Lets time pass, but not into the calm.
+    pub async fn trouble_for(&self, most: Duration) {
+        let _ = tokio::time::timeout(most, self.calm.until(true)).await;
+    }
+
+    /// A number below `n`.
+    pub fn below(&self, n: u64) -> u64 {
+        self.rng.lock().unwrap().u64(0..n)
+    }
+
+    /// One of these.
+    pub fn one_of<T: Copy>(&self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    /// True so many times in a hundred.
+    pub fn percent(&self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    /// True so many times in a hundred, and never once it is calm.
+    pub fn trouble(&self, chance: u64) -> bool {
+        self.percent(chance) && !self.is_calm()
+    }
+
+    /// Less than `most`, evenly.
+    pub fn within(&self, most: Duration) -> Duration {
+        Duration::from_millis(self.below(most.as_millis() as u64 + 1))
+    }
+
+    /// Lets up to `most_ms` pass; nothing, every fourth time.
+    pub async fn delay(&self, most_ms: u64) {
+        if !self.percent(25) {
+            sleep(Duration::from_millis(self.below(most_ms + 1))).await;
+        }
+    }
+
+    /// Adds a line to the trace, with the virtual time.
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
+            trace.lock().unwrap().push(format!("{:?} {}", elapsed(), line()));
+        }
+    }
+
+    /// The trace so far.
+    pub fn trace(&self) -> Vec<String> {
+        self.trace.as_ref().map(|t| t.lock().unwrap().clone()).unwrap_or_default()
+    }
+}
+
+/// Virtual time, as tokio keeps it, and names that count up. Each process has its own wall clock.
+#[derive(Clone)]
+pub struct FakeClock {
+    began: Instant,
+    names: Arc<AtomicU64>,
+    skew_ms: Arc<AtomicI64>,
+    gate: Arc<Gate>,
+}
+
+/// The time at which every run begins, Unix ms.
+pub const BEGAN_MS: i64 = 1_795_255_200_000;
+
+impl FakeClock {
+    /// A clock that starts now.
+    pub fn new() -> Arc<FakeClock> {
+        Arc::new(FakeClock {
+            began: Instant::now(),
+            names: Arc::new(AtomicU64::new(1)),
+            skew_ms: Arc::default(),
+            gate: Gate::new(),
+        })
+    }
+
+    /// The same time for a process that stands still at times, on a wall clock that is wrong by so much.
+    pub fn of_process(&self, skew_ms: i64, gate: Arc<Gate>) -> Arc<FakeClock> {
+        Arc::new(FakeClock { skew_ms: Arc::new(AtomicI64::new(skew_ms)), gate, ..self.clone() })
+    }
+
+    /// Somebody sets it: from now on it is wrong by so much.
+    pub fn jump(&self, skew_ms: i64) {
+        self.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for FakeClock {
+    fn now_ms(&self) -> i64 {
+        BEGAN_MS + self.gate.now().duration_since(self.began).as_millis() as i64 + self.skew_ms.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        self.gate.now().into_std()
+    }
+
+    fn batch_id(&self) -> String {
+        format!("{:016x}", self.names.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,461 @@
+//! One test for each rule of crashes, takeovers, lineage and retention, in a world where only happens what the test says.
+
+use std::time::Duration;
+
+use tokio::time::{advance, sleep};
+
+use super::kinesis::{RETENTION_HOURS, STREAM};
+use super::rules::{MEMORY, a_moment, calm};
+use super::world::{Ending, LEASE, PIPE, WIDE, World, options};
+use bridge::pipe::PullOptions;
+use bridge::pipe::status::ShardState;
+use domain::error::Error;
+use domain::moment::Moment;
+use domain::ports::{Clock, StateError};
+use domain::sequence::Checkpoint;
+use domain::start::Beginning;
+
+const RETENTION: Duration = Duration::from_secs(RETENTION_HOURS as u64 * 3_600);
+
+/// Time goes by at one stroke, and whoever lives beats again.
+async fn pass(time: Duration) {
+    advance(time).await;
+    sleep(LEASE / 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn recovery_as_a_unit() {
+    let (world, server, process, options) = calm(3);
+    for shard in world.kinesis.open_shards() {
+        world.kinesis.put(&shard, 40);
+    }
+    sleep(Duration::from_secs(5)).await;
+    let options = PullOptions { linger: Duration::from_secs(2), ..options };
+    let batch = world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap();
+    assert!(world.leases().await.iter().all(|l| l.value.offer.as_ref().is_some_and(|o| o.shards == 3)));
+    drop(process);
+    // Other records, other limits, another process, which reads in pages of other sizes: the same block.
+    for shard in world.kinesis.open_shards() {
+        world.kinesis.put(&shard, 5);
+    }
+    let process = world.process("worker", &server, MEMORY);
+    let narrow = PullOptions {
+        linger: Duration::ZERO,
+        ..super::world::options(domain::batch::Limits { max_rows: 1, max_bytes: 1 })
+    };
+    assert_eq!(world.refresh(&process, &server, &narrow, Ending::Success).await.unwrap(), batch);
+    a_moment().await;
+    assert!(world.leases().await.iter().all(|l| l.value.offer.is_none() && l.value.committed_rows == 40));
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_in_two_living_hands_gets_into_one() {
+    for freed in 0..2 {
+        let (world, server, first, options) = calm(2);
+        let (other_server, shards) = (world.server(), world.kinesis.open_shards());
+        let second = world.process("another", &other_server, MEMORY);
+        // Both live and know it.
+        sleep(Duration::from_secs(1)).await;
+        for shard in &shards {
+            world.kinesis.put(shard, 5);
+        }
+        let options = PullOptions { linger: Duration::from_secs(2), ..options };
+        assert!(world.refresh(&first, &server, &options, Ending::FailedAfter).await.unwrap().is_some());
+        // A person gives one half to the other worker.
+        world.edit(&shards[freed], |l| (l.owner, l.epoch) = ("another".into(), l.epoch + 1)).await;
+        for _ in 0..40 {
+            let _ = world.refresh(&second, &other_server, &options, Ending::Success).await;
+            let _ = world.refresh(&first, &server, &options, Ending::Success).await;
+            a_moment().await;
+        }
+        assert!(world.settled().await, "{:?}", world.leases().await);
+        world.judge().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_replaced_commits_nothing() {
+    let (world, server, first, options) = calm(1);
+    let other_server = world.server();
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    server.begin();
+    let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    let batch = served.batch.clone().unwrap();
+    // It does not get its heartbeats through, and another one takes over.
+    first.store.mute(true);
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(2 * LEASE).await;
+    assert_eq!(
+        world.refresh(&second, &other_server, &options, Ending::FailedBefore).await.unwrap(),
+        Some(batch.id.clone()),
+        "the open batch comes with the lease"
+    );
+    let before = world.lease(&shard).await;
+    assert_eq!(before.owner, "another");
+    // The first refresh succeeds now.
+    assert!(!served.deliver(), "a worker that stood still sends the end of a body");
+    world.ledger.insert(&batch);
+    server.end(Ok(()));
+    a_moment().await;
+    assert_eq!(world.lease(&shard).await, before);
+    let refused = world.refresh(&first, &server, &options, Ending::Success).await;
+    assert!(!matches!(refused, Ok(Some(_))), "{refused:?}");
+    assert!(world.drain(&second, &other_server, &options).await);
+    world.judge().unwrap();
+}
+
+/// The batch of a process that stood still is served by another one: the process sends neither the end of the body nor the batch again.
+#[tokio::test(start_paused = true)]
+async fn a_zombie_serves_nothing() {
+    let (world, server, first, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    server.begin();
+    let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    first.store.mute(true);
+    sleep(LEASE / 2).await;
+    let other_server = world.server();
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(2 * LEASE).await;
+    let _ = world.refresh(&second, &other_server, &options, Ending::FailedBefore).await;
+    assert_eq!(world.lease(&shard).await.owner, "another");
+    assert!(!served.deliver(), "the end of a body");
+    server.end(Err("the connection broke".into()));
+    // As long as it gets no heartbeat through, and once it does.
+    for muted in [true, false] {
+        first.store.mute(muted);
+        sleep(LEASE).await;
+        let pulled = world.refresh(&first, &server, &options, Ending::FailedBefore).await;
+        assert!(!matches!(pulled, Ok(Some(_))), "{pulled:?}");
+    }
+    assert_eq!(world.lease(&shard).await.owner, "another");
+    assert!(world.drain(&second, &other_server, &options).await);
+    world.judge().unwrap();
+}
+
+/// The batch of a process that stood still was committed by another one, which gave the lease back. The process sees the free lease before it
+/// is pulled again, and its batch must not come back with it.
+#[tokio::test(start_paused = true)]
+async fn a_zombie_takes_nothing_of_its_open_batch_back() {
+    let (world, server, first, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    let batch = world.refresh(&first, &server, &options, Ending::FailedBefore).await.unwrap();
+    let other_server = world.server();
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.refresh(&second, &other_server, &options, Ending::Success).await.unwrap(), None);
+    // The first one has heard of the other before it stands still.
+    sleep(LEASE / 2).await;
+    first.store.mute(true);
+    sleep(2 * LEASE).await;
+    assert_eq!(world.refresh(&second, &other_server, &options, Ending::Success).await.unwrap(), batch);
+    a_moment().await;
+    assert!(world.settled().await);
+    second.leave().await;
+    assert_eq!(world.lease(&shard).await.owner, "");
+    // It comes back, hears that the other one is gone, and shares out what is free.
+    first.store.mute(false);
+    sleep(LEASE / 2).await;
+    let pulled = world.refresh(&first, &server, &options, Ending::FailedAfter).await;
+    assert!(!matches!(pulled, Ok(Some(_))), "{pulled:?}");
+    // It goes on with what is new.
+    world.kinesis.put(&shard, 3);
+    assert!(world.drain(&first, &server, &options).await);
+    for row in world.kinesis.all() {
+        assert_eq!(world.ledger.times(&row), (1, 1), "{row:?}");
+    }
+    world.judge().unwrap();
+}
+
+/// Another process takes the lease of one that stands still, and its write is on its way for so long that the one comes back, looks at the rows
+/// and finds nothing changed. Then only one of them may have the batch.
+#[tokio::test(start_paused = true)]
+async fn a_take_that_was_decided_before_a_zombie_looked_again_fails() {
+    let (world, server, first, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    let batch = world.refresh(&first, &server, &options, Ending::FailedBefore).await.unwrap();
+    first.store.mute(true);
+    let other_server = world.server();
+    let second = world.process("another", &other_server, MEMORY);
+    sleep(2 * LEASE).await;
+    second.store.hold(true);
+    other_server.begin();
+    let late = second.pipes.pull(PIPE, STREAM, options.clone());
+    let back = async {
+        a_moment().await;
+        assert_eq!(world.lease(&shard).await.owner, "worker", "the take is on its way");
+        first.store.mute(false);
+        sleep(LEASE / 2).await;
+        server.begin();
+        let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+        assert_eq!(served.batch.as_ref().map(|b| b.id.clone()), batch, "nothing has changed");
+        second.store.hold(false);
+        a_moment().await;
+        assert_eq!(world.lease(&shard).await.owner, "worker", "the take is too late");
+        world.rest_of_refresh(&first, &server, &options, Ending::Success, Ok(served)).await.unwrap();
+    };
+    let (late, ()) = tokio::join!(late, back);
+    let late = late.map(|served| served.batch.is_some());
+    assert!(!matches!(late, Ok(true)), "both are given the batch");
+    other_server.end(Err("nothing was read".into()));
+    a_moment().await;
+    assert!(world.settled().await);
+    world.judge().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_taken_although_the_answer_got_lost() {
+    let (world, server, process, options) = calm(1);
+    world.kinesis.put(&world.kinesis.open_shards()[0], 3);
+    process.store.fault(Some(StateError::Unavailable("lost".into())), true);
+    for _ in 0..3 {
+        assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
+    }
+    process.store.fault(None, false);
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn parents_before_children() {
+    let (world, server, process, options) = calm(2);
+    let shards = world.kinesis.open_shards();
+    world.kinesis.put(&shards[0], 5);
+    let children = world.kinesis.split(&shards[0]);
+    let grandchild = world.kinesis.merge(&children[0], &children[1]);
+    let merged = world.kinesis.merge(&grandchild, &shards[1]);
+    world.kinesis.put(&merged, 5);
+    // The parent's records are offered and fail: nothing of the children comes before them, for however long.
+    for _ in 0..50 {
+        world.refresh(&process, &server, &options, Ending::FailedBefore).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.lease(&merged).await.offer, None);
+    assert!(world.drain(&process, &server, &options).await);
+    for parent in [&shards[0], &shards[1], &children[0], &children[1], &grandchild] {
+        assert_eq!(world.lease(parent).await.checkpoint, Checkpoint::ShardEnd, "{parent}");
+    }
+    world.judge().unwrap();
+}
+
+/// A parent that another worker finishes is noticed, too.
+#[tokio::test(start_paused = true)]
+async fn parents_may_be_in_other_hands() {
+    let (world, server, first, options) = calm(1);
+    let other_server = world.server();
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    assert!(world.refresh(&first, &server, &options, Ending::FailedBefore).await.unwrap().is_some());
+    let children = world.kinesis.split(&shard);
+    world.kinesis.put(&children[1], 5);
+    let second = world.process("another", &other_server, MEMORY);
+    // The second finds the children and has to wait for the first.
+    for _ in 0..5 {
+        assert_eq!(world.refresh(&second, &other_server, &options, Ending::Success).await.unwrap(), None);
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.lease(&children[1]).await.owner, "another");
+    for _ in 0..60 {
+        let _ = world.refresh(&first, &server, &options, Ending::Success).await;
+        let _ = world.refresh(&second, &other_server, &options, Ending::Success).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(world.settled().await, "{:?}", world.leases().await);
+    world.judge().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_from_trim_horizon() {
+    let (world, server, process, options) = calm(1);
+    let parent = world.kinesis.open_shards().remove(0);
+    // A pipe that begins now, and not with what is there.
+    let options = PullOptions { start: Beginning::From(Moment::At(world.clock.now_ms() + 1_000)), ..options };
+    sleep(Duration::from_secs(1)).await;
+    world.kinesis.put(&parent, 3);
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
+    // Records of the children that came long before anybody knew of these.
+    let children = world.kinesis.split(&parent);
+    for child in &children {
+        world.kinesis.put(child, 4);
+    }
+    sleep(Duration::from_secs(45)).await;
+    let later = PullOptions { start: Beginning::From(Moment::At(world.clock.now_ms())), ..options };
+    assert!(world.drain(&process, &server, &later).await);
+    world.judge().unwrap();
+}
+
+/// A world with a committed record in its only shard, and the shard.
+async fn committed() -> (World, std::sync::Arc<super::clickhouse::FakeServer>, super::world::Process, String) {
+    let (world, server, process, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 3);
+    assert!(world.drain(&process, &server, &options).await);
+    (world, server, process, shard)
+}
+
+/// Records are lost; the pull must say so, again and again, until somebody seeks, and go on from there.
+async fn the_gap_is_told(world: &World, server: &super::clickhouse::FakeServer, process: &super::world::Process) {
+    let options = options(WIDE);
+    for _ in 0..5 {
+        let told = world.refresh(process, server, &options, Ending::Success).await;
+        assert!(matches!(told, Err(Error::Gap(ref m)) if m.contains(STREAM) && m.contains("shardId-")), "{told:?}");
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(world.ledger.violations(), Vec::<String>::new());
+    // The person's process changes the rows as `seek` does; the bridge notices.
+    let person = world.process(super::ledger::PERSON, &world.server(), MEMORY);
+    person.pipes.seek(PIPE, &[(String::new(), Checkpoint::TrimHorizon)]).await.unwrap();
+    sleep(Duration::from_secs(40)).await;
+    let mut pulled = 0;
+    for _ in 0..10 {
+        pulled += usize::from(matches!(world.refresh(process, server, &options, Ending::Success).await, Ok(Some(_))));
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert!(pulled > 0, "after a seek it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gap_is_an_error() {
+    // The pipe was stopped for longer than the retention, and what came meanwhile went.
+    let (world, server, process, shard) = committed().await;
+    drop(process);
+    world.kinesis.put(&shard, 3);
+    pass(RETENTION + Duration::from_secs(60)).await;
+    world.kinesis.trim_before(world.clock.now_ms());
+    world.kinesis.put(&shard, 3);
+    let process = world.process("worker", &server, MEMORY);
+    the_gap_is_told(&world, &server, &process).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_under_a_running_reader_is_an_error() {
+    // Kinesis gave no answer for longer than the retention, while the view went on to pull.
+    let (world, server, process, shard) = committed().await;
+    world.kinesis.outage(Some(Error::AccessDenied("the policy is gone".into())));
+    let hours = 2 * RETENTION_HOURS;
+    for hour in 0..hours {
+        // Something is put in the first hour, and gone in the last.
+        if hour == 1 {
+            world.kinesis.put(&shard, 3);
+        }
+        pass(Duration::from_secs(3_600)).await;
+        let _ = world.refresh(&process, &server, &options(WIDE), Ending::Success).await;
+    }
+    world.kinesis.trim_before(world.clock.now_ms() - RETENTION.as_millis() as i64);
+    world.kinesis.put(&shard, 3);
+    world.kinesis.outage(None);
+    sleep(Duration::from_secs(60)).await;
+    the_gap_is_told(&world, &server, &process).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_behind_a_slow_reader_is_an_error() {
+    // The reader gets answers all the time, but is so far behind that the records go before it comes to them.
+    let (world, server, process, shard) = committed().await;
+    for _ in 0..40 {
+        world.kinesis.put(&shard, 30);
+        pass(Duration::from_secs(3_600)).await;
+    }
+    let options = options(WIDE);
+    // Gone to the retention, unread.
+    world.kinesis.trim_before(world.clock.now_ms() - RETENTION.as_millis() as i64);
+    let mut told = None;
+    for _ in 0..40 {
+        match world.refresh(&process, &server, &options, Ending::Success).await {
+            Err(Error::Gap(gap)) => told = Some(gap),
+            other => assert!(matches!(other, Ok(None)), "{other:?}"),
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(told.is_some_and(|gap| gap.contains(&shard)));
+    assert_eq!(world.ledger.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offered_batch_that_is_gone_is_a_gap() {
+    let (world, server, process, options) = calm(1);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 3);
+    assert!(world.refresh(&process, &server, &options, Ending::FailedBefore).await.unwrap().is_some());
+    drop(process);
+    pass(RETENTION + Duration::from_secs(60)).await;
+    world.kinesis.trim_before(world.clock.now_ms());
+    world.kinesis.put(&shard, 3);
+    let process = world.process("worker", &server, MEMORY);
+    the_gap_is_told(&world, &server, &process).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_shard_is_no_gap() {
+    // Nothing new for days, the committed records go, and the bridge is started again.
+    let (world, server, process, shard) = committed().await;
+    for _ in 0..3 * RETENTION_HOURS {
+        pass(Duration::from_secs(3_600)).await;
+        world.kinesis.trim_before(world.clock.now_ms() - RETENTION.as_millis() as i64);
+        for _ in 0..3 {
+            assert_eq!(world.refresh(&process, &server, &options(WIDE), Ending::Success).await.unwrap(), None);
+        }
+    }
+    drop(process);
+    let process = world.process("worker", &server, MEMORY);
+    world.kinesis.put(&shard, 3);
+    assert!(world.drain(&process, &server, &options(WIDE)).await);
+    world.judge().unwrap();
+}
+
+/// A parent leaves the retention before it was read to its end: a gap of that parent, for which its children wait until somebody seeks. One that was
+/// read is nobody's loss, and its row goes, too.
+#[tokio::test(start_paused = true)]
+async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
+    let (world, server, process, options) = calm(2);
+    let shards = world.kinesis.open_shards();
+    world.kinesis.put(&shards[0], 3);
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
+    a_moment().await;
+    drop(process);
+    world.kinesis.put(&shards[1], 3);
+    let (read, unread) = (world.kinesis.split(&shards[0]), world.kinesis.split(&shards[1]));
+    world.kinesis.put(&read[0], 4);
+    world.kinesis.put(&unread[0], 5);
+    // The children have leases, and nothing is read yet; the parent's is made as if it had begun long ago.
+    world.kinesis.outage_of_records(true);
+    let process = world.process("worker", &server, MEMORY);
+    let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+    drop(process);
+    world.edit(&shards[1], |l| (l.since_ms, l.caught_up_ms) = (1, 0)).await;
+    world.kinesis.expire(&shards[1]);
+    world.kinesis.outage_of_records(false);
+    let process = world.process("worker", &server, MEMORY);
+    // The other shards go on meanwhile.
+    for _ in 0..20 {
+        let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(world.lease(&shards[0]).await.checkpoint, Checkpoint::ShardEnd);
+    assert_eq!((world.lease(&read[0]).await.committed_rows, world.lease(&unread[0]).await.committed_rows), (4, 0));
+    let snapshot = process.pipes.snapshots().remove(PIPE).unwrap();
+    let told = snapshot.buffer(&shards[1]).unwrap().progress().error.unwrap();
+    assert!(
+        matches!(told, Error::Gap(ref m) if m.contains(&shards[1]) && m.contains("left the stream's retention")),
+        "{told:?}"
+    );
+    assert_eq!(snapshot.state(&world.lease(&shards[1]).await), ShardState::Gap);
+    process.pipes.seek(PIPE, &[(shards[1].clone(), Checkpoint::TrimHorizon)]).await.unwrap();
+    for _ in 0..5 {
+        let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(world.lease(&unread[0]).await.committed_rows, 5, "the children go on");
+    // After the retention the row of the parent that was read goes.
+    world.kinesis.expire(&shards[0]);
+    for _ in 0..3 {
+        pass(RETENTION).await;
+        let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+    }
+    assert!(world.leases().await.iter().all(|row| row.value.shard_id != shards[0]));
+}

@@ -1,0 +1,124 @@
+//! One test for each rule of taking bad rows out of a batch.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::clickhouse::FakeServer;
+use super::kinesis::Place;
+use super::rules::{MEMORY, a_moment, calm};
+use super::world::{Ending, PIPE, Process, World};
+use bridge::pipe::{OnFailure, PullOptions};
+use domain::limits::ISOLATE_AFTER_ATTEMPTS;
+use domain::sequence::Checkpoint;
+
+/// A calm world in which ClickHouse refuses every row whose number `every` divides, and so many records in each shard.
+fn poisoned(shards: usize, every: u64, records: u64) -> (World, Arc<FakeServer>, Process, PullOptions) {
+    let (world, server, process, options) = calm(shards);
+    world.quarantine.poison(every);
+    for shard in world.kinesis.open_shards() {
+        world.kinesis.put(&shard, records);
+    }
+    (world, server, process, PullOptions { on_failure: OnFailure::Isolate, ..options })
+}
+
+/// A refresh, and the batch that it was given.
+async fn refresh(
+    world: &World,
+    process: &Process,
+    server: &FakeServer,
+    options: &PullOptions,
+    ending: Ending,
+) -> Option<String> {
+    let batch = world.refresh(process, server, options, ending).await.unwrap();
+    a_moment().await;
+    batch
+}
+
+/// Refreshes, more often than the world does where nothing is bad, until every record is committed.
+async fn drain(world: &World, process: &Process, server: &Arc<FakeServer>, options: &PullOptions) -> bool {
+    for _ in 0..10 {
+        if world.drain(process, server, options).await {
+            return true;
+        }
+    }
+    false
+}
+
+fn bad(world: &World) -> Vec<Place> {
+    world.kinesis.all().into_iter().filter(|place| world.quarantine.is_bad(place)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_rows_are_isolated_and_all_others_go_in() {
+    for (shards, every) in [(1, 7), (3, 2), (3, 1), (4, 50)] {
+        let (world, server, process, options) = poisoned(shards, every, 60);
+        assert!(drain(&world, &process, &server, &options).await, "every {every} of {shards} shards");
+        world.judge().unwrap();
+        assert_eq!(world.quarantine.places(), bad(&world));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_that_dies_after_each_refresh_isolates_the_same_rows() {
+    let (world, server, mut process, options) = poisoned(3, 20, 40);
+    for _ in 0..2_000 {
+        let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+        a_moment().await;
+        if world.settled().await {
+            break;
+        }
+        // What it knows survives only so long that a batch can be refused often enough.
+        if world.dice.below(2 * u64::from(ISOLATE_AFTER_ATTEMPTS)) == 0 {
+            drop(process);
+            process = world.process("worker", &server, MEMORY);
+        }
+    }
+    assert!(world.settled().await);
+    world.judge().unwrap();
+    assert_eq!(world.quarantine.places(), bad(&world));
+}
+
+#[tokio::test(start_paused = true)]
+async fn quarantined_before_passed() {
+    let (world, server, process, options) = poisoned(1, 1, 1);
+    world.quarantine.away.store(true, Ordering::Relaxed);
+    for _ in 0..20 {
+        // It is served all the same: the view may have been mended.
+        assert!(refresh(&world, &process, &server, &options, Ending::Success).await.is_some());
+        assert!(world.leases().await.iter().all(|row| row.value.checkpoint == Checkpoint::TrimHorizon));
+    }
+    world.quarantine.away.store(false, Ordering::Relaxed);
+    world.quarantine.full.store(true, Ordering::Relaxed);
+    assert!(refresh(&world, &process, &server, &options, Ending::Success).await.is_some());
+    assert!(world.leases().await.iter().all(|row| row.value.checkpoint == Checkpoint::TrimHorizon));
+    world.quarantine.full.store(false, Ordering::Relaxed);
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+    assert_eq!(world.quarantine.places(), bad(&world));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_clickhouse_refuses_because_of_its_rows_is_halved() {
+    let (world, server, process, options) = poisoned(2, 0, 30);
+    let first = refresh(&world, &process, &server, &options, Ending::FailedBefore).await;
+    for ending in [Ending::Unread, Ending::FailedBefore, Ending::Cancelled, Ending::Partial, Ending::Replaced].repeat(3)
+    {
+        assert_eq!(refresh(&world, &process, &server, &options, ending).await, first, "{ending:?}");
+    }
+    // A refusal that is followed by something else begins to be counted anew.
+    for ending in [Ending::Refused, Ending::Refused, Ending::FailedBefore].repeat(3) {
+        assert_eq!(refresh(&world, &process, &server, &options, ending).await, first, "{ending:?}");
+    }
+    // With `stop` nothing is halved, however often it is refused.
+    let stop = PullOptions { on_failure: OnFailure::Stop, ..options.clone() };
+    for _ in 0..10 {
+        assert_eq!(refresh(&world, &process, &server, &stop, Ending::Refused).await, first);
+    }
+    assert!(process.pipes.snapshots()[PIPE].last_error.contains(&format!("batch {}", first.clone().unwrap())));
+    // And with `isolate` it is, at once now.
+    assert_eq!(refresh(&world, &process, &server, &options, Ending::Success).await, None);
+    assert_ne!(refresh(&world, &process, &server, &options, Ending::Success).await, first);
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+    assert!(world.quarantine.places().is_empty());
+}

@@ -1,0 +1,487 @@
+//! Kinesis in memory: shards, splits, merges, trimming, pages of any size, and all that goes wrong with them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+
+use super::dice::{Dice, FakeClock};
+use super::fan_out::Consumers;
+use domain::error::Error;
+use domain::ports::{Clock, IteratorStart, KinesisApi, KinesisError, Page, Stream};
+use domain::record::{Chunk, RecordRef};
+use domain::sequence::SequenceNumber;
+use domain::shard::Shard;
+use testkit::aggregate::aggregate;
+
+/// The name of the only stream.
+pub const STREAM: &str = "orders";
+/// Where it is.
+const REGION: &str = "eu-west-1";
+/// Its retention, unless somebody changes it.
+pub const RETENTION_HOURS: i32 = 24;
+
+/// A shard and the number of a row in it: see [`row`].
+pub type Place = (String, u128);
+
+/// The number of a row by those of its record and within that: rows are ordered by it.
+pub fn row(sequence: u128, sub_sequence: u32) -> u128 {
+    sequence * ROWS_IN_A_RECORD + u128::from(sub_sequence).min(ROWS_IN_A_RECORD - 1)
+}
+
+/// The other way: the numbers of the record and within it.
+pub fn parts(row: u128) -> (SequenceNumber, u32) {
+    let sequence = SequenceNumber::parse(&(row / ROWS_IN_A_RECORD).to_string()).unwrap();
+    (sequence, (row % ROWS_IN_A_RECORD) as u32)
+}
+
+/// More rows than any record of the model has.
+const ROWS_IN_A_RECORD: u128 = 100;
+
+/// A stream, as it is now.
+pub struct FakeKinesis {
+    region: &'static str,
+    pub(super) dice: Arc<Dice>,
+    pub(super) clock: Arc<FakeClock>,
+    state: Mutex<State>,
+    pub(super) fan_out: Mutex<Consumers>,
+}
+
+#[derive(Default)]
+struct State {
+    shards: BTreeMap<String, Held>,
+    sequence: u128,
+    /// What every call answers while it is set.
+    outage: Option<Error>,
+    /// Most calls are throttled.
+    storm: bool,
+    /// Some records hold several JSON documents.
+    items: bool,
+    /// The end of a parent names a merge's child as if it came from that one alone.
+    names_one_parent: bool,
+    /// GetRecords fails.
+    unreadable: bool,
+    /// The retention, hours.
+    retention: i32,
+    /// How often the stream was described.
+    described: u32,
+}
+
+struct Held {
+    shard: Shard,
+    /// The first and the last hash key.
+    range: (u128, u128),
+    records: Vec<Put>,
+    trimmed: usize,
+}
+
+struct Put {
+    key: String,
+    sequence: u128,
+    at_ms: i64,
+    payload: Vec<u8>,
+    /// How many it is, as an aggregate.
+    rows: u32,
+}
+
+impl Put {
+    fn places(&self, shard_id: &str) -> impl Iterator<Item = Place> {
+        (0..self.rows).map(move |sub| (shard_id.to_string(), row(self.sequence, sub)))
+    }
+}
+
+impl Held {
+    /// The index of the first record at or after `sequence` that is still there.
+    fn at(&self, sequence: u128) -> usize {
+        self.records.partition_point(|r| r.sequence < sequence).max(self.trimmed)
+    }
+
+    fn open(&self) -> bool {
+        self.shard.open()
+    }
+}
+
+/// A payload of so many JSON documents: the elements of an array, and an object behind it.
+fn items(text: &str, rows: u32) -> Vec<u8> {
+    let elements: Vec<String> = (1..rows).map(|sub| format!("\"{text}/{sub}\"")).collect();
+    format!("[{}]{{\"last\":\"{text}\"}}", elements.join(", ")).into_bytes()
+}
+
+impl FakeKinesis {
+    /// A stream with so many open shards.
+    pub fn new(dice: Arc<Dice>, clock: Arc<FakeClock>, shards: usize) -> Arc<FakeKinesis> {
+        // Numbers gain a digit on the way, so that their order as text is not their order.
+        let state = State { sequence: 9_900, retention: RETENTION_HOURS, ..State::default() };
+        let kinesis = FakeKinesis { region: REGION, dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
+        let width = u128::MAX / shards as u128;
+        for n in 0..shards as u128 {
+            let last = if n + 1 == shards as u128 { u128::MAX } else { (n + 1) * width - 1 };
+            kinesis.state().add("", "", (n * width, last));
+        }
+        Arc::new(kinesis)
+    }
+
+    /// One of the same name in another region, with shards of the same names.
+    pub fn elsewhere(&self) -> Arc<FakeKinesis> {
+        let state = State { sequence: 9_900, ..State::default() };
+        let (dice, clock) = (self.dice.clone(), self.clock.clone());
+        let kinesis =
+            FakeKinesis { region: "us-east-1", dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
+        let middle = u128::MAX / 2;
+        for range in [(0, middle), (middle + 1, u128::MAX)] {
+            kinesis.state().add("", "", range);
+        }
+        kinesis.open_shards().iter().for_each(|shard| kinesis.put(shard, 3));
+        Arc::new(kinesis)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Ids of the shards that take records.
+    pub fn open_shards(&self) -> Vec<String> {
+        self.state().shards.iter().filter(|(_, s)| s.open()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ids of all shards, the closed ones included.
+    pub fn shards_ever(&self) -> Vec<String> {
+        self.state().shards.keys().cloned().collect()
+    }
+
+    /// How many shards there are, the closed ones included.
+    pub fn count(&self) -> usize {
+        self.state().shards.len()
+    }
+
+    /// From now on some records hold several JSON documents, which are rows only to views that
+    /// split them.
+    pub fn put_items(&self) {
+        self.state().items = true;
+    }
+
+    /// Appends `count` records to a shard, under a key that belongs there.
+    pub fn put(&self, shard_id: &str, count: u64) {
+        let key = self.state().shards[shard_id].range.0;
+        self.put_key(key, count);
+    }
+
+    /// Appends `count` records of one partition key to the shard that takes it now, some of them aggregates. The key is its own hash.
+    pub fn put_key(&self, key: u128, count: u64) {
+        let at_ms = self.clock.now_ms();
+        let state = &mut *self.state();
+        let owner = |s: &&mut Held| s.open() && s.range.0 <= key && key <= s.range.1;
+        let held = state.shards.values_mut().find(owner).expect("one open shard for each key");
+        for _ in 0..count {
+            state.sequence += 1 + u128::from(self.dice.below(3));
+            let (sequence, filler) = (state.sequence, "x".repeat(self.dice.below(40) as usize));
+            let (key, text) = (key.to_string(), format!("{}/{sequence}/{filler}", held.shard.id));
+            let rows = if self.dice.trouble(25) { 1 + self.dice.below(6) as u32 } else { 0 };
+            let payload = match rows {
+                0 => text.into_bytes(),
+                n if state.items && n % 2 == 0 => items(&text, n),
+                n => aggregate(
+                    &(0..n).map(|sub| (key.clone(), format!("{text}/{sub}").into_bytes())).collect::<Vec<_>>(),
+                ),
+            };
+            held.records.push(Put { key, sequence, at_ms, payload, rows: rows.max(1) });
+        }
+    }
+
+    /// Appends a record that is so many rows, as it is read later.
+    pub fn put_payload(&self, shard_id: &str, payload: &[u8], rows: u32) {
+        let at_ms = self.clock.now_ms();
+        let state = &mut *self.state();
+        state.sequence += 1;
+        let held = state.shards.get_mut(shard_id).unwrap();
+        let (key, sequence) = (held.range.0.to_string(), state.sequence);
+        held.records.push(Put { key, sequence, at_ms, payload: payload.to_vec(), rows });
+    }
+
+    /// Closes a shard and opens two in its place, each with half of its hash keys.
+    pub fn split(&self, shard_id: &str) -> [String; 2] {
+        let mut state = self.state();
+        let (first, last) = state.close(shard_id);
+        let middle = first + (last - first) / 2;
+        [state.add(shard_id, "", (first, middle)), state.add(shard_id, "", (middle + 1, last))]
+    }
+
+    /// Closes two neighbours and opens one in their place.
+    pub fn merge(&self, one: &str, other: &str) -> String {
+        let mut state = self.state();
+        let (a, b) = (state.close(one), state.close(other));
+        assert!(a.1.checked_add(1) == Some(b.0) || b.1.checked_add(1) == Some(a.0), "only neighbours merge");
+        state.add(one, other, (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Pairs of open shards whose hash keys follow each other, in this order, no shard twice.
+    pub fn neighbours(&self) -> Vec<(String, String)> {
+        let state = self.state();
+        let mut open: Vec<&Held> = state.shards.values().filter(|s| s.open()).collect();
+        open.sort_by_key(|s| s.range.0);
+        open.chunks_exact(2).map(|pair| (pair[0].shard.id.clone(), pair[1].shard.id.clone())).collect()
+    }
+
+    /// What stands in the header of an answer: whole seconds.
+    pub fn date_ms(&self) -> i64 {
+        let now_ms = self.clock.now_ms();
+        now_ms - now_ms.rem_euclid(1_000)
+    }
+
+    /// Changes the retention, hours. What is older is gone at once.
+    pub fn keep(&self, hours: i32) {
+        self.state().retention = hours;
+        self.trim();
+    }
+
+    /// The retention, hours.
+    pub fn retention(&self) -> i32 {
+        self.state().retention
+    }
+
+    /// How often the stream was described.
+    pub fn described(&self) -> u32 {
+        self.state().described
+    }
+
+    /// Drops what has left the retention.
+    pub fn trim(&self) {
+        self.trim_before(self.clock.now_ms() - i64::from(self.retention()) * 3_600_000);
+    }
+
+    /// Drops what arrived before `ms`.
+    pub fn trim_before(&self, ms: i64) {
+        for held in self.state().shards.values_mut() {
+            held.trimmed = held.records.partition_point(|r| r.at_ms < ms).max(held.trimmed);
+        }
+    }
+
+    /// A closed shard leaves the retention as a whole.
+    pub fn expire(&self, shard_id: &str) {
+        self.state().shards.remove(shard_id);
+    }
+
+    /// Drops the records of a shard before `sequence`.
+    pub fn trim_shard(&self, shard_id: &str, sequence: u128) {
+        if let Some(held) = self.state().shards.get_mut(shard_id) {
+            held.trimmed = held.at(sequence);
+        }
+    }
+
+    /// What every call answers from now on; none: they work.
+    pub fn outage(&self, error: Option<Error>) {
+        self.state().outage = error;
+    }
+
+    /// The ends of shards name one parent of each child from now on.
+    pub fn name_one_parent(&self) {
+        self.state().names_one_parent = true;
+    }
+
+    /// Lets GetRecords fail, or work again.
+    pub fn outage_of_records(&self, outage: bool) {
+        self.state().unreadable = outage;
+    }
+
+    /// Lets most calls be throttled, or none.
+    pub fn storm(&self, storm: bool) {
+        self.state().storm = storm;
+    }
+
+    /// The rows of a shard that have left the retention.
+    pub fn trimmed(&self, shard_id: &str) -> Vec<Place> {
+        let state = self.state();
+        let trimmed = state.shards.get(shard_id).map(|s| &s.records[..s.trimmed]).unwrap_or_default();
+        trimmed.iter().flat_map(|r| r.places(shard_id)).collect()
+    }
+
+    /// The rows of a shard that arrived before `ms`.
+    pub fn before(&self, shard_id: &str, ms: i64) -> Vec<Place> {
+        let state = self.state();
+        let records = state.shards.get(shard_id).map(|s| s.records.as_slice()).unwrap_or_default();
+        records.iter().take_while(|r| r.at_ms < ms).flat_map(|r| r.places(shard_id)).collect()
+    }
+
+    /// Every row that was ever put.
+    pub fn all(&self) -> Vec<Place> {
+        self.state().shards.iter().flat_map(|(id, s)| s.records.iter().flat_map(|r| r.places(id))).collect()
+    }
+
+    /// The rows of a shard after the row `from`, up to and including the row `to`.
+    pub fn between(&self, shard_id: &str, from: u128, to: u128) -> Vec<Place> {
+        let state = self.state();
+        let records = state.shards.get(shard_id).map(|s| s.records.as_slice()).unwrap_or_default();
+        let rows = records.iter().flat_map(|r| r.places(shard_id));
+        rows.filter(|(_, row)| *row > from && *row <= to).collect()
+    }
+
+    /// The shards that a shard came from.
+    pub fn parents(&self, shard_id: &str) -> Vec<String> {
+        self.state().shards.get(shard_id).map(|s| s.shard.parents()).unwrap_or_default()
+    }
+
+    /// Whether a shard takes no more records.
+    pub fn closed(&self, shard_id: &str) -> bool {
+        self.state().shards.get(shard_id).is_some_and(|s| !s.open())
+    }
+
+    pub(super) fn outage_now(&self) -> Result<(), Error> {
+        self.state().outage.clone().map_or(Ok(()), Err)
+    }
+
+    /// The index of the record at which `start` stands.
+    pub(super) fn index(&self, shard_id: &str, start: &IteratorStart) -> Result<usize, KinesisError> {
+        let state = self.state();
+        let held = state.shards.get(shard_id).ok_or_else(|| no_shard(shard_id))?;
+        Ok(match start {
+            IteratorStart::TrimHorizon => held.trimmed,
+            IteratorStart::Latest => held.records.len(),
+            IteratorStart::AtTimestamp(ms) => held.records.partition_point(|r| r.at_ms < *ms).max(held.trimmed),
+            IteratorStart::At(sequence) => held.at(number(sequence)),
+            IteratorStart::After(sequence) => held.at(number(sequence) + 1),
+        })
+    }
+
+    /// A page from `index` on, as far as it may go.
+    pub(super) fn page(&self, shard_id: &str, index: usize, limit: usize) -> Result<Page, KinesisError> {
+        let state = self.state();
+        let Some(held) = state.shards.get(shard_id) else { return Err(no_shard(shard_id)) };
+        // What has been trimmed is passed over without a word, as Kinesis does.
+        let index = index.max(held.trimmed);
+        let mut count = (held.records.len() - index).min(limit).min(1 + self.dice.below(30) as usize);
+        if self.dice.trouble(10) {
+            // Kinesis may answer nothing although there is more ahead.
+            count = 0;
+        }
+        let mut records = Chunk::default();
+        for put in &held.records[index..index + count] {
+            let pushed = records.push(RecordRef {
+                key: &put.key,
+                timestamp_ms: put.at_ms,
+                sequence_number: &put.sequence.to_string(),
+                sub_sequence: 0,
+                payload: &put.payload,
+            });
+            assert!(pushed);
+        }
+        let (next, behind) = (index + count, held.records.get(index + count).map(|r| r.at_ms));
+        let now = self.clock.now_ms();
+        // The end may come with the last records or after them.
+        let ended = behind.is_none() && !held.open() && (count == 0 || self.dice.percent(50));
+        let all = state.shards.values().take(if ended { usize::MAX } else { 0 });
+        let children = all.filter(|s| s.shard.parents().iter().any(|p| p == shard_id));
+        let one_parent = state.names_one_parent || self.dice.trouble(50);
+        let named = |shard: &Shard| match one_parent {
+            true => Shard { parent: shard_id.into(), adjacent_parent: String::new(), ..shard.clone() },
+            false => shard.clone(),
+        };
+        Ok(Page {
+            records,
+            next: (!ended).then(|| format!("{next}@{now}")),
+            millis_behind_latest: behind.map_or(0, |at_ms| 1 + now - at_ms),
+            children: children.map(|s| named(&s.shard)).collect(),
+        })
+    }
+}
+
+impl State {
+    fn add(&mut self, parent: &str, adjacent_parent: &str, range: (u128, u128)) -> String {
+        let id = format!("shardId-{:012}", self.shards.len());
+        let shard = Shard {
+            id: id.clone(),
+            parent: parent.into(),
+            adjacent_parent: adjacent_parent.into(),
+            starting_hash_key: range.0.to_string(),
+            ending_hash_key: range.1.to_string(),
+            starting_sequence_number: self.sequence.to_string(),
+            ending_sequence_number: String::new(),
+        };
+        self.shards.insert(id.clone(), Held { shard, range, records: Vec::new(), trimmed: 0 });
+        id
+    }
+
+    fn close(&mut self, shard_id: &str) -> (u128, u128) {
+        let held = self.shards.get_mut(shard_id).unwrap();
+        held.shard.ending_sequence_number = self.sequence.to_string();
+        held.range
+    }
+}
+
+fn no_shard(shard_id: &str) -> KinesisError {
+    KinesisError::Other(Error::NotFound(format!("there is no shard {shard_id}")))
+}
+
+/// The number of a sequence number.
+pub fn number(sequence: &SequenceNumber) -> u128 {
+    sequence.as_str().parse().unwrap()
+}
+
+#[async_trait]
+impl KinesisApi for FakeKinesis {
+    fn region(&self) -> &str {
+        self.region
+    }
+
+    fn now_ms(&self) -> Option<i64> {
+        Some(self.date_ms())
+    }
+
+    async fn streams(&self) -> Result<Vec<Stream>, Error> {
+        Ok(vec![self.stream(STREAM).await?])
+    }
+
+    async fn stream(&self, stream: &str) -> Result<Stream, Error> {
+        self.dice.delay(20).await;
+        self.outage_now()?;
+        self.state().described += 1;
+        if stream != STREAM {
+            return Err(Error::NotFound(format!("there is no stream '{stream}'")));
+        }
+        if self.dice.trouble(2) {
+            return Err(Error::Unavailable("DescribeStreamSummary failed".into()));
+        }
+        Ok(Stream {
+            name: STREAM.into(),
+            arn: format!("arn:aws:kinesis:{}:1:stream/{STREAM}", self.region),
+            created_ms: 1,
+            status: "ACTIVE".into(),
+            mode: "PROVISIONED".into(),
+            open_shards: self.open_shards().len() as i32,
+            retention_hours: self.retention(),
+        })
+    }
+
+    async fn shards(&self, _: &str) -> Result<Vec<Shard>, Error> {
+        self.dice.delay(20).await;
+        self.outage_now()?;
+        if self.dice.trouble(2) {
+            return Err(Error::Unavailable("ListShards failed".into()));
+        }
+        Ok(self.state().shards.values().map(|s| s.shard.clone()).collect())
+    }
+
+    async fn iterator(&self, _: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
+        self.dice.delay(10).await;
+        self.outage_now().map_err(KinesisError::Other)?;
+        if self.dice.trouble(2) {
+            return Err(KinesisError::Throttled("GetShardIterator is throttled".into()));
+        }
+        Ok(format!("{}@{}", self.index(shard_id, start)?, self.clock.now_ms()))
+    }
+
+    async fn records(&self, _: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
+        self.dice.delay(40).await;
+        self.outage_now().map_err(KinesisError::Other)?;
+        if self.dice.trouble(if self.state().storm { 80 } else { 4 }) {
+            return Err(KinesisError::Throttled("GetRecords is throttled".into()));
+        }
+        if self.dice.trouble(3) || self.state().unreadable {
+            return Err(KinesisError::Other(Error::Unavailable("GetRecords failed".into())));
+        }
+        let (index, issued_ms) = iterator.split_once('@').unwrap();
+        if self.clock.now_ms() - issued_ms.parse::<i64>().unwrap() > 300_000 || self.dice.trouble(3) {
+            return Err(KinesisError::IteratorExpired);
+        }
+        self.page(shard_id, index.parse().unwrap(), limit)
+    }
+}

@@ -1,0 +1,383 @@
+//! What really happened, and the rules that every step is held to while it happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::dice::Dice;
+use super::kinesis::{FakeKinesis, Place, number, row};
+use super::quarantine::{FakeQuarantine, places};
+use domain::batch::Batch;
+use domain::lease::{Destination, Lease};
+use domain::record::RecordRef;
+use domain::sequence::Checkpoint;
+use formats::encode::{Format, encode_batch};
+
+/// A process of this name only does what people ask of it.
+pub const PERSON: &str = "a person";
+
+/// The target tables, and what has been written and sent.
+pub struct Ledger {
+    kinesis: Arc<FakeKinesis>,
+    dice: Arc<Dice>,
+    quarantine: Arc<FakeQuarantine>,
+    /// Whether people move positions in this run: then rows may come twice.
+    pub moves: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How often each record was inserted into a table without deduplication.
+    plain: BTreeMap<Place, u32>,
+    /// The same for a table that drops blocks it has.
+    dedup: BTreeMap<Place, u32>,
+    blocks: BTreeSet<Vec<(Place, Vec<u8>)>>,
+    /// The shape of every offer that was ever written, by batch and shard.
+    offered: BTreeMap<(String, String), String>,
+    /// The bytes of every batch, by format.
+    bytes: BTreeMap<(String, &'static str), Vec<u8>>,
+    /// The last record of each partition key that was inserted for the first time.
+    last_of_key: BTreeMap<String, u128>,
+    /// Records that left the retention before they were read, after a gap was told.
+    told: BTreeSet<Place>,
+    /// Records that were there when the pipe, or a seek, began at the oldest one or at a time: they may go before they are read.
+    older: BTreeSet<Place>,
+    /// Batches that people took a lease of.
+    freed: BTreeSet<String>,
+    /// Batches that were refused because of their rows.
+    refused: BTreeSet<String>,
+    served: u64,
+    violations: Vec<String>,
+}
+
+/// What a write did to a lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Take,
+    Release,
+    Offer,
+    Halve,
+    Commit,
+    Discard,
+    Finish,
+    Note,
+}
+
+impl Ledger {
+    /// Empty tables.
+    pub fn new(
+        kinesis: Arc<FakeKinesis>,
+        dice: Arc<Dice>,
+        quarantine: Arc<FakeQuarantine>,
+        moves: bool,
+    ) -> Arc<Ledger> {
+        Arc::new(Ledger { kinesis, dice, quarantine, moves, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Notes that a rule was broken.
+    pub fn broken(&self, rule: &str, what: impl std::fmt::Display) {
+        self.state().violations.push(format!("{rule}: {what}"));
+    }
+
+    /// Every broken rule.
+    pub fn violations(&self) -> Vec<String> {
+        self.state().violations.clone()
+    }
+
+    /// How often a record is in the plain table and in the deduplicating one.
+    pub fn times(&self, place: &Place) -> (u32, u32) {
+        let state = self.state();
+        let times = |table: &BTreeMap<Place, u32>| table.get(place).copied().unwrap_or(0);
+        (times(&state.plain), times(&state.dedup))
+    }
+
+    /// A gap was told: what of this shard has left the retention unread is known to be lost.
+    pub fn gap_told(&self, shard_id: &str) {
+        let trimmed = self.kinesis.trimmed(shard_id);
+        self.state().told.extend(trimmed);
+    }
+
+    /// A position is chosen that stands for what arrives from now on, and for whatever of the rest is still there when it is read.
+    pub fn begins(&self, shard_id: &str) {
+        let older = self.kinesis.before(shard_id, i64::MAX);
+        self.state().older.extend(older);
+    }
+
+    /// A person takes a lease from its owner; what is open in it may be served by two.
+    pub fn freed(&self, lease: &Lease) {
+        self.state().freed.extend(lease.offer.as_ref().map(|offer| offer.batch.clone()));
+    }
+
+    /// ClickHouse refuses a batch because of its rows.
+    pub fn refused(&self, batch: &str) {
+        self.state().refused.insert(batch.into());
+    }
+
+    /// A process sends the end of a batch whose lease it does not hold any more.
+    pub fn ended_by_another(&self, batch: &str, lease: &Lease) {
+        if !self.moves && !self.state().freed.contains(batch) {
+            self.broken("a-zombie-serves-nothing", format!("the end of batch {batch} is sent, and {lease:?}"));
+        }
+    }
+
+    /// Whether something of this shard has left the retention that was not read, and nobody was told.
+    pub fn lost_untold(&self, shard_id: &str) -> bool {
+        let state = self.state();
+        let known = |place: &Place| {
+            state.plain.contains_key(place) || state.told.contains(place) || state.older.contains(place)
+        };
+        self.kinesis.trimmed(shard_id).iter().any(|place| !known(place))
+    }
+
+    /// Whether a record is known to be lost.
+    pub fn is_told(&self, place: &Place) -> bool {
+        self.state().told.contains(place)
+    }
+
+    /// How many batches were served, those served again included.
+    pub fn served_count(&self) -> u64 {
+        self.state().served
+    }
+
+    /// A batch reached ClickHouse: every row of it must have been offered, and its bytes must be those of the last time.
+    pub fn served(&self, batch: &Batch, format: Format) {
+        let encoded = encode_batch(batch, format).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat();
+        let mut state = self.state();
+        state.served += 1;
+        self.dice.note(|| format!("served {} {} bytes as {format:?}: {:?}", batch.id, encoded.len(), batch.ranges));
+        for range in &batch.ranges {
+            let (id, shard) = (&batch.id, &range.shard_id);
+            let broken = match state.offered.get(&(id.clone(), shard.clone())) {
+                None => format!("offered-before-first-byte: batch {id} is sent, and shard {shard} was never offered"),
+                Some(shape) if shape.split(' ').next() != Some(format.name()) => {
+                    format!("shape-is-identity: batch {id} is sent as {format:?}, offered as {shape}")
+                }
+                Some(_) => continue,
+            };
+            state.violations.push(broken);
+        }
+        let before = state.bytes.entry((batch.id.clone(), format.name())).or_insert_with(|| encoded.clone());
+        if *before != encoded {
+            let lengths = (before.len(), encoded.len());
+            let what = format!("batch {} was {} bytes and is {}, or other ones", batch.id, lengths.0, lengths.1);
+            state.violations.push(format!("same-batch-same-bytes: {what}"));
+        }
+    }
+
+    /// Whether some of its rows are in the table.
+    pub fn has_any(&self, batch: &Batch) -> bool {
+        let state = self.state();
+        places(batch).any(|row| state.plain.contains_key(&row))
+    }
+
+    /// A refresh inserts the rows it has read.
+    pub fn insert(&self, batch: &Batch) {
+        let rows = batch.ranges.iter().flat_map(|range| {
+            let place =
+                |r: &RecordRef<'_>| (range.shard_id.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
+            range.records().map(move |r| (place(&r), r.payload.to_vec()))
+        });
+        let rows: Vec<(Place, Vec<u8>)> = rows.collect();
+        let records = batch.ranges.iter().flat_map(|range| range.records().map(|r| r.key));
+        let state = &mut *self.state();
+        let mut broken = Vec::new();
+        let mut shards_seen = BTreeSet::new();
+        for ((place, _), key) in rows.iter().zip(records) {
+            let (shard, sequence) = place;
+            if state.plain.contains_key(place) {
+                continue;
+            }
+            if shards_seen.insert(shard) {
+                for parent in self.kinesis.parents(shard) {
+                    let passed = |p: &Place| state.told.contains(p) || self.quarantine.payload(p).is_some();
+                    let missing = |p: &Place| !state.plain.contains_key(p) && !passed(p);
+                    if let Some(missing) = self.kinesis.between(&parent, 0, u128::MAX).into_iter().find(missing) {
+                        broken
+                            .push(format!("parents-before-children: {shard} is inserted while {missing:?} is missing"));
+                    }
+                }
+            }
+            if let Some(before) = state.last_of_key.insert(key.into(), *sequence).filter(|before| before > sequence) {
+                broken.push(format!("order of key {key}: {before} is inserted before {place:?}"));
+            }
+        }
+        state.violations.extend(broken);
+        for (place, _) in &rows {
+            *state.plain.entry(place.clone()).or_default() += 1;
+        }
+        if !state.blocks.contains(&rows) {
+            for (place, _) in &rows {
+                *state.dedup.entry(place.clone()).or_default() += 1;
+            }
+            state.blocks.insert(rows);
+        }
+    }
+
+    /// Rows that are new in the store.
+    pub fn created(&self, first: bool, lease: &Lease) {
+        if first {
+            self.begins(&lease.shard_id);
+            if let Checkpoint::AtTimestamp(ms) = lease.checkpoint {
+                let before = self.kinesis.before(&lease.shard_id, ms);
+                self.state().told.extend(before);
+            }
+        }
+        if !first && lease.checkpoint != Checkpoint::TrimHorizon {
+            self.broken("children-from-trim-horizon", format!("{} begins at {}", lease.shard_id, lease.checkpoint));
+        }
+    }
+
+    /// A process takes leases in one write: those of an open batch all together (**recovery-as-a-unit**).
+    pub fn taken_together(&self, by: &str, before: &[Lease], new: &[&Lease]) {
+        let state = self.state();
+        for taken in new.iter().filter(|l| l.owner == by) {
+            let Some(batch) = taken.offer.as_ref().map(|o| &o.batch).filter(|b| !state.freed.contains(*b)) else {
+                continue;
+            };
+            let of_batch = before.iter().filter(|l| l.offer.as_ref().is_some_and(|o| o.batch == *batch));
+            let was_taken = |l: &&Lease| l.epoch != taken.epoch || l.shard_id != taken.shard_id;
+            let left =
+                of_batch.filter(was_taken).find(|l| l.owner != by && new.iter().all(|n| n.shard_id != l.shard_id));
+            if let Some(left) = left.cloned() {
+                drop(state);
+                return self.broken("recovery-as-a-unit", format!("{by} takes {taken:?} and leaves {left:?}"));
+            }
+        }
+    }
+
+    /// A row of the store was replaced by the process that took it with `taken`.
+    pub fn stepped(&self, by: &str, taken: Option<u64>, old: &Lease, new: &Lease) {
+        let open = new.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
+        let (shard, epoch, at) = (&new.shard_id, new.epoch, &new.checkpoint);
+        tracing::debug!("{by} writes {shard}: {} {epoch} from {} at {at}, {open:?}", new.owner, old.checkpoint);
+        if by == PERSON {
+            return;
+        }
+        let step = match step(by, taken, old, new) {
+            Ok(step) => step,
+            Err(rule) => return self.broken(rule, format!("by {by}: {old:?} -> {new:?}")),
+        };
+        let refused = old.offer.as_ref().is_some_and(|open| self.state().refused.contains(&open.batch));
+        match (&step, &old.offer, &new.offer) {
+            (Step::Halve, _, _) if !refused => {
+                self.broken("halves-are-prefixes", format!("ClickHouse did not refuse it: {old:?} -> {new:?}"));
+            }
+            (Step::Offer | Step::Halve, _, Some(offer)) => {
+                self.state().offered.insert((offer.batch.clone(), old.shard_id.clone()), offer.shape.clone());
+                let from = position(&old.checkpoint);
+                let through = row(number(&offer.through), offer.through_sub);
+                let mut range = self.kinesis.between(&old.shard_id, from, through);
+                range.retain(|place| !self.is_told(place));
+                let first = range.first().map(|p| p.1);
+                let begins =
+                    |first: u128| first >= row(number(&offer.first), 0) && first <= row(number(&offer.first), u32::MAX);
+                if !self.moves && (range.len() as u64 != offer.rows || !first.is_some_and(begins)) {
+                    self.broken("offer-is-frozen", format!("{offer:?} is not what follows {from}: {range:?}"));
+                }
+            }
+            (Step::Commit, Some(offer), _) => {
+                let through = row(number(&offer.through), offer.through_sub);
+                let range = self.kinesis.between(&old.shard_id, position(&old.checkpoint), through);
+                self.all_inserted("commit-equals-offer", old, &range);
+            }
+            (Step::Finish, _, _) => {
+                if !self.kinesis.closed(&old.shard_id) {
+                    self.broken("parents-before-children", format!("{} is finished and open", old.shard_id));
+                }
+                let all = self.kinesis.between(&old.shard_id, 0, u128::MAX);
+                self.all_inserted("parents-before-children", old, &all);
+            }
+            (Step::Discard, _, _) if !self.moves && !refused => {
+                self.broken("offer-is-frozen", format!("{step:?}: {old:?} -> {new:?}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// All of these are in the table, but what is known to be lost.
+    fn all_inserted(&self, rule: &str, old: &Lease, places: &[Place]) {
+        let state = &mut *self.state();
+        let trimmed: BTreeSet<Place> = self.kinesis.trimmed(&old.shard_id).into_iter().collect();
+        for place in places.iter().filter(|p| !state.plain.contains_key(*p)) {
+            if state.told.contains(place) || self.quarantine.payload(place).is_some() {
+                continue;
+            }
+            // Also where nothing of the shard was ever read (**unread-within-retention**).
+            let at_record = matches!(old.checkpoint, Checkpoint::After(..));
+            match trimmed.contains(place) {
+                true if !at_record && state.older.contains(place) => drop(state.told.insert(place.clone())),
+                true => state.violations.push(format!("gap-is-an-error: {place:?} is gone and passed over")),
+                false => state.violations.push(format!("{rule}: {place:?} is passed and was never inserted")),
+            }
+        }
+    }
+}
+
+/// The last row at or before a position.
+fn position(checkpoint: &Checkpoint) -> u128 {
+    match checkpoint {
+        Checkpoint::After(sequence, sub) => row(number(sequence), *sub),
+        Checkpoint::TrimHorizon | Checkpoint::AtTimestamp(_) => 0,
+        Checkpoint::ShardEnd => u128::MAX,
+    }
+}
+
+/// What a write did, or the rule that it breaks.
+fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, &'static str> {
+    let unlike = |l: &Lease| Lease {
+        committed_rows: 0,
+        bytes_per_second: 0,
+        last_commit_ms: 0,
+        since_ms: 0,
+        caught_up_ms: 0,
+        arrived_ms: 0,
+        updated_ms: 0,
+        began: None,
+        destination: Destination::default(),
+        ..l.clone()
+    };
+    let (was, is) = (unlike(old), unlike(new));
+    if (&is.owner, is.epoch) != (&was.owner, was.epoch) {
+        let take = Lease { owner: by.into(), epoch: was.epoch + 1, ..was.clone() };
+        let release = Lease { owner: String::new(), ..was.clone() };
+        let mine = was.owner == by && taken == Some(was.epoch);
+        if is.offer != was.offer {
+            return Err("offer-is-frozen");
+        }
+        return match () {
+            () if is == take => Ok(Step::Take),
+            () if is == release && mine => Ok(Step::Release),
+            () => Err("stale-epoch-is-fenced"),
+        };
+    }
+    if was.owner != by || taken != Some(was.epoch) {
+        return Err("stale-epoch-is-fenced");
+    }
+    let through = was.offer.as_ref().map(|offer| Checkpoint::After(offer.through.clone(), offer.through_sub));
+    match (&was.offer, &is.offer) {
+        (None, Some(offer)) if is.checkpoint == was.checkpoint => {
+            let after = Checkpoint::After(offer.through.clone(), offer.through_sub);
+            if was.checkpoint.precedes(&after) { Ok(Step::Offer) } else { Err("checkpoint-moves-forward") }
+        }
+        (Some(_), None) if Some(&is.checkpoint) == through.as_ref() => match was.checkpoint.precedes(&is.checkpoint) {
+            true => Ok(Step::Commit),
+            false => Err("checkpoint-moves-forward"),
+        },
+        (Some(_), None) if is.checkpoint == was.checkpoint => Ok(Step::Discard),
+        (None, None) if is.checkpoint == was.checkpoint => Ok(Step::Note),
+        (None, None) if is.checkpoint == Checkpoint::ShardEnd => Ok(Step::Finish),
+        (Some(a), Some(b)) if a == b && is.checkpoint == was.checkpoint => Ok(Step::Note),
+        (Some(a), Some(b)) if is.checkpoint == was.checkpoint => {
+            let ends = (&b.through, b.through_sub) <= (&a.through, a.through_sub) && b.rows <= a.rows;
+            let half =
+                a.batch != b.batch && (&a.first, a.first_sub) == (&b.first, b.first_sub) && a.shape == b.shape && ends;
+            if half { Ok(Step::Halve) } else { Err("offer-is-frozen") }
+        }
+        (Some(_), Some(_)) => Err("offer-is-frozen"),
+        (_, None) | (None, Some(_)) => Err("commit-equals-offer"),
+    }
+}

@@ -1,0 +1,99 @@
+//! Rows that ClickHouse refuses, and where they are kept.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::dice::Dice;
+use super::kinesis::{Place, number, parts, row};
+use domain::batch::{Batch, ShardRange};
+use domain::error::Error;
+use domain::ports::{Kept, Quarantine, QuarantinedRow};
+use domain::record::RecordRef;
+
+/// The rows of a batch.
+pub fn places(batch: &Batch) -> impl Iterator<Item = Place> {
+    let of = |range: &ShardRange| {
+        let place =
+            |r: RecordRef<'_>| (range.shard_id.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
+        range.records().map(place).collect::<Vec<_>>()
+    };
+    batch.ranges.iter().flat_map(of)
+}
+
+/// The table of rows that cannot be inserted. It outlives every process.
+pub struct FakeQuarantine {
+    dice: Arc<Dice>,
+    rows: Mutex<BTreeMap<Place, Vec<u8>>>,
+    /// The payloads of rows that were refused on their own, as ClickHouse was sent them.
+    sent: Mutex<BTreeMap<Place, Vec<u8>>>,
+    /// Of the sequence numbers, those that this divides belong to bad rows; 0 for none.
+    every: AtomicU64,
+    /// Nobody can reach it.
+    pub away: AtomicBool,
+    /// It takes no further row.
+    pub full: AtomicBool,
+}
+
+impl FakeQuarantine {
+    /// Empty, and no row is bad.
+    pub fn new(dice: Arc<Dice>) -> Arc<FakeQuarantine> {
+        let (rows, sent, every, away, full) = Default::default();
+        Arc::new(FakeQuarantine { dice, rows, sent, every, away, full })
+    }
+
+    /// From now on, each row whose sequence number `every` divides is bad.
+    pub fn poison(&self, every: u64) {
+        self.every.store(every, Ordering::Relaxed);
+    }
+
+    /// Whether ClickHouse refuses this row.
+    pub fn is_bad(&self, place: &Place) -> bool {
+        let every = u128::from(self.every.load(Ordering::Relaxed));
+        let (record, sub) = parts(place.1);
+        every > 0 && (number(&record) + u128::from(sub)).is_multiple_of(every)
+    }
+
+    /// Whether ClickHouse refuses a batch.
+    pub fn refuses(&self, batch: &Batch) -> bool {
+        if let (1, Some(place)) = (batch.rows(), places(batch).next()) {
+            let payload = batch.ranges[0].records().next().map(|row| row.payload.to_vec());
+            self.sent.lock().unwrap().insert(place, payload.unwrap_or_default());
+        }
+        places(batch).any(|place| self.is_bad(&place))
+    }
+
+    /// What ClickHouse was sent of a row that it refused on its own.
+    pub fn sent(&self, place: &Place) -> Option<Vec<u8>> {
+        self.sent.lock().unwrap().get(place).cloned()
+    }
+
+    /// What is kept of a row.
+    pub fn payload(&self, place: &Place) -> Option<Vec<u8>> {
+        self.rows.lock().unwrap().get(place).cloned()
+    }
+
+    /// Whose rows are kept.
+    pub fn places(&self) -> Vec<Place> {
+        self.rows.lock().unwrap().keys().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Quarantine for FakeQuarantine {
+    async fn put(&self, bad: &QuarantinedRow) -> Result<Kept, Error> {
+        self.dice.delay(20).await;
+        let lost = || Err(Error::Unavailable("the quarantine does not answer".into()));
+        if self.away.load(Ordering::Relaxed) || self.dice.trouble(5) {
+            return lost();
+        }
+        if self.full.load(Ordering::Relaxed) {
+            return Ok(Kept::Full);
+        }
+        let place = (bad.shard_id.clone(), row(bad.sequence_number.parse().unwrap(), bad.sub_sequence_number));
+        self.rows.lock().unwrap().insert(place, bad.raw_message.clone());
+        if self.dice.trouble(5) { lost() } else { Ok(Kept::Yes) }
+    }
+}

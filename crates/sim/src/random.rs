@@ -1,0 +1,469 @@
+//! Random runs: records, reshards, bad answers everywhere, crashes, pauses, people. Then calm, and the account.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::clickhouse::FakeServer;
+use super::dice::Dice;
+use super::identity::{copied_view, second_view};
+use super::kinesis::STREAM;
+use super::ledger::PERSON;
+use super::outside::{disturb, lower_retention_and_suspend, produce, raise_retention, storms};
+use super::remote::Gate;
+use super::store::LATEST;
+use super::world::{Ending, LEASE, PATIENCE, PIPE, Process, World, options};
+use bridge::pipe::{Mode, OnFailure, PullOptions};
+use domain::batch::Limits;
+use domain::error::Error;
+use domain::lease::Lease;
+use domain::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
+use domain::sequence::Checkpoint;
+use domain::start::Beginning;
+use domain::unpacking::{Split, Unpacking};
+use formats::encode::Format;
+
+/// How long it may take in the calm until everything is committed.
+const SETTLED_WITHIN: Duration = Duration::from_secs(900);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Where days pass: the time between two GetRecords calls of a shard, and how long a pull waits for a record.
+const DAYS_POLL: Duration = Duration::from_secs(10);
+const DAYS_WAIT: Duration = Duration::from_secs(12);
+
+/// What kind of run a seed is.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Shards at the beginning.
+    pub shards: usize,
+    /// Bridges, each beside a server.
+    pub workers: u64,
+    /// People move positions: then rows may come twice.
+    pub moves: bool,
+    /// How long things go wrong.
+    pub trouble: Duration,
+    /// The lease duration.
+    pub lease: Duration,
+    /// Reshards happen so many times in a hundred puts.
+    pub reshards: u64,
+    /// Processes stand still for up to so long.
+    pub pauses: Option<Duration>,
+    /// Wall clocks are wrong by up to so much.
+    pub skew: Duration,
+    /// Of the sequence numbers, those that this divides belong to rows that ClickHouse refuses.
+    pub poison: Option<u64>,
+    /// The view refreshes so often; for days, and what is read too late is gone.
+    pub every: Option<Duration>,
+    /// The retention is lowered and raised meanwhile.
+    pub retention: bool,
+    /// The pipe begins with what is put then.
+    pub latest: bool,
+}
+
+impl Plan {
+    /// Whether views take several JSON documents out of a record.
+    fn split(&self) -> Split {
+        if self.shards.is_multiple_of(2) { Split::Json } else { Split::None }
+    }
+
+    fn of(dice: &Dice) -> Plan {
+        let few = Plan {
+            shards: 1 + dice.below(4) as usize,
+            workers: 1 + dice.below(2),
+            moves: dice.percent(33),
+            trouble: Duration::from_secs(40),
+            lease: LEASE,
+            reshards: 6,
+            pauses: None,
+            skew: Duration::ZERO,
+            poison: Some(dice.one_of(&[11, 31, 97])).filter(|_| dice.percent(15)),
+            every: None,
+            retention: false,
+            latest: false,
+        };
+        let pauses = Some(Duration::from_secs(dice.one_of(&[20, 40, 180])));
+        let skew = Duration::from_secs(3_600 * dice.one_of(&[0, 1, 5]));
+        match dice.below(20) {
+            0..7 => few,
+            7..11 => Plan { pauses, skew, workers: 1 + dice.below(3), ..few },
+            11..18 => Plan {
+                shards: 1 + dice.below(12) as usize,
+                workers: 2 + dice.below(5),
+                moves: dice.percent(10),
+                trouble: Duration::from_secs(90),
+                reshards: 10,
+                pauses: pauses.filter(|_| dice.percent(60)),
+                skew,
+                ..few
+            },
+            _ => Plan {
+                workers: 1 + dice.below(3),
+                moves: true,
+                trouble: 24 * HOUR * (2 + dice.below(3) as u32),
+                lease: Duration::from_secs(300),
+                reshards: 3,
+                pauses: Some(Duration::from_secs(7_200)).filter(|_| dice.percent(50)),
+                skew: 12 * skew,
+                retention: dice.percent(50),
+                latest: dice.percent(25),
+                every: Some(Duration::from_secs(dice.one_of(&[300, 1_800, 7_200, 26 * 3_600]))),
+                ..few
+            },
+        }
+    }
+}
+
+/// A run that a seed decides, and its trace. The error says what was wrong.
+pub async fn run(seed: u64, traced: bool) -> (Result<u64, String>, Vec<String>) {
+    let dice = Dice::new(seed, traced);
+    let plan = Plan::of(&dice);
+    tracing::debug!("{plan:?}");
+    let world = Arc::new(World::new(dice.clone(), plan.shards, plan.moves, plan.lease));
+    world.quarantine.poison(plan.poison.unwrap_or(0));
+    if plan.split() == Split::Json {
+        world.kinesis.put_items();
+    }
+    let outcome = play(&world, plan).await;
+    (outcome, dice.trace())
+}
+
+async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for worker in 0..plan.workers {
+        let (world, over) = (world.clone(), over.clone());
+        tasks.push(tokio::spawn(async move { life(&world, plan, worker, &over).await }));
+    }
+    let (producer, people, weather) = (world.clone(), world.clone(), world.clone());
+    let others = [
+        tokio::spawn(async move { produce(&producer, plan).await }),
+        tokio::spawn(async move { disturb(&people, plan).await }),
+        tokio::spawn(async move { storms(&weather, plan).await }),
+    ];
+    sleep(plan.trouble).await;
+    for task in others {
+        task.abort();
+        let _ = task.await;
+    }
+    world.kinesis.storm(false);
+    world.rows.away.store(false, Ordering::Relaxed);
+    world.dice.calm();
+    tracing::debug!("calm");
+    let calm = Instant::now();
+    if plan.every.is_some() {
+        // A shard of which nothing was read and all is gone is only passed by what comes after it.
+        world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 1));
+    }
+    let settled = timeout(SETTLED_WITHIN, async {
+        while !(world.settled().await && world.finished().await) && world.ledger.violations().is_empty() {
+            sleep(Duration::from_millis(500)).await;
+        }
+    });
+    let settled = settled.await.is_ok();
+    let shared_out = match settled && world.ledger.violations().is_empty() {
+        true => shared_out(world, plan, calm).await,
+        false => Ok(()),
+    };
+    over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.map_err(|e| e.to_string())?;
+    }
+    match (world.ledger.violations().first(), settled) {
+        (Some(broken), _) => return Err(broken.clone()),
+        (None, false) => {
+            let leases = world.leases().await;
+            let all: String = leases.iter().map(|row| line(&row.value)).collect();
+            return Err(format!("not everything is committed after {SETTLED_WITHIN:?}:{all}"));
+        }
+        (None, true) => world.judge()?,
+    }
+    shared_out?;
+    Ok(world.ledger.served_count())
+}
+
+fn line(l: &Lease) -> String {
+    let offer = l.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
+    format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
+}
+
+/// In the calm, two lease durations after the last change, every lease that is not finished belongs to a living worker, everybody has some if
+/// there are enough, and they are shared out evenly by what they weigh. And so it stays.
+async fn shared_out(world: &World, plan: Plan, calm: Instant) -> Result<(), String> {
+    if plan.every.is_some() {
+        // Nobody pulls for most of the time, and leases are given back.
+        return Ok(());
+    }
+    sleep_until((calm + LATEST).max(Instant::now()) + 2 * plan.lease).await;
+    for _ in 0..5 {
+        let leases: Vec<Lease> = world.leases().await.into_iter().map(|row| row.value).collect();
+        let living = world.living();
+        let mut loads: BTreeMap<&str, u64> = living.iter().map(|worker| (worker.as_str(), 0)).collect();
+        let mut heaviest = 0;
+        let held = leases.iter().filter(|l| !l.finished());
+        for lease in held.clone() {
+            let weight = lease.bytes_per_second + LEASE_BASE_WEIGHT;
+            heaviest = heaviest.max(weight);
+            match loads.get_mut(lease.owner.as_str()) {
+                Some(load) => *load += weight,
+                None => return Err(format!("in the calm nobody who lives has the lease{}", line(lease))),
+            }
+        }
+        let (most, least) = (loads.values().max().unwrap(), loads.values().min().unwrap());
+        let average = loads.values().sum::<u64>() / loads.len() as u64;
+        let even = most - least <= (heaviest * 8 / 7 + 1).max(average / BALANCE_TOLERANCE);
+        if !even || *least == 0 && held.clone().count() >= living.len() {
+            let all: String = held.map(line).collect();
+            return Err(format!("in the calm the leases are not shared out evenly: {loads:?}{all}"));
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// One bridge beside one server: it may come late, is started again when it dies, and may leave for good.
+async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
+    let dice = &world.dice;
+    let (server, worker) = (world.server(), format!("worker-{number}"));
+    let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
+    let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
+    let days = plan.every.is_some();
+    let poll = if days { DAYS_POLL } else { Duration::from_millis(dice.one_of(&[200, 500, 1_000])) };
+    let unpacking = Unpacking { split: plan.split(), ..Unpacking::default() };
+    let mut options = PullOptions {
+        poll,
+        mode: dice.one_of(&modes),
+        linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
+        wait: if days { DAYS_WAIT } else { Duration::from_millis(dice.one_of(&[100, 1_000, 5_000])) },
+        on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
+        start: if plan.latest { Beginning::LATEST } else { Beginning::TrimHorizon },
+        shape: format!("{} {unpacking}", dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name()),
+        unpacking,
+        ..options(Limits { max_rows: dice.one_of(&[1, 7, 50, 1_000]), max_bytes: dice.one_of(&[200, 4_000, 1 << 20]) })
+    };
+    if number > 0 && dice.percent(30) {
+        dice.trouble_for(dice.within(plan.trouble)).await;
+    }
+    while !over.load(Ordering::Relaxed) {
+        world.lives(&worker, true);
+        let process = world.skewed_process(&worker, &server, memory, skew_ms(dice, plan));
+        tracing::debug!(worker, "starts");
+        // Its pull may have ended with the process.
+        server.copied(None);
+        let pauses =
+            plan.pauses.map(|most| tokio::spawn(pause(dice.clone(), process.gate.clone(), worker.clone(), most)));
+        while !over.load(Ordering::Relaxed) {
+            let next = tokio::select! {
+                biased;
+                why = process.heartbeat.refused() => {
+                    tracing::debug!(worker, "{why}");
+                    server.end(Err("the connection broke".into()));
+                    Next::Crash
+                }
+                next = cycle(world, plan, &process, &server, &mut options) => next,
+            };
+            if next == Next::Crash {
+                break;
+            }
+            if let Some(every) = plan.every {
+                dice.trouble_for(every).await;
+            }
+            dice.delay(300).await;
+        }
+        if let Some(pauses) = pauses {
+            pauses.abort();
+        }
+        let leaves = dice.percent(20);
+        if leaves {
+            process.gate.resume();
+            process.leave().await;
+        }
+        tracing::debug!(worker, leaves, "ends");
+        drop(process);
+        if leaves && number > 0 && dice.trouble(30) {
+            world.lives(&worker, false);
+            return;
+        }
+        if dice.trouble(60) {
+            sleep(Duration::from_millis(dice.below(20_000))).await;
+        }
+    }
+}
+
+/// How much a wall clock is wrong.
+fn skew_ms(dice: &Dice, plan: Plan) -> i64 {
+    dice.within(2 * plan.skew).as_millis() as i64 - plan.skew.as_millis() as i64
+}
+
+/// A process stands still from time to time, until it is calm.
+async fn pause(dice: Arc<Dice>, gate: Arc<Gate>, worker: String, most: Duration) {
+    while !dice.is_calm() {
+        dice.trouble_for(dice.within(2 * most)).await;
+        tracing::debug!(worker, "stands still");
+        gate.pause();
+        dice.trouble_for(dice.within(most)).await;
+        tracing::debug!(worker, "goes on");
+        gate.resume();
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    Refresh,
+    Crash,
+}
+
+/// One refresh, and what may happen around it.
+async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer, options: &mut PullOptions) -> Next {
+    let dice = &world.dice;
+    let ending = ending(dice);
+    let ending = if plan.poison.is_some() && dice.trouble(10) { Ending::Refused } else { ending };
+    if dice.trouble(2) {
+        alter(options);
+    }
+    if dice.trouble(3) {
+        options.mode = if plan.every.is_some() { Mode::Polling } else { dice.one_of(&[Mode::Polling, Mode::FanOut]) };
+    }
+    if dice.trouble(4) {
+        second_view(world, process, options).await;
+    }
+    if dice.trouble(4) {
+        copied_view(world, server, process, options).await;
+    }
+    process.store.mute(dice.trouble(10));
+    if dice.trouble(3) {
+        process.clock.jump(skew_ms(dice, plan));
+    }
+    server.begin();
+    let pull = async {
+        let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
+        process.gate.pass().await;
+        pulled
+    };
+    // The refresh is cancelled, the server dies or the bridge dies while the pull waits; or ClickHouse hears nothing for too long.
+    let given_up = dice.trouble(8);
+    let patience = if given_up { Duration::from_millis(dice.below(1_500)) } else { PATIENCE };
+    let Ok(pulled) = suspended(world, plan, timeout(patience, pull)).await else {
+        if !given_up {
+            tracing::debug!("the pull is given up: timeout");
+            server.end(Err("Timeout exceeded while reading from socket".into()));
+            return recovered(world, server).await;
+        }
+        let what = dice.below(3);
+        tracing::debug!("the pull is given up: {}", ["cancelled", "server crash", "bridge crash"][what as usize]);
+        match what {
+            0 => server.cancel(),
+            1 => server.crash(),
+            _ => {
+                server.end(Err("the connection broke".into()));
+                return Next::Crash;
+            }
+        }
+        return recovered(world, server).await;
+    };
+    let refused = world.rest_of_refresh(process, server, options, ending, pulled).await.err();
+    // What a person sees in `/v1/pipes`: a gap in one shard does not stop the others.
+    let buffers = process.pipes.snapshots().remove(PIPE).map(|s| s.buffers).unwrap_or_default();
+    for error in buffers.iter().filter_map(|b| b.progress().error) {
+        if let Error::Gap(told) = error {
+            gap(world, plan, process, &told).await;
+        }
+    }
+    if matches!(ending, Ending::BridgeCrash | Ending::BridgeCrashAfter) || dice.trouble(2) {
+        return Next::Crash;
+    }
+    if dice.trouble(2) {
+        // Nobody pulls for a while.
+        sleep(Duration::from_secs(dice.below(40))).await;
+    }
+    if let Some(refused) = refused {
+        if let Error::Gap(told) = &refused {
+            gap(world, plan, process, told).await;
+        }
+        if matches!(refused, Error::BadRequest(_)) {
+            // The open batch was offered in the other format, and the message says so.
+            alter(options);
+        }
+        sleep(Duration::from_millis(100 + dice.below(1_000))).await;
+    }
+    recovered(world, server).await
+}
+
+/// The answer to a pull. About twice a day in a world whose retention changes, everybody is suspended while a pull waits for records.
+async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) -> T {
+    let (dice, mut pull) = (&world.dice, pin!(pull));
+    let due = |every| plan.retention && !dice.is_calm() && dice.within(12 * HOUR) < every;
+    if !plan.every.is_some_and(due) || !raise_retention(world) {
+        return pull.await;
+    }
+    tokio::select! {
+        biased;
+        pulled = &mut pull => return pulled,
+        // The pipe has begun by then, and its readers have seen that nothing is left to read.
+        () = sleep(DAYS_POLL + dice.within(DAYS_WAIT - DAYS_POLL)) => {}
+    }
+    // Calm may have come meanwhile, and a night in it would leave no time for the rest.
+    if !dice.is_calm() {
+        lower_retention_and_suspend(world).await;
+    }
+    pull.await
+}
+
+async fn recovered(world: &World, server: &FakeServer) -> Next {
+    // The schedule of the view, or the bridge, whichever is first.
+    tokio::select! {
+        biased;
+        () = server.wanted() => {}
+        () = world.dice.delay(500) => {}
+    }
+    server.restart();
+    Next::Refresh
+}
+
+/// A person changes the format in the view.
+fn alter(options: &mut PullOptions) {
+    let other = Format::ALL.iter().find(|f| !options.shape.starts_with(f.name()));
+    options.shape = format!("{} {}", other.map(|f| f.name()).unwrap_or_default(), options.unpacking);
+}
+
+fn ending(dice: &Dice) -> Ending {
+    if !dice.trouble(40) {
+        return Ending::Success;
+    }
+    dice.one_of(&[
+        Ending::Unread,
+        Ending::Unread,
+        Ending::FailedBefore,
+        Ending::FailedBefore,
+        Ending::FailedAfter,
+        Ending::FailedAfter,
+        Ending::Cancelled,
+        Ending::Replaced,
+        Ending::ServerCrash { inserted: false },
+        Ending::ServerCrash { inserted: true },
+        Ending::BridgeCrash,
+        Ending::BridgeCrashAfter,
+        Ending::Partial,
+    ])
+}
+
+/// A gap is told. In a world that loses nothing there is none; in the others a person goes on from the oldest record.
+async fn gap(world: &World, plan: Plan, process: &Process, told: &str) {
+    tracing::debug!("{told}");
+    let shard = told.split("shard ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+    if plan.every.is_none() {
+        // What is committed leaves the retention at once here; whoever stood still meanwhile may miss it, and does not hold the lease.
+        let lease = world.lease(shard).await;
+        if process.store.taken(&lease.key()) != Some(lease.epoch) {
+            return;
+        }
+        return world.ledger.broken("gap-is-an-error", format!("nothing is lost, and it says: {told}"));
+    }
+    let elsewhere = world.process(PERSON, &world.server(), 1 << 20);
+    world.ledger.gap_told(shard);
+    // An error may be about the answer only.
+    let _ = elsewhere.pipes.seek(PIPE, &[(shard.into(), Checkpoint::TrimHorizon)]).await;
+    world.ledger.begins(shard);
+}

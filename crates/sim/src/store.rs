@@ -1,0 +1,236 @@
+//! The store as one process sees it: requests and answers get lost or come late, rows are changed by others, and every write is looked at.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{sleep, timeout};
+
+use super::dice::{Dice, Flag};
+use super::ledger::Ledger;
+use super::remote::Gate;
+use domain::lease::Lease;
+use domain::limits::CLICKHOUSE_TIMEOUT;
+use domain::ports::{StateError, StateStore, Versioned, Worker};
+use testkit::MemoryStore;
+
+/// How long after it was sent a write may be carried out. Long after its sender has given up.
+pub const LATEST: Duration = Duration::from_secs(40);
+
+/// The rows, and whether anybody can reach them.
+#[derive(Default)]
+pub struct Rows {
+    /// The rows themselves, which outlive every process.
+    pub held: MemoryStore,
+    /// Nobody can.
+    pub away: AtomicBool,
+}
+
+/// One process's way to the rows.
+pub struct WatchedStore {
+    way: Arc<Way>,
+    gate: Arc<Gate>,
+}
+
+/// What is left of a process whose request is under way when it dies.
+struct Way {
+    rows: Arc<Rows>,
+    dice: Arc<Dice>,
+    ledger: Arc<Ledger>,
+    worker: String,
+    /// The epochs that this process was given.
+    taken: Mutex<BTreeMap<String, u64>>,
+    /// Heartbeats do not arrive.
+    mute: AtomicBool,
+    /// What every write answers while it is set; true: after it was carried out.
+    fault: Mutex<Option<(StateError, bool)>>,
+    /// Changes of leases are on their way as long as it is set.
+    held: Flag,
+}
+
+impl WatchedStore {
+    /// A way to `rows` for `worker`.
+    pub fn new(rows: Arc<Rows>, dice: Arc<Dice>, ledger: Arc<Ledger>, worker: &str, gate: Arc<Gate>) -> WatchedStore {
+        let (taken, mute, fault) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
+        let way = Way { rows, dice, ledger, worker: worker.into(), taken, mute, fault, held: Flag::new(false) };
+        WatchedStore { way: Arc::new(way), gate }
+    }
+
+    /// Lets heartbeats get lost, or arrive again.
+    pub fn mute(&self, mute: bool) {
+        self.way.mute.store(mute, Ordering::Relaxed);
+    }
+
+    /// What writes of leases answer from now on; with `done`, after they were carried out.
+    pub fn fault(&self, error: Option<StateError>, done: bool) {
+        *self.way.fault.lock().unwrap() = error.map(|error| (error, done));
+    }
+
+    /// Keeps changes of leases on their way, or lets them arrive.
+    pub fn hold(&self, hold: bool) {
+        self.way.held.set(hold);
+    }
+
+    /// The epoch under which this process took a lease.
+    pub fn taken(&self, key: &str) -> Option<u64> {
+        self.way.taken.lock().unwrap().get(key).copied()
+    }
+
+    async fn read<T: Debug>(
+        &self,
+        what: &str,
+        chance: u64,
+        read: impl Future<Output = Result<T, StateError>>,
+    ) -> Result<T, StateError> {
+        self.gate.pass().await;
+        self.way.dice.delay(5).await;
+        let answer = match self.way.away(chance, "the rows cannot be read") {
+            Ok(()) => read.await,
+            Err(away) => Err(away),
+        };
+        self.gate.pass().await;
+        self.way.dice.note(|| format!("{} reads {what}: {answer:?}", self.way.worker));
+        answer
+    }
+
+    /// Sends a request, which goes on when its sender gives up or dies.
+    async fn write(
+        &self,
+        what: impl FnOnce() -> String,
+        request: impl Future<Output = Result<(), StateError>> + Send + 'static,
+    ) -> Result<(), StateError> {
+        self.gate.pass().await;
+        let dice = &self.way.dice;
+        let late = dice.trouble(1).then(|| dice.within(LATEST));
+        let under_way = tokio::spawn(async move {
+            if let Some(late) = late {
+                sleep(late).await;
+            }
+            request.await
+        });
+        let lost = || StateError::Unavailable("no answer in time".into());
+        let answer = timeout(CLICKHOUSE_TIMEOUT, under_way).await;
+        let answer = answer.map_err(|_| lost()).and_then(|joined| joined.unwrap_or_else(|_| Err(lost())));
+        self.gate.pass().await;
+        dice.note(|| format!("{} writes {}: {answer:?}", self.way.worker, what()));
+        answer
+    }
+}
+
+impl Way {
+    fn away(&self, chance: u64, what: &str) -> Result<(), StateError> {
+        match self.dice.trouble(chance) || self.rows.away.load(Ordering::Relaxed) {
+            true => Err(StateError::Unavailable(what.into())),
+            false => Ok(()),
+        }
+    }
+
+    fn faulty(&self, done: bool) -> Result<(), StateError> {
+        match &*self.fault.lock().unwrap() {
+            Some((error, at)) if *at == done => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Somebody writes a row as it is: nothing changes but its version.
+    async fn touch(&self, leases: &[Versioned<Lease>]) {
+        let rows = self.rows.held.leases(None).await.unwrap();
+        let touched: Vec<_> =
+            rows.into_iter().filter(|r| leases.iter().any(|l| l.value.key() == r.value.key())).collect();
+        self.rows.held.update(&touched[..touched.len().min(1)]).await.unwrap();
+    }
+
+    async fn create(&self, leases: &[Lease]) -> Result<(), StateError> {
+        self.dice.delay(5).await;
+        self.away(3, "the rows cannot be created")?;
+        self.faulty(false)?;
+        let before = self.rows.held.leases(None).await?;
+        self.rows.held.create(leases).await?;
+        for lease in leases {
+            self.ledger.created(before.is_empty(), lease);
+        }
+        self.dice.delay(5).await;
+        self.faulty(true)?;
+        self.away(3, "the rows may have been created")
+    }
+
+    async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        self.held.until(false).await;
+        self.dice.delay(5).await;
+        self.away(4, "the rows were not written")?;
+        self.faulty(false)?;
+        if self.dice.trouble(4) {
+            self.touch(leases).await;
+        }
+        let before = self.rows.held.leases(None).await?;
+        self.rows.held.update(leases).await?;
+        let (old, new): (Vec<Lease>, Vec<&Lease>) =
+            (before.iter().map(|l| l.value.clone()).collect(), leases.iter().map(|l| &l.value).collect());
+        if !self.ledger.moves {
+            self.ledger.taken_together(&self.worker, &old, &new);
+        }
+        for new in new {
+            let Some(old) = before.iter().map(|l| &l.value).find(|l| l.key() == new.key()) else { continue };
+            let mut taken = self.taken.lock().unwrap();
+            self.ledger.stepped(&self.worker, taken.get(&new.key()).copied(), old, new);
+            if new.epoch != old.epoch {
+                taken.insert(new.key(), new.epoch);
+            }
+        }
+        self.dice.delay(5).await;
+        self.faulty(true)?;
+        self.away(4, "the rows may have been written")
+    }
+
+    async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        self.dice.delay(5).await;
+        self.away(4, "the rows were not deleted")?;
+        self.faulty(false)?;
+        self.rows.held.delete(leases).await?;
+        self.faulty(true)?;
+        self.away(4, "the rows may have been deleted")
+    }
+
+    async fn heartbeat(&self, worker: &Worker) -> Result<(), StateError> {
+        self.dice.delay(5).await;
+        self.away(0, "the heartbeat got lost")?;
+        match self.mute.load(Ordering::Relaxed) {
+            true => Err(StateError::Unavailable("the heartbeat got lost".into())),
+            false => self.rows.held.heartbeat(worker).await,
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for WatchedStore {
+    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
+        self.read("leases", 2, self.way.rows.held.leases(pipe)).await
+    }
+
+    async fn create(&self, leases: &[Lease]) -> Result<(), StateError> {
+        let (way, new) = (self.way.clone(), leases.to_vec());
+        self.write(|| format!("{leases:?}"), async move { way.create(&new).await }).await
+    }
+
+    async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        let (way, new) = (self.way.clone(), leases.to_vec());
+        self.write(|| format!("{leases:?}"), async move { way.update(&new).await }).await
+    }
+
+    async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
+        let (way, gone) = (self.way.clone(), leases.to_vec());
+        self.write(|| format!("without {leases:?}"), async move { way.delete(&gone).await }).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Worker>, StateError> {
+        self.read("workers", 5, self.way.rows.held.workers()).await
+    }
+
+    async fn heartbeat(&self, worker: &Worker) -> Result<(), StateError> {
+        let (way, beat) = (self.way.clone(), worker.clone());
+        self.write(|| format!("{worker:?}"), async move { way.heartbeat(&beat).await }).await
+    }
+}

@@ -1,0 +1,414 @@
+//! All that is outside a bridge, and bridges to put into it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::clickhouse::FakeServer;
+use super::dice::{Dice, FakeClock};
+use super::fan_out::SharedKinesis;
+use super::kinesis::{FakeKinesis, Place, STREAM, number, row};
+use super::ledger::Ledger;
+use super::quarantine::FakeQuarantine;
+use super::remote::{Gate, Remote};
+use super::store::{Rows, WatchedStore};
+use adapters::kinesis::KinesisTime;
+use bridge::metrics::Metrics;
+use bridge::pipe::heartbeat::Heartbeat;
+use bridge::pipe::members::Members;
+use bridge::pipe::{Confirm, Deps, Mode, OnFailure, Pipes, PullOptions, Served};
+use bridge::read::budget::Budget;
+use domain::batch::{Batch, Limits};
+use domain::error::Error;
+use domain::lease::Lease;
+use domain::ports::{StateStore, Versioned};
+use domain::sequence::Checkpoint;
+use domain::start::Beginning;
+use domain::unpacking::Unpacking;
+use formats::encode::Format;
+
+/// The pipe of all runs.
+pub const PIPE: &str = "orders";
+/// The lease duration of most runs.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// How long ClickHouse waits for the next byte (`http_receive_timeout`).
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Kinesis, the rows, the tables, time and chance.
+pub struct World {
+    /// Chance.
+    pub dice: Arc<Dice>,
+    /// Time.
+    pub clock: Arc<FakeClock>,
+    /// The stream.
+    pub kinesis: Arc<FakeKinesis>,
+    /// What outlives a crash.
+    pub rows: Arc<Rows>,
+    /// Rows that ClickHouse refuses.
+    pub quarantine: Arc<FakeQuarantine>,
+    /// What really happened.
+    pub ledger: Arc<Ledger>,
+    /// The lease duration.
+    pub lease: Duration,
+    living: Mutex<BTreeSet<String>>,
+}
+
+/// A running bridge. Dropping it is a crash.
+pub struct Process {
+    /// Its pipes.
+    pub pipes: Pipes,
+    /// Its way to the rows.
+    pub store: Arc<WatchedStore>,
+    /// Whether it runs or stands still.
+    pub gate: Arc<Gate>,
+    /// Its wall clock.
+    pub clock: Arc<FakeClock>,
+    /// Its standing among the workers.
+    pub heartbeat: Heartbeat,
+    beat: AbortHandle,
+}
+
+impl Process {
+    /// SIGTERM.
+    pub async fn leave(&self) {
+        self.pipes.stop().await;
+        self.beat.abort();
+        self.heartbeat.end(&*self.store).await;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.beat.abort();
+    }
+}
+
+/// How a refresh goes that was given a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It reads all, inserts and succeeds.
+    Success,
+    /// It fails before it has read all.
+    Unread,
+    /// It reads all and fails before it inserts.
+    FailedBefore,
+    /// It reads all and is cancelled before it inserts.
+    Cancelled,
+    /// The view is replaced by another one of the same name, after all was read and before the insert.
+    Replaced,
+    /// It inserts and fails all the same.
+    FailedAfter,
+    /// ClickHouse dies, before or after the insert.
+    ServerCrash {
+        /// After it.
+        inserted: bool,
+    },
+    /// The bridge dies while the body is on its way.
+    BridgeCrash,
+    /// The bridge dies after the last byte; the refresh succeeds.
+    BridgeCrashAfter,
+    /// It reads all and is refused because of its rows, although they would go in; a batch of one row, or one that has gone in, fails for another reason.
+    Refused,
+    /// Without reading all (a LIMIT), it succeeds and inserts nothing.
+    Partial,
+}
+
+impl World {
+    /// A stream of so many shards. In a calm world nothing goes wrong by chance; `moves` says that people will move positions.
+    pub fn new(dice: Arc<Dice>, shards: usize, moves: bool, lease: Duration) -> World {
+        let clock = FakeClock::new();
+        let kinesis = FakeKinesis::new(dice.clone(), clock.clone(), shards);
+        let quarantine = FakeQuarantine::new(dice.clone());
+        let ledger = Ledger::new(kinesis.clone(), dice.clone(), quarantine.clone(), moves);
+        World { dice, clock, kinesis, rows: Arc::default(), quarantine, ledger, lease, living: Mutex::default() }
+    }
+
+    /// A world in which only happens what the test says.
+    pub fn calm(shards: usize) -> World {
+        let dice = Dice::new(1, false);
+        dice.calm();
+        World::new(dice, shards, false, LEASE)
+    }
+
+    /// Notes who is there to stay, or has left for good.
+    pub fn lives(&self, worker: &str, lives: bool) {
+        let mut living = self.living.lock().unwrap();
+        if lives {
+            living.insert(worker.into())
+        } else {
+            living.remove(worker)
+        };
+    }
+
+    /// Who is there to stay.
+    pub fn living(&self) -> BTreeSet<String> {
+        self.living.lock().unwrap().clone()
+    }
+
+    /// A server with the view.
+    pub fn server(&self) -> Arc<FakeServer> {
+        FakeServer::new(self.dice.clone())
+    }
+
+    /// Starts a bridge beside `server`.
+    pub fn process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize) -> Process {
+        self.skewed_process(worker, server, memory, 0)
+    }
+
+    /// The same on a computer whose wall clock is wrong by `skew_ms`.
+    pub fn skewed_process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize, skew_ms: i64) -> Process {
+        self.reading(&self.kinesis, worker, server, memory, skew_ms)
+    }
+
+    /// The same in another region, where the stream's name is another one's.
+    pub fn process_elsewhere(&self, worker: &str, server: &Arc<FakeServer>) -> Process {
+        self.reading(&self.kinesis.elsewhere(), worker, server, 1 << 20, 0)
+    }
+
+    fn reading(
+        &self,
+        kinesis: &Arc<FakeKinesis>,
+        worker: &str,
+        server: &Arc<FakeServer>,
+        memory: usize,
+        skew_ms: i64,
+    ) -> Process {
+        let (dice, gate) = (&self.dice, Gate::new());
+        let clock = self.clock.of_process(skew_ms, gate.clone());
+        let store = WatchedStore::new(self.rows.clone(), dice.clone(), self.ledger.clone(), worker, gate.clone());
+        let store = Arc::new(store);
+        let members = Members::new(clock.clone(), self.lease);
+        let heartbeat = Heartbeat::new(clock.clone(), self.lease, worker);
+        // A process that comes back elsewhere has to wait until its predecessor is certainly gone.
+        let time = Arc::<KinesisTime>::default();
+        let place = if self.dice.trouble(50) { "" } else { "here" };
+        let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), place.into());
+        let beat = tokio::spawn(beat).abort_handle();
+        let deps = Deps {
+            kinesis: Arc::new(self.remote(kinesis, &gate, worker, &time)),
+            fan_out: Arc::new(self.remote(&Arc::new(SharedKinesis(kinesis.clone())), &gate, worker, &time)),
+            store: store.clone(),
+            views: Arc::new(self.remote(server, &gate, worker, &time)),
+            quarantine: Arc::new(self.remote(&self.quarantine, &gate, worker, &time)),
+            clock: clock.clone(),
+            budget: Budget::new(memory),
+            metrics: Metrics::new().unwrap(),
+            members,
+            heartbeat: heartbeat.clone(),
+            worker_id: worker.into(),
+        };
+        Process { pipes: Pipes::new(deps), store, gate, clock, heartbeat, beat }
+    }
+
+    fn remote<T>(&self, to: &Arc<T>, gate: &Arc<Gate>, who: &str, time: &Arc<KinesisTime>) -> Remote<T> {
+        Remote { to: to.clone(), gate: gate.clone(), dice: self.dice.clone(), who: who.into(), time: time.clone() }
+    }
+
+    /// A refresh that pulls once and goes as `ending` says. The batch, if there was one.
+    pub async fn refresh(
+        &self,
+        process: &Process,
+        server: &FakeServer,
+        options: &PullOptions,
+        ending: Ending,
+    ) -> Result<Option<String>, Error> {
+        server.begin();
+        let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
+        self.rest_of_refresh(process, server, options, ending, pulled).await
+    }
+
+    /// What follows the answer to the pull.
+    pub async fn rest_of_refresh(
+        &self,
+        process: &Process,
+        server: &FakeServer,
+        options: &PullOptions,
+        ending: Ending,
+        pulled: Result<Served, Error>,
+    ) -> Result<Option<String>, Error> {
+        let served = match pulled {
+            Ok(served) => served,
+            Err(error) => {
+                tracing::debug!("refresh refused: {error}");
+                server.end(Err(error.to_string()));
+                return Err(error);
+            }
+        };
+        let Some(batch) = served.batch.clone() else {
+            tracing::debug!("refresh reads nothing");
+            server.end(Ok(()));
+            return Ok(None);
+        };
+        tracing::debug!("refresh reads batch {}, {} rows: {ending:?}", batch.id, batch.rows());
+        self.ledger.served(&batch, options.shape.split(' ').next().and_then(Format::parse).unwrap());
+        self.dice.delay(100).await;
+        if self.dice.trouble(3) {
+            // It stands still in the middle of the body, for long enough that others may take over.
+            process.gate.pause();
+            self.dice.trouble_for(self.dice.within(PATIENCE)).await;
+            process.gate.resume();
+        }
+        // The rest of the body comes when the process runs, if ClickHouse waits for so long.
+        if timeout(PATIENCE, process.gate.pass()).await.is_err() {
+            server.end(Err("Timeout exceeded while reading from socket".into()));
+            return Ok(Some(batch.id.clone()));
+        }
+        let read = !matches!(ending, Ending::Unread | Ending::BridgeCrash | Ending::Partial);
+        if read && !served.deliver() {
+            server.end(Err("the end of the body did not come".into()));
+            return Ok(Some(batch.id.clone()));
+        }
+        if read {
+            self.still_held(process, &batch).await;
+        }
+        self.dice.delay(100).await;
+        let inserts = matches!(
+            ending,
+            Ending::Success | Ending::FailedAfter | Ending::BridgeCrashAfter | Ending::ServerCrash { inserted: true }
+        );
+        let wrongly = ending == Ending::Refused && batch.rows() > 1 && !self.ledger.has_any(&batch);
+        let refused = wrongly || inserts && self.quarantine.refuses(&batch);
+        if inserts && !refused {
+            self.ledger.insert(&batch);
+        }
+        self.dice.delay(50).await;
+        match ending {
+            Ending::ServerCrash { .. } => server.crash(),
+            _ if refused => {
+                self.ledger.refused(&batch.id);
+                server.refuse();
+            }
+            Ending::Success | Ending::BridgeCrashAfter | Ending::Partial => server.end(Ok(())),
+            Ending::Unread | Ending::FailedBefore | Ending::FailedAfter | Ending::BridgeCrash | Ending::Refused => {
+                server.end(Err(format!("{ending:?}")));
+            }
+            Ending::Cancelled => server.cancel(),
+            Ending::Replaced => server.drop_view(true),
+        }
+        Ok(Some(batch.id.clone()))
+    }
+
+    /// A process ends a body: all of the batch must be in its hands still.
+    async fn still_held(&self, process: &Process, batch: &Batch) {
+        let leases = self.leases().await.into_iter().map(|row| row.value);
+        let mut lost = leases.filter(|l| batch.ranges.iter().any(|r| r.shard_id == l.shard_id));
+        if let Some(lost) = lost.find(|l| process.store.taken(&l.key()) != Some(l.epoch) || l.owner.is_empty()) {
+            self.ledger.ended_by_another(&batch.id, &lost);
+        }
+    }
+
+    /// The pipe's rows.
+    pub async fn leases(&self) -> Vec<Versioned<Lease>> {
+        self.rows.held.leases(Some(PIPE)).await.unwrap()
+    }
+
+    /// One row.
+    pub async fn lease(&self, shard_id: &str) -> Lease {
+        self.leases().await.into_iter().map(|r| r.value).find(|l| l.shard_id == shard_id).unwrap()
+    }
+
+    /// A person changes a row with SQL.
+    pub async fn edit(&self, shard_id: &str, change: impl Fn(&mut Lease)) {
+        let row = self.leases().await.into_iter().find(|r| r.value.shard_id == shard_id);
+        let Some(mut row) = row else { return };
+        let before = row.value.clone();
+        change(&mut row.value);
+        if (&before.owner, before.epoch) != (&row.value.owner, row.value.epoch) {
+            self.ledger.freed(&before);
+        }
+        tracing::debug!(
+            "a person writes {shard_id}: at {}, {:?}",
+            row.value.checkpoint,
+            row.value.offer.as_ref().map(|o| &o.batch)
+        );
+        self.rows.held.update(&[row]).await.unwrap();
+    }
+
+    /// Whether every record is committed and nothing is open.
+    pub async fn settled(&self) -> bool {
+        let leases: Vec<Lease> = self.leases().await.into_iter().map(|r| r.value).collect();
+        let committed = |shard: &str, place: u128| {
+            leases.iter().filter(|l| l.shard_id == shard).any(|l| match &l.checkpoint {
+                Checkpoint::After(through, sub) => row(number(through), *sub) >= place,
+                Checkpoint::ShardEnd => true,
+                _ => false,
+            })
+        };
+        let done = |(shard, n): &(String, u128)| committed(shard, *n) || self.ledger.is_told(&(shard.clone(), *n));
+        leases.iter().all(|l| l.offer.is_none()) && self.kinesis.all().iter().all(done)
+    }
+
+    /// Whether each open shard has a lease and each closed one is finished.
+    pub async fn finished(&self) -> bool {
+        let leases = self.leases().await;
+        let open = self.kinesis.open_shards();
+        open.iter().all(|s| leases.iter().any(|l| l.value.shard_id == *s))
+            && leases.iter().all(|l| l.value.finished() || !self.kinesis.closed(&l.value.shard_id))
+    }
+
+    /// Refreshes until every record is committed. False: that did not come about in time.
+    pub async fn drain(&self, process: &Process, server: &FakeServer, options: &PullOptions) -> bool {
+        for _ in 0..300 {
+            let _ = self.refresh(process, server, options, Ending::Success).await;
+            sleep(Duration::from_millis(200)).await;
+            if self.settled().await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Every record is in both tables as it should be, and no rule was broken on the way.
+    pub fn judge(&self) -> Result<(), String> {
+        if let Some(first) = self.ledger.violations().first() {
+            return Err(first.clone());
+        }
+        for place in self.kinesis.all() {
+            let (kept, bad) = (self.quarantine.payload(&place), self.quarantine.is_bad(&place));
+            match (self.ledger.times(&place), kept) {
+                ((0, 0), Some(kept)) if bad && self.quarantine.sent(&place) == Some(kept.clone()) => {}
+                (times, Some(_)) => {
+                    return Err(format!("{place:?} is in the quarantine, and in the tables {times:?} times"));
+                }
+                ((0, 0), None) if self.ledger.is_told(&place) => {}
+                (times, None) if bad => {
+                    return Err(format!("{place:?} is bad, not in the quarantine, and in the tables {times:?}"));
+                }
+                (times, None) => self.judge_good(&place, times)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_good(&self, place: &Place, times: (u32, u32)) -> Result<(), String> {
+        match times {
+            (0, _) => Err(format!("{place:?} was lost")),
+            (_, 1) => Ok(()),
+            (_, _) if self.ledger.moves => Ok(()),
+            (_, times) => Err(format!("{place:?} is in the deduplicating table {times} times")),
+        }
+    }
+}
+
+/// What the view asks for.
+pub fn options(limits: Limits) -> PullOptions {
+    PullOptions {
+        confirm: Confirm::View { database: "default".into(), view: "orders_pipe".into() },
+        shape: format!("{} {}", Format::ArrowStream.name(), Unpacking::default()),
+        unpacking: Unpacking::default(),
+        limits,
+        linger: Duration::from_millis(200),
+        wait: Duration::from_millis(1_000),
+        mode: Mode::Polling,
+        on_failure: OnFailure::Stop,
+        poll: Duration::from_millis(200),
+        start: Beginning::TrimHorizon,
+        resume: false,
+    }
+}
+
+/// Limits that no test reaches by chance.
+pub const WIDE: Limits = Limits { max_rows: 100_000, max_bytes: 64 << 20 };

@@ -1,0 +1,130 @@
+//! The commands of the program and their flags.
+
+use capture::flags::{DynamoDbFlags, PipeFlags, VerifyFlags};
+use clap::{Parser, Subcommand};
+use config::Flags;
+
+/// The command line.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "clickhouse-kinesis-bridge", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the bridge.
+    Serve(Flags),
+    /// Tell whether AWS, the stream, ClickHouse, KeeperMap and the token work.
+    Check {
+        /// The stream to look at.
+        #[arg(long, value_name = "NAME")]
+        stream: Option<String>,
+        /// What `serve` would be given.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Print SQL.
+    Sql {
+        /// Which SQL.
+        #[command(subcommand)]
+        command: SqlCommand,
+    },
+    /// Look at tables of DynamoDB.
+    Dynamodb {
+        /// What to do.
+        #[command(subcommand)]
+        command: DynamoDbCommand,
+    },
+}
+
+/// Which SQL to print.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SqlCommand {
+    /// The statements that create database, state tables, named collection and views.
+    Setup(Flags),
+    /// The statements of a pipe: table and view, made from a sample of the stream.
+    Pipe {
+        /// What the pipe is to be.
+        #[command(flatten)]
+        pipe: Box<PipeFlags>,
+        /// What `serve` would be given.
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// The statements of change capture from a DynamoDB table: target, views, pipe, and how its exports are loaded.
+    Dynamodb {
+        /// What is to be captured.
+        #[command(flatten)]
+        wanted: Box<DynamoDbFlags>,
+        /// What `serve` would be given.
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// What to do with a table of DynamoDB.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DynamoDbCommand {
+    /// Tell whether the table in ClickHouse has exactly the items of the table in DynamoDB, while changes keep flowing.
+    Verify {
+        /// What is compared, and how.
+        #[command(flatten)]
+        verify: VerifyFlags,
+        /// What `serve` would be given.
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_other_commands_are_read() {
+        Cli::command().debug_assert();
+        let parsed = |line: &[&str]| Cli::try_parse_from(line).map(|cli| cli.command);
+        let check = parsed(&["bridge", "check", "--stream", "orders", "--state", "file:x"]);
+        assert!(
+            matches!(check, Ok(Command::Check { stream: Some(s), flags }) if s == "orders" && flags.state == "file:x")
+        );
+        let setup = parsed(&["bridge", "sql", "setup", "--clickhouse-database", "k"]);
+        assert!(
+            matches!(setup, Ok(Command::Sql { command: SqlCommand::Setup(flags) }) if flags.clickhouse_database == "k")
+        );
+        let pipe = |flags: &[&str]| {
+            let line = [&["bridge", "sql", "pipe", "--stream", "s", "--table", "t"], flags].concat();
+            match parsed(&line) {
+                Ok(Command::Sql { command: SqlCommand::Pipe { pipe, .. } }) => Some(pipe),
+                _ => None,
+            }
+        };
+        let plain = pipe(&[]).unwrap();
+        assert!(plain.exactly_once && !plain.errors && !plain.apply && plain.map.is_empty() && plain.pipe.is_none());
+        assert_eq!(
+            (&*plain.order_by, &*plain.mode, &*plain.start),
+            ("(_timestamp, _shard_id)", "polling", "trim_horizon")
+        );
+        let given = pipe(&["--map", "a=b", "--map", "c=d", "--exactly-once=false", "--flatten", "--errors"]).unwrap();
+        assert_eq!(
+            (given.map, given.exactly_once, given.flatten, given.errors),
+            (vec!["a=b".into(), "c=d".into()], false, true, true)
+        );
+        assert!(pipe(&["--exactly-once"]).unwrap().exactly_once);
+        // It looks like a flag.
+        assert_eq!(
+            pipe(&["--start", "-1h", "--apply"]).map(|pipe| (pipe.start, pipe.apply)),
+            Some(("-1h".into(), true))
+        );
+        assert!(
+            pipe(&["--apply", "--dry-run"]).is_none() && parsed(&["bridge", "sql", "pipe", "--stream", "s"]).is_err()
+        );
+        assert!(parsed(&["bridge"]).is_err() && parsed(&["bridge", "serve", "--liste", "x"]).is_err());
+    }
+}
