@@ -10,7 +10,8 @@ use domain::finding::{Finding, Verdict};
 use domain::limits::MAX_STREAMS;
 use domain::ports::{IteratorStart, KinesisApi, StateStore};
 
-/// Looks at AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes nothing but missing state tables.
+/// Looks at AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes
+/// nothing but missing state tables.
 pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, String> {
     let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
     let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await;

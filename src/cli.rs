@@ -55,7 +55,8 @@ pub enum SqlCommand {
         #[command(flatten)]
         flags: Flags,
     },
-    /// The statements of change capture from a DynamoDB table: target, views, pipe, and how its exports are loaded.
+    /// The statements of change capture from a DynamoDB table: target, views, pipe, and how its
+    /// exports are loaded.
     Dynamodb {
         /// What is to be captured.
         #[command(flatten)]
@@ -69,7 +70,8 @@ pub enum SqlCommand {
 /// What to do with a table of DynamoDB.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DynamoDbCommand {
-    /// Tell whether the table in ClickHouse has exactly the items of the table in DynamoDB, while changes keep flowing.
+    /// Tell whether the table in ClickHouse has exactly the items of the table in DynamoDB, while
+    /// changes keep flowing.
     Verify {
         /// What is compared, and how.
         #[command(flatten)]

@@ -26,7 +26,8 @@ use domain::finding::{Finding, Verdict};
 use domain::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN, SHUTDOWN_MARGIN};
 use domain::ports::{KinesisApi, StateStore};
 
-/// The network that this process listens in, by the boot of its machine and the network's number there. Empty where the system does not tell.
+/// The network that this process listens in, by the boot of its machine and the network's number
+/// there. Empty where the system does not tell.
 fn place() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let network = std::fs::read_link("/proc/self/ns/net").ok();
@@ -65,7 +66,8 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let beats = heartbeat.clone().run(store.clone(), members.clone(), address.to_string(), place());
     let quarantine_table = quarantine.clone();
     let beats = tokio::spawn(async move {
-        // A heartbeat needs the tables: tried before, the first one would be lost, and the next comes a good while later.
+        // A heartbeat needs the tables: tried before, the first one would be lost, and the next
+        // comes a good while later.
         if let Some(tables) = tables {
             set_up(tables).await;
         }
@@ -110,7 +112,8 @@ pub async fn serve(config: Config) -> Result<(), String> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        // Nothing is given back: what this process holds is the other one's, or has its own epoch and expires.
+        // Nothing is given back: what this process holds is the other one's, or has its own epoch
+        // and expires.
         why = heartbeat.refused() => return Err(why),
     }
     info!("stopping: open batches are settled or kept, leases are given back");

@@ -1,6 +1,7 @@
 //! `stack bench`: the figures, each beside its ceiling or floor, measured in the same run.
 //!
-//! Nothing here passes or fails by a time: it fails when something breaks, or when a record is lost or doubled.
+//! Nothing here passes or fails by a time: it fails when something breaks, or when a record is lost
+//! or doubled.
 
 mod ceiling;
 pub mod floor;

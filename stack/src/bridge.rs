@@ -21,9 +21,9 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts `binary serve` with `flags` (such as `("--memory", "64MiB")`; an empty value means a flag without one) and
-    /// `environment` on top of the caller's, less its AWS and bridge settings, and waits until it listens.
-    /// Without a `--listen` flag it gets a free port.
+    /// Starts `binary serve` with `flags` (such as `("--memory", "64MiB")`; an empty value means a
+    /// flag without one) and `environment` on top of the caller's, less its AWS and bridge
+    /// settings, and waits until it listens. Without a `--listen` flag it gets a free port.
     pub fn start(binary: &Path, flags: &[(&str, &str)], environment: &[(String, String)]) -> Result<Bridge> {
         if !binary.is_file() {
             return Err(format!("{} is missing: run `cargo build --workspace` first", binary.display()));
@@ -51,7 +51,8 @@ impl Bridge {
             .collect();
         let mut bridge = Bridge { service: Service::start("the bridge", launch)?, address: String::new(), _dir: dir };
         bridge.address = bridge.wait_listening()?;
-        // Views hold the address, so a restart must come back to it, also after `--listen 127.0.0.1:0`.
+        // Views hold the address, so a restart must come back to it, also after `--listen
+        // 127.0.0.1:0`.
         let args = arguments(&bridge.address, flags);
         bridge.service.change_launch(|launch| launch.args = args.into_iter().map(Into::into).collect());
         Ok(bridge)
@@ -67,7 +68,8 @@ impl Bridge {
         format!("http://{}", self.address)
     }
 
-    /// Kills the process if it runs, starts it again on the same address and waits until it listens.
+    /// Kills the process if it runs, starts it again on the same address and waits until it
+    /// listens.
     pub fn restart(&self) -> Result<()> {
         self.service.kill();
         self.start_again()

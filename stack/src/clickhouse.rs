@@ -1,4 +1,5 @@
-//! A real ClickHouse: the user's own binary, or one of the engines that `scripts/install.sh` brings as libraries.
+//! A real ClickHouse: the user's own binary, or one of the engines that `scripts/install.sh` brings
+//! as libraries.
 
 mod config;
 mod engine;
@@ -31,9 +32,9 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
-    /// Starts a server with its configuration, data and log in `dir` and waits until it answers queries.
-    /// `zookeeper_port` is the coordination service on 127.0.0.1 for KeeperMap and Replicated tables; without one there
-    /// are none.
+    /// Starts a server with its configuration, data and log in `dir` and waits until it answers
+    /// queries. `zookeeper_port` is the coordination service on 127.0.0.1 for KeeperMap and
+    /// Replicated tables; without one there are none.
     pub fn start(
         engine: Engine,
         dir: &Path,
@@ -71,8 +72,8 @@ impl ClickHouse {
         self.native_port
     }
 
-    /// Runs one statement as `default`. Gives the answer as text (TabSeparated unless the statement says otherwise),
-    /// or ClickHouse's exception.
+    /// Runs one statement as `default`. Gives the answer as text (TabSeparated unless the statement
+    /// says otherwise), or ClickHouse's exception.
     pub fn query(&self, sql: &str) -> Result<String> {
         self.query_as("default", "", sql)
     }
@@ -82,7 +83,8 @@ impl ClickHouse {
         post(&self.agent, &self.url(), user, password, sql)
     }
 
-    /// Runs statements separated by `;` at the end of a line, one after the other, up to the first that fails.
+    /// Runs statements separated by `;` at the end of a line, one after the other, up to the first
+    /// that fails.
     pub fn run_script(&self, script: &str) -> Result<()> {
         for statement in statements(script) {
             self.query(&statement).map_err(|error| format!("{error}\nin the statement:\n{statement}"))?;
@@ -96,7 +98,8 @@ impl ClickHouse {
         self.start_again()
     }
 
-    /// Starts the server again after [`Service::kill`] or [`Service::stop`], on the same ports and data.
+    /// Starts the server again after [`Service::kill`] or [`Service::stop`], on the same ports and
+    /// data.
     pub fn start_again(&self) -> Result<()> {
         self.service.start_again()?;
         self.wait_ready()
@@ -118,7 +121,8 @@ impl Deref for ClickHouse {
     }
 }
 
-/// Splits a script into its statements: each ends with a `;` at the end of a line. Comments stay with what follows them.
+/// Splits a script into its statements: each ends with a `;` at the end of a line. Comments stay
+/// with what follows them.
 fn statements(script: &str) -> Vec<String> {
     let mut statements = vec![String::new()];
     for line in script.lines() {
@@ -154,7 +158,8 @@ fn post(agent: &ureq::Agent, url: &str, user: &str, password: &str, sql: &str) -
     let unreachable = |error: ureq::Error| format!("cannot ask ClickHouse at {url}: {error}");
     let mut response = agent
         .post(url)
-        // The whole answer is made first: a late exception then comes as a status, not in the middle of the rows.
+        // The whole answer is made first: a late exception then comes as a status, not in the
+        // middle of the rows.
         .query("wait_end_of_query", "1")
         .header("X-ClickHouse-User", user)
         .header("X-ClickHouse-Key", password)

@@ -9,8 +9,9 @@ use crate::{
     free_port,
 };
 
-/// ZooKeeper, Kinesis, and ClickHouse servers that have their KeeperMap tables in common and know of each other as
-/// the shards of the cluster [`CLUSTER`](crate::CLUSTER) and the replicas of [`REPLICAS`](crate::REPLICAS). Fields are dropped in this order.
+/// ZooKeeper, Kinesis, and ClickHouse servers that have their KeeperMap tables in common and know
+/// of each other as the shards of the cluster [`CLUSTER`](crate::CLUSTER) and the replicas of
+/// [`REPLICAS`](crate::REPLICAS). Fields are dropped in this order.
 #[derive(Debug)]
 pub struct Cluster {
     /// The servers, each with data and ports of its own.
@@ -58,8 +59,9 @@ impl Cluster {
         self.servers.iter().map(|server| server.query(sql)).collect()
     }
 
-    /// Starts servers again that ended by themselves, and gives how many: the hosted engine aborts when the peer of a native connection is
-    /// killed in the middle of a message ("Terminate called for uncaught exception" in its log).
+    /// Starts servers again that ended by themselves, and gives how many: the hosted engine aborts
+    /// when the peer of a native connection is killed in the middle of a message ("Terminate called
+    /// for uncaught exception" in its log).
     pub fn revive(&self) -> Result<usize> {
         let ended = self.servers.iter().filter(|server| !server.is_running());
         ended.map(ClickHouse::restart).collect::<Result<Vec<()>>>().map(|revived| revived.len())

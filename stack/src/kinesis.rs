@@ -43,8 +43,8 @@ pub struct KinesisOptions {
     /// The region that its streams are in.
     #[arg(long, default_value = REGION)]
     pub region: String,
-    /// Keep streams and records over a restart, in this folder. Slow (about 1,000 records/s) and large (24 kB a record):
-    /// for small streams only.
+    /// Keep streams and records over a restart, in this folder. Slow (about 1,000 records/s) and
+    /// large (24 kB a record): for small streams only.
     #[arg(long)]
     pub state_dir: Option<std::path::PathBuf>,
 }
@@ -86,7 +86,8 @@ impl KinesisOptions {
     }
 }
 
-/// A Kinesis server in a process of its own. A restart loses its streams unless it has a state folder.
+/// A Kinesis server in a process of its own. A restart loses its streams unless it has a state
+/// folder.
 #[derive(Debug)]
 pub struct Kinesis {
     service: Service,

@@ -1,4 +1,5 @@
-//! The local stack: the real components that the integration tests, the demo and the benchmarks run on.
+//! The local stack: the real components that the integration tests, the demo and the benchmarks run
+//! on.
 //!
 //! | component | what it really is |
 //! |---|---|
@@ -9,11 +10,12 @@
 //! | [`MiniStack`] | an S3 and a DynamoDB: the PyPI package `ministack` |
 //! | [`Bridge`] | the product's own binary |
 //!
-//! Each is a child process on 127.0.0.1 with a free port. It ends when its value is dropped, and also when the process
-//! that started it is killed (see [`Service`]). All calls block; they may be made from a tokio test, since nothing
-//! they wait for runs on the caller's runtime.
+//! Each is a child process on 127.0.0.1 with a free port. It ends when its value is dropped, and
+//! also when the process that started it is killed (see [`Service`]). All calls block; they may be
+//! made from a tokio test, since nothing they wait for runs on the caller's runtime.
 //!
-//! Errors are sentences for the person who runs the tests; those about a component end with the last lines of its log.
+//! Errors are sentences for the person who runs the tests; those about a component end with the
+//! last lines of its log.
 
 mod bridge;
 mod clickhouse;

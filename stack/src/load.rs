@@ -1,4 +1,5 @@
-//! The load: orders, the same bytes for the same numbers, and the calls that bring them into a stream.
+//! The load: orders, the same bytes for the same numbers, and the calls that bring them into a
+//! stream.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,8 @@ pub fn order_id(number: u64) -> String {
     format!("order-{number:09}")
 }
 
-/// Order `number` as JSON, about 200 bytes. `user_id` is `number` modulo 100,003, `price` is in whole cents.
+/// Order `number` as JSON, about 200 bytes. `user_id` is `number` modulo 100,003, `price` is in
+/// whole cents.
 pub fn order(number: u64) -> String {
     // A multiplicative hash: values look random, and are the same in every run.
     let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
@@ -115,8 +117,8 @@ pub async fn wait_active(client: &Client, name: &str) -> Result<()> {
     }
 }
 
-/// Puts the orders `from .. from + count` into a stream, with several calls in flight, so not in order. Records that the
-/// stream refuses are sent again.
+/// Puts the orders `from .. from + count` into a stream, with several calls in flight, so not in
+/// order. Records that the stream refuses are sent again.
 pub async fn put_orders(client: &Client, stream: &str, from: u64, count: u64) -> Result<PutStats> {
     let started = Instant::now();
     let end = from + count;
@@ -141,8 +143,8 @@ pub async fn put_orders(client: &Client, stream: &str, from: u64, count: u64) ->
     }
 }
 
-/// Puts records, each a partition key and its data, call after call and so in order; refused ones are sent again after
-/// the others of their call.
+/// Puts records, each a partition key and its data, call after call and so in order; refused ones
+/// are sent again after the others of their call.
 pub async fn put_records(
     client: &Client,
     stream: &str,

@@ -8,7 +8,8 @@ use crate::{
     Bridge, ClickHouse, ClickHouseOptions, Engine, Kinesis, KinesisOptions, Result, ZooKeeper, aws_environment,
 };
 
-/// ZooKeeper, ClickHouse and Kinesis in a temporary folder, which is removed with them. Fields are dropped in this order.
+/// ZooKeeper, ClickHouse and Kinesis in a temporary folder, which is removed with them. Fields are
+/// dropped in this order.
 #[derive(Debug)]
 pub struct LocalStack {
     /// The engine, whose KeeperMap tables are in `zookeeper`.

@@ -31,7 +31,8 @@ enum Command {
         #[arg(long, value_name = "RELEASE", default_value = "26.7")]
         clickhouse: Engine,
     },
-    /// Bring records from a Kinesis stream into a ClickHouse table and check that none is lost or doubled.
+    /// Bring records from a Kinesis stream into a ClickHouse table and check that none is lost or
+    /// doubled.
     Demo(commands::demo::DemoArgs),
     /// Measure a bridge, each figure beside its ceiling.
     Bench(bench::BenchArgs),
@@ -41,7 +42,8 @@ enum Command {
     /// Read a stream and drop the records, for `bench`.
     #[command(hide = true)]
     BenchFloor(bench::floor::FloorArgs),
-    /// Plant known bugs in the bridge's sources, one at a time in a copy, and see whether the simulation finds each.
+    /// Plant known bugs in the bridge's sources, one at a time in a copy, and see whether the
+    /// simulation finds each.
     Mutants(mutants::MutantsArgs),
     /// Put orders into a stream.
     Load(commands::load::LoadArgs),

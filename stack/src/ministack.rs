@@ -15,7 +15,8 @@ const FOLDER: &str = ".stack/ministack-1.5.33";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The PyPI package `ministack` in a process of its own. It keeps everything in memory, and takes any credentials.
+/// The PyPI package `ministack` in a process of its own. It keeps everything in memory, and takes
+/// any credentials.
 #[derive(Debug)]
 pub struct MiniStack {
     service: Service,

@@ -1,7 +1,8 @@
-//! `stack mutants`: plants known bugs in the bridge, one at a time, and lets the simulation find each of them.
+//! `stack mutants`: plants known bugs in the bridge, one at a time, and lets the simulation find
+//! each of them.
 //!
-//! The work is done on a copy of the sources with a target folder of its own, both below `target/mutants`, so that only what a bug touches is
-//! compiled again.
+//! The work is done on a copy of the sources with a target folder of its own, both below
+//! `target/mutants`, so that only what a bug touches is compiled again.
 
 mod list;
 
@@ -96,7 +97,8 @@ impl Place {
             before.push((path, source));
         }
         let done = then().map_err(|error| format!("{}: {error}", mutant.name));
-        // The other way round: two edits may be of one file. Not from the workspace, which somebody may be working on.
+        // The other way round: two edits may be of one file. Not from the workspace, which somebody
+        // may be working on.
         for (path, source) in before.into_iter().rev() {
             fs::write(&path, source).map_err(|e| format!("{}: {e}", path.display()))?;
         }

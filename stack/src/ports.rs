@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::Result;
 
-/// Below Linux's default ephemeral range (32768 and up): an outgoing connection can then never take the port of a
-/// component that is just being restarted.
+/// Below Linux's default ephemeral range (32768 and up): an outgoing connection can then never take
+/// the port of a component that is just being restarted.
 const FIRST: u32 = 10_000;
 const COUNT: u32 = 22_000;
 

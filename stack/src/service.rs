@@ -1,9 +1,11 @@
 //! A supervised child process: the common part of every component.
 //!
-//! A child must not outlive the process that started it, however that one ends. `PR_SET_PDEATHSIG` would fire when the
-//! *thread* that started the child ends, which in a test runner is at once. So every child runs under a thin
-//! supervisor (`stack supervise`), whose standard input is a pipe from here: when the pipe closes, which the kernel does even
-//! after SIGKILL, the supervisor kills the child and removes its temporary folder.
+//! A child must not outlive the process that started it, however that one ends. `PR_SET_PDEATHSIG`
+//! would fire when the
+//! *thread* that started the child ends, which in a test runner is at once. So every child runs
+//! under a thin supervisor (`stack supervise`), whose standard input is a pipe from here: when the
+//! pipe closes, which the kernel does even after SIGKILL, the supervisor kills the child and
+//! removes its temporary folder.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -20,7 +22,8 @@ use crate::Result;
 
 /// How many of the log's last lines an error shows.
 const TAIL_LINES: usize = 30;
-/// How long [`Service::stop`] waits after SIGTERM before it gives up. The bridge promises to end within 10 s.
+/// How long [`Service::stop`] waits after SIGTERM before it gives up. The bridge promises to end
+/// within 10 s.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -58,8 +61,8 @@ impl Launch {
         }
     }
 
-    /// Names the folder that belongs to this process alone. When a test run is killed, nobody else can remove it; one
-    /// outside the system's temporary folder is kept all the same.
+    /// Names the folder that belongs to this process alone. When a test run is killed, nobody else
+    /// can remove it; one outside the system's temporary folder is kept all the same.
     pub fn in_folder(mut self, folder: &Path) -> Launch {
         self.folder = folder.starts_with(std::env::temp_dir()).then(|| folder.to_path_buf());
         self
@@ -83,7 +86,8 @@ struct State {
 #[derive(Debug)]
 struct Running {
     supervisor: Child,
-    /// Held open for as long as the child may live. Kept out of `supervisor`, because [`Child::wait`] would close it.
+    /// Held open for as long as the child may live. Kept out of `supervisor`, because
+    /// [`Child::wait`] would close it.
     lifeline: ChildStdin,
     pid: Pid,
     /// Where in the log file this run begins, in bytes.
@@ -91,7 +95,8 @@ struct Running {
 }
 
 impl Service {
-    /// Starts the process; `name` is what errors call it. It may not be ready yet: see [`Service::wait_until`].
+    /// Starts the process; `name` is what errors call it. It may not be ready yet: see
+    /// [`Service::wait_until`].
     pub fn start(name: &str, launch: Launch) -> Result<Service> {
         let service =
             Service { name: name.to_owned(), state: Mutex::new(State { launch, running: None, last_pid: 0 }) };
@@ -121,7 +126,8 @@ impl Service {
         &self.name
     }
 
-    /// The process id of the real process (not of its supervisor); of the last run when it has ended.
+    /// The process id of the real process (not of its supervisor); of the last run when it has
+    /// ended.
     pub fn pid(&self) -> u32 {
         self.state().last_pid
     }
@@ -134,7 +140,8 @@ impl Service {
         }
     }
 
-    /// Ends the process with SIGKILL and waits until it is gone. Does nothing when it has ended already.
+    /// Ends the process with SIGKILL and waits until it is gone. Does nothing when it has ended
+    /// already.
     pub fn kill(&self) {
         let mut state = self.state();
         if let Some(running) = state.running.take() {
@@ -142,8 +149,8 @@ impl Service {
         }
     }
 
-    /// Asks the process to end with SIGTERM and waits for it. Gives its exit code (128 + N when signal N ended it), or an
-    /// error when it was still there after 15 s and had to be killed.
+    /// Asks the process to end with SIGTERM and waits for it. Gives its exit code (128 + N when
+    /// signal N ended it), or an error when it was still there after 15 s and had to be killed.
     pub fn stop(&self) -> Result<i32> {
         let mut state = self.state();
         let Some(mut running) = state.running.take() else {
@@ -227,7 +234,8 @@ impl Service {
     /// The processor time (user and system) the process has used, in seconds; 0 when it has ended.
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        // The second field is the command's name in parentheses and may hold anything, so count from behind it.
+        // The second field is the command's name in parentheses and may hold anything, so count
+        // from behind it.
         let Some((_, fields)) = stat.rsplit_once(')') else {
             return 0.0;
         };
@@ -263,7 +271,8 @@ impl Service {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A test that panicked while holding the lock must not keep the others from ending their processes.
+        // A test that panicked while holding the lock must not keep the others from ending their
+        // processes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -294,7 +303,8 @@ fn spawn(name: &str, launch: &Launch) -> Result<Running> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
-        // Ctrl-C in a terminal goes to the whole foreground group; the children are ended in order instead.
+        // Ctrl-C in a terminal goes to the whole foreground group; the children are ended in order
+        // instead.
         .process_group(0);
     for variable in &launch.without {
         command.env_remove(variable);
@@ -350,7 +360,8 @@ pub fn stack_binary() -> Result<PathBuf> {
     }
     let me =
         std::env::current_exe().map_err(|error| format!("cannot tell the path of the running program: {error}"))?;
-    // A program of this workspace lies beside `stack`; a test or benchmark lies in the folder `deps` beside it.
+    // A program of this workspace lies beside `stack`; a test or benchmark lies in the folder
+    // `deps` beside it.
     let found = me.ancestors().skip(1).take(2).map(|folder| folder.join("stack")).find(|candidate| candidate.is_file());
     found.ok_or_else(|| {
         format!(

@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::service::{Launch, Service};
 use crate::{Result, free_port};
 
-/// Debian's `libzookeeper-java` puts its dependencies into the jar's manifest; the other jar sends the log to standard error.
+/// Debian's `libzookeeper-java` puts its dependencies into the jar's manifest; the other jar sends
+/// the log to standard error.
 const CLASSPATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,7 +31,8 @@ impl ZooKeeper {
         }
         let port = free_port()?;
         let config = dir.join("zoo.cfg");
-        // A short tick, so that sessions of a killed engine end soon (a session lives 2 to 20 ticks).
+        // A short tick, so that sessions of a killed engine end soon (a session lives 2 to 20
+        // ticks).
         let text = format!(
             "tickTime=500\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
              4lw.commands.whitelist=srvr,ruok\nmaxClientCnxns=0\n",

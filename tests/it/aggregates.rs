@@ -1,4 +1,5 @@
-//! KPL aggregates from writers of other people, on real components. What must come is computed from what the writers were given.
+//! KPL aggregates from writers of other people, on real components. What must come is computed from
+//! what the writers were given.
 
 mod drill;
 mod positions;
@@ -108,7 +109,8 @@ fn every_reader_gives_every_user_record() {
         records.push(put);
         records.push(Put::plain("between", vec![0xF3, 0x89, 0x9A]));
     }
-    // One writer keeps keys in a table that puts integers first, and so gives other keys to the records; its bytes say so, and we read what they say.
+    // One writer keeps keys in a table that puts integers first, and so gives other keys to the
+    // records; its bytes say so, and we read what they say.
     let integers: Vec<UserRecord> = ["10", "2", "1"].map(|key| UserRecord::new(key, format!("of {key}"))).into();
     let python = Writer::Python.write(std::slice::from_ref(&integers)).remove(0);
     records.push(Put::aggregate("integers", &integers, python));
@@ -153,7 +155,8 @@ fn a_broken_aggregate_is_the_record_that_it_is() {
     assert_eq!(read(&bridge, "agg-broken", "ArrowStream"), expected(&all));
 }
 
-/// After a split, a writer that has not noticed puts aggregates whose records belong to the other shard, too.
+/// After a split, a writer that has not noticed puts aggregates whose records belong to the other
+/// shard, too.
 #[test]
 fn user_records_of_another_shard_are_kept() {
     create_stream("agg-split", 1);

@@ -17,8 +17,8 @@ pub fn local_stack() -> LocalStack {
     LocalStack::start(engine()).expect("the local stack starts")
 }
 
-/// `sql/examples/orders.sql` as shipped, for another pipe, table and view: all called `name`, `name_pipe`; `parameters` are added to the URL, and
-/// `settings` replace those of the table.
+/// `sql/examples/orders.sql` as shipped, for another pipe, table and view: all called `name`,
+/// `name_pipe`; `parameters` are added to the URL, and `settings` replace those of the table.
 pub fn orders_sql(bridge: &str, name: &str, parameters: &str, table_settings: &str) -> String {
     include_str!("../../sql/examples/orders.sql")
         .replace("http://localhost:9020", bridge)

@@ -1,7 +1,9 @@
-//! The main job under faults: nothing lost, and with a deduplication window nothing doubled. `landing` drills other tables with the same faults.
+//! The main job under faults: nothing lost, and with a deduplication window nothing doubled.
+//! `landing` drills other tables with the same faults.
 //!
-//! While records are being written, the bridge is killed with SIGKILL again and again (also between insert and commit, forced by stopping
-//! ZooKeeper), ClickHouse and ZooKeeper are restarted, and inserts fail after their part was written.
+//! While records are being written, the bridge is killed with SIGKILL again and again (also between
+//! insert and commit, forced by stopping ZooKeeper), ClickHouse and ZooKeeper are restarted, and
+//! inserts fail after their part was written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +34,8 @@ pub struct Plan {
     pub kills: usize,
     pub forced_kills: usize,
     pub pipe: &'static str,
-    /// Where each order has a row in the end, with the columns `id`, `_shard_id` and `_sequence_number`.
+    /// Where each order has a row in the end, with the columns `id`, `_shard_id` and
+    /// `_sequence_number`.
     pub table: &'static str,
     /// What the pipe inserts into.
     pub landing: &'static str,
@@ -108,7 +111,8 @@ pub struct Drill {
 }
 
 impl Drill {
-    /// Writes the records and does the schedule's faults meanwhile; then waits until all are in and committed.
+    /// Writes the records and does the schedule's faults meanwhile; then waits until all are in and
+    /// committed.
     pub fn run(plan: Plan, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
@@ -119,7 +123,8 @@ impl Drill {
         runtime.block_on(stack::load::create_stream(&client, "orders", SHARDS)).expect("a stream");
         let clickhouse = &drill.stack.clickhouse;
         clickhouse.run_script(&(plan.sql)(&drill.bridge.url())).expect("the contract's SQL");
-        // One insert in four throws after its part was written: a materialized view on the target sees the block later than the target.
+        // One insert in four throws after its part was written: a materialized view on the target
+        // sees the block later than the target.
         let bomb = "CREATE TABLE bomb_sink (n UInt64) ENGINE = Null;\n\
                     CREATE MATERIALIZED VIEW bomb TO bomb_sink AS \
                     SELECT throwIf(randConstant() % 4 = 0, 'the bomb went off') + 0 AS n FROM "
@@ -253,8 +258,9 @@ fn at_least_once_without_a_window() {
     println!("{} rows came more than once, as they may without a window", drill.rows() - plan.records);
 }
 
-/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and kills the bridge
-/// before it can commit; then the bridge comes back. Tries until the batch was still open after the kill.
+/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and
+/// kills the bridge before it can commit; then the bridge comes back. Tries until the batch was
+/// still open after the kill.
 pub fn kill_between_insert_and_commit(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) {
     let ask = |sql: &str| stack.clickhouse.query(sql).ok().map(|answer| answer.trim_end().to_owned());
     let open = format!("SELECT offered_batch, shard_id, offered_through FROM kinesis.leases WHERE {offered} LIMIT 1");

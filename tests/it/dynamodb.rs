@@ -1,4 +1,5 @@
-//! Change capture from DynamoDB: tables and S3 in one `ministack` process, the stream in the shared Kinesis; and what the tests of it build on.
+//! Change capture from DynamoDB: tables and S3 in one `ministack` process, the stream in the shared
+//! Kinesis; and what the tests of it build on.
 
 mod compare;
 mod copy;
@@ -53,7 +54,8 @@ pub fn client() -> &'static Client {
     })
 }
 
-/// The environment of a command or bridge on the shared stack and its DynamoDB, changed as in [`environment_with`].
+/// The environment of a command or bridge on the shared stack and its DynamoDB, changed as in
+/// [`environment_with`].
 pub fn environment(changes: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut environment = environment_with(changes);
     if changes.iter().all(|(name, _)| *name != "AWS_ENDPOINT_URL_DYNAMODB") {
@@ -71,7 +73,8 @@ pub struct Table {
     pub keys: KeySchema,
 }
 
-/// Creates a table with these keys: the partition key, then the sort key if there is one. It is ACTIVE at once.
+/// Creates a table with these keys: the partition key, then the sort key if there is one. It is
+/// ACTIVE at once.
 pub fn create_table(name: &str, keys: KeySchema) -> Table {
     let mut request = client().create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
     for ((attribute, ty), role) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
@@ -102,8 +105,9 @@ pub fn stream_arn(stream: &str) -> String {
     summary.stream_description_summary.expect("a summary").stream_arn
 }
 
-/// Makes a stream in the shared Kinesis the destination of a table's changes. `ministack` takes any ARN, is ACTIVE at once, and describes the
-/// destination as AWS does; what it cannot deliver, because the stream is not its own, it drops in silence. So the test puts the events itself.
+/// Makes a stream in the shared Kinesis the destination of a table's changes. `ministack` takes any
+/// ARN, is ACTIVE at once, and describes the destination as AWS does; what it cannot deliver,
+/// because the stream is not its own, it drops in silence. So the test puts the events itself.
 pub fn enable_streaming(table: &str, stream: &str, microseconds: bool) {
     let precision = match microseconds {
         true => ApproximateCreationDateTimePrecision::Microsecond,
@@ -130,7 +134,8 @@ pub fn put_items<'a>(table: &str, items: impl IntoIterator<Item = &'a Item>) {
     }
 }
 
-/// What `compare.py` prints of a table and its copy in the shared ClickHouse, and whether it found them equal. It has nothing of the product's code.
+/// What `compare.py` prints of a table and its copy in the shared ClickHouse, and whether it found
+/// them equal. It has nothing of the product's code.
 pub fn compare(table: &str, target: &str) -> (bool, String) {
     run_compare(target, &["--dynamodb", &ministack().endpoint(), "--table", table])
 }
@@ -155,7 +160,8 @@ fn run_compare(target: &str, items: &[&str]) -> (bool, String) {
     (output.status.success(), printed)
 }
 
-/// Runs the bridge's program on the shared stack and its DynamoDB, with variables changed as in [`environment_with`].
+/// Runs the bridge's program on the shared stack and its DynamoDB, with variables changed as in
+/// [`environment_with`].
 pub fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {

@@ -1,7 +1,8 @@
 //! Which ClickHouse a test runs on.
 //!
-//! A test that asks ClickHouse is a plain function. [`on_each_engine`] makes two tests of it, `name::on_25_8` and
-//! `name::on_26_7`. What a test asks for (`world::stack`, `real::real`, …) is that of its engine. A `#[test]` runs on
+//! A test that asks ClickHouse is a plain function. [`on_each_engine`] makes two tests of it,
+//! `name::on_25_8` and `name::on_26_7`. What a test asks for (`world::stack`, `real::real`, …) is
+//! that of its engine. A `#[test]` runs on
 //! 26.7 unless it starts something of its own.
 
 use std::cell::Cell;
@@ -27,7 +28,8 @@ pub fn of_task<F: Future>(task: F) -> impl Future<Output = F::Output> {
     OF_TASK.scope(engine(), task)
 }
 
-/// Runs a test's body, or what it has another thread do, on an engine. Each test has a thread of its own.
+/// Runs a test's body, or what it has another thread do, on an engine. Each test has a thread of
+/// its own.
 pub fn on<T>(engine: Engine, body: impl FnOnce() -> T) -> T {
     MEANT.set(engine);
     body()
@@ -49,7 +51,8 @@ impl<T> PerEngine<T> {
     }
 }
 
-/// Makes two tests of each function, `name::on_25_8` and `name::on_26_7`. `async` before the names for functions that are.
+/// Makes two tests of each function, `name::on_25_8` and `name::on_26_7`. `async` before the names
+/// for functions that are.
 macro_rules! on_each_engine {
     (async $($name:ident),+ $(,)?) => { $(
         mod $name {

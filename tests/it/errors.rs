@@ -1,5 +1,5 @@
-//! Mistakes that users make, and the one clear sentence that each of them gets where the user looks: in the exception of a query, in
-//! `system.view_refreshes`, or on stderr.
+//! Mistakes that users make, and the one clear sentence that each of them gets where the user
+//! looks: in the exception of a query, in `system.view_refreshes`, or on stderr.
 
 mod aws;
 mod clickhouse;

@@ -1,4 +1,5 @@
-//! ClickHouse's guide for DynamoDB (`guide/dynamodb.md`): its SQL as printed, on an export and a pipe made by `sql pipe` as the guide sets its one up.
+//! ClickHouse's guide for DynamoDB (`guide/dynamodb.md`): its SQL as printed, on an export and a
+//! pipe made by `sql pipe` as the guide sets its one up.
 
 use std::process::Command;
 
@@ -29,7 +30,8 @@ fn event(kind: &str, id: &str, age: u8, name: &str, version: i64) -> (String, Ve
 #[test]
 fn the_guides_sql_runs_as_printed() {
     let [create, clean_up] = blocks().try_into().expect("two blocks");
-    // Each as printed, but the view last: it is printed before the table that it fills, and ClickHouse wants that one to be there.
+    // Each as printed, but the view last: it is printed before the table that it fills, and
+    // ClickHouse wants that one to be there.
     let [snapshot, view, destination, ""] = create.split_inclusive(';').map(str::trim).collect::<Vec<_>>()[..] else {
         panic!("{create}")
     };
@@ -37,7 +39,8 @@ fn the_guides_sql_runs_as_printed() {
         stack().clickhouse.run_script(statement).expect(statement);
     }
 
-    // "Create the snapshot": lines as the guide shows them, and lines in the wrapper that DynamoDB puts around them.
+    // "Create the snapshot": lines as the guide shows them, and lines in the wrapper that DynamoDB
+    // puts around them.
     let s3 = MiniStack::start().expect("an S3");
     let bucket = s3.create_bucket("guide").expect("a bucket");
     let data = format!("{bucket}/prefix/AWSDynamoDB/01700000000000-a1b2c3d4/data");
@@ -52,7 +55,8 @@ fn the_guides_sql_runs_as_printed() {
     let sally = "0A556908-F72B-4BE6-9048-9E60715358D4";
     assert_eq!(people(), format!("{sally}\tsally\t26\t0\nbo\tbo\t51\t0\n"));
 
-    // "Create the Kinesis ClickPipe": flatten, ApproximateCreationDateTime to version, the fields of the new image to their columns.
+    // "Create the Kinesis ClickPipe": flatten, ApproximateCreationDateTime to version, the fields
+    // of the new image to their columns.
     create_stream("guide", 1);
     put("guide", [event("MODIFY", sally, 27, "sally", 1_719_347_890_250_647)]);
     let bridge = bridge("guide", &[]);

@@ -1,4 +1,5 @@
-//! Clients that send garbage, too much, too slowly, or never read, and records that hold garbage. None of them may change state or harm the others.
+//! Clients that send garbage, too much, too slowly, or never read, and records that hold garbage.
+//! None of them may change state or harm the others.
 
 mod fuzz;
 mod inline;
@@ -24,7 +25,8 @@ fn connect(bridge: &Bridge) -> TcpStream {
     connection
 }
 
-/// Sends a request and gives all that comes back until the server closes the connection. The server may close it before it has read all.
+/// Sends a request and gives all that comes back until the server closes the connection. The server
+/// may close it before it has read all.
 fn exchange(bridge: &Bridge, request: &[u8]) -> Vec<u8> {
     let mut connection = connect(bridge);
     let _ = connection.write_all(request);

@@ -1,4 +1,5 @@
-//! What a pipe belongs to beyond its name: one stream of one account and region, and one table that it feeds.
+//! What a pipe belongs to beyond its name: one stream of one account and region, and one table that
+//! it feeds.
 
 use stack::{Bridge, Kinesis, KinesisOptions, kinesis_client};
 
@@ -117,7 +118,8 @@ fn rows_that_do_not_say_which_stream_it_is_learn_it_from_who_takes_them() {
     assert_eq!(arn(), told);
 }
 
-/// Nothing but the time of its creation tells the streams apart: the position is the oldest record in both.
+/// Nothing but the time of its creation tells the streams apart: the position is the oldest record
+/// in both.
 #[test]
 fn a_stream_created_anew_is_a_gap_also_before_its_first_record() {
     create_stream("unborn", 1);
@@ -185,7 +187,8 @@ fn one_target_per_pipe() {
     {
         assert!(why.contains(part), "{part}: {exception}");
     }
-    // Another process that knows nothing of what was before says the same, and so does one beside it.
+    // Another process that knows nothing of what was before says the same, and so does one beside
+    // it.
     first.stop().expect("the bridge stops");
     first.start_again().expect("the bridge comes back");
     put_numbered("sole", "b", 100);
@@ -211,7 +214,8 @@ fn one_target_per_pipe() {
     sql("DROP VIEW sole_second");
 }
 
-/// As a statement that was copied does: view= names the view of another pipe, whose refreshes go well.
+/// As a statement that was copied does: view= names the view of another pipe, whose refreshes go
+/// well.
 #[test]
 fn a_view_does_not_confirm_what_another_pulled() {
     create_stream("borrowed", 1);
@@ -237,7 +241,8 @@ fn a_view_does_not_confirm_what_another_pulled() {
     drop_pipe("lender");
 }
 
-/// As a statement that was copied into another database does: view= still names the first view, which pulls the same pipe.
+/// As a statement that was copied into another database does: view= still names the first view,
+/// which pulls the same pipe.
 #[test]
 fn a_copied_view_is_not_taken_for_the_first_one() {
     create_stream("copied", 1);

@@ -1,5 +1,5 @@
-//! Rows that ClickHouse refuses, on real components: with `on_failure=isolate` they end in the quarantine and everything else in the table; with
-//! `stop` nothing goes on and it says why.
+//! Rows that ClickHouse refuses, on real components: with `on_failure=isolate` they end in the
+//! quarantine and everything else in the table; with `stop` nothing goes on and it says why.
 
 mod not;
 mod replay;
@@ -30,7 +30,8 @@ fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
     bridge
 }
 
-/// Creates a table of numbers and the view that brings them there, where what is no number is refused. `columns` are added to the table's.
+/// Creates a table of numbers and the view that brings them there, where what is no number is
+/// refused. `columns` are added to the table's.
 fn create(bridge: &Bridge, pipe: &str, columns: &str, parameters: &str) {
     sql(&format!(
         "CREATE TABLE {pipe} (n UInt64, _shard_id String, _sequence_number String{columns}) ENGINE = MergeTree ORDER BY n \
@@ -50,7 +51,8 @@ fn create_view(bridge: &Bridge, pipe: &str, parameters: &str) {
     ));
 }
 
-/// Puts the numbers up to `count`; those that `bad` names come as text that is none. Keys spread over the shards.
+/// Puts the numbers up to `count`; those that `bad` names come as text that is none. Keys spread
+/// over the shards.
 fn put_numbers(stream: &str, count: usize, bad: &[usize]) {
     put(
         stream,
@@ -123,7 +125,8 @@ fn seven_bad_rows_among_a_hundred_thousand() {
     let bridge = bridge(db, &[]);
     create(&bridge, pipe, "", "&on_failure=isolate");
     complete(&bridge, db, pipe, count, bad.len());
-    // Each way down to a bad row takes as many refusals as the batch can be halved, and the row's own; what was not refused before, three.
+    // Each way down to a bad row takes as many refusals as the batch can be halved, and the row's
+    // own; what was not refused before, three.
     let refusals = bad.len() as u64 * (count.next_power_of_two().ilog2() as u64 + 1 + 2);
     let (failed, committed) = (counted(&bridge, pipe, "failed"), counted(&bridge, pipe, "committed"));
     println!("{failed} refusals (at most {refusals}), {committed} batches went in");
@@ -131,7 +134,8 @@ fn seven_bad_rows_among_a_hundred_thousand() {
     assert_eq!(counted(&bridge, pipe, "quarantined"), bad.len() as u64);
     assert_eq!(metric(&bridge, "kinesis_bridge_quarantined_rows_total{pipe=\"seven\"}"), Some(bad.len() as f64));
     assert!(metric(&bridge, "kinesis_bridge_halvings_total{pipe=\"seven\"}").is_some_and(|n| n > 0.0));
-    // What stands in the quarantine says which row it is, what is wrong with it and whose view said so; the log does, too.
+    // What stands in the quarantine says which row it is, what is wrong with it and whose view said
+    // so; the log does, too.
     let (_, sequence, _) = bad_rows(&bridge, pipe).remove(0);
     let told = sql(&format!(
         "SELECT pipe, _stream, view, error, raw_message_bytes = length(_raw_message), _key != '', quarantined_at > _timestamp \
@@ -177,7 +181,8 @@ fn killed_in_the_middle_of_isolating() {
 }
 
 fn wherever_the_bad_rows_are() {
-    // First, last, next to each other; one shard, so that the order is the one in which they were put.
+    // First, last, next to each other; one shard, so that the order is the one in which they were
+    // put.
     let all: Vec<usize> = (0..12).collect();
     let cases: [(&str, usize, &[usize]); 4] = [
         ("bad_first", 3_000, &[0, 1]),

@@ -1,5 +1,6 @@
-//! Raw landing, as `sql/examples/raw.sql` has it: one table that a pipe fills, several made from it by materialized views. Whatever fails, each record
-//! is in each of them once, whether the landing table keeps its rows or is `ENGINE = Null`.
+//! Raw landing, as `sql/examples/raw.sql` has it: one table that a pipe fills, several made from it
+//! by materialized views. Whatever fails, each record is in each of them once, whether the landing
+//! table keeps its rows or is `ENGINE = Null`.
 
 use crate::common::seed;
 use crate::drill::{Drill, PARAMETERS, Plan};
@@ -111,7 +112,8 @@ impl Tables {
         self.run(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"))
     }
 
-    /// Inserts as a pipe does: 99 orders of a batch, and one record that is none. Two batches differ in the position alone.
+    /// Inserts as a pipe does: 99 orders of a batch, and one record that is none. Two batches
+    /// differ in the position alone.
     fn insert(&self, batch: u64) -> Result<String, String> {
         self.run(&format!(
             "INSERT INTO orders_raw SELECT '' AS _key, toDateTime64(today(), 3) + number AS _timestamp, 'orders' AS _stream, 'shard' AS _shard_id, \

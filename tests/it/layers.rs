@@ -1,4 +1,5 @@
-//! The shape of the code, read from its sources: who may use whom, how long a file may be, where limits stand, which invariant has a test.
+//! The shape of the code, read from its sources: who may use whom, how long a file may be, where
+//! limits stand, which invariant has a test.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,8 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     files
 }
 
-/// The product's code without its tests: test folders and files, and what follows `#[cfg(test)]` in a file.
+/// The product's code without its tests: test folders and files, and what follows `#[cfg(test)]` in
+/// a file.
 fn product() -> Vec<(PathBuf, String)> {
     let of_tests = |name: &std::ffi::OsStr| ["sim", "testkit", "tests"].iter().any(|tests| name == *tests);
     let is_test = |path: &Path| path.components().any(|c| of_tests(c.as_os_str())) || path.ends_with("tests.rs");
@@ -184,7 +186,8 @@ fn limits_stand_in_limits() {
     assert!(wrong.is_empty(), "limits outside limits.rs: {wrong:#?}");
 }
 
-/// Names between two asterisks on each side that read like those of invariants: `words-with-hyphens`.
+/// Names between two asterisks on each side that read like those of invariants:
+/// `words-with-hyphens`.
 fn invariant_names(text: &str) -> BTreeSet<String> {
     let named = text.split("**").filter(|name| {
         name.contains('-') && name.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !name.starts_with('-')
@@ -213,7 +216,8 @@ fn every_invariant_has_a_test() {
         }
     }
     assert!(listed.len() >= 18, "{listed:?}");
-    // What the code calls by such a name is on the list, and what is on the list is named at the code that upholds it.
+    // What the code calls by such a name is on the list, and what is on the list is named at the
+    // code that upholds it.
     let mut upheld = BTreeSet::new();
     for (path, text) in product().into_iter() {
         for name in invariant_names(&text) {

@@ -1,4 +1,5 @@
-//! Pipes over streams that were split and merged before, while and after they were read, and over one that was created anew.
+//! Pipes over streams that were split and merged before, while and after they were read, and over
+//! one that was created anew.
 
 use std::collections::HashMap;
 
@@ -7,21 +8,24 @@ use stack::Bridge;
 use crate::records::reshard::{merge, shard_id, split};
 use crate::world::{self, *};
 
-/// A bridge whose state tables are there. Shards are found at once where their parents end, so nothing here waits for a look at the list.
+/// A bridge whose state tables are there. Shards are found at once where their parents end, so
+/// nothing here waits for a look at the list.
 fn bridge(database: &str) -> Bridge {
     let bridge = world::bridge(database, &[]);
     wait_until("the bridge to be ready", || get(&bridge, "/readyz").status == 200);
     bridge
 }
 
-/// Puts `<key>-<n>` for 20 keys and the next `count` numbers, so that the order of each key can be told.
+/// Puts `<key>-<n>` for 20 keys and the next `count` numbers, so that the order of each key can be
+/// told.
 fn put_rounds(stream: &str, from: usize, count: usize) {
     let records = (from..from + count)
         .flat_map(|n| (0..20).map(move |key| (format!("key-{key}"), format!("key-{key} {n}").into_bytes())));
     put(stream, records);
 }
 
-/// Pulls and acknowledges until each of the 20 keys has come with all numbers below `rounds`; every record once, in the order of its key.
+/// Pulls and acknowledges until each of the 20 keys has come with all numbers below `rounds`; every
+/// record once, in the order of its key.
 fn read_in_order(bridge: &Bridge, pipe: &str, next: &mut HashMap<String, usize>, rounds: usize) {
     wait_until(&format!("{rounds} records of each key"), || {
         let answer = get(
@@ -96,7 +100,8 @@ fn a_pipe_that_slept_reads_the_tails_of_closed_shards_first() {
     read_in_order(&bridge, "slept", &mut next, 30);
 }
 
-/// The new shards of this emulator name no parents, so the order of a key is nobody's there; every record must come all the same.
+/// The new shards of this emulator name no parents, so the order of a key is nobody's there; every
+/// record must come all the same.
 #[test]
 fn update_shard_count_is_followed() {
     create_stream("doubled", 2);
@@ -150,7 +155,8 @@ fn a_stream_created_anew_is_a_gap_until_somebody_seeks() {
     wait_until("the stream to be gone", || {
         block_on(kinesis().describe_stream_summary().stream_name("anew").send()).is_err()
     });
-    // With four shards, which have the ids of those that were being read and of the finished one, and one more.
+    // With four shards, which have the ids of those that were being read and of the finished one,
+    // and one more.
     create_stream("anew", 5);
     put_rounds("anew", 0, 5);
     let states = || -> HashMap<String, (String, String)> {
@@ -199,7 +205,8 @@ pub fn the_end_of_a_shard_is_no_gap(stream: &str) {
     wait_until("the parent to be finished", || finished(&database) == [shard_id(0)]);
     let shards = get(&bridge, &format!("/v1/streams/{stream}/shards")).rows();
     let ending = shards[0]["ending_sequence_number"].as_str().expect("text").to_string();
-    // What stands in for AWS may give an end that lies before all records; then the last one is all there is.
+    // What stands in for AWS may give an end that lies before all records; then the last one is all
+    // there is.
     let plausible = ending.len() >= last.trim_start_matches('0').len();
     for position in [last, ending].into_iter().take(if plausible { 2 } else { 1 }) {
         let to = format!("{{\"shard_id\": \"{}\", \"position\": \"{position}\"}}\n", shard_id(0));

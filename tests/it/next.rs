@@ -1,4 +1,5 @@
-//! When real refreshes begin: the bridge starts the one after a batch, and leaves alone a view that must not run.
+//! When real refreshes begin: the bridge starts the one after a batch, and leaves alone a view that
+//! must not run.
 
 use crate::world::{bridge, create_pipe, create_stream, drop_pipe, put_numbered, sql, wait_until};
 

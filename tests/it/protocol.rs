@@ -1,4 +1,5 @@
-//! The pull protocol over real connections to a real ClickHouse: what a pull promises, whatever the view, the reader or the process does.
+//! The pull protocol over real connections to a real ClickHouse: what a pull promises, whatever the
+//! view, the reader or the process does.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! A Kinesis that misbehaves: an HTTP proxy between the SDK and the emulator, which a test tells what to do with each call.
+//! A Kinesis that misbehaves: an HTTP proxy between the SDK and the emulator, which a test tells
+//! what to do with each call.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -42,7 +43,8 @@ pub enum Fault {
     Cut,
     /// The connection stays open, and no answer comes.
     Silent,
-    /// It goes through, and records of the answer whose data is [`SMALL`] have [`large`] in its place, which the emulator does not take.
+    /// It goes through, and records of the answer whose data is [`SMALL`] have [`large`] in its
+    /// place, which the emulator does not take.
     Swell,
     /// So many pieces of a pushed answer come, then a half, then nothing more.
     Stall(usize),
@@ -126,12 +128,14 @@ impl Proxy {
         self.state.stalled.store(stalled, Ordering::Relaxed);
     }
 
-    /// From now on it is so many seconds later to Kinesis, as the dates of its answers say; none: they have no date.
+    /// From now on it is so many seconds later to Kinesis, as the dates of its answers say; none:
+    /// they have no date.
     pub fn date(&self, seconds: Option<i64>) {
         *self.state.dates.lock().expect("dates") = seconds;
     }
 
-    /// From now on polling gets no record that arrived before this, Unix ms: it has left the retention.
+    /// From now on polling gets no record that arrived before this, Unix ms: it has left the
+    /// retention.
     pub fn trim(&self, ms: i64) {
         self.state.trimmed.store(ms, Ordering::Relaxed);
     }

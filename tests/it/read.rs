@@ -1,4 +1,5 @@
-//! The polling reader: where it starts, in which order it reads, and that no fault of Kinesis costs or doubles a record.
+//! The polling reader: where it starts, in which order it reads, and that no fault of Kinesis costs
+//! or doubles a record.
 
 mod faults;
 pub mod order;
@@ -11,7 +12,8 @@ use stack::Bridge;
 
 use crate::world::{get, post, sql, wait_until};
 
-/// Pulls with explicit acknowledgement until `enough` rows have come, each batch acknowledged, and gives them in order.
+/// Pulls with explicit acknowledgement until `enough` rows have come, each batch acknowledged, and
+/// gives them in order.
 pub fn pull_all(bridge: &Bridge, pipe: &str, query: &str, enough: usize) -> Vec<Value> {
     let mut rows = Vec::new();
     wait_until("all rows", || {

@@ -149,7 +149,8 @@ fn run_statement(stack: &LocalStack, user: &str, at: &str, sql: &str, rows: bool
     }
 }
 
-/// A view that fails is among the errors with its own exception, and so are the shards of its pipe. What cannot be moved or ended says so.
+/// A view that fails is among the errors with its own exception, and so are the shards of its pipe.
+/// What cannot be moved or ended says so.
 fn errors_are_seen(stack: &LocalStack, bridge: &Bridge) {
     let ask = |sql: &str| stack.clickhouse.query_as(OPERATOR, "", sql);
     let failing = orders_sql(&bridge.url(), "failing", "", "")

@@ -1,4 +1,5 @@
-//! The components that most tests share, one of each for each engine. A test that breaks something starts its own.
+//! The components that most tests share, one of each for each engine. A test that breaks something
+//! starts its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

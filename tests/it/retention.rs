@@ -1,5 +1,5 @@
-//! Records that leave the retention unread, a retention that changes, and a clock that is wrong: on the real bridge, with a proxy that says what time
-//! it is to Kinesis and keeps back what has left.
+//! Records that leave the retention unread, a retention that changes, and a clock that is wrong: on
+//! the real bridge, with a proxy that says what time it is to Kinesis and keeps back what has left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,8 @@ fn unread_within_retention() {
     }
 }
 
-/// The same of a lease with a record, whose time of being caught up was written by a clock that was ahead.
+/// The same of a lease with a record, whose time of being caught up was written by a clock that was
+/// ahead.
 #[test]
 fn kinesis_time_decides() {
     let (name, pipe, query) = ("ahead", "ahead", "stream=ahead");
@@ -98,7 +99,8 @@ fn kinesis_time_decides() {
     gap(&bridge, pipe, query, &["'ahead'", "older than the stream's retention of 24 h"]);
 }
 
-/// Lowered while no answer comes for 30 hours, under a running reader and over a restart; raised, it makes no gap.
+/// Lowered while no answer comes for 30 hours, under a running reader and over a restart; raised,
+/// it makes no gap.
 #[test]
 fn retention_is_followed() {
     for (lowered, restarted) in [(true, false), (true, true), (false, false), (false, true)] {
@@ -137,7 +139,8 @@ fn retention_is_followed() {
         let bridge = bridge(&pipe, &proxy);
         crate::read::pull_all(&bridge, &pipe, &query, 5);
         away.store(true, Ordering::Relaxed);
-        // A call that was on its way may still read what is put now; the shard's next call comes when that one has its answer.
+        // A call that was on its way may still read what is put now; the shard's next call comes
+        // when that one has its answer.
         wait_until("a call that is refused", || refused.load(Ordering::Relaxed));
         put_numbered(&name, "lost", 100);
         next_second();
@@ -160,7 +163,8 @@ fn retention_is_followed() {
     }
 }
 
-/// The local clock is some seconds ahead: nothing is refused, and nothing that is put from now on is missed.
+/// The local clock is some seconds ahead: nothing is refused, and nothing that is put from now on
+/// is missed.
 #[test]
 fn latest_is_kinesis_now() {
     let (name, pipe) = ("kinesis-now", "kinesis_now");

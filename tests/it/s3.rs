@@ -1,4 +1,5 @@
-//! Records to S3: ClickHouse writes them as Parquet, and what is read back is what is in the stream.
+//! Records to S3: ClickHouse writes them as Parquet, and what is read back is what is in the
+//! stream.
 
 use stack::MiniStack;
 
@@ -8,7 +9,8 @@ const SHARDS: i32 = 4;
 /// A page of GetRecords has 10,000 records at most, so each shard has several.
 const COUNT: u32 = 100_000;
 
-/// Rows, distinct positions, first and last time, and a digest of all columns, which does not depend on their order.
+/// Rows, distinct positions, first and last time, and a digest of all columns, which does not
+/// depend on their order.
 fn digest(table: &str) -> String {
     sql(&format!(
         "SELECT count(), uniqExact(_shard_id, _sequence_number, _sub_sequence_number), min(_timestamp), max(_timestamp), \
@@ -45,7 +47,8 @@ fn a_range_of_many_pages_goes_to_s3_as_parquet_and_comes_back() {
     let files = sql(&format!("SELECT uniqExact(_path), uniqExact(_path, _shard_id) FROM {}", file("shards/*")));
     assert_eq!(files, format!("{SHARDS}\t{SHARDS}\n"));
 
-    // A statement that fails near its end leaves no file, and one that is run again writes over the file of the one before.
+    // A statement that fails near its end leaves no file, and one that is run again writes over the
+    // file of the one before.
     let failing =
         format!("SELECT *, throwIf(_key = 'key-{}', 'near the end') AS thrown FROM {}", COUNT - 1, records(""));
     let error = exception(&format!("INSERT INTO FUNCTION {} {failing}", file("failed")));

@@ -1,4 +1,5 @@
-//! `sql dynamodb`: the printed SQL makes a table that has the items of a table in DynamoDB, from its changes and its exports.
+//! `sql dynamodb`: the printed SQL makes a table that has the items of a table in DynamoDB, from
+//! its changes and its exports.
 
 mod exports;
 mod functions;

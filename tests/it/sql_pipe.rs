@@ -1,4 +1,5 @@
-//! `sql pipe`: the printed SQL brings every field of every record of a real stream into a real table.
+//! `sql pipe`: the printed SQL brings every field of every record of a real stream into a real
+//! table.
 
 mod arrivals;
 mod contents;

@@ -83,7 +83,8 @@ async fn a_lost_request_changes_nothing_and_says_so() {
     store.update(&[taken]).await.expect("the version is still right");
 }
 
-/// Adds 1 to both rows and says whether it is known that it did. Nobody else writes, so a conflict is a lie.
+/// Adds 1 to both rows and says whether it is known that it did. Nobody else writes, so a conflict
+/// is a lie.
 async fn count(store: &KeeperMapStore, expected: Option<u64>) -> Option<u64> {
     let rows = read(store).await;
     let before = rows[0].value.committed_rows;
@@ -234,7 +235,8 @@ async fn the_largest_write_passes_and_a_larger_one_is_refused() {
         };
         (0..LEASE_ROWS_PER_STATEMENT).map(row).collect()
     };
-    // The longest names that still pass, found from below so that the limit itself is what is tried.
+    // The longest names that still pass, found from below so that the limit itself is what is
+    // tried.
     let mut largest = 0;
     for length in (1..=400).rev() {
         match store.create(&named(length)).await {

@@ -1,4 +1,5 @@
-//! The table of types in docs/sql.md is true: every value of it goes through a stream and a pipe into a column of that type.
+//! The table of types in docs/sql.md is true: every value of it goes through a stream and a pipe
+//! into a column of that type.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

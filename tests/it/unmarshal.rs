@@ -1,4 +1,5 @@
-//! `unmarshal=dynamodb`: whatever an event says, ClickHouse reads it from every format, and what is no event arrives as it is.
+//! `unmarshal=dynamodb`: whatever an event says, ClickHouse reads it from every format, and what is
+//! no event arrives as it is.
 
 mod events;
 mod large;

@@ -1,4 +1,5 @@
-//! `dynamodb verify` on a real ClickHouse and a DynamoDB over the network. The tables in ClickHouse are made by hand, in the layout of `sql dynamodb`.
+//! `dynamodb verify` on a real ClickHouse and a DynamoDB over the network. The tables in ClickHouse
+//! are made by hand, in the layout of `sql dynamodb`.
 
 mod differences;
 mod equal;

@@ -1,4 +1,5 @@
-//! What works with which ClickHouse: the same jobs on every engine that is installed. `make versions` installs all, and shows the table.
+//! What works with which ClickHouse: the same jobs on every engine that is installed. `make
+//! versions` installs all, and shows the table.
 
 use std::process::Command;
 use std::time::Instant;
@@ -148,7 +149,8 @@ fn kill_drill() {
     assert_eq!((drill.rows(), drill.distinct_ids()), (PLAN.records, PLAN.records));
 }
 
-/// A stack with so many orders that are short enough for one batch, in shards enough to read them quickly.
+/// A stack with so many orders that are short enough for one batch, in shards enough to read them
+/// quickly.
 fn stack_with_short(orders: u64) -> LocalStack {
     let stack = local_stack();
     let client = block_on(stack::kinesis_client(&stack.kinesis.endpoint()));
@@ -160,7 +162,8 @@ fn stack_with_short(orders: u64) -> LocalStack {
     stack
 }
 
-/// Makes the pipe read: takes one record, and waits until so many more are there for the next batch.
+/// Makes the pipe read: takes one record, and waits until so many more are there for the next
+/// batch.
 fn read_ahead(bridge: &Bridge, pipe: &str, records: u64) {
     let path = format!("/v1/pipes/{pipe}");
     let one = get(bridge, &format!("{path}/next?stream=orders&ack=explicit&format=JSONEachRow&max_rows=1")).rows();
@@ -177,7 +180,8 @@ fn read_ahead(bridge: &Bridge, pipe: &str, records: u64) {
 /// What the README's SELECT gives, in its order.
 const COLUMNS: &str = "_shard_id, _sequence_number, _sub_sequence_number, _timestamp, id, user_id, price";
 
-/// A batch that is inserted again and again by the README's SELECT is there once, whatever threads and blocks make of it.
+/// A batch that is inserted again and again by the README's SELECT is there once, whatever threads
+/// and blocks make of it.
 fn repeated_inserts() {
     let stack = stack_with_short(REPEATED_ROWS + 1);
     let bridge = stack.start_bridge(bridge_binary(), &[("--memory", "1GiB")]).expect("a bridge");

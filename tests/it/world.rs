@@ -1,4 +1,5 @@
-//! What the tests of this binary share: one local stack, a Kinesis client, SQL and HTTP in one line, and waiting.
+//! What the tests of this binary share: one local stack, a Kinesis client, SQL and HTTP in one
+//! line, and waiting.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -25,7 +26,8 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_clickhouse-kinesis-bridge"))
 }
 
-/// The stack that all tests on an engine share which do not break it. Each test has streams, pipes and a database of its own.
+/// The stack that all tests on an engine share which do not break it. Each test has streams, pipes
+/// and a database of its own.
 pub fn stack() -> &'static LocalStack {
     static STACK: PerEngine<LocalStack> = PerEngine::new();
     STACK.get_or_init(|| LocalStack::start(engine()).expect("the local stack"))
@@ -71,7 +73,8 @@ pub fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
     bridge_in(database, flags, &[])
 }
 
-/// Like [`bridge`], with variables that replace those of the stack; one with an empty value is taken away.
+/// Like [`bridge`], with variables that replace those of the stack; one with an empty value is
+/// taken away.
 pub fn bridge_in(database: &str, flags: &[(&str, &str)], environment: &[(&str, &str)]) -> Bridge {
     let state = format!("file:{}", stack().dir.path().join(database).display());
     let mut flags: Vec<_> = [("--clickhouse-database", database)].into_iter().chain(flags.iter().copied()).collect();
@@ -165,7 +168,8 @@ fn answered(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> An
     Answer { status, body }
 }
 
-/// The value of a metric, its labels included in the name as Prometheus prints them; none while it has never been set.
+/// The value of a metric, its labels included in the name as Prometheus prints them; none while it
+/// has never been set.
 pub fn metric(bridge: &Bridge, name: &str) -> Option<f64> {
     let metrics = get(bridge, "/metrics").text();
     metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
@@ -188,7 +192,8 @@ pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis() as i64
 }
 
-/// The emulator keeps times in whole seconds, so what is to be told apart must lie in different ones.
+/// The emulator keeps times in whole seconds, so what is to be told apart must lie in different
+/// ones.
 pub fn next_second() {
     let second = now_ms() / 1_000;
     wait_until("the next second", || now_ms() / 1_000 > second);
@@ -199,8 +204,8 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, || holds().then_some(()));
 }
 
-/// Creates the view `pipe_view` over the bridge's `next`, which brings keys, positions and payloads into the table `pipe`. `query` is what the
-/// URL has behind `next?`.
+/// Creates the view `pipe_view` over the bridge's `next`, which brings keys, positions and payloads
+/// into the table `pipe`. `query` is what the URL has behind `next?`.
 pub fn create_pipe(bridge: &Bridge, pipe: &str, query: &str) {
     let url = format!("{}/v1/pipes/{pipe}/next?{query}", bridge.url());
     sql(&format!(

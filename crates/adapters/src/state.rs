@@ -1,11 +1,13 @@
-//! The state stores: leases and workers, where every write is a compare-and-set over all rows it names.
+//! The state stores: leases and workers, where every write is a compare-and-set over all rows it
+//! names.
 //!
 //! * `keeper_map`: tables in ClickHouse, shared by all bridges of a cluster (the default).
 //! * `file`: a directory, for one bridge without Keeper.
 //!
 //! `quarantine` is the table of rows that cannot be inserted, whichever of them is used.
 //!
-//! `columns` is the one mapping between a lease and its row. Every store passes the suite in `testkit::contract`.
+//! `columns` is the one mapping between a lease and its row. Every store passes the suite in
+//! `testkit::contract`.
 
 mod columns;
 mod file;

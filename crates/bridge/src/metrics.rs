@@ -92,7 +92,8 @@ impl Metrics {
         })
     }
 
-    /// Counts a batch that was served, replayed, recovered, or ended as committed, quarantined, failed, unread (to its end) or unknown.
+    /// Counts a batch that was served, replayed, recovered, or ended as committed, quarantined,
+    /// failed, unread (to its end) or unknown.
     pub fn batch(&self, pipe: &str, outcome: &str) {
         self.batches.with_label_values(&[pipe, outcome]).inc();
     }

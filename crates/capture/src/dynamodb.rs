@@ -1,4 +1,5 @@
-//! DynamoDB through the AWS SDK, for the commands that look at tables. `serve` does not use it: changes come from Kinesis.
+//! DynamoDB through the AWS SDK, for the commands that look at tables. `serve` does not use it:
+//! changes come from Kinesis.
 
 mod client;
 mod error;

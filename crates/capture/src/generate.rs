@@ -1,5 +1,6 @@
-//! `sql pipe`: the statements of a pipe, made from a sample of its stream. `shape` looks at the payloads, `infer` and `types` choose types, `plan` says
-//! which field goes where, `render` writes SQL; all of these are pure. ClickHouse is asked whether the sample really fits.
+//! `sql pipe`: the statements of a pipe, made from a sample of its stream. `shape` looks at the
+//! payloads, `infer` and `types` choose types, `plan` says which field goes where, `render` writes
+//! SQL; all of these are pure. ClickHouse is asked whether the sample really fits.
 
 mod address;
 mod content;
@@ -39,7 +40,8 @@ use sql::name::table_name;
 use sql::quote::{comment, comments, qualified};
 use types::Type;
 
-/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
+/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard
+/// output.
 pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, String> {
     let (database, table) = table_name("table", &flags.table)?;
     let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -107,7 +109,8 @@ impl Generator<'_> {
         if self.flags.dry_run {
             let mut text = head;
             for query in render::dry_run(&plan, &sample.source(DRY_RUN_ROWS), target.errors, DRY_RUN_ROWS) {
-                // Comments, too: whoever gives the text to a client runs nothing that a record says.
+                // Comments, too: whoever gives the text to a client runs nothing that a record
+                // says.
                 text.push_str(&comments(&self.server.ask(&query, "Vertical").await?));
                 text.push('\n');
             }
@@ -217,7 +220,8 @@ impl Generator<'_> {
         Ok(columns.into_iter().map(existing).collect())
     }
 
-    /// Lets ClickHouse say whether the sample fits. A type that was chosen here gives way; one of a table that exists is reported.
+    /// Lets ClickHouse say whether the sample fits. A type that was chosen here gives way; one of a
+    /// table that exists is reported.
     async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), String> {
         let (columns, sql) = render::judged(plan, &sample.source(usize::MAX));
         let answer = self.server.ask(&sql, "JSONEachRow").await?;

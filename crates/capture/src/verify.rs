@@ -1,7 +1,9 @@
-//! `dynamodb verify`: whether a table in ClickHouse has exactly the items of a table in DynamoDB, while changes keep flowing.
+//! `dynamodb verify`: whether a table in ClickHouse has exactly the items of a table in DynamoDB,
+//! while changes keep flowing.
 //!
-//! Pass one scans DynamoDB into memory, a fingerprint for each key, and compares it with all of ClickHouse's rows. What is not equal is looked at again
-//! in rounds, key by key, with DynamoDB's own types: first DynamoDB, strongly consistent, then ClickHouse, which may only be ahead.
+//! Pass one scans DynamoDB into memory, a fingerprint for each key, and compares it with all of
+//! ClickHouse's rows. What is not equal is looked at again in rounds, key by key, with DynamoDB's
+//! own types: first DynamoDB, strongly consistent, then ClickHouse, which may only be ahead.
 
 mod key;
 mod pace;
@@ -173,7 +175,8 @@ impl Verifier<'_> {
         Ok(candidates)
     }
 
-    /// Looks at the items again, in their order, as many as time allows, and takes away those that are equal.
+    /// Looks at the items again, in their order, as many as time allows, and takes away those that
+    /// are equal.
     async fn round(
         &self,
         candidates: &mut Vec<Candidate>,
@@ -223,7 +226,8 @@ impl Verifier<'_> {
             let rows = counting(&candidate.key);
             equal.push(rows.len() <= 1 && brought(ours, rows.first().map(|(_, item)| *item), &[], read));
         }
-        // What has changed since it was read is found among the versions that were not merged away yet.
+        // What has changed since it was read is found among the versions that were not merged away
+        // yet.
         let others = candidates.iter().zip(&equal).filter(|(_, equal)| !**equal).flat_map(|(c, _)| spellings(c));
         let others: Vec<_> = others.collect();
         let versions = if others.is_empty() { HashMap::new() } else { self.target.of_keys(&others, false).await? };

@@ -1,5 +1,6 @@
-//! Flags and environment to a checked [`Config`], in two steps: clap reads text, [`Flags::resolve`] gives it meaning and reports every
-//! problem at once, so that a person needs one round to put things right.
+//! Flags and environment to a checked [`Config`], in two steps: clap reads text, [`Flags::resolve`]
+//! gives it meaning and reports every problem at once, so that a person needs one round to put
+//! things right.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,8 @@ use tracing_subscriber::EnvFilter;
 use domain::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
 use domain::secret::Secret;
 
-/// Flags and environment variables as text. Where there is no default, an empty text counts as not given.
+/// Flags and environment variables as text. Where there is no default, an empty text counts as not
+/// given.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "AWS region, credentials and endpoints come from the usual AWS_* variables and files.")]
 pub struct Flags {
@@ -29,7 +31,8 @@ pub struct Flags {
     /// User in ClickHouse.
     #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_USER", value_name = "NAME", default_value = "default")]
     pub clickhouse_user: String,
-    /// Password in ClickHouse; others may see it in the process list, so rather use the file or the variable.
+    /// Password in ClickHouse; others may see it in the process list, so rather use the file or the
+    /// variable.
     #[arg(
         long,
         env = "KINESIS_BRIDGE_CLICKHOUSE_PASSWORD",
@@ -51,10 +54,12 @@ pub struct Flags {
     /// Database in ClickHouse where the state tables live.
     #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_DATABASE", value_name = "NAME", default_value = "kinesis")]
     pub clickhouse_database: String,
-    /// Where leases and checkpoints are kept: `keeper-map`, or `file:DIR` for a single server without Keeper.
+    /// Where leases and checkpoints are kept: `keeper-map`, or `file:DIR` for a single server
+    /// without Keeper.
     #[arg(long, env = "KINESIS_BRIDGE_STATE", value_name = "STORE", default_value = "keeper-map")]
     pub state: String,
-    /// Name of this bridge among all that share the state; the same after a restart. By default host name and port.
+    /// Name of this bridge among all that share the state; the same after a restart. By default
+    /// host name and port.
     #[arg(long, env = "KINESIS_BRIDGE_WORKER_ID", value_name = "ID", default_value = "", hide_default_value = true)]
     pub worker_id: String,
     /// A bridge that shows no sign of life for so long loses its shards to the others.
@@ -145,7 +150,8 @@ impl Problems {
 }
 
 impl Flags {
-    /// Gives every text its meaning; reads the files that hold secrets. The error holds one sentence for each problem, and no secret.
+    /// Gives every text its meaning; reads the files that hold secrets. The error holds one
+    /// sentence for each problem, and no secret.
     pub fn resolve(self) -> Result<Config, Vec<String>> {
         let mut problems = Problems::default();
         let listen = problems.take("listen", listen(&self.listen));
@@ -303,7 +309,8 @@ fn size(text: &str) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_mul(unit)
 }
 
-/// A single word is a level: the filter's own reader would take a misspelt one for the name of a module and log nothing.
+/// A single word is a level: the filter's own reader would take a misspelt one for the name of a
+/// module and log nothing.
 fn log_filter(text: String) -> Result<String, String> {
     let level = matches!(&*text.to_ascii_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
     let filter = text.contains('=') && EnvFilter::builder().parse(&text).is_ok();

@@ -1,4 +1,5 @@
-//! What one pull serves: an ordered list of per-shard ranges, chosen once from what is buffered and then frozen.
+//! What one pull serves: an ordered list of per-shard ranges, chosen once from what is buffered and
+//! then frozen.
 
 use super::error::Error;
 use super::lease::Offer;
@@ -99,10 +100,12 @@ impl Batch {
     }
 }
 
-/// Takes from each shard's buffered records what fits, evenly at first, then whoever has more fills up (**one-block**).
+/// Takes from each shard's buffered records what fits, evenly at first, then whoever has more fills
+/// up (**one-block**).
 ///
-/// Returns how many records to take from each shard, in the order given. At least one record is taken when there is one, however
-/// large, or a record over `max_bytes` would block its shard for ever.
+/// Returns how many records to take from each shard, in the order given. At least one record is
+/// taken when there is one, however large, or a record over `max_bytes` would block its shard for
+/// ever.
 pub fn choose(buffered: &[Vec<Slice>], limits: Limits) -> Vec<usize> {
     let mut taken = vec![0; buffered.len()];
     let waiting = buffered.iter().filter(|s| !s.is_empty()).count();

@@ -1,11 +1,13 @@
-//! The one error type that reaches a person. `http::error` turns it into a status; the message is shown by ClickHouse as it stands.
+//! The one error type that reaches a person. `http::error` turns it into a status; the message is
+//! shown by ClickHouse as it stands.
 
 use thiserror::Error;
 
-/// What went wrong, said for the person who will read it in a ClickHouse exception, a log line or a status row.
+/// What went wrong, said for the person who will read it in a ClickHouse exception, a log line or a
+/// status row.
 ///
-/// Every variant carries one sentence that names the thing (stream, shard, view, parameter), what is wrong and what to do.
-/// None may carry a secret.
+/// Every variant carries one sentence that names the thing (stream, shard, view, parameter), what
+/// is wrong and what to do. None may carry a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
     /// The request is wrong and will stay wrong: ClickHouse must not repeat it.

@@ -12,8 +12,9 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// The one that follows what the row says; none: the first. `name` is random. `place` is the same for processes that cannot listen on
-    /// the same address at the same time; empty when that is not known.
+    /// The one that follows what the row says; none: the first. `name` is random. `place` is the
+    /// same for processes that cannot listen on the same address at the same time; empty when that
+    /// is not known.
     pub fn after(row: Option<&str>, name: &str, place: &str) -> Incarnation {
         let generation = row.map_or(0, |text| Incarnation::parse(text).generation.saturating_add(1));
         Incarnation { generation, process: format!("{name}@{place}") }

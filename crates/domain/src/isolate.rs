@@ -1,8 +1,11 @@
-//! How the rows of a batch that cannot be inserted are found: what is tried next, and what is known about what is left.
+//! How the rows of a batch that cannot be inserted are found: what is tried next, and what is known
+//! about what is left.
 //!
-//! A batch that failed is replaced by its first half, and the rest goes back to the front of the shards' buffers. When that half goes in, the rest
-//! is known to hold a bad row, so half of the rest is tried next; when it fails, nothing is known about the rest. A batch of one row that fails is
-//! a bad row. What follows a bad row is tried in steps that grow, since bad rows come together.
+//! A batch that failed is replaced by its first half, and the rest goes back to the front of the
+//! shards' buffers. When that half goes in, the rest is known to hold a bad row, so half of the
+//! rest is tried next; when it fails, nothing is known about the rest. A batch of one row that
+//! fails is a bad row. What follows a bad row is tried in steps that grow, since bad rows come
+//! together.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +14,8 @@ use crate::limits::ISOLATE_GROWTH;
 #[cfg(test)]
 mod tests;
 
-/// What is known about the rows that are left of a batch that failed. They are the next ones in the buffers of their shards, and are taken in the
-/// order of a batch: by shard id.
+/// What is known about the rows that are left of a batch that failed. They are the next ones in the
+/// buffers of their shards, and are taken in the order of a batch: by shard id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
     /// Rows left, by shard; none is 0.
@@ -53,7 +56,8 @@ impl Search {
         }
     }
 
-    /// The next batch: how many rows of which shard, of those that are `buffered`. Nothing: what is left is not buffered any more.
+    /// The next batch: how many rows of which shard, of those that are `buffered`. Nothing: what is
+    /// left is not buffered any more.
     pub fn take(&mut self, buffered: impl Fn(&str) -> usize) -> BTreeMap<String, usize> {
         let mut wanted = if self.suspect > 0 { self.suspect.div_ceil(2) } else { self.step };
         let mut taken = BTreeMap::new();

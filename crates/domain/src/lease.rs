@@ -1,12 +1,16 @@
-//! The state machine of one shard of one pipe: who may read it, how far it is committed, and what has been offered.
+//! The state machine of one shard of one pipe: who may read it, how far it is committed, and what
+//! has been offered.
 //!
-//! Every transition is a pure function from a lease to the next one, or a refusal. A `StateStore` makes the step durable
-//! with a compare-and-set on the row's version, for all leases of a batch or for none. The invariants that hold here:
+//! Every transition is a pure function from a lease to the next one, or a refusal. A `StateStore`
+//! makes the step durable with a compare-and-set on the row's version, for all leases of a batch or
+//! for none. The invariants that hold here:
 //!
-//! * **offer-is-frozen**: an offered range ends in `commit` or `discard`, or stays; only a batch whose insert ClickHouse refused because of its rows is
-//!   replaced, by `halve`.
-//! * **halves-are-prefixes**: what replaces an offered range begins where it began and ends before it ended; what is cut off is offered later.
-//! * **commit-equals-offer**: a commit moves the checkpoint to exactly the end of the offered range.
+//! * **offer-is-frozen**: an offered range ends in `commit` or `discard`, or stays; only a batch
+//!   whose insert ClickHouse refused because of its rows is replaced, by `halve`.
+//! * **halves-are-prefixes**: what replaces an offered range begins where it began and ends before
+//!   it ended; what is cut off is offered later.
+//! * **commit-equals-offer**: a commit moves the checkpoint to exactly the end of the offered
+//!   range.
 //! * **stale-epoch-is-fenced**: a holder whose owner or epoch is not the row's changes nothing.
 //! * **checkpoint-moves-forward**: only `seek` may move a checkpoint back.
 
@@ -32,7 +36,8 @@ pub struct Holder {
 pub struct Offer {
     /// The batch, shared by all leases it spans. 16 hexadecimal digits.
     pub batch: String,
-    /// What else fixes the bytes: the response format and how records become rows. Another shape may not serve this batch.
+    /// What else fixes the bytes: the response format and how records become rows. Another shape
+    /// may not serve this batch.
     pub shape: String,
     /// How many leases the batch spans, so that a settler knows whether it holds all of them.
     pub shards: u32,
@@ -55,7 +60,8 @@ impl Offer {
     }
 }
 
-/// Which stream a name stands for. Streams in other accounts and regions, and one that was deleted and created again, may have the same name.
+/// Which stream a name stands for. Streams in other accounts and regions, and one that was deleted
+/// and created again, may have the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Amazon resource name; empty when it is not known.
@@ -65,7 +71,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether it is certainly not `other`, but a stream in another account or region (**one-stream-per-pipe**).
+    /// Whether it is certainly not `other`, but a stream in another account or region
+    /// (**one-stream-per-pipe**).
     pub fn is_elsewhere(&self, other: &Identity) -> bool {
         !self.arn.is_empty() && !other.arn.is_empty() && self.arn != other.arn
     }
@@ -86,12 +93,14 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Whether rows would go to two tables (**one-target-per-pipe**). What is not known does not count.
+    /// Whether rows would go to two tables (**one-target-per-pipe**). What is not known does not
+    /// count.
     pub fn is_another_than(&self, other: &Destination) -> bool {
         !self.target.is_empty() && !other.target.is_empty() && self.target != other.target
     }
 
-    /// The error for a pipe that `has` a view with another table. `holder` says where, as a part of the sentence.
+    /// The error for a pipe that `has` a view with another table. `holder` says where, as a part of
+    /// the sentence.
     pub fn conflict(&self, pipe: &str, has: &Destination, holder: &str) -> Error {
         Error::BadRequest(format!(
             "pipe '{pipe}' is pulled by view {}{holder} into {}, so view {} cannot pull it into {}: the rows would be split between the two \
@@ -135,33 +144,40 @@ pub struct Lease {
     pub epoch: u64,
     /// The committed position.
     pub checkpoint: Checkpoint,
-    /// How the record of the checkpoint was taken apart: what is left of it goes on in that way. None before the first commit and where a person
-    /// chose the position: the rows are those that the pull asks for.
+    /// How the record of the checkpoint was taken apart: what is left of it goes on in that way.
+    /// None before the first commit and where a person chose the position: the rows are those that
+    /// the pull asks for.
     pub unpacking: Option<Unpacking>,
-    /// The first row that was offered since the pipe's start or the last seek: before it, a backfill has to end.
+    /// The first row that was offered since the pipe's start or the last seek: before it, a
+    /// backfill has to end.
     pub began: Option<(SequenceNumber, u32)>,
     /// What has been offered and not settled.
     pub offer: Option<Offer>,
     /// Rows committed so far.
     pub committed_rows: u64,
-    /// Payload, key and sequence number bytes a second, as its commits show: what the shard weighs when leases are shared out.
+    /// Payload, key and sequence number bytes a second, as its commits show: what the shard weighs
+    /// when leases are shared out.
     pub bytes_per_second: u64,
     /// Unix ms of the last commit; 0 for none.
     pub last_commit_ms: i64,
-    /// Kinesis' time, Unix ms, since which the position stands for everything that arrives: when the lease began, or the last seek. Of a child, a
-    /// time at which a parent was still open. Behind a committed record it only serves the shard's children, and is moved on: those of
-    /// an earlier reshard have leases. 0: not known; it counts from when a holder notes it.
+    /// Kinesis' time, Unix ms, since which the position stands for everything that arrives: when
+    /// the lease began, or the last seek. Of a child, a time at which a parent was still open.
+    /// Behind a committed record it only serves the shard's children, and is moved on: those of an
+    /// earlier reshard have leases. 0: not known; it counts from when a holder notes it.
     pub since_ms: i64,
-    /// Kinesis' time, Unix ms, at which nothing was left to read behind the checkpoint; 0 for never. Tells an idle shard from a gap.
+    /// Kinesis' time, Unix ms, at which nothing was left to read behind the checkpoint; 0 for
+    /// never. Tells an idle shard from a gap.
     pub caught_up_ms: i64,
     /// When the record of the checkpoint arrived, Unix ms; 0 when that is not known.
     pub arrived_ms: i64,
-    /// Unix ms of the last change, on the local clock of whoever made it: to be read by users, nothing depends on it alone.
+    /// Unix ms of the last change, on the local clock of whoever made it: to be read by users,
+    /// nothing depends on it alone.
     pub updated_ms: i64,
 }
 
 impl Lease {
-    /// A lease that nobody holds yet. `now_ms` is when it is written; when it began is set by whoever knows.
+    /// A lease that nobody holds yet. `now_ms` is when it is written; when it began is set by
+    /// whoever knows.
     pub fn new(
         pipe: &str,
         stream: &str,
@@ -193,11 +209,13 @@ impl Lease {
         }
     }
 
-    /// Everything that arrived after this time, Unix ms, is ahead of the position, or of the open offer; 0 when no such time is known. `now_ms` is Kinesis'
-    /// time (**unread-within-retention**).
+    /// Everything that arrived after this time, Unix ms, is ahead of the position, or of the open
+    /// offer; 0 when no such time is known. `now_ms` is Kinesis' time
+    /// (**unread-within-retention**).
     ///
-    /// A position behind a record is only as good as that record, which may have been written by hand: what proves it is that the record is
-    /// still there, or that nothing was left to read a while ago.
+    /// A position behind a record is only as good as that record, which may have been written by
+    /// hand: what proves it is that the record is still there, or that nothing was left to read a
+    /// while ago.
     pub fn whole_ms(&self, now_ms: i64) -> i64 {
         let caught_up_ms = past(self.caught_up_ms, now_ms);
         match (&self.offer, &self.checkpoint) {
@@ -213,7 +231,8 @@ impl Lease {
         if self.since_ms == 0 { now_ms } else { past(self.since_ms, now_ms) }
     }
 
-    /// When its shard was known to be open, Unix ms: whatever its children hold arrived later. 0 when no such time is known.
+    /// When its shard was known to be open, Unix ms: whatever its children hold arrived later. 0
+    /// when no such time is known.
     pub fn open_ms(&self, now_ms: i64) -> i64 {
         [self.since_ms, self.caught_up_ms, self.arrived_ms].map(|ms| past(ms, now_ms)).into_iter().max().unwrap_or(0)
     }
@@ -239,13 +258,15 @@ impl Lease {
         self.checkpoint == Checkpoint::ShardEnd
     }
 
-    /// Hands the lease to `owner`; the new epoch fences whoever had it. Whether that is right (nobody holds it, the holder is dead,
-    /// it is our own from before a restart) is the caller's decision.
+    /// Hands the lease to `owner`; the new epoch fences whoever had it. Whether that is right
+    /// (nobody holds it, the holder is dead, it is our own from before a restart) is the caller's
+    /// decision.
     pub fn take(&self, owner: &str, now_ms: i64) -> Lease {
         Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }
     }
 
-    /// Notes which stream it is, where the row does not say so yet: it was written by hand or by an earlier version.
+    /// Notes which stream it is, where the row does not say so yet: it was written by hand or by an
+    /// earlier version.
     pub fn adopted_by(mut self, stream: &Identity) -> Lease {
         if self.identity.arn.is_empty() {
             self.identity = stream.clone();
@@ -255,13 +276,15 @@ impl Lease {
         self
     }
 
-    /// Notes where its rows go from now on. What is offered stays open: all of it goes there, wherever it has gone before.
+    /// Notes where its rows go from now on. What is offered stays open: all of it goes there,
+    /// wherever it has gone before.
     pub fn feed(&self, holder: &Holder, to: &Destination, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         Ok(Lease { destination: to.clone(), updated_ms: now_ms, ..self.clone() })
     }
 
-    /// Notes which shards it was made from. Refused when something of it was read without regard to them.
+    /// Notes which shards it was made from. Refused when something of it was read without regard to
+    /// them.
     pub fn descend_from(&self, holder: &Holder, parents: Vec<String>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         match self.checkpoint == Checkpoint::TrimHorizon && self.offer.is_none() {
@@ -270,7 +293,8 @@ impl Lease {
         }
     }
 
-    /// The same lease, to be written once more: whoever decided to take it before finds another version.
+    /// The same lease, to be written once more: whoever decided to take it before finds another
+    /// version.
     pub fn touch(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         Ok(Lease { updated_ms: now_ms, ..self.clone() })
@@ -294,8 +318,10 @@ impl Lease {
         if offered.offer_follows() { Ok(offered) } else { Err(self.broken(&range)) }
     }
 
-    /// Replaces the offer of a batch whose insert ClickHouse refused because of its rows by one of its first rows, under another batch; none: the
-    /// batch has no rows of this shard any more (**halves-are-prefixes**). Whether ClickHouse said so is the caller's knowledge. The checkpoint stays.
+    /// Replaces the offer of a batch whose insert ClickHouse refused because of its rows by one of
+    /// its first rows, under another batch; none: the batch has no rows of this shard any more
+    /// (**halves-are-prefixes**). Whether ClickHouse said so is the caller's knowledge. The
+    /// checkpoint stays.
     pub fn halve(&self, holder: &Holder, batch: &str, first: Option<Offer>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         let Some(open) = self.offer.as_ref().filter(|open| open.batch == batch && self.offer_follows()) else {
@@ -318,7 +344,8 @@ impl Lease {
         }
     }
 
-    /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `seen` is what the reader knows of it.
+    /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `seen`
+    /// is what the reader knows of it.
     pub fn commit(&self, holder: &Holder, batch: &str, seen: Seen, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         let offer = match &self.offer {
@@ -345,7 +372,8 @@ impl Lease {
         })
     }
 
-    /// How the last record of an offer was taken apart: where the offer lies within one record that was begun before, as that was.
+    /// How the last record of an offer was taken apart: where the offer lies within one record that
+    /// was begun before, as that was.
     pub fn unpacking_behind(&self, offer: &Offer) -> Unpacking {
         match self.unpacking {
             Some(begun) if offer.first_sub > 0 && offer.first == offer.through => begun,
@@ -353,7 +381,8 @@ impl Lease {
         }
     }
 
-    /// Notes that the shard is closed and everything before its end is committed. Refused while a range is open.
+    /// Notes that the shard is closed and everything before its end is committed. Refused while a
+    /// range is open.
     pub fn finish(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         match &self.offer {
@@ -368,13 +397,15 @@ impl Lease {
         Ok(Lease { caught_up_ms: self.caught_up_at(seen), updated_ms: now_ms, ..self.clone() })
     }
 
-    /// The later one of two times; one in the future, which a clock wrote that was wrong, gives way.
+    /// The later one of two times; one in the future, which a clock wrote that was wrong, gives
+    /// way.
     fn caught_up_at(&self, seen: Seen) -> i64 {
         past(self.caught_up_ms, seen.now_ms).max(seen.tip_ms.unwrap_or(0))
     }
 
-    /// Moves the checkpoint where a user wants it and forgets the open offer: a batch that is on its way finds no offer to commit. From
-    /// `since_ms` on, Kinesis' time, the new position stands for what arrives.
+    /// Moves the checkpoint where a user wants it and forgets the open offer: a batch that is on
+    /// its way finds no offer to commit. From `since_ms` on, Kinesis' time, the new position stands
+    /// for what arrives.
     pub fn seek(&self, to: Checkpoint, since_ms: i64, now_ms: i64) -> Lease {
         Lease {
             checkpoint: to,
@@ -389,7 +420,8 @@ impl Lease {
         }
     }
 
-    /// Forgets the open offer and keeps the checkpoint, because a person gave up the batch: its records will be part of a later one.
+    /// Forgets the open offer and keeps the checkpoint, because a person gave up the batch: its
+    /// records will be part of a later one.
     pub fn give_up(&self, now_ms: i64) -> Lease {
         Lease { offer: None, updated_ms: now_ms, ..self.clone() }
     }
@@ -400,7 +432,8 @@ impl Lease {
         Ok(self.give_up(now_ms))
     }
 
-    /// Whether the open offer, if any, lies behind the checkpoint. Only an edit by hand can change that.
+    /// Whether the open offer, if any, lies behind the checkpoint. Only an edit by hand can change
+    /// that.
     pub fn offer_follows(&self) -> bool {
         let after = |offer: &Offer| Checkpoint::After(offer.through.clone(), offer.through_sub);
         let begins = |offer: &Offer| match &self.checkpoint {

@@ -5,8 +5,8 @@
 //! workers, `lineage` what a look at the shards means, `batch` chooses what one pull serves,
 //! `isolate` finds the rows of a batch that cannot be inserted, `range` what a bounded read takes,
 //! `moment` what users call a time, `unpacking` how a record becomes rows; `time` is what a written
-//! time is worth, `retention` what a stream keeps, `start` where a pipe begins; `incarnation` orders
-//! the processes that had one worker id; `finding` is what a look at something found.
+//! time is worth, `retention` what a stream keeps, `start` where a pipe begins; `incarnation`
+//! orders the processes that had one worker id; `finding` is what a look at something found.
 
 pub mod batch;
 pub mod error;

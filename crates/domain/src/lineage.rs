@@ -1,4 +1,5 @@
-//! What a look at the shards of a stream means for the leases of a pipe: new shards, and shards whose unread records are gone.
+//! What a look at the shards of a stream means for the leases of a pipe: new shards, and shards
+//! whose unread records are gone.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +13,8 @@ use super::time::past;
 #[cfg(test)]
 mod tests;
 
-/// Why the records after a lease's position are not there any more, although the lease is not finished (**gap-is-an-error**).
+/// Why the records after a lease's position are not there any more, although the lease is not
+/// finished (**gap-is-an-error**).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lost {
     /// The shard has left the retention before it was read to its end.
@@ -36,7 +38,8 @@ pub struct Subject<'a> {
     pub identity: &'a Identity,
     /// Now, Kinesis' time, Unix ms.
     pub now_ms: i64,
-    /// When the shards were listed before, and all had leases, Kinesis' time, Unix ms; 0 when that is not known.
+    /// When the shards were listed before, and all had leases, Kinesis' time, Unix ms; 0 when that
+    /// is not known.
     pub listed_ms: i64,
     /// Now, on the local clock, for what users read.
     pub written_ms: i64,
@@ -55,10 +58,12 @@ fn ancestors<'a>(shard: &Shard, leases: &BTreeMap<&str, &'a Lease>, listed: &BTr
     found
 }
 
-/// Since when the lease of a shard that is found only now stands for it: no record of the shard is older. 0 when that is not known.
+/// Since when the lease of a shard that is found only now stands for it: no record of the shard is
+/// older. 0 when that is not known.
 ///
-/// Its records came after the shards were closed that it came from, so a time at which one of these was open will do. Where none is known, those that
-/// lie between have come and gone since the pipe last looked, so the shard that it knows the least about counts.
+/// Its records came after the shards were closed that it came from, so a time at which one of these
+/// was open will do. Where none is known, those that lie between have come and gone since the pipe
+/// last looked, so the shard that it knows the least about counts.
 fn since(leases: &BTreeMap<&str, &Lease>, ancestors: &[&Lease], subject: Subject<'_>) -> i64 {
     let open_ms = |l: &&Lease| l.open_ms(subject.now_ms);
     let first = match ancestors {
@@ -69,8 +74,8 @@ fn since(leases: &BTreeMap<&str, &Lease>, ancestors: &[&Lease], subject: Subject
     first.unwrap_or(subject.now_ms).max(subject.listed_ms)
 }
 
-/// Leases for shards that have none. `start` counts for a pipe without any lease; what is found later is a child and begins at its oldest
-/// record (**children-from-trim-horizon**).
+/// Leases for shards that have none. `start` counts for a pipe without any lease; what is found
+/// later is a child and begins at its oldest record (**children-from-trim-horizon**).
 pub fn missing(
     leases: &BTreeMap<&str, &Lease>,
     shards: &[Shard],
@@ -78,8 +83,9 @@ pub fn missing(
     subject: Subject<'_>,
 ) -> Vec<Lease> {
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
-    // A shard that is found later and came from none of the pipe's may be one that was there from the beginning, when writing the first leases
-    // was interrupted. Where the pipe began in time, that time is right for it; and all records of a child come after it.
+    // A shard that is found later and came from none of the pipe's may be one that was there from
+    // the beginning, when writing the first leases was interrupted. Where the pipe began in time,
+    // that time is right for it; and all records of a child come after it.
     let begun = leases.values().filter_map(|l| match l.checkpoint {
         Checkpoint::AtTimestamp(ms) => Some(ms),
         _ => None,
@@ -108,8 +114,8 @@ pub fn missing(
     new.map(lease).collect()
 }
 
-/// The leases of which nothing was read yet and that do not know all of the shards that theirs was made from, with all of these
-/// (**lineage-from-list-shards**).
+/// The leases of which nothing was read yet and that do not know all of the shards that theirs was
+/// made from, with all of these (**lineage-from-list-shards**).
 pub fn lacking_parents<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     known: &BTreeMap<&str, &Lease>,
@@ -137,7 +143,8 @@ pub fn lost<'a>(
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
     let found = leases.filter_map(|lease| {
         let lost = match (listed.get(lease.shard_id.as_str()), &lease.checkpoint) {
-            // What was not read of the other stream is gone, and its positions mean nothing in this one.
+            // What was not read of the other stream is gone, and its positions mean nothing in this
+            // one.
             (shard, at) if lease.identity.was_replaced_by(identity) => {
                 let nothing_left = shard.is_none() && *at == Checkpoint::ShardEnd;
                 (!nothing_left).then_some(Lost::Recreated)
@@ -149,7 +156,8 @@ pub fn lost<'a>(
                 later.then_some(Lost::Replaced)
             }
             (None, Checkpoint::TrimHorizon | Checkpoint::After(..) | Checkpoint::AtTimestamp(_)) => {
-                // Nothing can be lost of a shard that was empty behind its position less than the retention ago: a later record would keep it listed.
+                // Nothing can be lost of a shard that was empty behind its position less than the
+                // retention ago: a later record would keep it listed.
                 kept.may_have_lost(lease.whole_ms(now_ms), now_ms).then_some(Lost::Expired)
             }
             _ => None,
@@ -159,7 +167,8 @@ pub fn lost<'a>(
     found.collect()
 }
 
-/// The leases of shards that have left the retention with nothing unread in them: they can be finished.
+/// The leases of shards that have left the retention with nothing unread in them: they can be
+/// finished.
 pub fn exhausted<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     shards: &[Shard],
@@ -170,8 +179,9 @@ pub fn exhausted<'a>(
     gone.filter(|l| !lost.contains_key(&l.shard_id)).map(|l| l.shard_id.clone()).collect()
 }
 
-/// Finished leases whose shard has left the retention, and that were finished longer ago than that: nothing can come of them any more. Their
-/// children need them no longer, either: a parent without a lease is nothing to wait for.
+/// Finished leases whose shard has left the retention, and that were finished longer ago than that:
+/// nothing can come of them any more. Their children need them no longer, either: a parent without
+/// a lease is nothing to wait for.
 pub fn forgettable<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     shards: &[Shard],

@@ -1,8 +1,9 @@
 //! Sharing the leases of one pipe out between the workers that pull it.
 //!
-//! Every worker computes the same plan from the same rows, and carries out its own part: it takes what is free and meant for it, and gives
-//! back, once they are settled, leases of which others have too few. Two workers that see different rows may plan different things; the
-//! compare-and-set on the rows decides, and the next look brings them together.
+//! Every worker computes the same plan from the same rows, and carries out its own part: it takes
+//! what is free and meant for it, and gives back, once they are settled, leases of which others
+//! have too few. Two workers that see different rows may plan different things; the compare-and-set
+//! on the rows decides, and the next look brings them together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,8 @@ pub struct Share<'a> {
     pub owner: &'a str,
     /// Bytes a second.
     pub bytes_per_second: u64,
-    /// The batch that is offered from it. The leases of one batch go into one hand (**recovery-as-a-unit**).
+    /// The batch that is offered from it. The leases of one batch go into one hand
+    /// (**recovery-as-a-unit**).
     pub batch: Option<&'a str>,
 }
 
@@ -36,10 +38,12 @@ pub struct Plan {
 /// Shards that go together, and their weight.
 type Unit<'a> = (u64, Vec<&'a str>);
 
-/// The part of the worker `me`. `workers` are all that live and pull the pipe; leases of others are left alone.
+/// The part of the worker `me`. `workers` are all that live and pull the pipe; leases of others are
+/// left alone.
 ///
-/// What is free goes to whoever has least, heaviest first. Then leases move from those with most to the one with least, as few as possible,
-/// while the two differ by more than one part in [`BALANCE_TOLERANCE`] of the average, or one has nothing, and the move brings them nearer to
+/// What is free goes to whoever has least, heaviest first. Then leases move from those with most to
+/// the one with least, as few as possible, while the two differ by more than one part in
+/// [`BALANCE_TOLERANCE`] of the average, or one has nothing, and the move brings them nearer to
 /// each other.
 pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan {
     let mut plan = Plan::default();
@@ -92,7 +96,8 @@ pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan 
     plan
 }
 
-/// The lease whose move makes the two ends most alike; none when each would only exchange their places, or nearly so.
+/// The lease whose move makes the two ends most alike; none when each would only exchange their
+/// places, or nearly so.
 fn moved<'a>(leases: &BTreeSet<(u64, &'a str)>, gap: u64) -> Option<(u64, &'a str)> {
     let half = gap.div_ceil(2);
     let below = leases.range(..(half, "")).next_back();
@@ -107,7 +112,8 @@ fn weight(lease: &Share<'_>) -> u64 {
     lease.bytes_per_second.saturating_add(LEASE_BASE_WEIGHT)
 }
 
-/// The rate after `bytes` more were committed, `elapsed_ms` after the last commit: an average over [`RATE_WINDOW_MS`] that forgets gradually.
+/// The rate after `bytes` more were committed, `elapsed_ms` after the last commit: an average over
+/// [`RATE_WINDOW_MS`] that forgets gradually.
 pub fn rate_after(bytes_per_second: u64, bytes: u64, elapsed_ms: i64) -> u64 {
     let window_s = RATE_WINDOW_MS as f64 / 1_000.0;
     let kept = (-(elapsed_ms.max(0) as f64) / RATE_WINDOW_MS as f64).exp();

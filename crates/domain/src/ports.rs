@@ -1,4 +1,5 @@
-//! The traits between decisions and the world. Adapters under `kinesis`, `state` and `clickhouse` implement them; tests script them.
+//! The traits between decisions and the world. Adapters under `kinesis`, `state` and `clickhouse`
+//! implement them; tests script them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -35,13 +36,14 @@ pub struct Page {
     pub next: Option<String>,
     /// How far the answer is behind the tip, ms.
     pub millis_behind_latest: i64,
-    /// The shards that this one was split or merged into; only at its end, and not from every implementation.
+    /// The shards that this one was split or merged into; only at its end, and not from every
+    /// implementation.
     pub children: Vec<Shard>,
 }
 
 impl Page {
-    /// Whether nothing was left to read behind it, having asked for `limit` records. Servers that stand in for AWS may call every answer the latest;
-    /// a full one may have more behind it.
+    /// Whether nothing was left to read behind it, having asked for `limit` records. Servers that
+    /// stand in for AWS may call every answer the latest; a full one may have more behind it.
     pub fn is_last(&self, limit: usize) -> bool {
         self.next.is_none() || self.millis_behind_latest == 0 && self.records.len() < limit
     }
@@ -80,7 +82,8 @@ pub enum KinesisError {
     IteratorExpired,
     /// The shard's calls or bytes a second are used up: wait and repeat.
     Throttled(String),
-    /// Another subscription of the same consumer to the shard is younger than five seconds, or the consumer is not active yet: wait and repeat.
+    /// Another subscription of the same consumer to the shard is younger than five seconds, or the
+    /// consumer is not active yet: wait and repeat.
     InUse(String),
     /// The consumer is not registered (any more): register it again.
     NoConsumer(String),
@@ -104,8 +107,9 @@ impl From<KinesisError> for Error {
 pub trait KinesisApi: Send + Sync {
     /// The region; empty when it is not known.
     fn region(&self) -> &str;
-    /// What time it is to Kinesis, Unix ms: that of its answers, and what has passed since on the monotonic clock. None before the first answer with a date, which
-    /// servers that stand in for AWS may leave out: see [`kinesis_now_ms`].
+    /// What time it is to Kinesis, Unix ms: that of its answers, and what has passed since on the
+    /// monotonic clock. None before the first answer with a date, which servers that stand in for
+    /// AWS may leave out: see [`kinesis_now_ms`].
     fn now_ms(&self) -> Option<i64>;
     /// All streams of the account and region.
     async fn streams(&self) -> Result<Vec<Stream>, Error>;
@@ -113,7 +117,8 @@ pub trait KinesisApi: Send + Sync {
     async fn stream(&self, stream: &str) -> Result<Stream, Error>;
     /// All shards that have not left the retention, open and closed.
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error>;
-    /// An iterator, good for five minutes. `Gap` when the position is refused because it is too old.
+    /// An iterator, good for five minutes. `Gap` when the position is refused because it is too
+    /// old.
     async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError>;
     /// The next records, `limit` at most.
     async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError>;
@@ -133,18 +138,21 @@ pub struct Consumer {
 pub struct Event {
     /// The records, in order.
     pub records: Chunk,
-    /// Where another subscription goes on: after this; it moves without records, too. None at the end of a closed shard.
+    /// Where another subscription goes on: after this; it moves without records, too. None at the
+    /// end of a closed shard.
     pub continuation: Option<SequenceNumber>,
     /// How far the event is behind the tip, ms.
     pub millis_behind_latest: i64,
-    /// The shards that this one was split or merged into; some implementations name them before the end.
+    /// The shards that this one was split or merged into; some implementations name them before the
+    /// end.
     pub children: Vec<Shard>,
 }
 
 /// A shard's records as Kinesis pushes them, for up to five minutes.
 #[async_trait]
 pub trait Subscription: Send {
-    /// The next event; none when Kinesis has ended the subscription. Nothing that is not read is lost: the next subscription brings it.
+    /// The next event; none when Kinesis has ended the subscription. Nothing that is not read is
+    /// lost: the next subscription brings it.
     async fn next(&mut self) -> Result<Option<Event>, KinesisError>;
 }
 
@@ -157,7 +165,8 @@ pub trait FanOutApi: Send + Sync {
     async fn register(&self, stream: &Stream, name: &str) -> Result<(), Error>;
     /// Deregisters a consumer. One that does not exist is no error.
     async fn deregister(&self, stream: &Stream, name: &str) -> Result<(), Error>;
-    /// Subscribes to a shard. Takes over from a subscription of the same consumer that is older than five seconds.
+    /// Subscribes to a shard. Takes over from a subscription of the same consumer that is older
+    /// than five seconds.
     async fn subscribe(
         &self,
         stream: &str,
@@ -165,7 +174,8 @@ pub trait FanOutApi: Send + Sync {
         shard_id: &str,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError>;
-    /// A subscription fell silent: later ones shall not use the connection that it had in common with others.
+    /// A subscription fell silent: later ones shall not use the connection that it had in common
+    /// with others.
     fn distrust_connections(&self);
 }
 
@@ -181,7 +191,8 @@ pub struct Versioned<T> {
 /// Why a state store did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateError {
-    /// A row was not at the expected version, did exist (create) or did not (update). Nothing was written. Read again and decide.
+    /// A row was not at the expected version, did exist (create) or did not (update). Nothing was
+    /// written. Read again and decide.
     Conflict(String),
     /// The store cannot be reached or its answer was lost: the write may have happened. Read back.
     Unavailable(String),
@@ -210,9 +221,11 @@ pub struct Worker {
     pub address: String,
     /// Version of the program.
     pub version: String,
-    /// Counter; a worker whose counter stands still for the lease duration, on the observer's clock, is dead.
+    /// Counter; a worker whose counter stands still for the lease duration, on the observer's
+    /// clock, is dead.
     pub heartbeat: u64,
-    /// The pipes that it runs now, each with a counter that grows when it changed lease rows that others should look at.
+    /// The pipes that it runs now, each with a counter that grows when it changed lease rows that
+    /// others should look at.
     pub pipes: BTreeMap<String, u64>,
 }
 
@@ -225,7 +238,8 @@ pub trait StateStore: Send + Sync {
     async fn create(&self, leases: &[Lease]) -> Result<(), StateError>;
     /// Replaces leases whose rows are still at the given versions; `Conflict` when one is not.
     async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError>;
-    /// Removes leases whose rows are still at the given versions; `Conflict` when one is not. One that is gone already is no error.
+    /// Removes leases whose rows are still at the given versions; `Conflict` when one is not. One
+    /// that is gone already is no error.
     async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError>;
     /// All workers that ever wrote a heartbeat.
     async fn workers(&self) -> Result<Vec<Worker>, StateError>;
@@ -246,7 +260,8 @@ pub struct ViewState {
     pub exception: String,
     /// Who is to blame for it.
     pub cause: Cause,
-    /// Whether a refresh has succeeded since the server started; what was before, it forgets, and the exception with it.
+    /// Whether a refresh has succeeded since the server started; what was before, it forgets, and
+    /// the exception with it.
     pub succeeded: bool,
     /// How many attempts have failed in a row.
     pub retry: u64,
@@ -270,7 +285,8 @@ pub struct Definition {
     pub target: String,
     /// Whether its refreshes add to that table; if not, each replaces what is in it.
     pub appends: bool,
-    /// The pipes whose URLs stand in its SELECT; none where a URL is computed, stands in a named collection, or may not be seen.
+    /// The pipes whose URLs stand in its SELECT; none where a URL is computed, stands in a named
+    /// collection, or may not be seen.
     pub pipes: Vec<String>,
     /// Other views whose URLs name this one in `view=`.
     pub copies: Vec<Copied>,
@@ -311,7 +327,8 @@ pub struct Failure {
 pub enum Cause {
     /// The rows: none of them is in the target, and without the bad ones the others get in.
     Rows,
-    /// Something else, or some of the rows may be in the target: what it is, as a part of a sentence.
+    /// Something else, or some of the rows may be in the target: what it is, as a part of a
+    /// sentence.
     Other(&'static str),
 }
 
@@ -336,10 +353,12 @@ pub trait Views: Send + Sync {
     /// What is below `table` now, which is written as in [`Definition::target`]. `known` is what
     /// was there the last time: as long as that has not changed, one look at these tables tells.
     async fn below(&self, table: &str, known: &Below) -> Result<Below, Error>;
-    /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse says so of a refresh that `SYSTEM STOP VIEW`
-    /// cancelled, too. The view's state after it tells (see `pipe`).
+    /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse
+    /// says so of a refresh that `SYSTEM STOP VIEW` cancelled, too. The view's state after it tells
+    /// (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;
-    /// Asks for a refresh now. It may be forgotten: ClickHouse does so while it is about to note the end of the last one.
+    /// Asks for a refresh now. It may be forgotten: ClickHouse does so while it is about to note
+    /// the end of the last one.
     async fn refresh(&self, database: &str, view: &str) -> Result<(), Error>;
 }
 
@@ -388,7 +407,8 @@ pub trait Quarantine: Send + Sync {
 
 /// Time and chance.
 pub trait Clock: Send + Sync {
-    /// Unix ms on the local clock, for what users read, and never for what decides about records: see [`kinesis_now_ms`].
+    /// Unix ms on the local clock, for what users read, and never for what decides about records:
+    /// see [`kinesis_now_ms`].
     fn now_ms(&self) -> i64;
     /// Monotonic, for expiry.
     fn monotonic(&self) -> Instant;
@@ -396,8 +416,8 @@ pub trait Clock: Send + Sync {
     fn batch_id(&self) -> String;
 }
 
-/// The time that decides about records, Unix ms: Kinesis' own (**kinesis-time-decides**). Where its answers have no date, which AWS's always
-/// have, the local clock stands in for it.
+/// The time that decides about records, Unix ms: Kinesis' own (**kinesis-time-decides**). Where its
+/// answers have no date, which AWS's always have, the local clock stands in for it.
 pub fn kinesis_now_ms(kinesis: &dyn KinesisApi, clock: &dyn Clock) -> i64 {
     kinesis.now_ms().unwrap_or_else(|| clock.now_ms())
 }

@@ -40,8 +40,8 @@ pub struct SliceOf {
 }
 
 impl SliceOf {
-    /// Whether this part reads the shard. It depends on the shard's id alone, so the parts of parallel requests fit together even when
-    /// the stream is resharded between them.
+    /// Whether this part reads the shard. It depends on the shard's id alone, so the parts of
+    /// parallel requests fit together even when the stream is resharded between them.
     pub fn reads(self, shard_id: &str) -> bool {
         let digits = shard_id.rsplit('-').next().unwrap_or_default();
         let number = digits.parse::<u64>().unwrap_or_else(|_| shard_id.bytes().map(u64::from).sum());
@@ -88,14 +88,16 @@ impl Until {
     }
 }
 
-/// Where `record` lies between `from` and `to`. `began_ms` is the time of the request: an open end reads up to there.
+/// Where `record` lies between `from` and `to`. `began_ms` is the time of the request: an open end
+/// reads up to there.
 pub fn place(record: RecordRef<'_>, from: &Bound, to: &Bound, began_ms: i64) -> Place {
     let early = match from {
         Bound::Open => false,
         Bound::Time(ms) => record.timestamp_ms < *ms,
         Bound::Sequence(first) => compare_digits(record.sequence_number, first.as_str()).is_lt(),
     };
-    // Arrival times are approximate: only well beyond the end is it certain that nothing earlier follows.
+    // Arrival times are approximate: only well beyond the end is it certain that nothing earlier
+    // follows.
     let (late, past) = match to {
         Bound::Open => (false, record.timestamp_ms > began_ms + TIMESTAMP_SLACK_MS),
         Bound::Time(ms) => (record.timestamp_ms >= *ms, record.timestamp_ms > ms + TIMESTAMP_SLACK_MS),

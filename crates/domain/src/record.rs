@@ -1,4 +1,5 @@
-//! Records as they are held in memory: in columns, so that a million small records cost a few allocations and an exact number of bytes.
+//! Records as they are held in memory: in columns, so that a million small records cost a few
+//! allocations and an exact number of bytes.
 
 use std::any::Any;
 use std::fmt;
@@ -62,7 +63,8 @@ impl Chunk {
         }
     }
 
-    /// Appends a record. False, and nothing is appended, when the chunk would pass 4 GiB: start another one.
+    /// Appends a record. False, and nothing is appended, when the chunk would pass 4 GiB: start
+    /// another one.
     #[must_use]
     pub fn push(&mut self, record: RecordRef<'_>) -> bool {
         let sequence_end = self.text.len() + record.key.len() + record.sequence_number.len();
@@ -237,7 +239,8 @@ impl Slice {
     }
 }
 
-/// The sequence number of a record, as a type. Kinesis gives digits only; anything else is a broken reply.
+/// The sequence number of a record, as a type. Kinesis gives digits only; anything else is a broken
+/// reply.
 pub fn sequence_of(record: RecordRef<'_>) -> Result<SequenceNumber, super::error::Error> {
     SequenceNumber::parse(record.sequence_number).ok_or_else(|| {
         super::error::Error::Unavailable(format!(

@@ -12,7 +12,8 @@ pub struct Kept {
     pub retention_ms: i64,
     /// When it was looked at, Kinesis' time, Unix ms.
     seen_ms: i64,
-    /// What arrived until then, Unix ms, may be gone for good: raising the retention does not bring it back.
+    /// What arrived until then, Unix ms, may be gone for good: raising the retention does not bring
+    /// it back.
     gone_ms: i64,
 }
 
@@ -22,8 +23,8 @@ impl Kept {
         Kept { retention_ms, seen_ms: now_ms, gone_ms: now_ms - retention_ms }
     }
 
-    /// Another look. When the retention changed in between is not known, so the shorter one counts; but where nobody
-    /// looked for long, only so far as somebody would have.
+    /// Another look. When the retention changed in between is not known, so the shorter one counts;
+    /// but where nobody looked for long, only so far as somebody would have.
     pub fn then(self, retention_ms: i64, now_ms: i64) -> Kept {
         let held_until = now_ms.min(self.seen_ms + RETENTION_LOOK_MS);
         let gone_ms = self.gone_ms.max(held_until - self.retention_ms).max(now_ms - retention_ms);

@@ -1,4 +1,5 @@
-//! The rows of a store that one process holds, and the rules of changing them: what KeeperMap does, as pure functions.
+//! The rows of a store that one process holds, and the rules of changing them: what KeeperMap does,
+//! as pure functions.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -34,7 +34,8 @@ impl Shard {
         [&self.parent, &self.adjacent_parent].into_iter().filter(|p| !p.is_empty()).cloned().collect()
     }
 
-    /// A position in it, as its end where nothing can follow: its ending sequence number is that of no record.
+    /// A position in it, as its end where nothing can follow: its ending sequence number is that of
+    /// no record.
     pub fn position(&self, at: Checkpoint) -> Checkpoint {
         let (begins, ends) = (&self.starting_sequence_number, &self.ending_sequence_number);
         // Servers that stand in for AWS may give one that lies before all of their records.
@@ -57,9 +58,11 @@ impl Shard {
     }
 }
 
-/// Whether a shard may be read: every parent that the pipe knows is committed to its end (**parents-before-children**).
+/// Whether a shard may be read: every parent that the pipe knows is committed to its end
+/// (**parents-before-children**).
 ///
-/// A parent without a lease has left the retention, or lies before the pipe's start: it holds nothing to wait for.
+/// A parent without a lease has left the retention, or lies before the pipe's start: it holds
+/// nothing to wait for.
 pub fn readable(lease: &Lease, all: &HashMap<String, &Lease>) -> bool {
     lease.parents.iter().all(|parent| all.get(parent).is_none_or(|p| p.finished()))
 }

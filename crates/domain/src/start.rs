@@ -16,7 +16,8 @@ impl Beginning {
     /// What arrives from now on.
     pub const LATEST: Beginning = Beginning::From(Moment::Ago(0));
 
-    /// The position, when it is `now_ms`, Unix ms. A time, so that it means the same after a restart.
+    /// The position, when it is `now_ms`, Unix ms. A time, so that it means the same after a
+    /// restart.
     pub fn checkpoint(self, now_ms: i64) -> Checkpoint {
         match self {
             Beginning::TrimHorizon => Checkpoint::TrimHorizon,

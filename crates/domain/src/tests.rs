@@ -1,4 +1,5 @@
-//! Properties of the pure state machines. Proptest prints the seed of a failure and keeps it under `proptest-regressions/`.
+//! Properties of the pure state machines. Proptest prints the seed of a failure and keeps it under
+//! `proptest-regressions/`.
 
 use std::sync::Arc;
 
@@ -56,8 +57,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// offer-is-frozen, commit-equals-offer, stale-epoch-is-fenced, checkpoint-moves-forward: after every step of three processes with views of
-    /// their own and a person who seeks.
+    /// offer-is-frozen, commit-equals-offer, stale-epoch-is-fenced, checkpoint-moves-forward: after
+    /// every step of three processes with views of their own and a person who seeks.
     #[test]
     fn lease_invariants_hold_after_every_step(steps in steps()) {
         let mut lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0);
@@ -114,7 +115,8 @@ proptest! {
         }
     }
 
-    /// one-block, nothing lost, nothing reordered: what `choose` takes and what it leaves are together what was buffered.
+    /// one-block, nothing lost, nothing reordered: what `choose` takes and what it leaves are
+    /// together what was buffered.
     #[test]
     fn a_batch_keeps_its_limits_and_loses_nothing(
         sizes in proptest::collection::vec(proptest::collection::vec(0..300usize, 0..40), 1..6),
@@ -131,7 +133,8 @@ proptest! {
         prop_assert!(rows <= max_rows);
         let bytes: usize = sizes.iter().zip(&taken).map(|(shard, n)| size_of(&shard[..*n])).sum();
         prop_assert!(bytes <= max_bytes || rows == 1, "{} bytes in {} rows", bytes, rows);
-        // Evenly: nobody gets less than an equal share of the rows because of others, as far as bytes allow.
+        // Evenly: nobody gets less than an equal share of the rows because of others, as far as
+        // bytes allow.
         let waiting = available.iter().filter(|n| **n > 0).count().max(1);
         for (shard, (taken, there)) in taken.iter().zip(&available).enumerate() {
             let share = (*there).min(max_rows / waiting);
@@ -158,7 +161,8 @@ proptest! {
         prop_assert!(fitting == at.min(sizes.len()) || size_of(&sizes[..fitting + 1]) > at * 100, "one more would fit");
     }
 
-    /// Checkpoints are what their two columns say, and order does not depend on how they are written.
+    /// Checkpoints are what their two columns say, and order does not depend on how they are
+    /// written.
     #[test]
     fn checkpoints_survive_their_columns(n in any::<u128>(), sub in any::<u32>(), ms in 1_000_000_000_000..4_102_444_800_000i64) {
         let after = Checkpoint::After(SequenceNumber::parse(&n.to_string()).expect("digits"), sub);
@@ -171,7 +175,8 @@ proptest! {
     }
 }
 
-/// Records of one shard with sequence numbers 1, 2, … and payloads of these sizes, `cut` records a chunk.
+/// Records of one shard with sequence numbers 1, 2, … and payloads of these sizes, `cut` records a
+/// chunk.
 fn slices(sizes: &[usize], cut: usize) -> Vec<Slice> {
     let numbered: Vec<(usize, usize)> = sizes.iter().copied().enumerate().collect();
     let chunks = numbered.chunks(cut.max(1)).map(|part| {

@@ -1,4 +1,5 @@
-//! How a Kinesis record becomes rows, as a pull asks for it. It decides which rows there are, so it is part of a batch's identity.
+//! How a Kinesis record becomes rows, as a pull asks for it. It decides which rows there are, so it
+//! is part of a batch's identity.
 
 use std::fmt;
 

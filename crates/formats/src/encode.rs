@@ -1,10 +1,13 @@
 //! Records and metadata rows as bytes: pure, deterministic, and streaming with constant memory.
 //!
-//! The bytes of a batch are a function of its records and the format alone (**same-batch-same-bytes**): record batches, row groups and
-//! rows are cut by the records themselves, never by how a reader happened to receive them. So a batch that is read again, by this
-//! process or another, gives the same answer byte for byte, and a `Range` is answered by encoding again and skipping.
+//! The bytes of a batch are a function of its records and the format alone
+//! (**same-batch-same-bytes**): record batches, row groups and rows are cut by the records
+//! themselves, never by how a reader happened to receive them. So a batch that is read again, by
+//! this process or another, gives the same answer byte for byte, and a `Range` is answered by
+//! encoding again and skipping.
 //!
-//! The end of a body is split off as the *tail*: the pull protocol holds it back until ClickHouse has said how the refresh ended.
+//! The end of a body is split off as the *tail*: the pull protocol holds it back until ClickHouse
+//! has said how the refresh ended.
 
 mod arrow;
 mod events;
@@ -72,9 +75,11 @@ pub enum Payload {
     /// It stands in the column `_raw_message`.
     #[default]
     Raw,
-    /// Its own fields stand beside the other columns, if it is a JSON object; `_error` says why it is not, and `_raw_message` holds it then.
+    /// Its own fields stand beside the other columns, if it is a JSON object; `_error` says why it
+    /// is not, and `_raw_message` holds it then.
     Inline,
-    /// It is taken for a change event of DynamoDB, which has columns of its own; `_error` says why it is none, and `_raw_message` holds it then.
+    /// It is taken for a change event of DynamoDB, which has columns of its own; `_error` says why
+    /// it is none, and `_raw_message` holds it then.
     DynamoDb,
 }
 
@@ -93,7 +98,8 @@ pub struct Form {
 }
 
 impl Form {
-    /// None where the format has no place for such payloads: only in `JSONEachRow` rows may differ in their columns.
+    /// None where the format has no place for such payloads: only in `JSONEachRow` rows may differ
+    /// in their columns.
     pub fn new(format: Format, payload: Payload) -> Option<Form> {
         (payload != Payload::Inline || format == Format::JsonEachRow).then_some(Form { format, payload })
     }
@@ -129,7 +135,8 @@ pub struct Columns {
     pub batch: Option<String>,
     /// The column `_stream`.
     pub stream: String,
-    /// All values that the column `_shard_id` may have. Records name theirs by its index; the order is part of the bytes.
+    /// All values that the column `_shard_id` may have. Records name theirs by its index; the order
+    /// is part of the bytes.
     pub shards: Vec<String>,
 }
 
@@ -178,15 +185,18 @@ impl Encoder {
         }
     }
 
-    /// The next piece that is finished; together they are under about 2 MiB, or as large as the one record in them, and twice that for events,
-    /// whose columns say some of it twice (a Parquet row group comes out as a whole, in pieces). Take all there are after each `push` to keep memory constant.
+    /// The next piece that is finished; together they are under about 2 MiB, or as large as the one
+    /// record in them, and twice that for events, whose columns say some of it twice (a Parquet row
+    /// group comes out as a whole, in pieces). Take all there are after each `push` to keep memory
+    /// constant.
     #[inline]
     pub fn take(&mut self) -> Option<Bytes> {
         self.ready.pop_front()
     }
 
-    /// Ends the answer: the pieces still to be sent, and the tail. For `ArrowStream` the tail is the 8 bytes of the end-of-stream
-    /// marker, for `JSONEachRow` the newline of the last row (nothing without rows), for `Parquet` the footer.
+    /// Ends the answer: the pieces still to be sent, and the tail. For `ArrowStream` the tail is
+    /// the 8 bytes of the end-of-stream marker, for `JSONEachRow` the newline of the last row
+    /// (nothing without rows), for `Parquet` the footer.
     pub fn finish(self) -> Result<(VecDeque<Bytes>, Bytes), Error> {
         let mut ready = self.ready;
         let tail = match self.kind {
@@ -198,7 +208,8 @@ impl Encoder {
     }
 }
 
-/// The pieces of a batch in order, encoded as they are asked for. The last one is exactly the tail, which may be empty.
+/// The pieces of a batch in order, encoded as they are asked for. The last one is exactly the tail,
+/// which may be empty.
 ///
 /// After an error it ends.
 pub struct Pieces<B> {
@@ -226,7 +237,8 @@ pub fn encoded_len(batch: &Batch, form: impl Into<Form>) -> Result<u64, Error> {
 }
 
 impl<B: Borrow<Batch>> Pieces<B> {
-    /// Feeds the encoder from where it stopped until a piece is there, or the batch ends and the tail is there too.
+    /// Feeds the encoder from where it stopped until a piece is there, or the batch ends and the
+    /// tail is there too.
     fn advance(&mut self) -> Result<(), Error> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
         let batch: &Batch = self.batch.borrow();

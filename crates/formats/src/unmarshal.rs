@@ -1,7 +1,9 @@
-//! Change events of DynamoDB, from their payload to columns: pure, in one pass, into buffers that are used again.
+//! Change events of DynamoDB, from their payload to columns: pure, in one pass, into buffers that
+//! are used again.
 //!
-//! DynamoDB writes each value with its type beside it (`{"age":{"N":"26"}}`). Here it becomes plain JSON (`{"age":26}`), with numbers as they are
-//! written. What is not understood to its end is no event, and it is said why.
+//! DynamoDB writes each value with its type beside it (`{"age":{"N":"26"}}`). Here it becomes plain
+//! JSON (`{"age":26}`), with numbers as they are written. What is not understood to its end is no
+//! event, and it is said why.
 
 mod item;
 #[cfg(test)]
@@ -38,7 +40,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// Takes this payload for an event, in the shape that DynamoDB gives to a Kinesis stream or in that of DynamoDB Streams.
+    /// Takes this payload for an event, in the shape that DynamoDB gives to a Kinesis stream or in
+    /// that of DynamoDB Streams.
     pub fn read(&mut self, payload: &[u8]) {
         for text in [&mut self.name, &mut self.id, &mut self.table, &mut self.error] {
             clear(text);
@@ -99,12 +102,14 @@ impl Event {
         self.old.json()
     }
 
-    /// Names and values, as JSON, of the item after the change, or else of the key. Each name is there once, in the order of the event.
+    /// Names and values, as JSON, of the item after the change, or else of the key. Each name is
+    /// there once, in the order of the event.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
         if self.new.is_empty() { &self.keys } else { &self.new }.attributes()
     }
 
-    /// Why the payload is no event; empty for an event. Otherwise all is empty but name and table, where they could be read.
+    /// Why the payload is no event; empty for an event. Otherwise all is empty but name and table,
+    /// where they could be read.
     pub fn error(&self) -> &str {
         &self.error
     }
@@ -174,7 +179,8 @@ impl Event {
         Ok(())
     }
 
-    /// Leaves only what rows with an error have, and looks for that once more, also behind the place where reading ended.
+    /// Leaves only what rows with an error have, and looks for that once more, also behind the
+    /// place where reading ended.
     fn outline(&mut self, payload: &[u8]) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -222,7 +228,8 @@ fn quoted(text: &str) -> String {
     format!("'{}'", shortened(text))
 }
 
-/// The table in the ARN of a table's stream, `arn:aws:dynamodb:eu-west-1:123456789012:table/users/stream/2026-11-21T10:00:00.000`.
+/// The table in the ARN of a table's stream,
+/// `arn:aws:dynamodb:eu-west-1:123456789012:table/users/stream/2026-11-21T10:00:00.000`.
 fn table_of(arn: &str) -> Option<&str> {
     let (_, rest) = arn.split_once("table/")?;
     rest.split('/').next().filter(|table| !table.is_empty())

@@ -1,8 +1,10 @@
-//! What is really in a Kinesis record: KPL aggregates, compressed payloads, several documents in one payload.
+//! What is really in a Kinesis record: KPL aggregates, compressed payloads, several documents in
+//! one payload.
 //!
-//! Pure and deterministic, so that a record that is read again gives the same rows under the same numbers (`_sub_sequence_number`, from 0
-//! within each Kinesis record). Whatever is broken, or larger than the limits allow, is a row as it is: every record gives at least one row,
-//! but for CloudWatch's control messages under `split=cloudwatch`.
+//! Pure and deterministic, so that a record that is read again gives the same rows under the same
+//! numbers (`_sub_sequence_number`, from 0 within each Kinesis record). Whatever is broken, or
+//! larger than the limits allow, is a row as it is: every record gives at least one row, but for
+//! CloudWatch's control messages under `split=cloudwatch`.
 
 mod aggregate;
 mod inflate;
@@ -27,7 +29,8 @@ use domain::unpacking::{Decompress, Edition, Split, Unpacking};
 pub struct Rules {
     /// How all of them are, but for the one of `begun`.
     pub unpacking: Unpacking,
-    /// A record of which a part is committed already goes on as it was begun, or its numbers would mean other rows.
+    /// A record of which a part is committed already goes on as it was begun, or its numbers would
+    /// mean other rows.
     pub begun: Option<(SequenceNumber, Unpacking)>,
 }
 
@@ -78,7 +81,8 @@ impl Counts {
     }
 }
 
-/// Gives the rows of a page of Kinesis records, a chunk at a time, so that neither a bomb nor a million lines fill the memory.
+/// Gives the rows of a page of Kinesis records, a chunk at a time, so that neither a bomb nor a
+/// million lines fill the memory.
 pub struct Unpacker {
     page: Chunk,
     rules: Rules,
@@ -99,7 +103,8 @@ struct Open {
     allowance: usize,
     /// What follows the document, if the record is an aggregate.
     aggregate: Option<Aggregate>,
-    /// The partition key of the document: a place in the record's payload; none for the Kinesis record's own.
+    /// The partition key of the document: a place in the record's payload; none for the Kinesis
+    /// record's own.
     key: Option<Range<usize>>,
     document: Option<Document>,
 }
@@ -174,7 +179,8 @@ impl Unpacker {
         document.map_or(0, |d| if let Body::Inflated(bytes) = &d.body { bytes.capacity() } else { 0 })
     }
 
-    /// The next rows: about [`UNPACKED_CHUNK`] bytes and one row more at most, or the whole page where it is its own rows. None at the end.
+    /// The next rows: about [`UNPACKED_CHUNK`] bytes and one row more at most, or the whole page
+    /// where it is its own rows. None at the end.
     pub fn next_chunk(&mut self) -> Option<Chunk> {
         if std::mem::take(&mut self.plain) {
             self.record = 0;
@@ -186,7 +192,8 @@ impl Unpacker {
             let whole = page.get(*record);
             let unpacking = rules.of(whole.sequence_number);
             if open.is_none() && !is_packed(whole.payload, unpacking) {
-                // A page is 10 MiB at most, and a row that was decompressed not much more: far from a chunk's end.
+                // A page is 10 MiB at most, and a row that was decompressed not much more: far from
+                // a chunk's end.
                 let _ = rows.push(whole);
                 *record += 1;
                 continue;

@@ -261,7 +261,8 @@ impl Views for FakeServer {
             }
             ended.await;
             if self.dice.trouble(25) {
-                // The next refresh may begin before a waiting statement looks again; then it waits for that one.
+                // The next refresh may begin before a waiting statement looks again; then it waits
+                // for that one.
                 sleep(Duration::from_millis(self.dice.below(3_000))).await;
             }
         }

@@ -1,4 +1,5 @@
-//! Chance and time, the same for the same seed, and the trace by which two runs of a seed are compared.
+//! Chance and time, the same for the same seed, and the trace by which two runs of a seed are
+//! compared.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -20,7 +21,8 @@ pub fn elapsed() -> Duration {
     BEGAN.get().map(|began| began.elapsed()).unwrap_or_default()
 }
 
-/// Something that is so or not so, and can be waited for. Tokio's `watch` wakes in an order of its own, by chance.
+/// Something that is so or not so, and can be waited for. Tokio's `watch` wakes in an order of its
+/// own, by chance.
 pub struct Flag {
     is: AtomicBool,
     changed: Notify,
@@ -156,7 +158,8 @@ impl FakeClock {
         })
     }
 
-    /// The same time for a process that stands still at times, on a wall clock that is wrong by so much.
+    /// The same time for a process that stands still at times, on a wall clock that is wrong by so
+    /// much.
     pub fn of_process(&self, skew_ms: i64, gate: Arc<Gate>) -> Arc<FakeClock> {
         Arc::new(FakeClock { skew_ms: Arc::new(AtomicI64::new(skew_ms)), gate, ..self.clone() })
     }

@@ -1,4 +1,5 @@
-//! Enhanced fan-out in memory: one consumer, subscriptions that end, break, fall silent, and take over from each other.
+//! Enhanced fan-out in memory: one consumer, subscriptions that end, break, fall silent, and take
+//! over from each other.
 
 use std::collections::BTreeMap;
 use std::future::pending;

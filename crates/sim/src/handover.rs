@@ -1,4 +1,5 @@
-//! One test for each rule of crashes, takeovers, lineage and retention, in a world where only happens what the test says.
+//! One test for each rule of crashes, takeovers, lineage and retention, in a world where only
+//! happens what the test says.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ async fn recovery_as_a_unit() {
     let batch = world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap();
     assert!(world.leases().await.iter().all(|l| l.value.offer.as_ref().is_some_and(|o| o.shards == 3)));
     drop(process);
-    // Other records, other limits, another process, which reads in pages of other sizes: the same block.
+    // Other records, other limits, another process, which reads in pages of other sizes: the same
+    // block.
     for shard in world.kinesis.open_shards() {
         world.kinesis.put(&shard, 5);
     }
@@ -107,7 +109,8 @@ async fn a_worker_that_was_replaced_commits_nothing() {
     world.judge().unwrap();
 }
 
-/// The batch of a process that stood still is served by another one: the process sends neither the end of the body nor the batch again.
+/// The batch of a process that stood still is served by another one: the process sends neither the
+/// end of the body nor the batch again.
 #[tokio::test(start_paused = true)]
 async fn a_zombie_serves_nothing() {
     let (world, server, first, options) = calm(1);
@@ -136,8 +139,9 @@ async fn a_zombie_serves_nothing() {
     world.judge().unwrap();
 }
 
-/// The batch of a process that stood still was committed by another one, which gave the lease back. The process sees the free lease before it
-/// is pulled again, and its batch must not come back with it.
+/// The batch of a process that stood still was committed by another one, which gave the lease back.
+/// The process sees the free lease before it is pulled again, and its batch must not come back with
+/// it.
 #[tokio::test(start_paused = true)]
 async fn a_zombie_takes_nothing_of_its_open_batch_back() {
     let (world, server, first, options) = calm(1);
@@ -171,8 +175,9 @@ async fn a_zombie_takes_nothing_of_its_open_batch_back() {
     world.judge().unwrap();
 }
 
-/// Another process takes the lease of one that stands still, and its write is on its way for so long that the one comes back, looks at the rows
-/// and finds nothing changed. Then only one of them may have the batch.
+/// Another process takes the lease of one that stands still, and its write is on its way for so
+/// long that the one comes back, looks at the rows and finds nothing changed. Then only one of them
+/// may have the batch.
 #[tokio::test(start_paused = true)]
 async fn a_take_that_was_decided_before_a_zombie_looked_again_fails() {
     let (world, server, first, options) = calm(1);
@@ -230,7 +235,8 @@ async fn parents_before_children() {
     let grandchild = world.kinesis.merge(&children[0], &children[1]);
     let merged = world.kinesis.merge(&grandchild, &shards[1]);
     world.kinesis.put(&merged, 5);
-    // The parent's records are offered and fail: nothing of the children comes before them, for however long.
+    // The parent's records are offered and fail: nothing of the children comes before them, for
+    // however long.
     for _ in 0..50 {
         world.refresh(&process, &server, &options, Ending::FailedBefore).await.unwrap();
         sleep(Duration::from_secs(1)).await;
@@ -298,7 +304,8 @@ async fn committed() -> (World, std::sync::Arc<super::clickhouse::FakeServer>, s
     (world, server, process, shard)
 }
 
-/// Records are lost; the pull must say so, again and again, until somebody seeks, and go on from there.
+/// Records are lost; the pull must say so, again and again, until somebody seeks, and go on from
+/// there.
 async fn the_gap_is_told(world: &World, server: &super::clickhouse::FakeServer, process: &super::world::Process) {
     let options = options(WIDE);
     for _ in 0..5 {
@@ -355,7 +362,8 @@ async fn a_gap_under_a_running_reader_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_behind_a_slow_reader_is_an_error() {
-    // The reader gets answers all the time, but is so far behind that the records go before it comes to them.
+    // The reader gets answers all the time, but is so far behind that the records go before it
+    // comes to them.
     let (world, server, process, shard) = committed().await;
     for _ in 0..40 {
         world.kinesis.put(&shard, 30);
@@ -408,8 +416,8 @@ async fn an_idle_shard_is_no_gap() {
     world.judge().unwrap();
 }
 
-/// A parent leaves the retention before it was read to its end: a gap of that parent, for which its children wait until somebody seeks. One that was
-/// read is nobody's loss, and its row goes, too.
+/// A parent leaves the retention before it was read to its end: a gap of that parent, for which its
+/// children wait until somebody seeks. One that was read is nobody's loss, and its row goes, too.
 #[tokio::test(start_paused = true)]
 async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     let (world, server, process, options) = calm(2);
@@ -422,7 +430,8 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     let (read, unread) = (world.kinesis.split(&shards[0]), world.kinesis.split(&shards[1]));
     world.kinesis.put(&read[0], 4);
     world.kinesis.put(&unread[0], 5);
-    // The children have leases, and nothing is read yet; the parent's is made as if it had begun long ago.
+    // The children have leases, and nothing is read yet; the parent's is made as if it had begun
+    // long ago.
     world.kinesis.outage_of_records(true);
     let process = world.process("worker", &server, MEMORY);
     let _ = world.refresh(&process, &server, &options, Ending::Success).await;

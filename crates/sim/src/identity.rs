@@ -116,7 +116,8 @@ async fn one_target_per_pipe() {
     // The first one goes on as if nothing had been.
     assert_eq!(world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap(), batch);
     a_moment().await;
-    // Dropped with its batch open, it leaves the pipe to the other: whole, and from what is not known to be in.
+    // Dropped with its batch open, it leaves the pipe to the other: whole, and from what is not
+    // known to be in.
     server.drop_view(false);
     let served = process.pipes.pull(PIPE, STREAM, second(&options)).await.unwrap();
     assert_eq!(served.batch.as_ref().map(|b| b.id.clone()), batch);

@@ -11,7 +11,8 @@ use bridge::pipe::{OnFailure, PullOptions};
 use domain::limits::ISOLATE_AFTER_ATTEMPTS;
 use domain::sequence::Checkpoint;
 
-/// A calm world in which ClickHouse refuses every row whose number `every` divides, and so many records in each shard.
+/// A calm world in which ClickHouse refuses every row whose number `every` divides, and so many
+/// records in each shard.
 fn poisoned(shards: usize, every: u64, records: u64) -> (World, Arc<FakeServer>, Process, PullOptions) {
     let (world, server, process, options) = calm(shards);
     world.quarantine.poison(every);

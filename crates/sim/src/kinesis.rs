@@ -1,4 +1,5 @@
-//! Kinesis in memory: shards, splits, merges, trimming, pages of any size, and all that goes wrong with them.
+//! Kinesis in memory: shards, splits, merges, trimming, pages of any size, and all that goes wrong
+//! with them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -166,7 +167,8 @@ impl FakeKinesis {
         self.put_key(key, count);
     }
 
-    /// Appends `count` records of one partition key to the shard that takes it now, some of them aggregates. The key is its own hash.
+    /// Appends `count` records of one partition key to the shard that takes it now, some of them
+    /// aggregates. The key is its own hash.
     pub fn put_key(&self, key: u128, count: u64) {
         let at_ms = self.clock.now_ms();
         let state = &mut *self.state();

@@ -40,7 +40,8 @@ struct State {
     last_of_key: BTreeMap<String, u128>,
     /// Records that left the retention before they were read, after a gap was told.
     told: BTreeSet<Place>,
-    /// Records that were there when the pipe, or a seek, began at the oldest one or at a time: they may go before they are read.
+    /// Records that were there when the pipe, or a seek, began at the oldest one or at a time: they
+    /// may go before they are read.
     older: BTreeSet<Place>,
     /// Batches that people took a lease of.
     freed: BTreeSet<String>,
@@ -101,7 +102,8 @@ impl Ledger {
         self.state().told.extend(trimmed);
     }
 
-    /// A position is chosen that stands for what arrives from now on, and for whatever of the rest is still there when it is read.
+    /// A position is chosen that stands for what arrives from now on, and for whatever of the rest
+    /// is still there when it is read.
     pub fn begins(&self, shard_id: &str) {
         let older = self.kinesis.before(shard_id, i64::MAX);
         self.state().older.extend(older);
@@ -124,7 +126,8 @@ impl Ledger {
         }
     }
 
-    /// Whether something of this shard has left the retention that was not read, and nobody was told.
+    /// Whether something of this shard has left the retention that was not read, and nobody was
+    /// told.
     pub fn lost_untold(&self, shard_id: &str) -> bool {
         let state = self.state();
         let known = |place: &Place| {
@@ -143,7 +146,8 @@ impl Ledger {
         self.state().served
     }
 
-    /// A batch reached ClickHouse: every row of it must have been offered, and its bytes must be those of the last time.
+    /// A batch reached ClickHouse: every row of it must have been offered, and its bytes must be
+    /// those of the last time.
     pub fn served(&self, batch: &Batch, format: Format) {
         let encoded = encode_batch(batch, format).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat();
         let mut state = self.state();
@@ -231,7 +235,8 @@ impl Ledger {
         }
     }
 
-    /// A process takes leases in one write: those of an open batch all together (**recovery-as-a-unit**).
+    /// A process takes leases in one write: those of an open batch all together
+    /// (**recovery-as-a-unit**).
     pub fn taken_together(&self, by: &str, before: &[Lease], new: &[&Lease]) {
         let state = self.state();
         for taken in new.iter().filter(|l| l.owner == by) {

@@ -1,8 +1,11 @@
-//! The pull protocol in a simulated world, in virtual time: the real pipes, with scripted Kinesis, rows, ClickHouse, clock and chance.
+//! The pull protocol in a simulated world, in virtual time: the real pipes, with scripted Kinesis,
+//! rows, ClickHouse, clock and chance.
 //!
-//! `random` runs what a seed decides, with what `outside` does to it; `world` and what it is made of also serve the tests that show one rule each. `ledger` is the account
-//! that every run is held to: who wrote what, which bytes were sent, what the tables hold. `remote` and `store` are what one process has of
-//! the world; they let it stand still, and lose and delay what it says and hears.
+//! `random` runs what a seed decides, with what `outside` does to it; `world` and what it is made
+//! of also serve the tests that show one rule each. `ledger` is the account that every run is held
+//! to: who wrote what, which bytes were sent, what the tables hold. `remote` and `store` are what
+//! one process has of the world; they let it stand still, and lose and delay what it says and
+//! hears.
 
 #![cfg(test)]
 
@@ -36,7 +39,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs many seeds, or the one in the environment variable `SEED`, with its log; `SEEDS` says how many.
+/// Runs many seeds, or the one in the environment variable `SEED`, with its log; `SEEDS` says how
+/// many.
 #[test]
 fn every_record_arrives_exactly_once_whatever_happens() {
     let (first, count) = match (number("SEED"), number("SEEDS")) {
@@ -108,7 +112,8 @@ fn run(seed: u64, traced: bool) -> (Result<u64, String>, Vec<String>) {
     runtime.block_on(random::run(seed, traced))
 }
 
-/// A seed decides everything: twice the same calls with the same arguments and answers at the same virtual times, on whatever thread.
+/// A seed decides everything: twice the same calls with the same arguments and answers at the same
+/// virtual times, on whatever thread.
 #[test]
 fn a_seed_is_the_same_run_every_time() {
     let next = AtomicU64::new(number("SEED").unwrap_or(1));

@@ -1,4 +1,5 @@
-//! What happens to a stream and a pipe from outside: records, reshards, outages, and people who edit the state.
+//! What happens to a stream and a pipe from outside: records, reshards, outages, and people who
+//! edit the state.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,7 +34,8 @@ pub async fn produce(world: &World, plan: Plan) {
     }
 }
 
-/// One split or merge, or one for every shard as UpdateShardCount does it. Parents may have been read or not.
+/// One split or merge, or one for every shard as UpdateShardCount does it. Parents may have been
+/// read or not.
 fn reshard(world: &World) {
     let (dice, kinesis) = (&world.dice, &world.kinesis);
     let (open, pairs) = (kinesis.open_shards(), kinesis.neighbours());
@@ -74,7 +76,8 @@ pub async fn disturb(world: &World, plan: Plan) {
             _ if world.ledger.moves => move_back(world, &lease.shard_id).await,
             _ => {
                 if let Checkpoint::After(through, _) = &lease.checkpoint {
-                    // The record of the checkpoint stays: without it an idle shard and a gap cannot be told apart at once.
+                    // The record of the checkpoint stays: without it an idle shard and a gap cannot
+                    // be told apart at once.
                     world.kinesis.trim_shard(&lease.shard_id, number(through));
                 }
             }
@@ -91,7 +94,8 @@ fn change_retention(world: &World) {
     }
 }
 
-/// The retention is raised only while everybody knows of what is gone: a pipe that sleeps meanwhile cannot know how short it was before.
+/// The retention is raised only while everybody knows of what is gone: a pipe that sleeps meanwhile
+/// cannot know how short it was before.
 fn may_be_raised(world: &World) -> bool {
     world.kinesis.shards_ever().iter().all(|shard| !world.ledger.lost_untold(shard))
 }
@@ -105,8 +109,9 @@ pub fn raise_retention(world: &World) -> bool {
     may
 }
 
-/// The retention is lowered while pipes run, and before anybody reads what is put then, every computer is suspended: for longer than what is put
-/// is kept now, and less long than it was before.
+/// The retention is lowered while pipes run, and before anybody reads what is put then, every
+/// computer is suspended: for longer than what is put is kept now, and less long than it was
+/// before.
 pub async fn lower_retention_and_suspend(world: &World) {
     let (dice, kinesis) = (&world.dice, &world.kinesis);
     kinesis.keep(RETENTION_HOURS);
@@ -117,7 +122,8 @@ pub async fn lower_retention_and_suspend(world: &World) {
     kinesis.trim();
 }
 
-/// A person moves a position back, with or without the offer, on one row or on all, by hand or with `seek`.
+/// A person moves a position back, with or without the offer, on one row or on all, by hand or with
+/// `seek`.
 async fn move_back(world: &World, shard_id: &str) {
     let dice = &world.dice;
     match dice.below(4) {

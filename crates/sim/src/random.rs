@@ -1,4 +1,5 @@
-//! Random runs: records, reshards, bad answers everywhere, crashes, pauses, people. Then calm, and the account.
+//! Random runs: records, reshards, bad answers everywhere, crashes, pauses, people. Then calm, and
+//! the account.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -30,7 +31,8 @@ use formats::encode::Format;
 /// How long it may take in the calm until everything is committed.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Where days pass: the time between two GetRecords calls of a shard, and how long a pull waits for a record.
+/// Where days pass: the time between two GetRecords calls of a shard, and how long a pull waits for
+/// a record.
 const DAYS_POLL: Duration = Duration::from_secs(10);
 const DAYS_WAIT: Duration = Duration::from_secs(12);
 
@@ -189,8 +191,9 @@ fn line(l: &Lease) -> String {
     format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
 }
 
-/// In the calm, two lease durations after the last change, every lease that is not finished belongs to a living worker, everybody has some if
-/// there are enough, and they are shared out evenly by what they weigh. And so it stays.
+/// In the calm, two lease durations after the last change, every lease that is not finished belongs
+/// to a living worker, everybody has some if there are enough, and they are shared out evenly by
+/// what they weigh. And so it stays.
 async fn shared_out(world: &World, plan: Plan, calm: Instant) -> Result<(), String> {
     if plan.every.is_some() {
         // Nobody pulls for most of the time, and leases are given back.
@@ -223,7 +226,8 @@ async fn shared_out(world: &World, plan: Plan, calm: Instant) -> Result<(), Stri
     Ok(())
 }
 
-/// One bridge beside one server: it may come late, is started again when it dies, and may leave for good.
+/// One bridge beside one server: it may come late, is started again when it dies, and may leave for
+/// good.
 async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let dice = &world.dice;
     let (server, worker) = (world.server(), format!("worker-{number}"));
@@ -342,7 +346,8 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
         process.gate.pass().await;
         pulled
     };
-    // The refresh is cancelled, the server dies or the bridge dies while the pull waits; or ClickHouse hears nothing for too long.
+    // The refresh is cancelled, the server dies or the bridge dies while the pull waits; or
+    // ClickHouse hears nothing for too long.
     let given_up = dice.trouble(8);
     let patience = if given_up { Duration::from_millis(dice.below(1_500)) } else { PATIENCE };
     let Ok(pulled) = suspended(world, plan, timeout(patience, pull)).await else {
@@ -391,7 +396,8 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     recovered(world, server).await
 }
 
-/// The answer to a pull. About twice a day in a world whose retention changes, everybody is suspended while a pull waits for records.
+/// The answer to a pull. About twice a day in a world whose retention changes, everybody is
+/// suspended while a pull waits for records.
 async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) -> T {
     let (dice, mut pull) = (&world.dice, pin!(pull));
     let due = |every| plan.retention && !dice.is_calm() && dice.within(12 * HOUR) < every;
@@ -449,12 +455,14 @@ fn ending(dice: &Dice) -> Ending {
     ])
 }
 
-/// A gap is told. In a world that loses nothing there is none; in the others a person goes on from the oldest record.
+/// A gap is told. In a world that loses nothing there is none; in the others a person goes on from
+/// the oldest record.
 async fn gap(world: &World, plan: Plan, process: &Process, told: &str) {
     tracing::debug!("{told}");
     let shard = told.split("shard ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
     if plan.every.is_none() {
-        // What is committed leaves the retention at once here; whoever stood still meanwhile may miss it, and does not hold the lease.
+        // What is committed leaves the retention at once here; whoever stood still meanwhile may
+        // miss it, and does not hold the lease.
         let lease = world.lease(shard).await;
         if process.store.taken(&lease.key()) != Some(lease.epoch) {
             return;

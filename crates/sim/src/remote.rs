@@ -1,4 +1,5 @@
-//! What one process has of the world: a gate that a pause closes, and its own way to Kinesis and ClickHouse.
+//! What one process has of the world: a gate that a pause closes, and its own way to Kinesis and
+//! ClickHouse.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -20,8 +21,9 @@ use domain::ports::{
 };
 use domain::shard::Shard;
 
-/// Whether a process runs. While it stands still (SIGSTOP) nothing leaves it, no answer reaches it and its clock shows when it stopped; what is
-/// under way goes on. (Its own timers fire all the same; what they start comes as far as the gate.)
+/// Whether a process runs. While it stands still (SIGSTOP) nothing leaves it, no answer reaches it
+/// and its clock shows when it stopped; what is under way goes on. (Its own timers fire all the
+/// same; what they start comes as far as the gate.)
 pub struct Gate {
     paused: Flag,
     since: Mutex<Option<Instant>>,

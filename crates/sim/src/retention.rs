@@ -1,5 +1,5 @@
-//! One test for each rule of what may have left the retention unread, of the retention that changes, and of whose time counts, in a world where only happens
-//! what the test says.
+//! One test for each rule of what may have left the retention unread, of the retention that
+//! changes, and of whose time counts, in a world where only happens what the test says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,8 @@ impl Stage {
         pulled
     }
 
-    /// A pipe that has begun pulls again. Meanwhile the retention becomes `keep` hours, records are put, and everybody sleeps for 30 h.
+    /// A pipe that has begun pulls again. Meanwhile the retention becomes `keep` hours, records are
+    /// put, and everybody sleeps for 30 h.
     async fn change_while_a_pull_waits(&self, keep: i32) {
         assert_eq!(self.refresh(Ending::Success).await.unwrap(), None);
         let suspended = async {
@@ -120,7 +121,8 @@ fn beginnings() -> impl Iterator<Item = (Beginning, Mode)> {
     starts.into_iter().flat_map(|start| [(start, Mode::Polling), (start, Mode::FanOut)])
 }
 
-/// A lease that has read nothing yet stands for what arrives since it began: a pipe that slept for longer than the retention has lost some of it.
+/// A lease that has read nothing yet stands for what arrives since it began: a pipe that slept for
+/// longer than the retention has lost some of it.
 #[tokio::test(start_paused = true)]
 async fn unread_within_retention() {
     for (start, mode) in beginnings() {
@@ -138,7 +140,8 @@ async fn unread_within_retention() {
     }
 }
 
-/// The same of children, which nobody knew of: one found after a sleep stands for what arrived since its parent was closed.
+/// The same of children, which nobody knew of: one found after a sleep stands for what arrived
+/// since its parent was closed.
 #[tokio::test(start_paused = true)]
 async fn a_child_that_was_not_read_in_time_is_a_gap() {
     for leased in [false, true] {
@@ -160,14 +163,16 @@ async fn a_child_that_was_not_read_in_time_is_a_gap() {
         hours(&stage.world, RETENTION_HOURS + 6).await;
         stage.world.kinesis.put(&child, 10);
         stage.start_again(0);
-        // Of the parent, too, of which nothing can be known; a seek there says nothing of the child.
+        // Of the parent, too, of which nothing can be known; a seek there says nothing of the
+        // child.
         stage.told(&parent).await;
         stage.seek(&parent).await;
         stage.told(&child).await;
     }
 }
 
-/// A pipe that keeps up has no gap, whatever is idle, split or merged, and however long it has been running.
+/// A pipe that keeps up has no gap, whatever is idle, split or merged, and however long it has been
+/// running.
 #[tokio::test(start_paused = true)]
 async fn a_pipe_that_keeps_up_has_no_gap() {
     for (start, mode) in beginnings() {
@@ -180,7 +185,8 @@ async fn a_pipe_that_keeps_up_has_no_gap() {
                     stage.refresh(Ending::Success).await.expect("no gap");
                 }
                 if hour == 12 {
-                    // Reshards of shards without any record, and of their children before these have one.
+                    // Reshards of shards without any record, and of their children before these
+                    // have one.
                     let first = stage.shard();
                     let [_, second] = stage.world.kinesis.split(&first);
                     let [third, fourth] = stage.world.kinesis.split(&second);
@@ -196,7 +202,8 @@ async fn a_pipe_that_keeps_up_has_no_gap() {
     }
 }
 
-/// A user moves a position to where no record is, in front of one, or behind all: nothing is lost as long as an older record is there.
+/// A user moves a position to where no record is, in front of one, or behind all: nothing is lost
+/// as long as an older record is there.
 #[tokio::test(start_paused = true)]
 async fn a_position_without_a_record_is_not_a_gap() {
     for mode in [Mode::Polling, Mode::FanOut] {
@@ -251,7 +258,8 @@ async fn the_beginning_of_a_pipe_is_not_a_gap() {
     }
 }
 
-/// What is lowered while nothing can be inserted counts, and a reader that is full for long looks again before it goes on.
+/// What is lowered while nothing can be inserted counts, and a reader that is full for long looks
+/// again before it goes on.
 #[tokio::test(start_paused = true)]
 async fn retention_is_followed() {
     for (restarted, mode) in
@@ -281,7 +289,8 @@ async fn retention_is_followed() {
     }
 }
 
-/// What is lowered while a pull waits counts, too: the pipe has looked before, and does not begin anew.
+/// What is lowered while a pull waits counts, too: the pipe has looked before, and does not begin
+/// anew.
 #[tokio::test(start_paused = true)]
 async fn retention_is_followed_by_a_running_pipe() {
     for (start, mode) in beginnings() {
@@ -303,7 +312,8 @@ async fn a_retention_raised_under_a_running_pipe_is_not_a_gap() {
     }
 }
 
-/// DescribeStreamSummary has few calls a second for a whole account: a look at the shards needs one, also where the retention decides.
+/// DescribeStreamSummary has few calls a second for a whole account: a look at the shards needs
+/// one, also where the retention decides.
 #[tokio::test(start_paused = true)]
 async fn a_look_describes_the_stream_once() {
     let stage = Stage::new(2, Beginning::TrimHorizon, Mode::Polling);
@@ -335,7 +345,8 @@ async fn a_raised_retention_is_not_a_gap() {
     }
 }
 
-/// Whatever the local clock says, now or when it was asked last: it switches nothing off, and makes no gap.
+/// Whatever the local clock says, now or when it was asked last: it switches nothing off, and makes
+/// no gap.
 #[tokio::test(start_paused = true)]
 async fn kinesis_time_decides() {
     for mode in [Mode::Polling, Mode::FanOut] {
@@ -358,7 +369,8 @@ async fn kinesis_time_decides() {
     }
 }
 
-/// A time in a row that lies in the future was written by a clock that was wrong. It is never, and gives way to what is seen.
+/// A time in a row that lies in the future was written by a clock that was wrong. It is never, and
+/// gives way to what is seen.
 #[tokio::test(start_paused = true)]
 async fn a_time_in_the_future_counts_as_never() {
     for mode in [Mode::Polling, Mode::FanOut] {

@@ -1,4 +1,5 @@
-//! Positions within a record: batches that end there, crashes, and views that take records apart in another way meanwhile.
+//! Positions within a record: batches that end there, crashes, and views that take records apart in
+//! another way meanwhile.
 
 use std::io::Write;
 
@@ -22,7 +23,8 @@ fn by(max_rows: usize, unpacking: Unpacking) -> PullOptions {
     PullOptions { shape, unpacking, ..options(Limits { max_rows, ..WIDE }) }
 }
 
-/// Each bridge serves one batch, which ends somewhere in a record, and dies before or after the insert; the next one begins with what it left.
+/// Each bridge serves one batch, which ends somewhere in a record, and dies before or after the
+/// insert; the next one begins with what it left.
 async fn served_in_pieces(split: Split, payload: fn(&str, u32) -> Vec<u8>) {
     let world = World::calm(2);
     for shard in world.kinesis.open_shards() {
@@ -99,8 +101,8 @@ fn gzip_and_a_line_end(text: &[u8]) -> Vec<u8> {
     [encoder.finish().unwrap(), b"\n".to_vec()].concat()
 }
 
-/// A record of five lines is begun as lines; the view is altered, and the rest of it still comes as lines, also by a bridge that recovers
-/// a part of it. What follows is read as the view has it now.
+/// A record of five lines is begun as lines; the view is altered, and the rest of it still comes as
+/// lines, also by a bridge that recovers a part of it. What follows is read as the view has it now.
 #[tokio::test(start_paused = true)]
 async fn a_record_goes_on_as_it_was_begun() {
     let world = World::calm(1);

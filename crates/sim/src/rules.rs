@@ -1,4 +1,5 @@
-//! One test for each rule of serving, offering and settling, in a world where only happens what the test says.
+//! One test for each rule of serving, offering and settling, in a world where only happens what the
+//! test says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +143,8 @@ async fn only_a_refresh_confirms() {
         other.end(Ok(()));
     });
     assert!(matches!(refused, Err(Error::BadRequest(_))));
-    // An end that is not known, a failure, a cancellation, a view that was replaced, a body that was not read: none of them.
+    // An end that is not known, a failure, a cancellation, a view that was replaced, a body that
+    // was not read: none of them.
     for ending in [
         Ending::ServerCrash { inserted: true },
         Ending::FailedAfter,
@@ -166,7 +168,8 @@ async fn a_late_answer_does_not_confirm_what_the_next_refresh_left_unread() {
     world.kinesis.put(&first_shard(&world), 3);
     server.begin();
     let first = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
-    // Read whole, failed, and begun again before a WAIT VIEW looks: its answer will be about the second refresh.
+    // Read whole, failed, and begun again before a WAIT VIEW looks: its answer will be about the
+    // second refresh.
     assert!(first.deliver());
     let pull = process.pipes.pull(PIPE, STREAM, options.clone());
     let second = pull.await.unwrap();
@@ -178,7 +181,8 @@ async fn a_late_answer_does_not_confirm_what_the_next_refresh_left_unread() {
     world.judge().unwrap();
 }
 
-/// The last piece of a body leaves only after the answer to the pull, so WAIT VIEW must have reached ClickHouse before that answer is used.
+/// The last piece of a body leaves only after the answer to the pull, so WAIT VIEW must have
+/// reached ClickHouse before that answer is used.
 #[tokio::test(start_paused = true)]
 async fn held_back_end() {
     let (world, server, process, options) = calm(1);
@@ -218,7 +222,8 @@ async fn shape_is_identity() {
     let narrow = PullOptions { limits: Limits { max_rows: 1, max_bytes: 1 }, ..options.clone() };
     assert_eq!(world.refresh(&process, &server, &narrow, Ending::FailedBefore).await.unwrap(), first);
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), first);
-    // Once it is committed, any format will do; and one whose offer's answer got lost keeps the shape that was written.
+    // Once it is committed, any format will do; and one whose offer's answer got lost keeps the
+    // shape that was written.
     a_moment().await;
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
     world.kinesis.put(&shard, 3);
@@ -234,7 +239,8 @@ async fn shape_is_identity() {
     world.judge().unwrap();
 }
 
-/// The answer to an offer got lost, a user took it out of one row, and the view has another format now: the row is given the first one again.
+/// The answer to an offer got lost, a user took it out of one row, and the view has another format
+/// now: the row is given the first one again.
 #[tokio::test(start_paused = true)]
 async fn an_offer_that_is_completed_keeps_its_shape() {
     let (world, server, process, options) = calm(2);

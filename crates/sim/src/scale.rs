@@ -1,4 +1,5 @@
-//! Many shards and many workers of one pipe: what the store is asked, and how long it takes until the leases are shared out again.
+//! Many shards and many workers of one pipe: what the store is asked, and how long it takes until
+//! the leases are shared out again.
 //!
 //! `make scale` prints it at full size, alone in its process, with the memory that a shard takes.
 
@@ -150,7 +151,8 @@ fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &str) -> Bridge {
     Bridge(vec![tokio::spawn(beat).abort_handle(), tokio::spawn(pulls).abort_handle()])
 }
 
-/// How many leases each worker has; none while one is free or a worker has much more than another one.
+/// How many leases each worker has; none while one is free or a worker has much more than another
+/// one.
 async fn shared_out(store: &Counted, workers: &[String]) -> bool {
     let mut held: BTreeMap<&str, usize> = workers.iter().map(|w| (w.as_str(), 0)).collect();
     let rows = store.rows.leases(Some(PIPE)).await.unwrap();
@@ -242,7 +244,8 @@ async fn run(shards: usize, count: usize) {
     report.converges("one dies", &names[..count - 1]).await;
     bridges.push(bridge(&world, &store, &names[count - 1]));
     report.converges("one joins", &names).await;
-    // What must stay as it is. Everybody reads all rows once in `SHARD_REFRESH`, and the first look may fall into this minute.
+    // What must stay as it is. Everybody reads all rows once in `SHARD_REFRESH`, and the first look
+    // may fall into this minute.
     let (workers, shards) = (count as u64, shards as u64);
     let looks = 60 / SHARD_REFRESH.as_secs() + 1;
     assert!(idle[READS] <= workers * looks, "{idle:?}");

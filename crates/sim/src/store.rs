@@ -1,4 +1,5 @@
-//! The store as one process sees it: requests and answers get lost or come late, rows are changed by others, and every write is looked at.
+//! The store as one process sees it: requests and answers get lost or come late, rows are changed
+//! by others, and every write is looked at.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -97,7 +97,8 @@ pub enum Ending {
     FailedBefore,
     /// It reads all and is cancelled before it inserts.
     Cancelled,
-    /// The view is replaced by another one of the same name, after all was read and before the insert.
+    /// The view is replaced by another one of the same name, after all was read and before the
+    /// insert.
     Replaced,
     /// It inserts and fails all the same.
     FailedAfter,
@@ -110,14 +111,16 @@ pub enum Ending {
     BridgeCrash,
     /// The bridge dies after the last byte; the refresh succeeds.
     BridgeCrashAfter,
-    /// It reads all and is refused because of its rows, although they would go in; a batch of one row, or one that has gone in, fails for another reason.
+    /// It reads all and is refused because of its rows, although they would go in; a batch of one
+    /// row, or one that has gone in, fails for another reason.
     Refused,
     /// Without reading all (a LIMIT), it succeeds and inserts nothing.
     Partial,
 }
 
 impl World {
-    /// A stream of so many shards. In a calm world nothing goes wrong by chance; `moves` says that people will move positions.
+    /// A stream of so many shards. In a calm world nothing goes wrong by chance; `moves` says that
+    /// people will move positions.
     pub fn new(dice: Arc<Dice>, shards: usize, moves: bool, lease: Duration) -> World {
         let clock = FakeClock::new();
         let kinesis = FakeKinesis::new(dice.clone(), clock.clone(), shards);

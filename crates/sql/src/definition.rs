@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use super::quote::literal;
 
-/// Where a view's definition names the table that it writes to: `TO db.table`, each part in backquotes where it is not a plain name.
+/// Where a view's definition names the table that it writes to: `TO db.table`, each part in
+/// backquotes where it is not a plain name.
 const TARGET: &str = r" TO ((?:`(?:[^`\\]|\\.)+`|[^`. (]+)\.(?:`(?:[^`\\]|\\.)+`|[^`. (]+))";
 
 /// A name in backquotes.
 const QUOTED: &str = r"`(?:[^`\\]|\\.)*`";
 
-/// SQL for the table that a row of `system.tables` writes to, `database.name`; without TO it is a table of its own.
+/// SQL for the table that a row of `system.tables` writes to, `database.name`; without TO it is a
+/// table of its own.
 fn target() -> String {
     format!(
         "if(extract(create_table_query, {target}) = '', concat(database, '.`.inner_id.', toString(uuid), '`'), extract(create_table_query, {target}))",
@@ -18,15 +20,15 @@ fn target() -> String {
     )
 }
 
-/// SQL for the URLs of pipes in the SELECT of the view in a row of `system.tables`, each as its pipe and
-/// its query. The pipe is decoded.
+/// SQL for the URLs of pipes in the SELECT of the view in a row of `system.tables`, each as its
+/// pipe and its query. The pipe is decoded.
 fn pulls() -> &'static str {
     r"arrayMap(found -> [decodeURLComponent(found[1]), found[2]], extractAllGroupsVertical(as_select, '/v1/pipes/([^/?]+)/next[?]?([^\' ]*)'))"
 }
 
-/// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table. What stands before the SELECT
-/// tells, without the names in backquotes; where this user does not see it, it is not known and
-/// counts as no.
+/// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table.
+/// What stands before the SELECT tells, without the names in backquotes; where this user does not
+/// see it, it is not known and counts as no.
 fn replaces() -> String {
     format!(
         "create_table_query != '' AND NOT match(replaceRegexpAll(substring(create_table_query, 1, length(create_table_query) - length(as_select)), {}, ''), \
@@ -35,7 +37,8 @@ fn replaces() -> String {
     )
 }
 
-/// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as it stands in the URL.
+/// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as
+/// it stands in the URL.
 pub fn pullers(pipe: &str) -> String {
     format!(
         "SELECT concat(database, '.', name) AS view, {} AS target FROM system.tables WHERE engine = 'MaterializedView' \
@@ -66,7 +69,8 @@ fn among(tables: &BTreeSet<[String; 2]>) -> String {
     format!("(database, name) IN ({})", tables.join(", "))
 }
 
-/// A view, and those that may name it in `view=`: where they insert, whether they replace, what they pull, and whether they run.
+/// A view, and those that may name it in `view=`: where they insert, whether they replace, what
+/// they pull, and whether they run.
 pub fn with_copies(database: &str, view: &str) -> String {
     format!(
         "SELECT database, name, {} AS target, {} AS replaces, {} AS pulls, \

@@ -1,4 +1,5 @@
-//! The shipped SQL: the files under `sql/setup`, with names and values quoted into their placeholders.
+//! The shipped SQL: the files under `sql/setup`, with names and values quoted into their
+//! placeholders.
 
 pub mod definition;
 pub mod name;
@@ -29,11 +30,13 @@ pub struct SetupParams<'a> {
     pub bridge_url: &'a str,
     /// The bearer token, when the bridge wants one. It becomes part of the text.
     pub token: Option<&'a str>,
-    /// Whether the state is in KeeperMap tables. If not, neither they nor the view over them are created, and the quarantine is in a MergeTree.
+    /// Whether the state is in KeeperMap tables. If not, neither they nor the view over them are
+    /// created, and the quarantine is in a MergeTree.
     pub state_tables: bool,
 }
 
-/// Everything that `sql setup` prints: database, state tables, named collection, views and functions, for `clickhouse-client`.
+/// Everything that `sql setup` prints: database, state tables, named collection, views and
+/// functions, for `clickhouse-client`.
 pub fn setup(params: &SetupParams<'_>) -> String {
     let files = [STATE, COLLECTION, VIEWS, QUARANTINE, FUNCTIONS];
     let values = values(params);
@@ -71,7 +74,8 @@ pub fn dynamodb_value(value: &str) -> String {
     format!("arrayMap(value -> {body}, [{value}])[1]")
 }
 
-/// The named collection that belongs to a database of state tables, as an identifier: `kinesis_bridge` for `kinesis`.
+/// The named collection that belongs to a database of state tables, as an identifier:
+/// `kinesis_bridge` for `kinesis`.
 pub fn collection(database: &str) -> String {
     let name = format!("{database}_bridge");
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.as_bytes()[0].is_ascii_digit();
@@ -79,7 +83,8 @@ pub fn collection(database: &str) -> String {
 }
 
 fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {
-    // The database is part of the path, so two bridges on one Keeper do not share rows unless they share the name.
+    // The database is part of the path, so two bridges on one Keeper do not share rows unless they
+    // share the name.
     let path = |table: &str| literal(&format!("/{}/{table}", utf8_percent_encode(params.database, PATH)));
     let bearer = params.token.map(|token| literal(&format!("Bearer {token}")));
     let token = bearer.as_ref().map_or_else(String::new, |value| {
@@ -102,7 +107,8 @@ fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {
     ]
 }
 
-/// The statements of a file, each with the comments before it. Split before rendering: a value may hold anything.
+/// The statements of a file, each with the comments before it. Split before rendering: a value may
+/// hold anything.
 fn statements(file: &str) -> impl Iterator<Item = &str> {
     file.split_inclusive(";\n").map(|statement| statement.trim().trim_end_matches(';')).filter(|s| !s.is_empty())
 }

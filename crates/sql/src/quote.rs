@@ -1,4 +1,5 @@
-//! The only ways by which a value from outside becomes SQL text: literals, identifiers and comments.
+//! The only ways by which a value from outside becomes SQL text: literals, identifiers and
+//! comments.
 //!
 //! What they print has no character that ends a line, moves the cursor or turns the direction of
 //! text, so that a text is to a person, to a pager and to a splitter of scripts what it is to

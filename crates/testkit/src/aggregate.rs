@@ -18,7 +18,8 @@ fn field(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// An aggregate as the specification describes it, written independently of the reader; with an explicit hash key table and tags.
+/// An aggregate as the specification describes it, written independently of the reader; with an
+/// explicit hash key table and tags.
 pub fn aggregate(records: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut message = Vec::new();
     let mut keys: Vec<&String> = records.iter().map(|(key, _)| key).collect();

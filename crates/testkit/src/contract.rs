@@ -1,5 +1,5 @@
-//! What every state store promises. Run against the memory and the file store as unit tests, and against KeeperMap on real
-//! components.
+//! What every state store promises. Run against the memory and the file store as unit tests, and
+//! against KeeperMap on real components.
 
 use std::sync::Arc;
 

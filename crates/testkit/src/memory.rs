@@ -21,7 +21,8 @@ impl MemoryStore {
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
-        // Every change is checked before the first row is touched, so a panic elsewhere leaves nothing half-done.
+        // Every change is checked before the first row is touched, so a panic elsewhere leaves
+        // nothing half-done.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

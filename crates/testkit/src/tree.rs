@@ -1,4 +1,5 @@
-//! Random change events of DynamoDB, and what becomes of them, written down independently of the program. Also for the unit tests of `unmarshal`.
+//! Random change events of DynamoDB, and what becomes of them, written down independently of the
+//! program. Also for the unit tests of `unmarshal`.
 
 use fastrand::Rng;
 
@@ -208,7 +209,8 @@ fn space(random: &mut Rng) -> &'static str {
     pick(random, &["", "", "", "", "", " ", "\n", "\r\n\t"])
 }
 
-/// A JSON string, now and then with escapes that it need not have; a long one stays easy to compress.
+/// A JSON string, now and then with escapes that it need not have; a long one stays easy to
+/// compress.
 fn string(random: &mut Rng, text: &str) -> String {
     if random.bool() || text.len() > 1_000 {
         return json(text);
@@ -260,7 +262,8 @@ pub fn event_of(
         Expected { name: name.into(), is_deleted: name == "REMOVE", keys: plain(keys), ..Expected::default() };
     let mut change = vec![("Keys", marshalled(random, keys))];
     expected.attributes = keys.iter().map(|(name, value)| (name.clone(), value.plain())).collect();
-    // The key attributes are copied as text, so a tree needs no copies: where they stand in an image does not matter here.
+    // The key attributes are copied as text, so a tree needs no copies: where they stand in an
+    // image does not matter here.
     let mut image = |random: &mut Rng| {
         let item = rest(random);
         let join = |a: &str, b: &str| match (&a[1..a.len() - 1], &b[1..b.len() - 1]) {

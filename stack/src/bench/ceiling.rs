@@ -1,5 +1,6 @@
-//! The engine's ceiling: the very bytes that the bridge sends, from a static server on loopback, inserted with the same SELECT into
-//! the same kind of table, one INSERT for each of the bridge's batches.
+//! The engine's ceiling: the very bytes that the bridge sends, from a static server on loopback,
+//! inserted with the same SELECT into the same kind of table, one INSERT for each of the bridge's
+//! batches.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,11 +30,13 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Recorded {
     /// The bodies.
     pub batches: Vec<Bytes>,
-    /// What the bridge used while the bodies went to a client that only keeps them, in processor seconds.
+    /// What the bridge used while the bodies went to a client that only keeps them, in processor
+    /// seconds.
     pub cpu_seconds: f64,
 }
 
-/// Pulls a stream from a bridge, as `query` says, with explicit acknowledgement, and keeps the bodies.
+/// Pulls a stream from a bridge, as `query` says, with explicit acknowledgement, and keeps the
+/// bodies.
 pub fn record(
     clickhouse: &ClickHouse,
     bridge: &Bridge,
@@ -95,7 +98,8 @@ impl Static {
     }
 }
 
-/// In pieces and without a length, as the bridge does it: with a length ClickHouse would read in parallel ranges.
+/// In pieces and without a length, as the bridge does it: with a length ClickHouse would read in
+/// parallel ranges.
 async fn serve(State(batches): State<Arc<Vec<Bytes>>>, Path(batch): Path<usize>) -> Response {
     let Some(body) = batches.get(batch).cloned() else { return StatusCode::NOT_FOUND.into_response() };
     let pieces = (0..body.len()).step_by(PIECE).map(move |at| {

@@ -1,5 +1,5 @@
-//! The floor of reading Kinesis: GetRecords through aws-sdk-kinesis, the records dropped. In a process of its own, whose processor
-//! time is then exactly that.
+//! The floor of reading Kinesis: GetRecords through aws-sdk-kinesis, the records dropped. In a
+//! process of its own, whose processor time is then exactly that.
 
 use std::time::Instant;
 
@@ -27,7 +27,8 @@ pub struct FloorArgs {
     limit: i32,
 }
 
-/// Reads every shard to its tip, all of them at once, and prints records, calls, processor seconds and seconds.
+/// Reads every shard to its tip, all of them at once, and prints records, calls, processor seconds
+/// and seconds.
 pub async fn run(args: FloorArgs) -> Result<i32, String> {
     let client = kinesis_client(&args.endpoint).await;
     let listed = client

@@ -1,4 +1,5 @@
-//! From the put of a record to the query that sees it; beside it, the same rows by INSERT, without Kinesis and without a bridge.
+//! From the put of a record to the query that sees it; beside it, the same rows by INSERT, without
+//! Kinesis and without a bridge.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -264,7 +265,8 @@ async fn put(client: Client, stream: String, first: u64) -> Result<Put, String> 
 /// When each record was first in a query's answer.
 fn observe(stack: &LocalStack, table: &str, total: u64) -> Result<Vec<Instant>, String> {
     let mut seen: Vec<Option<Instant>> = vec![None; total as usize];
-    // All before it have been seen; `user_id` is the order's number, and leads the table's sorting key.
+    // All before it have been seen; `user_id` is the order's number, and leads the table's sorting
+    // key.
     let (mut next, mut moved) = (0, Instant::now());
     while next < seen.len() {
         sleep(LOOK);

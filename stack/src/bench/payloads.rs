@@ -1,4 +1,5 @@
-//! The same orders in every kind of payload that the bridge takes apart, each beside records that hold one order each.
+//! The same orders in every kind of payload that the bridge takes apart, each beside records that
+//! hold one order each.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -128,7 +129,8 @@ fn measure(
     Ok(Found { kind, pipe_seconds, engine_cpu, bridge_cpu, unpack_cpu, digest_cpu, payload_bytes })
 }
 
-/// The processor seconds of taking the stream's records apart, from the program that does only that, and of their MD5.
+/// The processor seconds of taking the stream's records apart, from the program that does only
+/// that, and of their MD5.
 fn unpack(replayed: &Replayed, kind: &Kind, rows: u64) -> Result<(f64, f64), String> {
     let program: PathBuf = stack_binary()?.with_file_name("bench-unpack");
     let output = Command::new(&program)

@@ -1,7 +1,9 @@
-//! A Kinesis that only replays: the few calls that reading needs, answered from records rendered beforehand.
+//! A Kinesis that only replays: the few calls that reading needs, answered from records rendered
+//! beforehand.
 //!
-//! The emulator needs more processor time for a record than the bridge does, so beside it the bridge would hardly be busy. Here an
-//! answer is a copy out of memory: what remains is the bridge's own work.
+//! The emulator needs more processor time for a record than the bridge does, so beside it the
+//! bridge would hardly be busy. Here an answer is a copy out of memory: what remains is the
+//! bridge's own work.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -73,7 +75,8 @@ struct Shard {
 }
 
 impl Shard {
-    /// Where an answer ends that begins with record `start` and has `limit` of them at most: as with AWS, one at least, and not too many bytes.
+    /// Where an answer ends that begins with record `start` and has `limit` of them at most: as
+    /// with AWS, one at least, and not too many bytes.
     fn end(&self, start: usize, limit: usize) -> usize {
         let room = start.checked_sub(1).map_or(0, |before| self.ends[before]) + MAX_ANSWER;
         let fitting = self.ends.partition_point(|end| *end <= room).max(start + 1);

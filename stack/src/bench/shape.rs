@@ -102,8 +102,8 @@ fn typed(value: &Value) -> Value {
     }
 }
 
-/// As the Kinesis Producer Library writes it: a magic number, the table of keys and the records in protobuf, the MD5 of those. Each record has a
-/// key of its own.
+/// As the Kinesis Producer Library writes it: a magic number, the table of keys and the records in
+/// protobuf, the MD5 of those. Each record has a key of its own.
 fn aggregate(numbers: &[u64], size: usize) -> Vec<u8> {
     let mut message = Vec::new();
     for number in numbers {

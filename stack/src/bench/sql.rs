@@ -99,7 +99,8 @@ impl Job {
         replaced(parts()?.0, "CREATE TABLE orders ", &format!("CREATE TABLE {} ", self.table))
     }
 
-    /// Creates the view that pulls pipe `{table}` from the bridge at `bridge`. `parameters` go to the end of the URL.
+    /// Creates the view that pulls pipe `{table}` from the bridge at `bridge`. `parameters` go to
+    /// the end of the URL.
     pub fn create_view(&self, bridge: &str, stream: &str, parameters: &str) -> Result<String, String> {
         let (table, format) = (&self.table, self.format());
         let url =

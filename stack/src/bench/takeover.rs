@@ -1,4 +1,5 @@
-//! Takeover: one of two bridges is killed under load; how long until the other has committed records of each of its shards.
+//! Takeover: one of two bridges is killed under load; how long until the other has committed
+//! records of each of its shards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

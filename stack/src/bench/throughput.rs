@@ -50,7 +50,8 @@ pub struct Throughput {
     pub payload_bytes: u64,
     /// Records.
     pub records: u64,
-    /// Processor seconds of the bridge alone, with a client that takes the batches and does nothing with them.
+    /// Processor seconds of the bridge alone, with a client that takes the batches and does nothing
+    /// with them.
     pub alone_cpu: f64,
     /// Processor seconds of the floor.
     pub floor_cpu: Vec<f64>,
@@ -69,7 +70,8 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// Renders `records` of `record_bytes` (0: the orders as they are) and waits until they are served.
+    /// Renders `records` of `record_bytes` (0: the orders as they are) and waits until they are
+    /// served.
     pub fn start(records: u64, record_bytes: usize) -> Result<Replayed, String> {
         Replayed::of(records, record_bytes, Shape::Plain)
     }

@@ -12,7 +12,8 @@ pub const PASSWORD_USER: &str = "bridge_password";
 pub const WEAK_USER: &str = "weak";
 /// The name of the cluster that servers which know of each other are in, a shard each.
 pub const CLUSTER: &str = "all_servers";
-/// The name of the cluster of the same servers as replicas of one shard; the macro `{cluster}` stands for it.
+/// The name of the cluster of the same servers as replicas of one shard; the macro `{cluster}`
+/// stands for it.
 pub const REPLICAS: &str = "replicas";
 /// The password of every user that has one.
 pub const TEST_PASSWORD: &str = "correct horse battery";
@@ -31,8 +32,8 @@ pub struct ClickHouseOptions {
     pub users: Vec<User>,
     /// The port of the native protocol; none takes a free one.
     pub native_port: Option<u16>,
-    /// The native ports of all servers on 127.0.0.1 that make up the clusters [`CLUSTER`] and [`REPLICAS`]; empty for no
-    /// cluster.
+    /// The native ports of all servers on 127.0.0.1 that make up the clusters [`CLUSTER`] and
+    /// [`REPLICAS`]; empty for no cluster.
     pub cluster: Vec<u16>,
     /// One more file of users, profiles and quotas, as XML; none for none.
     pub users_xml: Option<String>,
@@ -69,7 +70,8 @@ pub(super) struct Ports {
     pub zookeeper: Option<u16>,
 }
 
-/// The environment of an engine: what the shared files read, and no second process that would outlive the first one's end.
+/// The environment of an engine: what the shared files read, and no second process that would
+/// outlive the first one's end.
 pub(super) fn environment() -> Vec<(String, String)> {
     [("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", TEST_PASSWORD), ("CLICKHOUSE_WATCHDOG_ENABLE", "0")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -102,7 +104,8 @@ pub(super) fn write(dir: &Path, ports: &Ports, options: &ClickHouseOptions) -> R
 }
 
 fn render_main(dir: &Path, ports: &Ports, cluster: &[u16]) -> String {
-    // Hosted engines all have the same server id, and one that finds another's session under its own id ends it ("Session was killed").
+    // Hosted engines all have the same server id, and one that finds another's session under its
+    // own id ends it ("Session was killed").
     let zookeeper = ports.zookeeper.map_or_else(String::new, |port| {
         format!(
             "<zookeeper><node><host>127.0.0.1</host><port>{port}</port></node>\
@@ -145,7 +148,8 @@ fn render_main(dir: &Path, ports: &Ports, cluster: &[u16]) -> String {
     )
 }
 
-/// What makes servers know of each other. Their paths in ZooKeeper hold for all, and each has a name for its replicas.
+/// What makes servers know of each other. Their paths in ZooKeeper hold for all, and each has a
+/// name for its replicas.
 fn render_cluster(native: u16, ports: &[u16]) -> String {
     if ports.is_empty() {
         return String::new();

@@ -8,15 +8,18 @@ use std::str::FromStr;
 use crate::service::{Launch, stack_binary};
 use crate::{Result, checkout};
 
-/// Which ClickHouse something runs on. A user's own ClickHouse (CLICKHOUSE_BINARY, or `clickhouse` on PATH) takes the
-/// place of every one.
+/// Which ClickHouse something runs on. A user's own ClickHouse (CLICKHOUSE_BINARY, or `clickhouse`
+/// on PATH) takes the place of every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// 25.8 LTS, a whole clickhouse-server: Replicated tables and databases, `ON CLUSTER`, `CREATE USER`.
+    /// 25.8 LTS, a whole clickhouse-server: Replicated tables and databases, `ON CLUSTER`, `CREATE
+    /// USER`.
     V25_8,
-    /// 26.3 LTS, a Python module behind a thin HTTP interface: no Keeper, so a bridge keeps its state in files.
+    /// 26.3 LTS, a Python module behind a thin HTTP interface: no Keeper, so a bridge keeps its
+    /// state in files.
     V26_3,
-    /// 26.7, the engine of clickhouse-local, which listens. It has none of what [`Engine::V25_8`] names.
+    /// 26.7, the engine of clickhouse-local, which listens. It has none of what [`Engine::V25_8`]
+    /// names.
     V26_7,
     /// 26.9, like [`Engine::V26_3`].
     V26_9,
@@ -59,7 +62,8 @@ impl Engine {
     /// All that pipes run on, oldest first.
     pub const ALL: [Engine; 4] = [Engine::V25_8, Engine::V26_3, Engine::V26_7, Engine::V26_9];
 
-    /// Those that are on this machine. `scripts/install.sh` brings two, `scripts/install.sh versions` all.
+    /// Those that are on this machine. `scripts/install.sh` brings two, `scripts/install.sh
+    /// versions` all.
     pub fn installed() -> Vec<Engine> {
         let mut engines = Engine::ALL.to_vec();
         engines.retain(|engine| engine.find().is_ok());
@@ -131,7 +135,8 @@ impl Program {
                 Ok(Launch::new("python3", args, log))
             }
             Program::Local(library) => {
-                // clickhouse-local serves its ports for as long as its query runs: this one runs for years.
+                // clickhouse-local serves its ports for as long as its query runs: this one runs
+                // for years.
                 let query = "SYSTEM START LISTEN QUERIES ALL; SELECT sum(sleepEachRow(1)) FROM numbers(100000000) \
                              SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0";
                 let args: [OsString; 9] = [
@@ -180,7 +185,8 @@ impl Program {
     }
 }
 
-/// The arguments of Python up to those of the program in the library; its entry is `int (int argc, char **argv)`.
+/// The arguments of Python up to those of the program in the library; its entry is `int (int argc,
+/// char **argv)`.
 fn hosted(library: PathBuf, entry: &str) -> Vec<OsString> {
     vec!["-I".into(), "-c".into(), HOST.into(), library.into(), entry.into()]
 }

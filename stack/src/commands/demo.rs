@@ -1,4 +1,5 @@
-//! `stack demo`: from an empty machine to records flowing from a Kinesis stream into a ClickHouse table, checked.
+//! `stack demo`: from an empty machine to records flowing from a Kinesis stream into a ClickHouse
+//! table, checked.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +15,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The address that the examples and the printed SQL name: the bridge's default.
 const DOCUMENTED_URL: &str = "http://localhost:9020";
 
-/// The last sequence number of each shard in the table. Sequence numbers compare as integers, never as strings.
+/// The last sequence number of each shard in the table. Sequence numbers compare as integers, never
+/// as strings.
 const LAST_OF_SHARDS: &str = "SELECT _shard_id AS shard_id, argMax(_sequence_number, toUInt256(_sequence_number)) \
                               AS last_in_table FROM orders GROUP BY shard_id";
 

@@ -1,4 +1,5 @@
-//! `stack supervise`: runs one command and kills it when standard input ends. [`stack::service`] tells why.
+//! `stack supervise`: runs one command and kills it when standard input ends. [`stack::service`]
+//! tells why.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -10,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs the command with its output on this process's standard error, says `pid N` on standard output, and ends with the
-/// command's exit code, or 128 + N when signal N ended it. When standard input ends without a word, whoever started this
-/// process is dead: then the command is killed and `folder` removed.
+/// Runs the command with its output on this process's standard error, says `pid N` on standard
+/// output, and ends with the command's exit code, or 128 + N when signal N ended it. When standard
+/// input ends without a word, whoever started this process is dead: then the command is killed and
+/// `folder` removed.
 pub fn run(folder: Option<&Path>, command: &[std::ffi::OsString]) -> Result<i32, String> {
     let Some((program, args)) = command.split_first() else {
         return Err("supervise needs a command after `--`".to_owned());
@@ -38,7 +40,8 @@ pub fn run(folder: Option<&Path>, command: &[std::ffi::OsString]) -> Result<i32,
         let mut word = [0; 16];
         let said = std::io::stdin().read(&mut word).unwrap_or(0);
         lifeline.store(said == 0, Ordering::Release);
-        // This process ends as soon as it has reaped the child, so the id cannot have become another's.
+        // This process ends as soon as it has reaped the child, so the id cannot have become
+        // another's.
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -46,7 +49,8 @@ pub fn run(folder: Option<&Path>, command: &[std::ffi::OsString]) -> Result<i32,
     let status = child.wait().map_err(|error| format!("cannot wait for {shown}: {error}"))?;
     if let Some(folder) = folder.filter(|_| abandoned.load(Ordering::Acquire)) {
         let _ = std::fs::remove_dir_all(folder);
-        // The last of several processes in one temporary folder removes that too: only an empty folder can be.
+        // The last of several processes in one temporary folder removes that too: only an empty
+        // folder can be.
         if let Some(parent) = folder.parent().filter(|parent| *parent != std::env::temp_dir()) {
             let _ = std::fs::remove_dir(parent);
         }

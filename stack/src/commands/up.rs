@@ -4,10 +4,12 @@ use std::path::Path;
 
 use stack::{Engine, LocalStack};
 
-/// Brings everything up and stays until Ctrl-C or SIGTERM; then everything ends and its folder is removed.
+/// Brings everything up and stays until Ctrl-C or SIGTERM; then everything ends and its folder is
+/// removed.
 pub fn run(engine: Engine, bridge: Option<&Path>) -> Result<i32, String> {
     let runtime = super::runtime()?;
-    // Already listened for while everything starts, so that an early Ctrl-C ends in an orderly way as well.
+    // Already listened for while everything starts, so that an early Ctrl-C ends in an orderly way
+    // as well.
     let ended = runtime.spawn(super::termination());
     println!("Starting ZooKeeper, ClickHouse and Kinesis …");
     let stack = LocalStack::start(engine)?;

@@ -400,7 +400,8 @@ pub const MUTANTS: &[Mutant] = &[
     },
 ];
 
-/// Bugs that take so many things at once that random runs find them by luck only, each with the directed test that shows it.
+/// Bugs that take so many things at once that random runs find them by luck only, each with the
+/// directed test that shows it.
 pub const RARE: &[(Mutant, &str)] = &[
     (
         Mutant {

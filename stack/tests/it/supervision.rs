@@ -47,7 +47,8 @@ fn a_frozen_process_goes_on_or_is_killed() {
     assert_eq!(process_state(pid), None);
 }
 
-/// The parent is `stack up`, a real user of the library: it starts every component, and then gets SIGKILL.
+/// The parent is `stack up`, a real user of the library: it starts every component, and then gets
+/// SIGKILL.
 #[test]
 fn children_end_when_their_parent_is_killed() {
     let dir = crate::folder();

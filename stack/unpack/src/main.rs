@@ -1,5 +1,6 @@
-//! Reads a stream as the bridge does and takes its records apart as the bridge does. Prints the rows, the processor seconds
-//! of taking apart alone, and for comparison those of the MD5 of all payloads, which the format of KPL aggregates demands.
+//! Reads a stream as the bridge does and takes its records apart as the bridge does. Prints the
+//! rows, the processor seconds of taking apart alone, and for comparison those of the MD5 of all
+//! payloads, which the format of KPL aggregates demands.
 //!
 //! Both happen on one thread, page after page, so that a page is as warm as in the bridge.
 
@@ -17,7 +18,8 @@ use formats::unpack::{Rules, Unpacker};
 use md5::{Digest, Md5};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Chunks that are kept before the oldest is freed: about what the bridge holds, so that memory costs here what it costs there.
+/// Chunks that are kept before the oldest is freed: about what the bridge holds, so that memory
+/// costs here what it costs there.
 const HELD: usize = 128;
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
-//! Aggregates and plain records under faults: while they are written, the bridge is killed with SIGKILL, also between insert and commit. Batches
-//! are so small that most of them end within an aggregate.
+//! Aggregates and plain records under faults: while they are written, the bridge is killed with
+//! SIGKILL, also between insert and commit. Batches are so small that most of them end within an
+//! aggregate.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -23,7 +24,8 @@ on_each_engine!(
 );
 
 const SHARDS: i32 = 2;
-/// Keys of Kinesis records; a user key always goes with the same one, or its order would be nobody's.
+/// Keys of Kinesis records; a user key always goes with the same one, or its order would be
+/// nobody's.
 const GROUPS: usize = 8;
 const STEPS: usize = 20;
 const STEP_PAUSE: Duration = Duration::from_millis(250);
@@ -185,7 +187,8 @@ impl Drill {
         answer.lines().map(row).collect()
     }
 
-    /// Each row once, numbered from 0 within each record, and inserted in the order of its shard, which is that of its key.
+    /// Each row once, numbered from 0 within each record, and inserted in the order of its shard,
+    /// which is that of its key.
     fn check(&self, mut wanted: Vec<Given>, records: usize) {
         let rows = self.rows();
         let same_record = |a: &Row, b: &Row| (&a.shard, &a.sequence) == (&b.shard, &b.sequence);

@@ -1,4 +1,5 @@
-//! A checkpoint within an aggregate: other processes, people and other views go on exactly behind it, or say that they cannot.
+//! A checkpoint within an aggregate: other processes, people and other views go on exactly behind
+//! it, or say that they cannot.
 
 use std::io::Write;
 
@@ -101,7 +102,8 @@ fn seek_goes_on_behind_a_row() {
     assert_eq!(pull(rows.len() - 5), rows[5..]);
 }
 
-/// Rows that are lines have numbers, too, and what was committed before a seek was split in another way or never.
+/// Rows that are lines have numbers, too, and what was committed before a seek was split in another
+/// way or never.
 #[test]
 fn seek_knows_the_rows_of_the_view() {
     create_stream("agg-lines", 1);
@@ -191,7 +193,8 @@ fn a_record_that_an_earlier_bridge_began_goes_on_with_its_rows() {
     }
 }
 
-/// A view that splits its rows in another way, in another format, finishes the record that was begun.
+/// A view that splits its rows in another way, in another format, finishes the record that was
+/// begun.
 #[test]
 fn a_record_goes_on_as_it_was_begun() {
     let two = |n: usize| UserRecord::new(format!("key-{n}"), format!("a{n}\nb{n}"));

@@ -1,4 +1,5 @@
-//! The packages `aws-kinesis-agg` of PyPI and of npm, which `scripts/install.sh` installs, as writers of aggregates.
+//! The packages `aws-kinesis-agg` of PyPI and of npm, which `scripts/install.sh` installs, as
+//! writers of aggregates.
 
 use std::io::{Seek, Write};
 use std::process::{Command, Stdio};

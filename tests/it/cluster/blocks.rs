@@ -1,5 +1,6 @@
-//! What several servers need for exactly-once: a batch that comes again through another server is split into the same blocks, and each server
-//! drops those that it has. The SQL is that of `sql/examples/cluster.sql`.
+//! What several servers need for exactly-once: a batch that comes again through another server is
+//! split into the same blocks, and each server drops those that it has. The SQL is that of
+//! `sql/examples/cluster.sql`.
 
 use stack::Cluster;
 
@@ -16,7 +17,8 @@ on_each_engine!(
 
 const EXAMPLE: &str = include_str!("../../../sql/examples/cluster.sql");
 
-/// A batch as the example's view would insert it: `rows` orders from `first` on, read by several threads.
+/// A batch as the example's view would insert it: `rows` orders from `first` on, read by several
+/// threads.
 fn batch(first: u64, rows: u64) -> String {
     format!(
         "SELECT toString(number) AS id, number % 1000 AS user_id, number / 100 AS price, toDateTime64(number, 3) AS _timestamp, \
@@ -90,8 +92,9 @@ fn the_example_brings_every_record_once() {
     assert!(kept(&cluster, "orders_local").iter().all(|rows| *rows > 0));
 }
 
-/// ClickHouse takes the checksum of a block over the chunks that it is made of. Several threads cut the sorted rows into other chunks each time,
-/// so that a large batch (here in 3 runs of 4) was not recognised.
+/// ClickHouse takes the checksum of a block over the chunks that it is made of. Several threads cut
+/// the sorted rows into other chunks each time, so that a large batch (here in 3 runs of 4) was not
+/// recognised.
 fn the_largest_batch_is_the_same_block_each_time() {
     let cluster = Cluster::start(engine(), 1).expect("a server");
     for example in [EXAMPLE, include_str!("../../../sql/examples/orders.sql")] {

@@ -1,5 +1,6 @@
-//! The drill of a cluster: a stream is written, split and merged while its bridges are killed, paused and stopped, and ClickHouse and ZooKeeper
-//! restarted. In the end every record is there once, in the order of its key.
+//! The drill of a cluster: a stream is written, split and merged while its bridges are killed,
+//! paused and stopped, and ClickHouse and ZooKeeper restarted. In the end every record is there
+//! once, in the order of its key.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,8 @@ const STEP: u64 = 3 * KEYS;
 const STEP_PAUSE: Duration = Duration::from_millis(270);
 const DEADLINE: Duration = Duration::from_secs(150);
 
-/// What happens. Whom it hits is drawn when it happens, from the same seed. UpdateShardCount is not among them: the emulator's new shards have
-/// no parents then, so no order would follow.
+/// What happens. Whom it hits is drawn when it happens, from the same seed. UpdateShardCount is not
+/// among them: the emulator's new shards have no parents then, so no order would follow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     Split,
@@ -184,7 +185,8 @@ impl Drill {
         }
     }
 
-    /// One that is not away and has an open batch just now; if none has for a while, any that is not away.
+    /// One that is not away and has an open batch just now; if none has for a while, any that is
+    /// not away.
     fn busy_bridge(&mut self) -> usize {
         let patience = Instant::now() + Duration::from_secs(3);
         while Instant::now() < patience {
@@ -273,7 +275,8 @@ impl Drill {
             fleet.report()
         );
         assert_eq!(count("uniqExact(k)"), KEYS);
-        // Inserts happened in the order of each key: with them sorted by time, its numbers are 0, 1, 2 and so on.
+        // Inserts happened in the order of each key: with them sorted by time, its numbers are 0,
+        // 1, 2 and so on.
         let late = fleet.cluster.query_all(&format!(
             "SELECT k, arraySlice(arrayFilter((row, at) -> row.2 + 1 != at, rows, arrayEnumerate(rows)), 1, 5) AS late FROM \
              (SELECT k, arraySort(groupArray((_block_number, n, _shard_id))) AS rows FROM {pipe}_local GROUP BY k) WHERE notEmpty(late)"

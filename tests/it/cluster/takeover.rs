@@ -1,4 +1,5 @@
-//! Who reads a shard when bridges come, leave, die or stand still, and what becomes of the batch that was open.
+//! Who reads a shard when bridges come, leave, die or stand still, and what becomes of the batch
+//! that was open.
 
 use std::time::{Duration, Instant};
 
@@ -158,7 +159,8 @@ fn one_that_stood_still_for_long_neither_serves_nor_commits() {
     assert_eq!(taken, shards, "each shard that was followed has a new epoch");
     let committed = fleet.leases("sequence_number, committed_rows");
     fleet.bridges[0].bridge.sigcont();
-    // What it holds in memory is from before, and nothing new was put: whatever it does now must change nothing.
+    // What it holds in memory is from before, and nothing new was put: whatever it does now must
+    // change nothing.
     fleet.wait_for_shares(&[2, 2]);
     assert_eq!(fleet.leases("sequence_number, committed_rows"), committed);
     assert_eq!(fleet.rows(), Some(40 * KEYS));
@@ -279,7 +281,8 @@ fn a_move_takes_an_open_batch_apart() {
         let first = rows.iter().find(|row| row["_shard_id"] == *shard);
         first.map(|row| row["_sequence_number"].clone())
     };
-    // Through the other bridge: the whole batch is forgotten. Its acknowledgement, which the bridge that served it may still take, moves nothing.
+    // Through the other bridge: the whole batch is forgotten. Its acknowledgement, which the bridge
+    // that served it may still take, moves nothing.
     let url = format!("{}/v1/pipes/take_open/seek", fleet.bridges[1].bridge.url());
     let seek = format!(
         "INSERT INTO FUNCTION url('{url}', 'JSONEachRow', 'shard_id String, position String') VALUES ('{shard}', 'trim_horizon')"
@@ -292,7 +295,8 @@ fn a_move_takes_an_open_batch_apart() {
     assert_eq!(first_of_shard(&again), first_of_shard(&rows));
     assert_eq!(fleet.acknowledge(0, &again[0]).status, 200);
 
-    // With SQL, through the other server: the acknowledgement commits the other shards, and leaves this one where a person put it.
+    // With SQL, through the other server: the acknowledgement commits the other shards, and leaves
+    // this one where a person put it.
     fleet.put_rounds(20, 20);
     let (_, open) = fleet.batch(0);
     let others: Vec<&str> = open.iter().filter_map(|row| row["_shard_id"].as_str()).filter(|id| *id != shard).collect();

@@ -17,7 +17,8 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// A row of the copy: the key, `name`, `history`, `tags` and `age` where they can say what the item says, and the others in `rest`.
+/// A row of the copy: the key, `name`, `history`, `tags` and `age` where they can say what the item
+/// says, and the others in `rest`.
 fn row(keys: KeySchema, item: &Item, version: i64) -> String {
     let mut rest = Vec::new();
     let (mut name, mut age, mut tags, mut history) =

@@ -54,8 +54,8 @@ pub fn assert_equal(table: &str, target: &str) {
     assert_eq!(world::sql(&errors), "");
 }
 
-/// Ends the bridge of some copies and drops their pipes, so that they do not work on while other tests run. Without the bridge no refresh is at work,
-/// which the statement would wait for.
+/// Ends the bridge of some copies and drops their pipes, so that they do not work on while other
+/// tests run. Without the bridge no refresh is at work, which the statement would wait for.
 pub fn end(bridge: &Bridge, targets: &[&str]) {
     bridge.kill();
     for target in targets {

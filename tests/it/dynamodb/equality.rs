@@ -1,5 +1,5 @@
-//! The proof: a table is written to all the time, exported meanwhile, copied while the bridge is killed and the stream is split and merged; and the
-//! copy is the table.
+//! The proof: a table is written to all the time, exported meanwhile, copied while the bridge is
+//! killed and the stream is split and merged; and the copy is the table.
 
 use fastrand::Rng;
 

@@ -79,7 +79,8 @@ pub fn marshalled(item: &Item) -> String {
     object(item.iter().map(|(name, value)| (name, marshalled_value(value))))
 }
 
-/// A value as marshalled JSON: `{"N":"26"}`. The members of maps are sorted, so that equal values have equal texts.
+/// A value as marshalled JSON: `{"N":"26"}`. The members of maps are sorted, so that equal values
+/// have equal texts.
 pub fn marshalled_value(value: &AttributeValue) -> String {
     match value {
         AttributeValue::S(text) => format!(r#"{{"S":{}}}"#, quoted(text)),

@@ -1,4 +1,5 @@
-//! Exports to S3 in the layout that AWS documents ("DynamoDB table export output format"). `ministack` knows the calls for an export but writes no files.
+//! Exports to S3 in the layout that AWS documents ("DynamoDB table export output format").
+//! `ministack` knows the calls for an export but writes no files.
 
 use std::io::Write;
 
@@ -26,11 +27,13 @@ pub struct Export<'a> {
     pub prefix: &'a str,
     /// Differs among exports, as `01693685827463-2d8752fd`.
     pub id: &'a str,
-    /// How many data files have lines. As many again, but two at most, have none, and one is not in the manifest.
+    /// How many data files have lines. As many again, but two at most, have none, and one is not in
+    /// the manifest.
     pub files: usize,
 }
 
-/// An item's change within the time of an incremental export: what it was before, what it is at the end.
+/// An item's change within the time of an incremental export: what it was before, what it is at the
+/// end.
 #[derive(Clone, Debug)]
 pub struct Changed {
     /// When it was last written, in microseconds since 1970.
@@ -40,7 +43,8 @@ pub struct Changed {
 }
 
 impl Export<'_> {
-    /// Writes a full export of the table at `time_micros` (whole milliseconds). `wrapped` is how AWS writes lines: `{"Item":{..}}`.
+    /// Writes a full export of the table at `time_micros` (whole milliseconds). `wrapped` is how
+    /// AWS writes lines: `{"Item":{..}}`.
     pub fn full<'i>(&self, items: impl IntoIterator<Item = &'i Item>, time_micros: i64, wrapped: bool) -> String {
         let lines = items.into_iter().map(|item| match wrapped {
             true => format!("{{\"Item\":{}}}\n", marshalled(item)),
@@ -51,8 +55,8 @@ impl Export<'_> {
         self.write(&data, lines, time_micros, times)
     }
 
-    /// Writes an incremental export of the changes from `from_micros` to `to_micros` (whole milliseconds), into the folder that all incremental
-    /// exports with this prefix share.
+    /// Writes an incremental export of the changes from `from_micros` to `to_micros` (whole
+    /// milliseconds), into the folder that all incremental exports with this prefix share.
     pub fn incremental(&self, changes: &[Changed], from_micros: i64, to_micros: i64) -> String {
         let lines = changes.iter().map(|change| {
             let keys = key_of(self.table.keys, change.new.as_ref().or(change.old.as_ref()).expect("an image"));

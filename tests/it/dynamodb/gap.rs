@@ -44,7 +44,8 @@ fn a_new_export_brings_back_what_a_gap_lost() {
     delete(0);
     put_items(name, [&item(1, "in the gap"), &item(10, "in the gap")]);
     let exported = scan(name);
-    // Then changes come again: one before the export, two after it, of which one makes anew what the gap lost.
+    // Then changes come again: one before the export, two after it, of which one makes anew what
+    // the gap lost.
     let at = (time / 1_000_000 + 60) * 1_000_000;
     put_items(name, [&item(2, "after"), &item(0, "again")]);
     delete(3);

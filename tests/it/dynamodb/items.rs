@@ -86,7 +86,8 @@ const NUMBERS: [&str; 18] = [
     "1000000",
 ];
 
-/// The key attributes of item `number`; different numbers have different keys. With a sort key, [`COLLECTION`] neighbours share a partition key.
+/// The key attributes of item `number`; different numbers have different keys. With a sort key,
+/// [`COLLECTION`] neighbours share a partition key.
 pub fn key(keys: KeySchema, number: u64) -> Item {
     let parts: Vec<u64> = match keys.len() {
         1 => vec![number],
@@ -123,7 +124,8 @@ pub fn item(rng: &mut Rng, keys: KeySchema, number: u64) -> Item {
     item
 }
 
-/// Random attributes without keys: some of one type, as most tables have, some that change their type, some with odd names.
+/// Random attributes without keys: some of one type, as most tables have, some that change their
+/// type, some with odd names.
 pub fn attributes(rng: &mut Rng) -> Item {
     let mut item = Item::new();
     let mut some = |rng: &mut Rng, name: &str, value: fn(&mut Rng) -> AttributeValue| {
@@ -234,7 +236,8 @@ fn set_by(rng: &mut Rng, element: fn(&mut Rng) -> String, same: fn(&str) -> Stri
     set
 }
 
-/// One text for all ways to write a number: its digits without zeros at either end, and the exponent behind them.
+/// One text for all ways to write a number: its digits without zeros at either end, and the
+/// exponent behind them.
 pub fn canonical(number: &str) -> String {
     let (digits, exponent) = number.split_once(['E', 'e']).unwrap_or((number, "0"));
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
@@ -249,7 +252,8 @@ pub fn canonical(number: &str) -> String {
     }
 }
 
-/// The value with all numbers in their [`canonical`] text and all sets sorted, since DynamoDB writes both as it likes.
+/// The value with all numbers in their [`canonical`] text and all sets sorted, since DynamoDB
+/// writes both as it likes.
 pub fn normal(value: &AttributeValue) -> AttributeValue {
     match value {
         AttributeValue::N(number) => AttributeValue::N(canonical(number)),

@@ -136,7 +136,8 @@ fn the_manifest_of_an_export_names_all_its_items() {
     );
 }
 
-/// The newest event of each item says what the item is, for all the calls there are, and however the events arrive.
+/// The newest event of each item says what the item is, for all the calls there are, and however
+/// the events arrive.
 #[test]
 fn the_events_of_a_workload_tell_the_table() {
     let seed = seed("kit workload");

@@ -32,7 +32,8 @@ fn write(table: &str, items: &[Item]) {
     );
 }
 
-/// Creates the table and its destination at the begin of a second, since ministack cuts its time of creation to seconds.
+/// Creates the table and its destination at the begin of a second, since ministack cuts its time of
+/// creation to seconds.
 fn create(name: &str) {
     let second = now() / 1_000_000;
     wait_until("the next second", || now() / 1_000_000 > second);
@@ -64,7 +65,8 @@ fn the_items_of_the_earlier_table_are_found_and_marked() {
     stack().clickhouse.run_script(statement).unwrap_or_else(|error| panic!("{error}\nin\n{statement}"));
     copy::assert_equal(name, "default.recreated");
 
-    // A copy that is made now has nothing of the earlier table, whose events are still in the stream.
+    // A copy that is made now has nothing of the earlier table, whose events are still in the
+    // stream.
     copy::apply(&bridge, name, name, "default.recreated_later", &["--pipe", "default.recreated_later"]);
     copy::assert_equal(name, "default.recreated_later");
     let (_, said) = compare(name, "default.recreated_later");

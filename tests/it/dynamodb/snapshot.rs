@@ -23,7 +23,8 @@ const MINUTE: i64 = 60_000_000;
 fn item(rng: &mut Rng, keys: KeySchema, number: u64) -> Item {
     if number.is_multiple_of(20) {
         let mut item = items::item(rng, keys, number);
-        // Names like those of types, in the export as in no other test: ministack never sees these items.
+        // Names like those of types, in the export as in no other test: ministack never sees these
+        // items.
         item.insert("M".to_owned(), items::value(rng, 2));
         item.insert("L".to_owned(), items::value(rng, 2));
         return item;

@@ -1,7 +1,8 @@
 //! A table that many tasks write to, and the change events of every write in a Kinesis stream.
 //!
-//! Each task owns its items, so it knows what they were before a write and in what order they changed. Events are delivered at least once, as
-//! DynamoDB does it: some twice, some of them much later, and events of different items in another order.
+//! Each task owns its items, so it knows what they were before a write and in what order they
+//! changed. Events are delivered at least once, as DynamoDB does it: some twice, some of them much
+//! later, and events of different items in another order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +44,8 @@ impl Clock {
         now.max(last + 1)
     }
 
-    /// The same in whole milliseconds, as exports have them: what was given before is earlier, what will be given is later.
+    /// The same in whole milliseconds, as exports have them: what was given before is earlier, what
+    /// will be given is later.
     pub fn next_millisecond(&self) -> i64 {
         let time = (self.next() / 1_000 + 1) * 1_000;
         self.0.fetch_max(time, Ordering::SeqCst);
@@ -113,13 +115,15 @@ impl Workload {
         self.shared.writes.load(Ordering::SeqCst)
     }
 
-    /// Runs `look` while nobody writes, with the time of that point: writes before it have earlier versions, those after it later ones.
+    /// Runs `look` while nobody writes, with the time of that point: writes before it have earlier
+    /// versions, those after it later ones.
     pub fn at_rest<T>(&self, look: impl FnOnce(i64) -> T) -> T {
         let _closed = block_on(self.shared.gate.write());
         look(self.shared.clock.next_millisecond())
     }
 
-    /// Ends the writes and delivers all events. Gives how many items were written and how many events were put.
+    /// Ends the writes and delivers all events. Gives how many items were written and how many
+    /// events were put.
     pub fn stop(self) -> (u64, u64) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         for task in self.tasks {
@@ -174,7 +178,8 @@ impl Task {
                 self.delete(one, false).await;
                 self.put(one).await;
             }
-            // ministack writes no event when the time-to-live of an item ends, so the test deletes it in DynamoDB's place.
+            // ministack writes no event when the time-to-live of an item ends, so the test deletes
+            // it in DynamoDB's place.
             11 => self.delete(one, true).await,
             12..17 => self.batch().await,
             _ => self.transaction().await,
@@ -257,7 +262,8 @@ impl Task {
         self.items[n] = new;
     }
 
-    /// Puts the events into the stream: some twice, some of them later, and neighbours of different items in another order.
+    /// Puts the events into the stream: some twice, some of them later, and neighbours of different
+    /// items in another order.
     async fn deliver(&mut self) {
         let mut events = Vec::with_capacity(self.events.len() + 20);
         for event in std::mem::take(&mut self.events) {

@@ -123,7 +123,8 @@ fn a_clickhouse_that_comes_later_finds_a_working_bridge() {
     drop_pipe("err_late");
 }
 
-/// Each of its refreshes would leave the rows of one batch in the table, and all of them would count as inserted.
+/// Each of its refreshes would leave the rows of one batch in the table, and all of them would
+/// count as inserted.
 #[test]
 fn a_view_that_replaces_its_table_is_given_nothing() {
     create_stream("err-append", 1);

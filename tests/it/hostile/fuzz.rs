@@ -18,8 +18,8 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// Follows every request on its connection, so that the server has something to end with.
 const FAREWELL: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
-/// What is damaged. As they stand, and whatever becomes of them, none may change a row: views that do not exist, streams that do not exist, positions
-/// that are none.
+/// What is damaged. As they stand, and whatever becomes of them, none may change a row: views that
+/// do not exist, streams that do not exist, positions that are none.
 const SEEDS: [&str; 24] = [
     "GET /v1/streams HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET /v1/streams/hostile-fuzz/shards?format=ArrowStream HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n",
@@ -148,7 +148,8 @@ fn hostile(rng: &mut Rng) -> Vec<u8> {
     request
 }
 
-/// Sends a request and the farewell, reads to the end of the connection, and counts the answers. The error says what is not HTTP.
+/// Sends a request and the farewell, reads to the end of the connection, and counts the answers.
+/// The error says what is not HTTP.
 fn attempt(bridge: &Bridge, request: &[u8]) -> Result<usize, String> {
     let mut connection = connect(bridge);
     // A server that has seen enough closes the connection, which may be before all is sent.
@@ -175,7 +176,8 @@ fn attempt(bridge: &Bridge, request: &[u8]) -> Result<usize, String> {
     answers(&answer, request.starts_with(b"HEAD "))
 }
 
-/// Counts the answers in what came back; the last one may be cut off where the connection was closed, but only within its body.
+/// Counts the answers in what came back; the last one may be cut off where the connection was
+/// closed, but only within its body.
 fn answers(mut bytes: &[u8], mut head: bool) -> Result<usize, String> {
     let mut count = 0;
     while !bytes.is_empty() {

@@ -1,12 +1,13 @@
-//! `payload=inline`: whatever is taken for a row's fields, ClickHouse reads, too; all else is a row with `_error`. A row that it refused would
-//! stop a pipe.
+//! `payload=inline`: whatever is taken for a row's fields, ClickHouse reads, too; all else is a row
+//! with `_error`. A row that it refused would stop a pipe.
 
 use stack::Bridge;
 
 use crate::common::seed;
 use crate::world::{RECORDS, bridge, create_stream, put, sql, stack};
 
-/// Columns of a table that such payloads are read into. Their values always fit; those of all other fields are anything.
+/// Columns of a table that such payloads are read into. Their values always fit; those of all other
+/// fields are anything.
 const TYPED: &str = "whole Int64, text String, float Float64, numbers Array(Int64), tuple Tuple(x Int64, y String), perhaps Nullable(Int64), \
                      words Map(String, String)";
 const COUNT: usize = 3_000;
@@ -191,7 +192,8 @@ impl Odd {
         self.text.push('}');
     }
 
-    /// A payload; one in four with bytes changed at random, and then without typed columns, whose values would no longer fit.
+    /// A payload; one in four with bytes changed at random, and then without typed columns, whose
+    /// values would no longer fit.
     fn payload(mut self) -> Vec<u8> {
         let broken = self.random.u8(..4) == 0;
         let typed = if broken { 0 } else { 7 };
@@ -221,7 +223,8 @@ impl Odd {
     }
 }
 
-/// The records of the stream with their payloads inline, as `url()` reads them. `range` is added to the URL.
+/// The records of the stream with their payloads inline, as `url()` reads them. `range` is added to
+/// the URL.
 fn table(bridge: &Bridge, stream: &str, range: &str) -> String {
     format!(
         "url('{}/v1/streams/{stream}/records?format=JSONEachRow&payload=inline&decompress=none{range}', 'JSONEachRow', \
@@ -261,7 +264,8 @@ fn clickhouse_reads_what_is_taken_for_fields() {
     }
     let bridge = bridge("inline_fuzz", &[]);
     let all = table(&bridge, "inline-fuzz", "");
-    // With one thread, as in a pipe; and as ClickHouse reads by default, which looks for the ends of rows beforehand.
+    // With one thread, as in a pipe; and as ClickHouse reads by default, which looks for the ends
+    // of rows beforehand.
     for settings in ["max_threads = 1", "max_threads = 2"] {
         let select = format!(
             "SELECT toUInt32(_key), _error = '', hex(_raw_message), (whole, text, float, numbers, tuple, perhaps, words) IS NULL FROM {all} \
@@ -287,7 +291,8 @@ fn clickhouse_reads_what_is_taken_for_fields() {
     }
 }
 
-/// A field whose name is that of a column in another case would be in its place, or stand there twice.
+/// A field whose name is that of a column in another case would be in its place, or stand there
+/// twice.
 #[test]
 fn names_in_another_case_are_refused() {
     create_stream("inline-case", 1);

@@ -1,5 +1,5 @@
-//! Records that hold garbage, bombs and traps, through every way in which a pipe can read them, into a real table: none of them stops a pipe,
-//! and each is accounted for.
+//! Records that hold garbage, bombs and traps, through every way in which a pipe can read them,
+//! into a real table: none of them stops a pipe, and each is accounted for.
 
 use std::io::Write;
 
@@ -246,7 +246,8 @@ const WAYS: [Way; 7] = [
 ];
 
 impl Way {
-    /// The table, and the view that fills it. `n` and `s` are fields of payloads, where they are inline.
+    /// The table, and the view that fills it. `n` and `s` are fields of payloads, where they are
+    /// inline.
     fn create(&self, bridge: &Bridge, stream: &str) {
         let Way { pipe, parameters, format, .. } = self;
         let inline = parameters.contains("inline");
@@ -445,7 +446,8 @@ fn bombs_do_not_fill_the_memory() {
     sql("DROP TABLE hostile_bombs");
 }
 
-/// As large as a record can be. The emulators take no more than 1 MiB, so the answers are changed on their way.
+/// As large as a record can be. The emulators take no more than 1 MiB, so the answers are changed
+/// on their way.
 #[test]
 fn the_largest_record_passes_in_a_small_memory() {
     create_stream("hostile-large", 1);

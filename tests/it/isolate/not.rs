@@ -1,4 +1,5 @@
-//! What is not isolated, and says why: errors that rows do not cause, views below the table, and pipes that did not ask for it.
+//! What is not isolated, and says why: errors that rows do not cause, views below the table, and
+//! pipes that did not ask for it.
 
 use stack::Bridge;
 
@@ -22,7 +23,8 @@ fn status(bridge: &Bridge, pipe: &str) -> (u64, String) {
     })
 }
 
-/// Waits until the pipe has failed more often than it takes to look for bad rows, and gives what it says.
+/// Waits until the pipe has failed more often than it takes to look for bad rows, and gives what it
+/// says.
 fn fails(bridge: &Bridge, pipe: &str) -> String {
     wait_for_long(&format!("five failures of {pipe}"), bridge, || status(bridge, pipe).0 >= 5);
     status(bridge, pipe).1

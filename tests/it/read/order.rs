@@ -1,5 +1,5 @@
-//! A stream that was split and merged: parents before children, so that the records of a key come in the order of their puts; and large
-//! records in a small memory.
+//! A stream that was split and merged: parents before children, so that the records of a key come
+//! in the order of their puts; and large records in a small memory.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Where a new pipe begins: `trim_horizon`, `latest`, a time; and that it stays so when the bridge dies before the first commit.
+//! Where a new pipe begins: `trim_horizon`, `latest`, a time; and that it stays so when the bridge
+//! dies before the first commit.
 
 use super::{acknowledge, assert_each_once, offered, pull_all};
 use crate::world::{

@@ -1,4 +1,5 @@
-//! Just enough Markdown: fenced blocks, inline code, headings, tables and links of the user documentation.
+//! Just enough Markdown: fenced blocks, inline code, headings, tables and links of the user
+//! documentation.
 
 use std::collections::HashSet;
 use std::fs;

@@ -16,8 +16,9 @@ fn began(database: &str, pipe: &str) -> BTreeMap<String, String> {
     rows.lines().filter_map(|row| row.split_once('\t')).map(|(id, first)| (id.into(), first.into())).collect()
 }
 
-/// Records before the pipe, some of them in shards that were closed since, and after it; the emulator keeps whole seconds, so the time of the
-/// start says little, and the row at which the pipe began says all.
+/// Records before the pipe, some of them in shards that were closed since, and after it; the
+/// emulator keeps whole seconds, so the time of the start says little, and the row at which the
+/// pipe began says all.
 fn a_backfill_ends_where_the_pipe_began() {
     create_stream("bf-live", 3);
     put_numbered("bf-live", "before", 200);
@@ -39,7 +40,8 @@ fn a_backfill_ends_where_the_pipe_began() {
     ));
     wait_until("the tables", || sql("EXISTS TABLE bf_live.leases") == "1\n");
     wait_until("the leases", || began("bf_live", "bf_live").len() == 5);
-    // Until the pipe has read something in a shard, its start is a time; here some shards have begun and some have not.
+    // Until the pipe has read something in a shard, its start is a time; here some shards have
+    // begun and some have not.
     put_numbered("bf-live", "after", 3);
     wait_until("the pipe's first rows", || sql("SELECT countIf(startsWith(_key, 'after')) FROM bf_live_all") == "3\n");
     let load = records(&bridge, "bf-live", "until_pipe=bf_live&slice={0..1}%2F2");

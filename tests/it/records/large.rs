@@ -25,8 +25,9 @@ fn payload(number: usize, size: usize) -> Vec<u8> {
     (0..size).map(|_| random.alphanumeric() as u8).collect()
 }
 
-/// ClickHouse's reader skips what a query does not use; over large buffers it does that with a ranged request, which a stream that is made as
-/// it is sent cannot answer. So the pieces must be small enough that it never does.
+/// ClickHouse's reader skips what a query does not use; over large buffers it does that with a
+/// ranged request, which a stream that is made as it is sent cannot answer. So the pieces must be
+/// small enough that it never does.
 fn each_column_alone_is_read_without_ranged_requests() {
     create_stream("rec-columns-large", 4);
     put_large("rec-columns-large", 660, 100 << 10);

@@ -37,7 +37,8 @@ pub fn of_time(name: &str) {
     put_in_three_seconds(name);
     let bridge = bridge(id, &[]);
     let all = records(&bridge, name, "");
-    // A group may have been put over the border of two seconds, so the borders are taken from what came back.
+    // A group may have been put over the border of two seconds, so the borders are taken from what
+    // came back.
     let bound = |function: &str, key: &str, format: &str| {
         let time = format!("{function}(toTimeZone(_timestamp, 'UTC'))");
         let sql = sql(&format!("SELECT {} FROM {all} WHERE startsWith(_key, '{key}')", format.replace("{}", &time)));

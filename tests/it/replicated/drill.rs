@@ -178,7 +178,8 @@ impl Drill {
     }
 
     /// Stops a bridge in the middle of a batch, so that it can say nothing more about it. When none
-    /// is caught so for a while, one that may have no batch (false); but not before one was killed so.
+    /// is caught so for a while, one that may have no batch (false); but not before one was killed
+    /// so.
     fn freeze_bridge(&mut self) -> (usize, bool) {
         let patience = Instant::now() + if self.caught == 0 { DEADLINE } else { Duration::from_secs(3) };
         while Instant::now() < patience {

@@ -42,7 +42,8 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
         send(name, [put_event(&table, &full[0], began)]);
         let (at, first, second) = (now() + SECOND, now() + 2 * SECOND, now() + 3 * SECOND);
         let mut urls = vec![export.full(&full, at, wrapped)];
-        // Of three items in three, one is written, one is deleted, one stays; and there are new ones.
+        // Of three items in three, one is written, one is deleted, one stays; and there are new
+        // ones.
         let mut rng_of_change = rng.fork();
         let mut changed = |from: i64, offset: usize, count: u64| -> Vec<Changed> {
             let of_old = full.iter().zip(0..).skip(offset).step_by(9).map(|(old, n)| Changed {
@@ -65,7 +66,8 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
         };
         urls.push(next("01693685934212-ac809da5", &one, at, first));
         urls.push(next("01693685999999-ac809da6", &two, first, second));
-        // What the stream has: changes from before the export, which must lose, and newer ones, which must win.
+        // What the stream has: changes from before the export, which must lose, and newer ones,
+        // which must win.
         let mut truth: std::collections::BTreeMap<u64, Item> = (0..).zip(full.clone()).collect();
         let keep = |truth: &mut std::collections::BTreeMap<u64, Item>, changes: &[Changed], offset: usize, new: u64| {
             let old = full.iter().zip(0..).skip(offset).step_by(9).map(|(_, n)| n);
@@ -128,7 +130,8 @@ fn a_write_in_the_millisecond_of_the_export_is_newer() {
     printed("sqld_tie", &["--export", &url, "--apply"]);
     send("sqld_tie", [put_event(&table, &new, at)]);
     equals("sqld_tie", "default.sqld_tie", 2);
-    // Of two with the same version the later one counts: a delete and an item again, in one batch or in two.
+    // Of two with the same version the later one counts: a delete and an item again, in one batch
+    // or in two.
     send("sqld_tie", [change(&table, Some(&new), None, at + 1), put_event(&table, &old, at + 1)]);
     put_items("sqld_tie", [&old]);
     equals("sqld_tie", "default.sqld_tie", 2);

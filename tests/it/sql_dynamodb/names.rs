@@ -68,7 +68,8 @@ const NAMES: [&str; 51] = [
 fn any_name_survives() {
     let table = captured("sqld.it-s_Table", &[("it's `the` key.x", Key::S), ("version", Key::N)]);
     let name = "sqld.it-s_Table";
-    // Each name with each kind of value, and the same in another order, so that columns meet values of other kinds.
+    // Each name with each kind of value, and the same in another order, so that columns meet values
+    // of other kinds.
     let value = |n: usize| match n % 6 {
         0 => AttributeValue::S(format!("text {n}")),
         1 => AttributeValue::N(n.to_string()),

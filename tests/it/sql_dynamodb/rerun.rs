@@ -21,7 +21,8 @@ fn attributes_that_came_later_get_columns() {
     let n = |text: &str| AttributeValue::N(text.into());
     let s = |text: &str| AttributeValue::S(text.into());
     let first = [item(1, &[("age", n("1"))])];
-    // A name that the flattening uses itself, a set, a map; and one number that no column of its type holds.
+    // A name that the flattening uses itself, a set, a map; and one number that no column of its
+    // type holds.
     let second: Vec<Item> = (2..50)
         .map(|id| {
             let map = AttributeValue::M([("k".to_owned(), n("0.50"))].into());
@@ -49,7 +50,8 @@ fn attributes_that_came_later_get_columns() {
     ] {
         assert!(script.contains(part), "{part} is not in\n{script}");
     }
-    // Old rows have them in rest, where the view for readers finds them, and new ones in the columns.
+    // Old rows have them in rest, where the view for readers finds them, and new ones in the
+    // columns.
     send(
         "sqld_again",
         second.iter().filter(|item| item["level"] == n("1.5")).map(|item| put_event(&table, item, began)),
@@ -77,7 +79,8 @@ fn attributes_that_came_later_get_columns() {
     let sentence = "the views \"sqld_again_mv\" and \"sqld_again_errors_mv\" must both be there";
     // The refresh that was stopped may have said something before.
     wait_until(sentence, || refresh_exception("sqld_again_pipe").contains(sentence));
-    // Everything that is lost is made again, and then there is nothing to do but to say the views again.
+    // Everything that is lost is made again, and then there is nothing to do but to say the views
+    // again.
     sql("DROP TABLE sqld_again_pipe");
     sql("DROP TABLE sqld_again_errors");
     let script = printed("sqld_again", &["--apply"]);

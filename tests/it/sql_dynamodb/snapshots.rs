@@ -1,4 +1,5 @@
-//! What is printed, from files, and run as it is. UPDATE_SNAPSHOTS=1 writes the expected SQL anew: look at what changed.
+//! What is printed, from files, and run as it is. UPDATE_SNAPSHOTS=1 writes the expected SQL anew:
+//! look at what changed.
 
 use std::fs;
 

@@ -40,7 +40,8 @@ fn with_suffix(table: &str, suffix: &str) -> String {
 }
 
 /// A record with each name at each depth: as a field, nested twice, in elements of an array, as
-/// data, in objects that differ much; and as the value of fields with one kind of values and with several.
+/// data, in objects that differ much; and as the value of fields with one kind of values and with
+/// several.
 fn record(names: &[String], n: usize) -> Value {
     let object = |value: &dyn Fn(usize) -> Value| {
         let fields = names.iter().enumerate().filter(|(_, name)| !name.is_empty());

@@ -1,4 +1,5 @@
-//! Whether a row has what a record had: an own reading of JSON, digit for digit, and an own idea of what is the same.
+//! Whether a row has what a record had: an own reading of JSON, digit for digit, and an own idea of
+//! what is the same.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -77,8 +78,9 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-/// Whether `got`, from a row as ClickHouse prints it, is what was sent. Null and nothing at all are the same, and an array, a map or a tuple has no
-/// null but being empty. A value may have become its text, but not another value.
+/// Whether `got`, from a row as ClickHouse prints it, is what was sent. Null and nothing at all are
+/// the same, and an array, a map or a tuple has no null but being empty. A value may have become
+/// its text, but not another value.
 pub fn arrived(sent: &Json, got: &Json) -> bool {
     match (sent, got) {
         (Json::Null, got) => is_nothing(got),

@@ -51,7 +51,8 @@ const LATER: [&str; 7] = [
     "\"{}\"",
     "{braces} in {text}",
 ];
-/// What does not fit goes to the errors, whole: a level that is a number is text, an `ms` that is not a number is not one.
+/// What does not fit goes to the errors, whole: a level that is a number is text, an `ms` that is
+/// not a number is not one.
 const MISFIT: &str = "{\"level\":\"info\",\"ms\":\"soon\",\"user\":{\"id\":\"u-3\"}}";
 
 fn messages_become_columns_and_nothing_of_an_event_is_lost() {

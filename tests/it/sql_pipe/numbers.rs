@@ -154,7 +154,8 @@ fn random_decimals_are_exact_or_in_errors() {
     let mut wrong = Vec::new();
     for (id, (column, number)) in &sent {
         let Some(row) = arrived.get(id) else {
-            // 25.8 does not read all digits of a number in quotes, which is what those with exponents become.
+            // 25.8 does not read all digits of a number in quotes, which is what those with
+            // exponents become.
             let unread = engine() == Engine::V25_8 && number.contains(['e', 'E']);
             if must_fit(column, number) && !unread {
                 wrong.push(format!("{column}: {number} is refused"));

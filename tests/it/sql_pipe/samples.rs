@@ -1,4 +1,5 @@
-//! Twelve streams as people have them, from files. UPDATE_SNAPSHOTS=1 writes the expected SQL anew: look at what changed.
+//! Twelve streams as people have them, from files. UPDATE_SNAPSHOTS=1 writes the expected SQL anew:
+//! look at what changed.
 
 use std::fs;
 use std::io::Write;

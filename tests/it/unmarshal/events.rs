@@ -103,7 +103,8 @@ fn every_event_is_the_same_in_every_format() {
         assert!(all == *first, "{format} differs from {}", FORMATS[0]);
         sql(&format!("DROP TABLE {table}"));
     }
-    // As ClickHouse reads by default, which looks for the ends of rows beforehand, and with one thread, as in a pipe.
+    // As ClickHouse reads by default, which looks for the ends of rows beforehand, and with one
+    // thread, as in a pipe.
     for threads in [1, 2] {
         let from = records(&bridge, "cdc-fuzz", "JSONEachRow", "&decompress=none");
         let count = format!(
@@ -183,7 +184,8 @@ fn events_may_be_packed() {
     assert_eq!(ids, events.iter().map(|(_, event)| &*event.id).collect::<Vec<_>>());
 }
 
-/// When a stream goes from milliseconds to microseconds, versions go on in their order, and each table has its own events.
+/// When a stream goes from milliseconds to microseconds, versions go on in their order, and each
+/// table has its own events.
 #[test]
 fn precision_may_change_and_tables_may_be_several() {
     let precision = |micros: i64| match micros >= 1_795_255_200_000_000 {

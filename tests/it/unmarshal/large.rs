@@ -20,8 +20,8 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().expect("gzip")
 }
 
-/// A MODIFY of an item with so many attributes of so many bytes. DynamoDB's largest has 400 KB: a few long texts, or many small attributes, whose types
-/// make it longer. Easy to compress.
+/// A MODIFY of an item with so many attributes of so many bytes. DynamoDB's largest has 400 KB: a
+/// few long texts, or many small attributes, whose types make it longer. Easy to compress.
 fn modify(random: &mut fastrand::Rng, attributes: usize, size: usize) -> (String, Expected) {
     let keys = vec![("id".to_owned(), Tree::S("k".into()))];
     loop {
@@ -78,7 +78,8 @@ fn the_largest_items_pass_in_a_small_memory() {
     assert!(held < 400 * MIB, "{held} bytes");
 }
 
-/// As large as a record can be without any packing. The emulators take no more than 1 MiB, so the answers are changed on their way.
+/// As large as a record can be without any packing. The emulators take no more than 1 MiB, so the
+/// answers are changed on their way.
 #[test]
 fn the_largest_record_that_is_no_event_passes() {
     create_stream("cdc-swollen", 1);
@@ -96,7 +97,8 @@ fn the_largest_record_that_is_no_event_passes() {
     }
 }
 
-/// Many events with large images, column by column: over buffers of 4 MiB ClickHouse would ask for a range, which there is not.
+/// Many events with large images, column by column: over buffers of 4 MiB ClickHouse would ask for
+/// a range, which there is not.
 #[test]
 fn each_column_of_events_alone_is_read_without_ranged_requests() {
     let mut random = fastrand::Rng::with_seed(7);

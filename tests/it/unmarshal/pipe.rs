@@ -21,7 +21,8 @@ fn answer(bridge: &Bridge, path: &str) -> Answer {
     wait_for("an answer", || Some(get(bridge, path)).filter(|answer| answer.status != 503))
 }
 
-/// Form and unpacking are what a batch was offered in; a bridge that was killed serves the same bytes again, and no other form.
+/// Form and unpacking are what a batch was offered in; a bridge that was killed serves the same
+/// bytes again, and no other form.
 fn an_open_batch_of_events_is_the_same_bytes_after_a_kill() {
     let mut random = fastrand::Rng::with_seed(seed("an_open_batch_of_events_is_the_same_bytes_after_a_kill"));
     create_stream("cdc-shape", 1);

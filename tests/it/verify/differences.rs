@@ -122,7 +122,8 @@ fn only_so_many_are_shown() {
     assert!(said.contains("\n    and 2 more attributes\n"), "{said}");
 }
 
-/// A number as a key in a column of text may be written in any way, but there must be one row of it.
+/// A number as a key in a column of text may be written in any way, but there must be one row of
+/// it.
 #[test]
 fn numbers_as_keys_in_a_column_of_text() {
     let name = "verify_text_key";

@@ -1,4 +1,5 @@
-//! Tables in the layout of `sql dynamodb`, and rows for items: written by the rules of that layout, with none of the product's code.
+//! Tables in the layout of `sql dynamodb`, and rows for items: written by the rules of that layout,
+//! with none of the product's code.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::base64;
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use crate::dynamodb::items::{Item, Key, KeySchema};
 use crate::world::sql;
 
-/// Columns of every table here, beside its key, as kind and attribute. Not all items have them, and not always in the type of the column.
+/// Columns of every table here, beside its key, as kind and attribute. Not all items have them, and
+/// not always in the type of the column.
 const COLUMNS: [(&str, &str, Kind); 12] = [
     ("name", "Nullable(String)", Kind::Text),
     ("age", "Nullable(Int64)", Kind::Int),

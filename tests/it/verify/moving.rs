@@ -65,10 +65,12 @@ fn what_arrives_late_is_equal() {
     assert!(said.contains("\n4 items compared, 3 of them again in "), "{said}");
 }
 
-/// How many changes ClickHouse is behind: far more than are made between a read in DynamoDB and one in ClickHouse.
+/// How many changes ClickHouse is behind: far more than are made between a read in DynamoDB and one
+/// in ClickHouse.
 const BEHIND: usize = 30;
 
-/// ClickHouse never has what DynamoDB has. Its older versions tell that what was read the time before has arrived.
+/// ClickHouse never has what DynamoDB has. Its older versions tell that what was read the time
+/// before has arrived.
 #[test]
 fn what_changes_all_the_time_is_equal() {
     let name = "verify_hot";

@@ -42,7 +42,8 @@ fn rows_of_an_earlier_table_are_marked_by_the_printed_statement() {
     });
     let now = created(dynamodb);
     put_items(dynamodb, &[item("both", "2"), item("new", "2")]);
-    // What the pipe brings of the new table, also what it deleted meanwhile, and an item that it should not have.
+    // What the pipe brings of the new table, also what it deleted meanwhile, and an item that it
+    // should not have.
     layout::insert(quoted, &[layout::row(&item("both", "2"), now + 1), layout::row(&item("new", "2"), now + 2)]);
     layout::insert(quoted, &[layout::row(&item("extra", "2"), now + 3)]);
     let target = format!("default.`{}`", name.replace('`', "\\`"));

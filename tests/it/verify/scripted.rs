@@ -100,7 +100,8 @@ fn a_table_that_is_larger_than_memory_is_told() {
     assert!(rest.ends_with(" bytes each; give it more\n"), "{said}");
 }
 
-/// The scan finds nothing, so all items are looked at by their keys; of those, DynamoDB gives a few at a time.
+/// The scan finds nothing, so all items are looked at by their keys; of those, DynamoDB gives a few
+/// at a time.
 #[test]
 fn keys_that_are_left_undone_are_asked_for_again() {
     let name = "verify_unprocessed";

@@ -1,9 +1,11 @@
-//! Whether the rows are to blame for an insert that failed. The one list of ClickHouse's errors that rows can cause; after any other error
-//! nothing is isolated, because the same rows may go in when it has passed.
+//! Whether the rows are to blame for an insert that failed. The one list of ClickHouse's errors
+//! that rows can cause; after any other error nothing is isolated, because the same rows may go in
+//! when it has passed.
 
 use domain::ports::Cause;
 
-/// Errors of which only values can be the reason: to be parsed, converted, computed with, or checked.
+/// Errors of which only values can be the reason: to be parsed, converted, computed with, or
+/// checked.
 const ROWS: [(u32, &str); 35] = [
     // Text that is not what a cast, a parse function or a JSON path expects.
     (6, "CANNOT_PARSE_TEXT"),

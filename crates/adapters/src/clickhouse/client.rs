@@ -15,7 +15,8 @@ use domain::limits::{CLICKHOUSE_CONNECT_TIMEOUT, CLICKHOUSE_POOL_IDLE, CLICKHOUS
 /// What ClickHouse's query log calls the client.
 const PRODUCT: &str = "clickhouse-kinesis-bridge";
 
-/// One ClickHouse server, over HTTP, as one user. Connections are kept open and used again; a statement has one to itself.
+/// One ClickHouse server, over HTTP, as one user. Connections are kept open and used again; a
+/// statement has one to itself.
 #[derive(Clone)]
 pub struct ClickHouse {
     client: Client,
@@ -25,10 +26,12 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
-    /// Connects lazily: nothing is sent before the first statement. `url` is `http://host:port` or `https://host:port`.
+    /// Connects lazily: nothing is sent before the first statement. `url` is `http://host:port` or
+    /// `https://host:port`.
     pub fn new(url: &str, user: &str, password: &str) -> ClickHouse {
-        // The crate's own transport loads the system's certificates and panics where there are none, as in a minimal container;
-        // plain HTTP needs none. It also leaves Nagle's algorithm on.
+        // The crate's own transport loads the system's certificates and panics where there are
+        // none, as in a minimal container; plain HTTP needs none. It also leaves Nagle's algorithm
+        // on.
         let client = if url.starts_with("https://") { Client::default() } else { plain_http() };
         let client = client
             .with_url(url)
@@ -68,7 +71,8 @@ impl ClickHouse {
         self.execute_with(sql, &[]).await
     }
 
-    /// Like [`ClickHouse::execute`], with settings that have to be known before the statement is parsed.
+    /// Like [`ClickHouse::execute`], with settings that have to be known before the statement is
+    /// parsed.
     pub async fn execute_with(&self, sql: &str, settings: &[(&str, &str)]) -> Result<(), ClickHouseError> {
         let mut query = self.client.query_raw(sql);
         for (name, value) in settings {
@@ -90,7 +94,8 @@ impl ClickHouse {
         Ok(String::from_utf8_lossy(&body).lines().filter(|line| !line.is_empty()).map(String::from).collect())
     }
 
-    /// The rows of a SELECT (without FORMAT) as text in a format of ClickHouse, with settings that have to be known before the statement is parsed.
+    /// The rows of a SELECT (without FORMAT) as text in a format of ClickHouse, with settings that
+    /// have to be known before the statement is parsed.
     pub async fn text(&self, sql: &str, format: &str, settings: &[(&str, &str)]) -> Result<String, ClickHouseError> {
         let mut query = self.client.query_raw(sql);
         for (name, value) in settings {
@@ -100,7 +105,8 @@ impl ClickHouse {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Gives the lines of an answer one by one while it comes, however long it is; `silence` is the longest time without any of it.
+    /// Gives the lines of an answer one by one while it comes, however long it is; `silence` is the
+    /// longest time without any of it.
     pub async fn each_line(
         &self,
         sql: &str,

@@ -16,7 +16,8 @@ const LATE: &str = "no answer within ";
 /// An error that a statement ended with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClickHouseError {
-    /// ClickHouse's own number; none when no answer of ClickHouse was read (refused, name unknown, cut off, timed out).
+    /// ClickHouse's own number; none when no answer of ClickHouse was read (refused, name unknown,
+    /// cut off, timed out).
     pub code: Option<u32>,
     /// What was said, without the frame (`Code: …`, version), cut to [`CLICKHOUSE_ERROR_CHARS`].
     pub message: String,
@@ -78,7 +79,8 @@ impl ClickHouseError {
         ClickHouseError { code: None, message: cut(&message.into()), cause: cause("") }
     }
 
-    /// An answer that did not come in time. A KeeperMap table whose Keeper is away gives none for long, while ClickHouse is well.
+    /// An answer that did not come in time. A KeeperMap table whose Keeper is away gives none for
+    /// long, while ClickHouse is well.
     pub(super) fn late(time: Duration) -> ClickHouseError {
         let seconds = time.as_secs();
         ClickHouseError::transport(format!("{LATE}{seconds} s: it is overloaded or stuck, or its Keeper is away"))
@@ -98,7 +100,8 @@ impl ClickHouseError {
             Some(395) => Kind::Conflict,
             Some(999) if self.message.contains("Node exists") || self.message.contains("Bad version") => Kind::Conflict,
             Some(16 | 36 | 47 | 60 | 81 | 122) => Kind::Schema,
-            // Timeouts, too many queries, network, memory, Keeper, read-only while Keeper is away, cancelled, aborted, shutting down.
+            // Timeouts, too many queries, network, memory, Keeper, read-only while Keeper is away,
+            // cancelled, aborted, shutting down.
             Some(159 | 160 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 319 | 394 | 439 | 473 | 574 | 999) => {
                 Kind::Busy
             }
@@ -106,7 +109,8 @@ impl ClickHouseError {
         }
     }
 
-    /// One sentence that says what is wrong and what to do. `server` is the address without credentials.
+    /// One sentence that says what is wrong and what to do. `server` is the address without
+    /// credentials.
     pub fn sentence(&self, server: &str, user: &str) -> String {
         let said = &self.message;
         if let Some(sentence) = self.code.and_then(|code| conflict(code, said, server, user)) {

@@ -154,7 +154,8 @@ impl Views for ClickHouse {
                 Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden | Kind::Profile => {
                     RefreshOutcome::Unknown(self.explain(&error))
                 }
-                // The client gives nothing but the code of an exception that quotes bytes which are no text; the view's state has it.
+                // The client gives nothing but the code of an exception that quotes bytes which are
+                // no text; the view's state has it.
                 _ if error.message.is_empty() => match self.view(database, view).await {
                     Ok(Some(state)) if !state.exception.is_empty() => {
                         RefreshOutcome::Failed(Failure { why: state.exception, cause: state.cause })

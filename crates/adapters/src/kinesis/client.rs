@@ -29,7 +29,8 @@ use domain::shard::Shard;
 pub struct AwsKinesis {
     /// For calls that the SDK may repeat by itself.
     pub(super) control: Client,
-    /// For GetRecords: a reader paces and repeats by itself, so that throttling is seen and counted.
+    /// For GetRecords: a reader paces and repeats by itself, so that throttling is seen and
+    /// counted.
     data: Client,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
@@ -40,7 +41,8 @@ pub struct AwsKinesis {
 }
 
 impl AwsKinesis {
-    /// Takes region, credentials, roles and endpoint from the SDK's own chain. `errors` counts failed calls by `call` and `kind`.
+    /// Takes region, credentials, roles and endpoint from the SDK's own chain. `errors` counts
+    /// failed calls by `call` and `kind`.
     pub async fn from_environment(errors: IntCounterVec) -> AwsKinesis {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(KINESIS_CALL_TIMEOUT)

@@ -14,7 +14,8 @@ use aws_smithy_types::date_time::Format;
 
 use super::time::KinesisTime;
 
-/// Notes the date of each answer that is not an error: those may come from whatever stands in between.
+/// Notes the date of each answer that is not an error: those may come from whatever stands in
+/// between.
 #[derive(Debug)]
 pub(super) struct Dates(Arc<KinesisTime>);
 

@@ -42,7 +42,8 @@ impl Subject<'_> {
     }
 }
 
-/// Sorts a failed call. The SDK's own text is passed on only where it says more than we can, and never holds credentials.
+/// Sorts a failed call. The SDK's own text is passed on only where it says more than we can, and
+/// never holds credentials.
 pub fn classify<E, R>(subject: &Subject<'_>, error: SdkError<E, R>) -> KinesisError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,

@@ -85,10 +85,12 @@ impl FanOutApi for AwsKinesis {
     }
 }
 
-/// The client that subscribes. Its answers last for minutes and the reader watches over them, so the SDK sets no time and repeats nothing.
+/// The client that subscribes. Its answers last for minutes and the reader watches over them, so
+/// the SDK sets no time and repeats nothing.
 pub(super) struct Subscriber {
     config: Config,
-    /// With the time at which it was made. Each client has connections of its own, and over HTTP/2 all subscriptions share one.
+    /// With the time at which it was made. Each client has connections of its own, and over HTTP/2
+    /// all subscriptions share one.
     client: Mutex<(Client, Instant)>,
 }
 
@@ -177,8 +179,8 @@ impl AwsSubscription {
             ))
         };
         let children = event.child_shards.unwrap_or_default();
-        // AWS leaves the number out at the end. Servers that stand in for it name children as soon as the shard is closed; then an event
-        // without records is the end.
+        // AWS leaves the number out at the end. Servers that stand in for it name children as soon
+        // as the shard is closed; then an event without records is the end.
         let ended = event.continuation_sequence_number.is_empty() || !children.is_empty() && event.records.is_empty();
         let continuation = match ended {
             true => None,

@@ -3,21 +3,25 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// What time it is to Kinesis: the `Date` of its answers, and what has passed since on the monotonic clock.
+/// What time it is to Kinesis: the `Date` of its answers, and what has passed since on the
+/// monotonic clock.
 ///
-/// A date was true at some time between question and answer, and is rounded down to seconds, so this is a little behind and never ahead. While the
-/// computer is suspended the monotonic clock stands still: what must not be behind is decided with an answer that came for it.
+/// A date was true at some time between question and answer, and is rounded down to seconds, so
+/// this is a little behind and never ahead. While the computer is suspended the monotonic clock
+/// stands still: what must not be behind is decided with an answer that came for it.
 #[derive(Debug, Default)]
 pub struct KinesisTime(Mutex<Option<(i64, Instant)>>);
 
 impl KinesisTime {
-    /// An answer with this date, Unix ms. One that was received earlier than the last is passed over.
+    /// An answer with this date, Unix ms. One that was received earlier than the last is passed
+    /// over.
     pub fn answered(&self, date_ms: i64, asked: Instant, received: Instant) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = match *last {
             Some((_, before)) if received < before => return,
-            // The answer may have been long on its way: then what was known is better. But if that is
-            // later than the answer allows, it was wrong, and the date alone is certain to have passed.
+            // The answer may have been long on its way: then what was known is better. But if that
+            // is later than the answer allows, it was wrong, and the date alone is certain to have
+            // passed.
             Some((ms, before)) => {
                 let known_ms = later(ms, before, received);
                 match known_ms > later(date_ms + 1_000, asked, received) {

@@ -1,4 +1,5 @@
-//! A lease as the columns of `kinesis.leases`, in both directions. The file store writes the same columns.
+//! A lease as the columns of `kinesis.leases`, in both directions. The file store writes the same
+//! columns.
 
 use chrono::{DateTime, NaiveDateTime};
 use serde::{Deserialize, Serialize};
@@ -19,11 +20,12 @@ pub enum Value<'a> {
     Time(i64),
 }
 
-/// The one list of columns, in the order of the table: a column that is added here is written, read and counted.
+/// The one list of columns, in the order of the table: a column that is added here is written, read
+/// and counted.
 macro_rules! lease_row {
     ($($(#[$of_column:meta])* $column:ident: $rust:ty => $kind:ident),+ $(,)?) => {
-        /// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are Unix ms here and
-        /// `DateTime64(3, 'UTC')` in the table.
+        /// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are
+        /// Unix ms here and `DateTime64(3, 'UTC')` in the table.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub struct LeaseRow {
             pub key: String,

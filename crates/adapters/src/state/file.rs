@@ -1,10 +1,11 @@
 //! A directory for one bridge without Keeper.
 //!
-//! `leases.json` holds one row a line behind a header, and is replaced as a whole: written beside, synced, renamed, and the directory
-//! synced, so a crash leaves the old rows or the new ones. A file that is not whole is refused and left alone: a row that is missing
-//! would be a shard that begins anew. `lock` is held while the process lives; what is in it says that there has been a file, so that one
-//! that was lost is not taken for a fresh start. Workers are not written: the only worker is this process, and its heartbeat must not
-//! cost a disk sync.
+//! `leases.json` holds one row a line behind a header, and is replaced as a whole: written beside,
+//! synced, renamed, and the directory synced, so a crash leaves the old rows or the new ones. A
+//! file that is not whole is refused and left alone: a row that is missing would be a shard that
+//! begins anew. `lock` is held while the process lives; what is in it says that there has been a
+//! file, so that one that was lost is not taken for a fresh start. Workers are not written: the
+//! only worker is this process, and its heartbeat must not cost a disk sync.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -46,7 +47,8 @@ struct Header {
     format: u32,
     /// How many lines follow.
     rows: usize,
-    /// CRC-32 of all that follows, in hexadecimal digits; empty: whoever edited the file vouches for it.
+    /// CRC-32 of all that follows, in hexadecimal digits; empty: whoever edited the file vouches
+    /// for it.
     crc32: String,
 }
 
@@ -62,7 +64,8 @@ struct Line {
 }
 
 impl FileStore {
-    /// Opens the directory, which is made when it is not there. `Misconfigured` when another process has it, or a row is not understood.
+    /// Opens the directory, which is made when it is not there. `Misconfigured` when another
+    /// process has it, or a row is not understood.
     pub fn open(dir: &Path) -> Result<FileStore, StateError> {
         create_durably(dir).map_err(|e| unavailable("create", dir, &e))?;
         let path = dir.join(LOCK);
@@ -97,8 +100,8 @@ impl FileStore {
         })
     }
 
-    /// Applies a change to a copy, makes the copy durable, and only then shows it. On a thread where waiting for a disk is fine; it goes
-    /// on to its end when the caller goes away.
+    /// Applies a change to a copy, makes the copy durable, and only then shows it. On a thread
+    /// where waiting for a disk is fine; it goes on to its end when the caller goes away.
     async fn change(
         &self,
         change: impl FnOnce(&mut Rows) -> Result<(), StateError> + Send + 'static,
@@ -122,8 +125,8 @@ impl Inner {
     }
 }
 
-/// Puts the file in place. The outer error: nothing has changed. The inner one: the new file is there, and a loss of power might
-/// still bring the old one back.
+/// Puts the file in place. The outer error: nothing has changed. The inner one: the new file is
+/// there, and a loss of power might still bring the old one back.
 fn write(dir: &Path, rows: &Rows) -> Result<io::Result<()>, StateError> {
     let new = dir.join(LEASES_NEW);
     let text = text(rows).map_err(|e| unavailable("write", &new, &e))?;
@@ -409,7 +412,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (path, new) = (dir.path().join(LEASES), dir.path().join(LEASES_NEW));
         let opened = async || FileStore::open(dir.path()).expect("a state").leases(None).await.expect("leases");
-        // Of the first start: the lock alone, with a part of the file beside it, and before the lock says that there is one.
+        // Of the first start: the lock alone, with a part of the file beside it, and before the
+        // lock says that there is one.
         fs::write(dir.path().join(LOCK), "").expect("the lock");
         assert_eq!(opened().await, []);
         fs::write(dir.path().join(LOCK), "").expect("the lock");

@@ -1,8 +1,9 @@
 //! KeeperMap tables in ClickHouse, shared by all bridges of a cluster.
 //!
-//! A write is one statement, and one statement is one Keeper transaction over all rows it touches. The server's own retries are
-//! switched off, so "Node exists" and "Bad version" always mean that somebody else was first. Any other error leaves the outcome
-//! open, and the rows themselves are asked: an error is not a defeat.
+//! A write is one statement, and one statement is one Keeper transaction over all rows it touches.
+//! The server's own retries are switched off, so "Node exists" and "Bad version" always mean that
+//! somebody else was first. Any other error leaves the outcome open, and the rows themselves are
+//! asked: an error is not a defeat.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,8 @@ pub struct KeeperMapStore {
     tables: Arc<Mutex<Tables>>,
 }
 
-/// What this process has done about the tables. It explains an error that only says that they are missing.
+/// What this process has done about the tables. It explains an error that only says that they are
+/// missing.
 #[derive(Debug)]
 enum Tables {
     /// Not looked for yet, or being created just now.
@@ -84,7 +86,8 @@ impl KeeperMapStore {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates database and tables when they are not there. When they are, the right to create is not needed.
+    /// Creates database and tables when they are not there. When they are, the right to create is
+    /// not needed.
     pub async fn setup(&self) -> Result<(), StateError> {
         let done = match self.create_tables().await {
             Err(error) if error.kind() == Kind::Schema => {
@@ -125,8 +128,8 @@ impl KeeperMapStore {
         self.clickhouse.json_lines(&workers).await.map(drop)
     }
 
-    /// What to do when the table of leases was made by an earlier version: which statements give it the columns that it lacks. KeeperMap has no
-    /// ADD COLUMN.
+    /// What to do when the table of leases was made by an earlier version: which statements give it
+    /// the columns that it lacks. KeeperMap has no ADD COLUMN.
     async fn outdated(&self) -> Option<StateError> {
         let columns = format!(
             "SELECT name FROM system.columns WHERE database = {} AND table = 'leases'",
@@ -177,7 +180,8 @@ impl KeeperMapStore {
         self.clickhouse.execute_with(sql, settings).await
     }
 
-    /// Asks the rows themselves how a write ended. `written` should be there now, each at its version.
+    /// Asks the rows themselves how a write ended. `written` should be there now, each at its
+    /// version.
     async fn settle(
         &self,
         result: Result<(), ClickHouseError>,
@@ -199,7 +203,8 @@ impl KeeperMapStore {
         }
     }
 
-    /// The error for whoever asked. That a table is missing says little when this process knows why.
+    /// The error for whoever asked. That a table is missing says little when this process knows
+    /// why.
     fn error(&self, error: &ClickHouseError) -> StateError {
         match (error.kind(), &*self.tables()) {
             (Kind::Schema, Tables::Refused(why)) => why.clone(),
@@ -245,7 +250,8 @@ impl KeeperMapStore {
 #[async_trait]
 impl StateStore for KeeperMapStore {
     async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
-        // By key, which nobody can edit: a shard whose column `pipe` was changed by hand must not just vanish.
+        // By key, which nobody can edit: a shard whose column `pipe` was changed by hand must not
+        // just vanish.
         let condition = pipe.map_or("1".into(), |pipe| format!("startsWith(key, {})", literal(&format!("{pipe}/"))));
         let lines = self.select(&condition).await.map_err(|error| self.error(&error))?;
         let mut leases = Vec::with_capacity(lines.len());
@@ -292,7 +298,8 @@ impl StateStore for KeeperMapStore {
                 "a lease of pipe '{}' was changed or deleted by somebody else: {}",
                 rows[0].pipe, error.message
             ))),
-            // A statement that matches no row, because somebody deleted it, is acknowledged as well.
+            // A statement that matches no row, because somebody deleted it, is acknowledged as
+            // well.
             result => {
                 let versions = expected.into_iter().map(|version| version.saturating_add(1));
                 self.settle(result, rows.into_iter().zip(versions).collect()).await

@@ -1,4 +1,5 @@
-//! The table of rows that cannot be inserted: KeeperMap beside the leases, as durable as the checkpoints; without Keeper a ReplacingMergeTree.
+//! The table of rows that cannot be inserted: KeeperMap beside the leases, as durable as the
+//! checkpoints; without Keeper a ReplacingMergeTree.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,8 @@ impl QuarantineTable {
         QuarantineTable { clickhouse, table, create }
     }
 
-    /// Creates database and table when they are not there. When they are, the right to create is not needed.
+    /// Creates database and table when they are not there. When they are, the right to create is
+    /// not needed.
     pub async fn setup(&self) -> Result<(), Error> {
         self.create().await.map_err(|error| self.said(&error))
     }
@@ -120,7 +122,8 @@ impl QuarantineTable {
         };
         let line = serde_json::to_string(&line)
             .map_err(|e| ClickHouseError::parse(&format!("the row cannot be written as JSON: {e}")))?;
-        // Not strict: a row that is there already is replaced, so that a second try is as good as the first.
+        // Not strict: a row that is there already is replaced, so that a second try is as good as
+        // the first.
         let sql = format!(
             "INSERT INTO {} ({COLUMNS}) SETTINGS keeper_map_strict_mode = 0, date_time_input_format = 'basic' \
              SELECT key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, unhex(payload), raw_message_bytes, \

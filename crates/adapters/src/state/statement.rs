@@ -14,8 +14,9 @@ const ONE_TRANSACTION: &str = "keeper_map_strict_mode = 1, keeper_max_retries = 
 /// All matched rows in one block, whatever the user's profile says.
 const ONE_BLOCK: &str = "max_threads = 1, max_block_size = 65536";
 
-/// ClickHouse (24.11 and later) plans a mutation once to validate it and once more to run it. KeeperMap runs it at once, so an error
-/// shows either way, and the rehearsal is half of the statement's time.
+/// ClickHouse (24.11 and later) plans a mutation once to validate it and once more to run it.
+/// KeeperMap runs it at once, so an error shows either way, and the rehearsal is half of the
+/// statement's time.
 const NO_REHEARSAL: &str = "validate_mutation_query = 0";
 
 /// The keys as a list of literals.
@@ -39,9 +40,11 @@ pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
 
 /// Replaces all rows, each of which must still be at its version, or none.
 ///
-/// The version is compared inside the statement; Keeper then compares it again with what the statement had read. A row that was
-/// deleted is not matched, so the matched rows are counted as well: read by one thread, they are one block. (A subquery would
-/// count them at another time, and costs as much as the rest of the statement.) All columns but the key and its two parts are written.
+/// The version is compared inside the statement; Keeper then compares it again with what the
+/// statement had read. A row that was deleted is not matched, so the matched rows are counted as
+/// well: read by one thread, they are one block. (A subquery would count them at another time, and
+/// costs as much as the rest of the statement.) All columns but the key and its two parts are
+/// written.
 pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String, String> {
     fits(rows)?;
     let keys = keys(rows);
@@ -69,7 +72,8 @@ pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String
     ))
 }
 
-/// Removes the rows that are there, each of which must still be at its version, or none. Compared inside the statement and again by Keeper.
+/// Removes the rows that are there, each of which must still be at its version, or none. Compared
+/// inside the statement and again by Keeper.
 pub fn delete(table: &str, rows: &[LeaseRow], versions: &[i32]) -> String {
     let keys = keys(rows);
     let version = by_key(&keys, versions.iter().map(i32::to_string).collect(), "_version");
@@ -135,7 +139,8 @@ pub fn heartbeat(table: &str, worker: &Worker) -> String {
     )
 }
 
-/// Keeper refuses a larger request by closing the connection, which would look like a passing fault.
+/// Keeper refuses a larger request by closing the connection, which would look like a passing
+/// fault.
 fn fits(rows: &[LeaseRow]) -> Result<(), String> {
     let bytes: usize = rows.iter().map(size).sum();
     if bytes > KEEPER_REQUEST_BYTES {
@@ -149,7 +154,8 @@ fn fits(rows: &[LeaseRow]) -> Result<(), String> {
     Ok(())
 }
 
-/// Bytes of a row in a Keeper request, a little too many: its values, and 100 bytes and the key twice for its path.
+/// Bytes of a row in a Keeper request, a little too many: its values, and 100 bytes and the key
+/// twice for its path.
 fn size(row: &LeaseRow) -> usize {
     let bytes = |value: &Value<'_>| match value {
         Value::Text(text) => text.len() + 2,

@@ -1,7 +1,8 @@
-//! What the rows say about a write whose answer is an error, or whose OK may mean that no row was matched.
+//! What the rows say about a write whose answer is an error, or whose OK may mean that no row was
+//! matched.
 //!
-//! A write is one transaction, so one row can speak for all: a row that is as written proves that the write happened, a row that is
-//! as before proves that it did not.
+//! A write is one transaction, so one row can speak for all: a row that is as written proves that
+//! the write happened, a row that is as before proves that it did not.
 
 use std::collections::HashMap;
 
@@ -20,8 +21,8 @@ pub enum Verdict {
     Unclear(String),
 }
 
-/// Judges from the rows as they are `now`, by key. `written` should be there, each at its version; `acknowledged` tells that the
-/// server answered OK.
+/// Judges from the rows as they are `now`, by key. `written` should be there, each at its version;
+/// `acknowledged` tells that the server answered OK.
 pub fn verdict(acknowledged: bool, written: &[(LeaseRow, i32)], now: &HashMap<String, (LeaseRow, i32)>) -> Verdict {
     let (mut done, mut untouched) = (false, false);
     let (mut lost, mut later, mut gone) = (None, None, None);

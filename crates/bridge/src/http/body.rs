@@ -17,7 +17,8 @@ use domain::limits::{BODY_QUEUE, SENDER_LOOK, STALLED_READ};
 pub enum Answer {
     /// All of it.
     Whole(Option<Bytes>),
-    /// Pieces as they come. An `Err` breaks the connection, so that a client can tell a part from the whole.
+    /// Pieces as they come. An `Err` breaks the connection, so that a client can tell a part from
+    /// the whole.
     Pieces(mpsc::Receiver<Result<Bytes, Broken>>),
 }
 
@@ -58,13 +59,15 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A body and its sender. `cut` ends the connection when the client takes no piece for `patience`.
+    /// A body and its sender. `cut` ends the connection when the client takes no piece for
+    /// `patience`.
     pub fn new(cut: Arc<Notify>, patience: Duration) -> (Sender, Answer) {
         let (pieces, receiver) = mpsc::channel(BODY_QUEUE);
         (Sender { pieces, cut, patience, memory: None }, Answer::Pieces(receiver))
     }
 
-    /// The answer holds some of this memory: when others wait for it, a client that takes nothing is cut off after [`STALLED_READ`].
+    /// The answer holds some of this memory: when others wait for it, a client that takes nothing
+    /// is cut off after [`STALLED_READ`].
     pub fn yielding(self, memory: Budget) -> Sender {
         Sender { memory: Some(memory), ..self }
     }

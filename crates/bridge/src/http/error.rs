@@ -4,7 +4,8 @@ use hyper::StatusCode;
 
 use domain::error::Error;
 
-/// The status of an error. ClickHouse repeats a request after 5xx and not after 4xx: what only a person can mend is 4xx.
+/// The status of an error. ClickHouse repeats a request after 5xx and not after 4xx: what only a
+/// person can mend is 4xx.
 pub fn status(error: &Error) -> StatusCode {
     match error {
         Error::BadRequest(_) | Error::AccessDenied(_) | Error::Gap(_) => StatusCode::BAD_REQUEST,

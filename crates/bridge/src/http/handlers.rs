@@ -377,7 +377,8 @@ fn encoded(form: Form, columns: &Columns, chunks: &[(usize, Chunk)]) -> Result<R
     Ok(Reply::whole(whole, form.format().content_type()))
 }
 
-/// Sends a batch, or a part of it. The refresh cannot end before the last piece: WAIT VIEW has been issued by then (**held-back-end**).
+/// Sends a batch, or a part of it. The refresh cannot end before the last piece: WAIT VIEW has been
+/// issued by then (**held-back-end**).
 async fn send_batch(served: Served, form: Form, part: Option<Part>, sender: Sender) {
     let Some(batch) = served.batch.clone() else { return };
     let pieces = match encode_batch(batch, form) {

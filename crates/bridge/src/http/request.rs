@@ -81,7 +81,8 @@ pub enum Request {
         /// Name of the pipe; empty where the rows name it.
         pipe: String,
     },
-    /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end` or `POST /v1/end`, whose body is read by [`parse_end`].
+    /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end` or `POST /v1/end`, whose body is
+    /// read by [`parse_end`].
     End {
         /// Name of the pipe; empty where the rows name it.
         pipe: String,
@@ -247,9 +248,11 @@ const ENDPOINTS: [Endpoint; 17] = [
     Endpoint::get("/readyz", &[], |_, _| Ok(Request::Readyz)),
 ];
 
-/// Reads a request line. `HEAD` is accepted where `GET` is and gives the same value; what it means is the caller's matter.
+/// Reads a request line. `HEAD` is accepted where `GET` is and gives the same value; what it means
+/// is the caller's matter.
 ///
-/// A parameter with an empty value counts as not given, so that SQL can put URLs together from parts.
+/// A parameter with an empty value counts as not given, so that SQL can put URLs together from
+/// parts.
 pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, Error> {
     let Some((endpoint, captured)) = ENDPOINTS.iter().find_map(|e| Some((e, matching(e.path, path)?))) else {
         let known = nearest(path, ENDPOINTS.iter().map(|e| (filled(e.path, path), e.path)));
@@ -270,7 +273,8 @@ pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, E
     (endpoint.build)(captured, &query)
 }
 
-/// Whether `path` has the form of `template`: none when not, else what stands for the part in braces, with its name.
+/// Whether `path` has the form of `template`: none when not, else what stands for the part in
+/// braces, with its name.
 fn matching<'p>(template: &'static str, path: &'p str) -> Option<Option<(&'static str, &'p str)>> {
     let (mut parts, mut captured) = (path.split('/'), None);
     for expected in template.split('/') {

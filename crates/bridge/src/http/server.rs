@@ -120,8 +120,9 @@ impl Server {
             }
         };
         if head && !probe {
-            // HEAD has no effect (**head-has-no-effect**) and no body, so an error could not be read: the GET that follows tells it. No length
-            // is announced, or ClickHouse would read in parallel ranges.
+            // HEAD has no effect (**head-has-no-effect**) and no body, so an error could not be
+            // read: the GET that follows tells it. No length is announced, or ClickHouse would read
+            // in parallel ranges.
             *response.status_mut() = StatusCode::OK;
             response.headers_mut().remove(CONTENT_LENGTH);
             let (_, body) = super::body::Sender::new(Arc::default(), HEADER_TIMEOUT);
@@ -173,7 +174,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// `Range: bytes=N-` or `bytes=N-M`. Another unit is ignored, as HTTP demands; several ranges are refused.
+/// `Range: bytes=N-` or `bytes=N-M`. Another unit is ignored, as HTTP demands; several ranges are
+/// refused.
 fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Error> {
     let Some(text) = headers.get(RANGE).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("bytes=")) else {
         return Ok(None);

@@ -1,7 +1,8 @@
 //! One pipe: the only task that changes its leases, its readers and its open batch.
 //!
-//! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) → served, as often as needed → confirmed by the
-//! refresh or by `ack` → `commit`. While a batch is open no other one is made (**one-open-batch**), and it is served as it was frozen.
+//! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) →
+//! served, as often as needed → confirmed by the refresh or by `ack` → `commit`. While a batch is
+//! open no other one is made (**one-open-batch**), and it is served as it was frozen.
 
 mod below;
 mod destination;
@@ -21,12 +22,13 @@ use tracing::error;
 
 use self::destination::Known;
 use self::settle::Confirmation;
+use super::deps::Deps;
 use super::heartbeat::Standing;
+use super::open::Open;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
-use super::registry::Deps;
 use super::status::Status;
 use super::view::{Puller, refresh_end, running_view};
-use super::work::{Open, Work};
+use super::work::Work;
 use domain::batch::Limits;
 use domain::error::Error;
 use domain::lease::Destination;
@@ -143,7 +145,8 @@ impl Actor {
 
     /// What happens next, `until` at the latest.
     async fn event(&mut self, until: Instant) -> Event {
-        // In this order: an answer about the open batch is settled before another pull asks for it, and runs can be repeated.
+        // In this order: an answer about the open batch is settled before another pull asks for it,
+        // and runs can be repeated.
         tokio::select! {
             biased;
             _ = self.stop.changed() => Event::Stop,
@@ -154,7 +157,8 @@ impl Actor {
         }
     }
 
-    /// Carries out one command. The error has been answered; it is returned so that `run` can end what cannot go on.
+    /// Carries out one command. The error has been answered; it is returned so that `run` can end
+    /// what cannot go on.
     async fn handle(&mut self, command: Command) -> Result<(), Error> {
         match command {
             Command::Pull(options, mut reply) => {
@@ -170,7 +174,8 @@ impl Actor {
                 self.pulling = false;
                 self.last_pull = Instant::now();
                 let result = answer.as_ref().map(|_| ()).map_err(Clone::clone);
-                // The client may be gone by now; its batch stays open and is served to the next pull.
+                // The client may be gone by now; its batch stays open and is served to the next
+                // pull.
                 let _ = reply.send(answer);
                 result
             }
@@ -187,7 +192,8 @@ impl Actor {
         }
     }
 
-    /// Finds or makes the batch to serve. Only the answer to an earlier one, which may arrive meanwhile, commits (**get-moves-no-checkpoint**).
+    /// Finds or makes the batch to serve. Only the answer to an earlier one, which may arrive
+    /// meanwhile, commits (**get-moves-no-checkpoint**).
     async fn pull(
         &mut self,
         options: &PullOptions,
@@ -195,7 +201,8 @@ impl Actor {
     ) -> Result<Served, Error> {
         let mut state = self.view_state(options).await?;
         if let Some(state) = &state {
-            // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no answer is to be expected.
+            // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no
+            // answer is to be expected.
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
         let to = self.destination(options, state.as_ref()).await?;
@@ -228,13 +235,15 @@ impl Actor {
                 )));
             }
             work.read_by(options.mode).await?;
-            // A batch may fill half of the memory, so that the next one can be read while it is being inserted.
+            // A batch may fill half of the memory, so that the next one can be read while it is
+            // being inserted.
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
             if !self.wait_for_records(options, limits, reply).await? {
                 return self.nothing_to_serve(options, state).await;
             }
-            // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped, and WAIT VIEW would say at once that all is well.
+            // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped,
+            // and WAIT VIEW would say at once that all is well.
             state = self.view_state(options).await?;
             self.work()?.freeze(limits, &options.shape);
         }
@@ -249,7 +258,8 @@ impl Actor {
         Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held })
     }
 
-    /// Makes sure that this process has not stood still for so long that others took over. If it had, the rows tell what is left to it.
+    /// Makes sure that this process has not stood still for so long that others took over. If it
+    /// had, the rows tell what is left to it.
     async fn standing(&mut self) -> Result<Standing, Error> {
         let Some(standing) = self.deps.heartbeat.standing() else {
             return Err(Error::Unavailable(format!(
@@ -271,7 +281,8 @@ impl Actor {
         Ok(())
     }
 
-    /// The state of the view that pulls, which must be refreshing; none where the reader acknowledges by itself.
+    /// The state of the view that pulls, which must be refreshing; none where the reader
+    /// acknowledges by itself.
     async fn view_state(&self, options: &PullOptions) -> Result<Option<ViewState>, Error> {
         match &options.confirm {
             Confirm::View { database, view } => {
@@ -296,7 +307,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Waits for a first record, then lets the batch fill. False: none came in time, or the client went away.
+    /// Waits for a first record, then lets the batch fill. False: none came in time, or the client
+    /// went away.
     async fn wait_for_records(
         &mut self,
         options: &PullOptions,
@@ -356,7 +368,8 @@ impl Actor {
         }
     }
 
-    /// No record came: an empty answer, unless every shard says the same bad thing, which the user must see.
+    /// No record came: an empty answer, unless every shard says the same bad thing, which the user
+    /// must see.
     fn nothing(&mut self) -> Result<bool, Error> {
         let work = self.work()?;
         let mut errors = work.shards.buffers().map(|b| b.progress().error);
@@ -366,8 +379,8 @@ impl Actor {
         }
     }
 
-    /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it out, in the format of its offer or not at
-    /// all (**shape-is-identity**).
+    /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it
+    /// out, in the format of its offer or not at all (**shape-is-identity**).
     async fn serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
         let delivered = Arc::new(AtomicBool::new(false));
         let held = (self.deps.heartbeat.clone(), self.standing().await?);
@@ -389,7 +402,8 @@ impl Actor {
             open.suspicion.give(state);
         }
         let (batch, again) = (open.batch.clone(), open.offered);
-        // Issued before the offer is written, so that it is registered long before the refresh can end.
+        // Issued before the offer is written, so that it is registered long before the refresh can
+        // end.
         let wait = match puller(options, state) {
             Some(view) if open.waits < MAX_OUTSTANDING_WAITS => {
                 open.waits += 1;

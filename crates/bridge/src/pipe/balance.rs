@@ -1,4 +1,5 @@
-//! Sharing the leases of a pipe out between the workers that pull it: this worker's part of the plan.
+//! Sharing the leases of a pipe out between the workers that pull it: this worker's part of the
+//! plan.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,8 @@ use domain::limits::BALANCE_EVERY;
 use domain::plan::{Share, plan};
 
 impl Work {
-    /// Takes and gives back what the plan says, when something has changed or it is time to look. True when leases changed hands.
+    /// Takes and gives back what the plan says, when something has changed or it is time to look.
+    /// True when leases changed hands.
     pub(super) async fn balance(&mut self) -> Result<bool, Error> {
         let circle = self.deps.members.circle(&self.pipe, &self.deps.worker_id);
         if circle != self.circle {
@@ -40,8 +42,8 @@ impl Work {
         let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && members.is_nobodys(l);
         let meant = |l: &Lease| plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id);
         let left = |l: &Lease| l.owner == self.deps.worker_id && overdue.contains(&l.shard_id);
-        // A lease of the open batch that is not held went to others while this process stood still. The
-        // next pull sees that, and must not find it taken back (**a-zombie-serves-nothing**).
+        // A lease of the open batch that is not held went to others while this process stood still.
+        // The next pull sees that, and must not find it taken back (**a-zombie-serves-nothing**).
         let missed = |l: &Lease| self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
         let wanted = |l: &Lease| !missed(l) && (free(l, &members) && meant(l) || left(l) || reopened(l));
         self.look_before_taking(&wanted).await?;
@@ -62,8 +64,9 @@ impl Work {
         Ok(())
     }
 
-    /// Whoever has come to life since the last look at the workers may have taken a lease since: it has beaten before, so a look after the rows
-    /// were read shows it (**expiry-on-the-observers-clock**).
+    /// Whoever has come to life since the last look at the workers may have taken a lease since: it
+    /// has beaten before, so a look after the rows were read shows it
+    /// (**expiry-on-the-observers-clock**).
     async fn look_before_taking(&self, wanted: &(impl Fn(&Lease) -> bool + Sync)) -> Result<(), Error> {
         if self.leases.all().any(|lease| !lease.owner.is_empty() && wanted(lease)) {
             self.deps.members.observe(self.deps.store.workers().await?);
@@ -71,8 +74,9 @@ impl Work {
         Ok(())
     }
 
-    /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to others meanwhile. If it did not, its
-    /// rows are written once more: a take that was decided meanwhile, and may be on its way still, finds them changed.
+    /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to
+    /// others meanwhile. If it did not, its rows are written once more: a take that was decided
+    /// meanwhile, and may be on its way still, finds them changed.
     pub async fn look_again(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
         self.follow();
@@ -98,7 +102,8 @@ impl Work {
         !self.circle.workers.is_empty()
     }
 
-    /// Gives leases back of which no batch is open; the others follow when theirs is settled. Whether there were any.
+    /// Gives leases back of which no batch is open; the others follow when theirs is settled.
+    /// Whether there were any.
     async fn give_back(&mut self, release: &BTreeSet<String>) -> Result<bool, Error> {
         let now = self.deps.clock.now_ms();
         let open = |l: &Lease| l.offer.is_some() || self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
@@ -114,8 +119,9 @@ impl Work {
         Ok(true)
     }
 
-    /// Notes which free leases are meant for others, and which stand under this worker's name without being held: a process that had the name
-    /// before took them with its last breath, and nobody else will call their owner dead.
+    /// Notes which free leases are meant for others, and which stand under this worker's name
+    /// without being held: a process that had the name before took them with its last breath, and
+    /// nobody else will call their owner dead.
     fn note_unclaimed(&mut self, mine: &BTreeSet<String>) {
         let members = &self.deps.members;
         let own = |l: &Lease| l.owner == self.deps.worker_id && !l.finished() && !self.leases.holds(l);
@@ -125,7 +131,8 @@ impl Work {
         self.unclaimed = free.map(|l| (l.shard_id.clone(), since(&l.shard_id))).collect();
     }
 
-    /// What others were meant to take and did not, or an earlier self took, for a whole lease duration: anybody may have it.
+    /// What others were meant to take and did not, or an earlier self took, for a whole lease
+    /// duration: anybody may have it.
     fn overdue(&self) -> BTreeSet<String> {
         let patience = self.deps.members.lease_duration();
         let overdue = self.unclaimed.iter().filter(|(_, since)| since.elapsed() > patience);

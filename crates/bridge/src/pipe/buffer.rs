@@ -44,7 +44,8 @@ pub struct Progress {
     pub mode: Mode,
     /// Why it is polled although fan-out is wanted; cleared by the first event.
     pub fallback: Option<String>,
-    /// What went wrong last; cleared by the next good answer. A `Gap` stays until the shard is read from another position.
+    /// What went wrong last; cleared by the next good answer. A `Gap` stays until the shard is read
+    /// from another position.
     pub error: Option<Error>,
 }
 
@@ -173,7 +174,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever is pushed and taken in between: every record comes out once, in order, and the counts are those of what is left.
+        /// Whatever is pushed and taken in between: every record comes out once, in order, and the
+        /// counts are those of what is left.
         #[test]
         fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize, 0..12usize), 1..30)) {
             let buffer = ShardBuffer::new("shard-0", Arc::default());

@@ -1,4 +1,5 @@
-//! The registered consumer as which a pipe is pushed its records: one a pipe, shared by all workers, found by its name.
+//! The registered consumer as which a pipe is pushed its records: one a pipe, shared by all
+//! workers, found by its name.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -16,7 +17,8 @@ const PREFIX: &str = "clickhouse-kinesis-bridge-";
 /// Before a name that was shortened, so that it is never the name of another pipe.
 const PREFIX_OF_SHORTENED: &str = "clickhouse-kinesis-bridge.";
 
-/// The name of a pipe's consumer. Pipes have the characters that AWS allows; one that is too long keeps its beginning and gets a hash.
+/// The name of a pipe's consumer. Pipes have the characters that AWS allows; one that is too long
+/// keeps its beginning and gets a hash.
 pub fn consumer_name(pipe: &str) -> String {
     if PREFIX.len() + pipe.len() <= MAX_CONSUMER_NAME {
         return format!("{PREFIX}{pipe}");
@@ -45,11 +47,13 @@ pub struct FanOut {
     stalls: IntCounter,
 }
 
-/// Whether readers shall use it, and a channel to each: they are woken in their order, so that runs can be repeated.
+/// Whether readers shall use it, and a channel to each: they are woken in their order, so that runs
+/// can be repeated.
 type Wanted = (bool, Vec<watch::Sender<bool>>);
 
 impl FanOut {
-    /// Nothing is asked or registered before it is wanted. `stalls` counts subscriptions that fell silent.
+    /// Nothing is asked or registered before it is wanted. `stalls` counts subscriptions that fell
+    /// silent.
     pub fn new(api: Arc<dyn FanOutApi>, stream: Stream, pipe: &str, stalls: IntCounter) -> FanOut {
         FanOut {
             api,
@@ -62,7 +66,8 @@ impl FanOut {
         }
     }
 
-    /// Switches all readers. Before they are switched on, the consumer is there, or the error says why not.
+    /// Switches all readers. Before they are switched on, the consumer is there, or the error says
+    /// why not.
     pub async fn want(&self, wanted: bool) -> Result<(), Error> {
         if self.readers().0 != wanted {
             if wanted {
@@ -94,7 +99,8 @@ impl FanOut {
         self.api.distrust_connections();
     }
 
-    /// A turn to subscribe. First events are large, and the memory budget does not know of them yet.
+    /// A turn to subscribe. First events are large, and the memory budget does not know of them
+    /// yet.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         self.turns.clone().acquire_owned().await.ok()
     }

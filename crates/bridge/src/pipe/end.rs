@@ -14,8 +14,8 @@ use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET, LEASE_ROWS_PER_STATEME
 use domain::ports::{StateError, Stream, Versioned};
 
 impl Pipes {
-    /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer, deletes its lease rows. Refused while it is pulled here, or held by
-    /// a living worker.
+    /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer, deletes its lease
+    /// rows. Refused while it is pulled here, or held by a living worker.
     pub async fn end(&self, pipe: &str) -> Result<(), Error> {
         self.rows(pipe).await?;
         self.quiet(pipe).await?;
@@ -68,7 +68,8 @@ impl Pipes {
         }
     }
 
-    /// Refuses when another living worker has one of the leases or runs the pipe. This one has stopped, so what is under its own name is left over.
+    /// Refuses when another living worker has one of the leases or runs the pipe. This one has
+    /// stopped, so what is under its own name is left over.
     async fn nobodys(&self, pipe: &str, rows: &[Versioned<Lease>]) -> Result<(), Error> {
         let deps = self.deps();
         let workers = deps.store.workers().await?;
@@ -83,7 +84,8 @@ impl Pipes {
         }
     }
 
-    /// The stream of a pipe; none when it was deleted. Refused when it is not in the account and region of this bridge.
+    /// The stream of a pipe; none when it was deleted. Refused when it is not in the account and
+    /// region of this bridge.
     async fn here(&self, pipe: &str, stream: &str, rows: &[Versioned<Lease>]) -> Result<Option<Stream>, Error> {
         let mut rows = rows.iter().map(|row| &row.value).filter(|lease| lease.stream == stream);
         match self.deps().kinesis.stream(stream).await {

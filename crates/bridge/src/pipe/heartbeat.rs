@@ -1,4 +1,5 @@
-//! This process's own row among the workers: is the id free, does the counter move, what does the process run.
+//! This process's own row among the workers: is the id free, does the counter move, what does the
+//! process run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,8 +74,8 @@ impl Heartbeat {
         self.0.hurry.notify_one();
     }
 
-    /// Lease rows of this pipe were changed here that others should look at. (Those who run it; where it does not run, nobody is told, and they
-    /// find it at their next write or look.)
+    /// Lease rows of this pipe were changed here that others should look at. (Those who run it;
+    /// where it does not run, nobody is told, and they find it at their next write or look.)
     pub fn changed(&self, pipe: &str) {
         if let Some(changes) = self.own().pipes.get_mut(pipe) {
             *changes += 1;
@@ -88,8 +89,9 @@ impl Heartbeat {
         self.0.hurry.notify_one();
     }
 
-    /// Whether nobody can have called this process dead, as its own clock has it (**a-zombie-serves-nothing**): the last heartbeat that arrived was
-    /// sent less than a lease duration ago. As long as the value stays the same, that has been so all the time in between.
+    /// Whether nobody can have called this process dead, as its own clock has it
+    /// (**a-zombie-serves-nothing**): the last heartbeat that arrived was sent less than a lease
+    /// duration ago. As long as the value stays the same, that has been so all the time in between.
     pub fn standing(&self) -> Option<Standing> {
         let own = self.own();
         let since = self.0.clock.monotonic().saturating_duration_since(own.sent?);
@@ -120,8 +122,9 @@ impl Heartbeat {
         }
     }
 
-    /// Waits until the worker id is free, then beats and watches for ever, or until another process has the id. The store being away is waited out.
-    /// `address` is where the process listens; for `place` see [`Incarnation::after`].
+    /// Waits until the worker id is free, then beats and watches for ever, or until another process
+    /// has the id. The store being away is waited out. `address` is where the process listens; for
+    /// `place` see [`Incarnation::after`].
     pub async fn run(self, store: Arc<dyn StateStore>, members: Members, address: String, place: String) {
         let beat = self.0.lease_duration / BEATS_PER_LEASE;
         let before = match self.watch_predecessor(&*store, &members, &address, &place).await {
@@ -168,7 +171,8 @@ impl Heartbeat {
         }
     }
 
-    /// Says in the row that the process has ended, so that nobody waits for its heartbeat. Not while [`Heartbeat::run`] goes on.
+    /// Says in the row that the process has ended, so that nobody waits for its heartbeat. Not
+    /// while [`Heartbeat::run`] goes on.
     pub async fn end(&self, store: &dyn StateStore) {
         let Some(mut row) = self.own().row.take() else { return };
         row.incarnation = Incarnation::parse(&row.incarnation).end().to_string();
@@ -178,7 +182,8 @@ impl Heartbeat {
         }
     }
 
-    /// Looks, before the first heartbeat, whether that of an earlier process with this id still moves. Gives what the row says.
+    /// Looks, before the first heartbeat, whether that of an earlier process with this id still
+    /// moves. Gives what the row says.
     async fn watch_predecessor(
         &self,
         store: &dyn StateStore,
@@ -228,7 +233,8 @@ impl Heartbeat {
         let lapse = self.0.lease_duration;
         let mut own = self.own();
         own.row = Some(row.clone());
-        // It may have stood still between looking at the clock and sending: what others saw lies between the last sending and this answer.
+        // It may have stood still between looking at the clock and sending: what others saw lies
+        // between the last sending and this answer.
         let answered = self.0.clock.monotonic();
         if own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse) {
             warn!(

@@ -1,5 +1,5 @@
-//! What a pipe is, beyond its name: one stream of one account and region (**one-stream-per-pipe**), and one table that it feeds
-//! (**one-target-per-pipe**).
+//! What a pipe is, beyond its name: one stream of one account and region (**one-stream-per-pipe**),
+//! and one table that it feeds (**one-target-per-pipe**).
 
 use tracing::info;
 
@@ -16,7 +16,8 @@ pub fn another_stream(pipe: &str, wanted: &str, has: &str) -> Error {
     ))
 }
 
-/// Makes sure that the rows of a pipe belong to `stream`, and not to one of the same name elsewhere.
+/// Makes sure that the rows of a pipe belong to `stream`, and not to one of the same name
+/// elsewhere.
 pub fn one_stream<'a>(pipe: &str, rows: impl IntoIterator<Item = &'a Lease>, stream: &Stream) -> Result<(), Error> {
     let identity = stream.identity();
     match rows.into_iter().find(|lease| lease.stream != stream.name || lease.identity.is_elsewhere(&identity)) {
@@ -54,10 +55,12 @@ impl From<Error> for Refused {
 }
 
 impl Work {
-    /// Makes sure that the rows of this pull go where those of the pipe go, before any is handed out (**one-target-per-pipe**).
+    /// Makes sure that the rows of this pull go where those of the pipe go, before any is handed
+    /// out (**one-target-per-pipe**).
     ///
-    /// Where the view that fed another table is gone, the pipe goes over to this one. The open batch of that view, whose fate is not known,
-    /// goes with it as a whole: its rows may be in both tables, and are in one of them for certain.
+    /// Where the view that fed another table is gone, the pipe goes over to this one. The open
+    /// batch of that view, whose fate is not known, goes with it as a whole: its rows may be in
+    /// both tables, and are in one of them for certain.
     pub(super) async fn feed(&mut self, to: &Destination) -> Result<(), Refused> {
         // What is finished says where rows went; it decides only where nothing else does.
         let some_left = self.leases.all().any(|lease| !lease.finished() || lease.offer.is_some());
@@ -95,8 +98,8 @@ impl Work {
         }
     }
 
-    /// Looks again once the first leases are taken: another bridge may have begun with another table at the same time, and whoever
-    /// looks last sees the other.
+    /// Looks again once the first leases are taken: another bridge may have begun with another
+    /// table at the same time, and whoever looks last sees the other.
     pub(super) async fn feed_alone(&mut self, to: &Destination) -> Result<(), Error> {
         self.leases.reload().await?;
         if let Err(refused) = self.feed(to).await {
@@ -107,7 +110,8 @@ impl Work {
     }
 }
 
-/// The table that a view writes to now, by the view's name as the rows have it; a dot may be part of either name.
+/// The table that a view writes to now, by the view's name as the rows have it; a dot may be part
+/// of either name.
 async fn target_of(views: &dyn Views, name: &str) -> Result<Option<String>, Error> {
     for (at, _) in name.match_indices('.') {
         if let Some(found) = views.definition(&name[..at], &name[at + 1..]).await? {

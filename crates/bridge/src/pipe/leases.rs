@@ -1,4 +1,5 @@
-//! The leases that this worker holds in one pipe, as it last saw them, and the writes that change them.
+//! The leases that this worker holds in one pipe, as it last saw them, and the writes that change
+//! them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -20,10 +21,12 @@ pub struct Leases {
     stream: Stream,
     destination: Destination,
     rows: BTreeMap<String, Versioned<Lease>>,
-    /// The epoch of each lease that this process took. A row with another owner or epoch is not ours any more.
+    /// The epoch of each lease that this process took. A row with another owner or epoch is not
+    /// ours any more.
     taken: BTreeMap<String, u64>,
-    /// The epochs with which a row under this worker's name is its own without being in `taken`: from before a restart, or of a take whose
-    /// answer got lost. Another epoch would be that of a second process with that name.
+    /// The epochs with which a row under this worker's name is its own without being in `taken`:
+    /// from before a restart, or of a take whose answer got lost. Another epoch would be that of a
+    /// second process with that name.
     left_over: HashSet<(String, u64)>,
     /// The last write's answer was lost: the rows may be newer than `rows`.
     in_doubt: bool,
@@ -34,7 +37,8 @@ pub struct Leases {
 pub enum Written {
     /// All rows are as wanted.
     Yes,
-    /// Somebody changed a row in between (a person with SQL, a seek). Nothing was written; the new rows have been read.
+    /// Somebody changed a row in between (a person with SQL, a seek). Nothing was written; the new
+    /// rows have been read.
     Changed,
 }
 
@@ -94,7 +98,8 @@ impl Leases {
         Ok(())
     }
 
-    /// Reads the rows again. Refused when they are another stream's: nothing of them may be taken or changed (**one-stream-per-pipe**).
+    /// Reads the rows again. Refused when they are another stream's: nothing of them may be taken
+    /// or changed (**one-stream-per-pipe**).
     pub async fn reload(&mut self) -> Result<(), Error> {
         let rows = self.store.leases(Some(&self.pipe)).await?;
         one_stream(&self.pipe, rows.iter().map(|row| &row.value), &self.stream)?;
@@ -103,12 +108,14 @@ impl Leases {
         Ok(())
     }
 
-    /// Whether the rows may be newer than what is known here: the answer to the last write was lost, or see [`Leases::doubt`].
+    /// Whether the rows may be newer than what is known here: the answer to the last write was
+    /// lost, or see [`Leases::doubt`].
     pub fn in_doubt(&self) -> bool {
         self.in_doubt
     }
 
-    /// Lets the rows be read again before the next step: something is wrong that a person may mend there.
+    /// Lets the rows be read again before the next step: something is wrong that a person may mend
+    /// there.
     pub fn doubt(&mut self) {
         self.in_doubt = true;
     }
@@ -146,7 +153,8 @@ impl Leases {
         Holder { owner: self.worker.clone(), epoch: self.taken.get(shard_id).copied().unwrap_or(0) }
     }
 
-    /// Adds rows for shards that have none. Another worker may have added them first; then its rows count.
+    /// Adds rows for shards that have none. Another worker may have added them first; then its rows
+    /// count.
     pub async fn create(&mut self, leases: Vec<Lease>) -> Result<(), Error> {
         let leases: Vec<Lease> = leases.into_iter().map(|lease| self.destined(lease)).collect();
         let mut created = Vec::new();
@@ -159,7 +167,8 @@ impl Leases {
         }
         let read = self.reload().await;
         if let Err(Error::BadRequest(_)) = &read {
-            // A bridge elsewhere was as fast, with shards of other names. What nobody has taken goes away again.
+            // A bridge elsewhere was as fast, with shards of other names. What nobody has taken
+            // goes away again.
             for part in created.chunks(LEASE_ROWS_PER_STATEMENT) {
                 self.store.delete(part).await?;
             }
@@ -184,7 +193,8 @@ impl Leases {
         if rows.is_empty() { Ok(()) } else { self.reload().await }
     }
 
-    /// Takes the leases that `free` allows and our own from before, each with a new epoch, which fences whoever had it. Whether there were any.
+    /// Takes the leases that `free` allows and our own from before, each with a new epoch, which
+    /// fences whoever had it. Whether there were any.
     pub async fn take(&mut self, free: impl Fn(&Lease) -> bool) -> Result<bool, Error> {
         let mut some = false;
         loop {
@@ -208,8 +218,8 @@ impl Leases {
         }
     }
 
-    /// What to take in one write. The leases of one offered batch only all together: in two hands it could not be settled
-    /// (**recovery-as-a-unit**).
+    /// What to take in one write. The leases of one offered batch only all together: in two hands
+    /// it could not be settled (**recovery-as-a-unit**).
     fn takeable(&self, free: impl Fn(&Lease) -> bool) -> Vec<&Lease> {
         let left_over = |l: &Lease| l.owner == self.worker && self.left_over.contains(&(l.shard_id.clone(), l.epoch));
         let allowed = |l: &&Lease| self.holds(l) || left_over(l) || free(l);
@@ -226,7 +236,8 @@ impl Leases {
     pub async fn write_each(&mut self, changes: Vec<Lease>) -> Result<Written, Error> {
         let before: Vec<Option<Lease>> = changes.iter().map(|c| self.get(&c.shard_id).cloned()).collect();
         for (part, before) in changes.chunks(LEASE_ROWS_PER_STATEMENT).zip(before.chunks(LEASE_ROWS_PER_STATEMENT)) {
-            // A conflict in an earlier part may have shown other rows than those that the changes were made from.
+            // A conflict in an earlier part may have shown other rows than those that the changes
+            // were made from.
             let same = part.iter().zip(before).all(|(c, b)| self.get(&c.shard_id) == b.as_ref());
             if !same || self.write(part.to_vec()).await? == Written::Changed {
                 return Ok(Written::Changed);

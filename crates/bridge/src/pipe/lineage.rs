@@ -1,4 +1,5 @@
-//! Looking at the stream's shards: new ones get leases, and those whose unread records are gone are told.
+//! Looking at the stream's shards: new ones get leases, and those whose unread records are gone are
+//! told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,8 @@ pub(super) struct Losses {
     shards: BTreeMap<String, Error>,
     /// By offered batch that cannot be read again.
     batches: BTreeMap<String, Error>,
-    /// Shards that looked reopened, or were not listed, at the last look. ListShards may be late, so it takes two looks.
+    /// Shards that looked reopened, or were not listed, at the last look. ListShards may be late,
+    /// so it takes two looks.
     suspected: BTreeSet<String>,
 }
 
@@ -38,10 +40,12 @@ impl Losses {
 }
 
 impl Work {
-    /// Adds leases for shards that have none, notes what is lost, and lets leases and readers follow. `start` is where a pipe without any lease
-    /// begins. `described`: the stream was described for this look.
+    /// Adds leases for shards that have none, notes what is lost, and lets leases and readers
+    /// follow. `start` is where a pipe without any lease begins. `described`: the stream was
+    /// described for this look.
     pub(super) async fn look_at_shards(&mut self, start: &Checkpoint, described: bool) -> Result<(), Error> {
-        // Others may have given leases back or finished parents, and people may have moved positions.
+        // Others may have given leases back or finished parents, and people may have moved
+        // positions.
         self.leases.reload().await?;
         // A slow answer does not list a shard that others found meanwhile.
         let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
@@ -52,8 +56,9 @@ impl Work {
         self.listed_ms = now_ms;
         let absent = |l: &Lease| shards.iter().all(|shard| shard.id != l.shard_id);
         if !described && self.leases.all().any(|l| !l.finished() && absent(l)) {
-            // Whether it was read to its end, or its records are lost, depends on how long the stream keeps them. It takes
-            // two looks: what shortens the retention after a description is known at the next.
+            // Whether it was read to its end, or its records are lost, depends on how long the
+            // stream keeps them. It takes two looks: what shortens the retention after a
+            // description is known at the next.
             self.source.retention.look().await?;
         }
         let asked = |l: &&Lease| asked_of.contains(&l.shard_id);
@@ -74,7 +79,8 @@ impl Work {
         Ok(())
     }
 
-    /// Leases of which it is not known when they began, from an earlier version or written by hand, begin now.
+    /// Leases of which it is not known when they began, from an earlier version or written by hand,
+    /// begin now.
     async fn note_beginnings(&mut self, now_ms: i64) -> Result<(), Error> {
         let written_ms = self.deps.clock.now_ms();
         let unknown = self.leases.held().filter(|l| l.since_ms == 0 && !l.finished());
@@ -95,7 +101,8 @@ impl Work {
         self.look_at_shards(&Checkpoint::TrimHorizon, described).await.map(|()| true)
     }
 
-    /// Looks at the stream itself: which one it is, and what it keeps. False: that is not known now.
+    /// Looks at the stream itself: which one it is, and what it keeps. False: that is not known
+    /// now.
     async fn describe(&mut self) -> Result<bool, Error> {
         let asked = Instant::now();
         match self.deps.kinesis.stream(&self.stream).await {
@@ -103,7 +110,8 @@ impl Work {
                 self.source.retention.seen(&stream, asked);
                 self.leases.describe(stream).map(|()| true)
             }
-            // DescribeStreamSummary has few calls a second for a whole account: the next look will do, and the shards do not wait.
+            // DescribeStreamSummary has few calls a second for a whole account: the next look will
+            // do, and the shards do not wait.
             Err(Error::Unavailable(why)) => {
                 debug!(pipe = self.pipe, "the stream was not described: {why}");
                 Ok(false)
@@ -112,8 +120,9 @@ impl Work {
         }
     }
 
-    /// A shard has ended, and its end named these children, or none. ListShards alone knows all parents of a child
-    /// (**lineage-from-list-shards**), so it is asked now, and again until it lists them.
+    /// A shard has ended, and its end named these children, or none. ListShards alone knows all
+    /// parents of a child (**lineage-from-list-shards**), so it is asked now, and again until it
+    /// lists them.
     pub(super) fn look_for(&mut self, children: &[Shard]) {
         let now = Instant::now();
         self.expected.extend(children.iter().map(|child| (child.id.clone(), now)));
@@ -123,8 +132,9 @@ impl Work {
         self.balanced = None;
     }
 
-    /// Gives the leases held here those parents that they lack although the stream lists them, as long as nothing was read. One that was
-    /// made by an earlier version knows only what the end of a parent said.
+    /// Gives the leases held here those parents that they lack although the stream lists them, as
+    /// long as nothing was read. One that was made by an earlier version knows only what the end of
+    /// a parent said.
     async fn complete_parents(&mut self, shards: &[Shard]) -> Result<(), Error> {
         let known = self.leases.all().map(|l| (l.shard_id.as_str(), l)).collect();
         let now = self.deps.clock.now_ms();
@@ -161,7 +171,8 @@ impl Work {
         lease.owner == self.deps.worker_id || self.deps.members.is_nobodys(lease)
     }
 
-    /// Notes what was found lost at two looks, and gives those of `exhausted` that were absent at both.
+    /// Notes what was found lost at two looks, and gives those of `exhausted` that were absent at
+    /// both.
     fn note_lost(&mut self, found: BTreeMap<String, Lost>, exhausted: Vec<String>) -> Vec<String> {
         let suspected = std::mem::take(&mut self.losses.suspected);
         let before = std::mem::take(&mut self.losses.shards);

@@ -1,4 +1,5 @@
-//! Which workers live, and what they run: each writes a heartbeat counter, and everybody watches the others' on its own monotonic clock.
+//! Which workers live, and what they run: each writes a heartbeat counter, and everybody watches
+//! the others' on its own monotonic clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,8 @@ struct Inner {
 struct Seen {
     /// When the rows were last looked at.
     last: Option<Instant>,
-    /// For how long they have been watched. A time without a look counts little: then nobody may have been able to write, either.
+    /// For how long they have been watched. A time without a look counts little: then nobody may
+    /// have been able to write, either.
     watched: Duration,
     /// The last row that moved, and how much of `watched` had gone by then.
     workers: BTreeMap<String, (Worker, Duration)>,
@@ -78,8 +80,9 @@ impl Members {
         }
     }
 
-    /// Whether a worker's counter has stood still for the lease duration, as measured here (**expiry-on-the-observers-clock**). A worker that
-    /// never wrote one is dead once this one has watched for that long. Whoever cannot look calls nobody dead.
+    /// Whether a worker's counter has stood still for the lease duration, as measured here
+    /// (**expiry-on-the-observers-clock**). A worker that never wrote one is dead once this one has
+    /// watched for that long. Whoever cannot look calls nobody dead.
     pub fn is_dead(&self, worker_id: &str) -> bool {
         self.dead_in(&self.seen(), worker_id)
     }
@@ -90,7 +93,8 @@ impl Members {
     }
 
     fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {
-        // That a row says its process has ended is no proof: it may have been written late, over that of the next one.
+        // That a row says its process has ended is no proof: it may have been written late, over
+        // that of the next one.
         let moved = seen.workers.get(worker_id).map_or(Duration::ZERO, |(_, moved)| *moved);
         seen.watched - moved >= self.0.lease_duration
     }

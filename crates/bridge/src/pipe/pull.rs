@@ -97,8 +97,9 @@ pub struct Served {
 }
 
 impl Served {
-    /// To be called before the last byte is handed to the connection: only a batch that was sent whole can be committed. False: the end must not
-    /// be sent. This process stood still, so others may have taken its leases and may be serving the same batch (**a-zombie-serves-nothing**).
+    /// To be called before the last byte is handed to the connection: only a batch that was sent
+    /// whole can be committed. False: the end must not be sent. This process stood still, so others
+    /// may have taken its leases and may be serving the same batch (**a-zombie-serves-nothing**).
     pub fn deliver(&self) -> bool {
         let (heartbeat, standing) = &self.held;
         let may = heartbeat.standing() == Some(*standing);

@@ -1,6 +1,8 @@
-//! Reads one shard for as long as its task lives: by polling, or as Kinesis pushes it (enhanced fan-out), with backpressure.
+//! Reads one shard for as long as its task lives: by polling, or as Kinesis pushes it (enhanced
+//! fan-out), with backpressure.
 //!
-//! `polling` and `fan_out` find records; what follows is in one place, whichever way they came: [`Reader::accept`].
+//! `polling` and `fan_out` find records; what follows is in one place, whichever way they came:
+//! [`Reader::accept`].
 
 mod fan_out;
 mod polling;
@@ -77,7 +79,8 @@ pub struct Start {
     pub after: Checkpoint,
     /// How the record of that position was taken apart; none: as all others.
     pub unpacking: Option<Unpacking>,
-    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at; 0 when no such time is known.
+    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at; 0
+    /// when no such time is known.
     pub whole_ms: i64,
     /// When the record of the position arrived, Unix ms; 0 when that is not known.
     pub arrived_ms: i64,
@@ -95,8 +98,9 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
     let Some(start) = iterator_after(&at.after) else { return };
     let (last, begins) = match at.after {
         Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),
-        // Servers that stand in for AWS may answer a time after their last record with the oldest one: what lies before the start is passed
-        // over. To the second, since some keep no more of an arrival.
+        // Servers that stand in for AWS may answer a time after their last record with the oldest
+        // one: what lies before the start is passed over. To the second, since some keep no more of
+        // an arrival.
         Checkpoint::AtTimestamp(ms) => (None, Some(ms - ms.rem_euclid(1_000))),
         _ => (None, None),
     };
@@ -154,7 +158,8 @@ struct Found {
     records: Chunk,
     /// The shard is closed, and nothing follows.
     ended: bool,
-    /// A time, Unix ms, before which nothing is left to read; none when more may be waiting. An end is none: the shard may have been closed long before.
+    /// A time, Unix ms, before which nothing is left to read; none when more may be waiting. An end
+    /// is none: the shard may have been closed long before.
     tip_ms: Option<i64>,
     /// How far it is behind the tip, ms.
     millis_behind_latest: i64,
@@ -184,15 +189,17 @@ impl Reader {
         }
     }
 
-    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rows of the rest. True: the shard's end. After another error than
-    /// a `Gap` nothing was noted, and it has to be asked for again.
+    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rows of the
+    /// rest. True: the shard's end. After another error than a `Gap` nothing was noted, and it has
+    /// to be asked for again.
     async fn accept(&mut self, found: Found) -> Result<bool, Error> {
         // Kinesis may answer nothing although there is more ahead.
         if found.ended || found.tip_ms.is_some() || !found.records.is_empty() {
             self.verify(&found.records).await?;
             (self.unverified, self.vanished) = (false, false);
         }
-        // Of the record of the checkpoint rows may be left; what a subscription brings again that polling has read meanwhile is known.
+        // Of the record of the checkpoint rows may be left; what a subscription brings again that
+        // polling has read meanwhile is known.
         let known = |sequence: &str| {
             self.last.as_ref().is_some_and(|(last, sub)| match compare_digits(sequence, last.as_str()) {
                 Ordering::Less => true,
@@ -262,18 +269,22 @@ impl Reader {
         rows
     }
 
-    /// Whether something may have left the shortest retention that a stream can have, unread. Kinesis passes over what is gone without a word. That takes
-    /// a reader that lags so far behind, or was without an answer, or without room, for so long. With a fresh answer at hand the time is certain.
+    /// Whether something may have left the shortest retention that a stream can have, unread.
+    /// Kinesis passes over what is gone without a word. That takes a reader that lags so far
+    /// behind, or was without an answer, or without room, for so long. With a fresh answer at hand
+    /// the time is certain.
     fn doubtful(&self) -> bool {
         self.source.now_ms() - self.whole_ms >= SHORTEST_RETENTION_MS
     }
 
-    /// Whether what is asked for next must show that nothing is missing, and is not asked for so: at the last record.
+    /// Whether what is asked for next must show that nothing is missing, and is not asked for so:
+    /// at the last record.
     fn must_go_back(&self) -> bool {
         self.last.is_some() && !self.unverified && self.doubtful()
     }
 
-    /// The stream was deleted, and there is one of its name again: what follows the last record is another stream's.
+    /// The stream was deleted, and there is one of its name again: what follows the last record is
+    /// another stream's.
     fn not_of_this_stream(&self, why: &str) -> Error {
         let last = self.last.as_ref().map_or("", |(last, _)| last.as_str());
         Error::Gap(format!(
@@ -285,11 +296,12 @@ impl Reader {
         ))
     }
 
-    /// Makes sure that nothing has been lost before `records` (**gap-is-an-error**). If there is a last record and it is in doubt, they were asked
-    /// for *at* it.
+    /// Makes sure that nothing has been lost before `records` (**gap-is-an-error**). If there is a
+    /// last record and it is in doubt, they were asked for *at* it.
     ///
-    /// If it is still there, so is everything after it. If it is gone, or there was none, records may be gone, unless less than the retention
-    /// has passed since nothing was left to read, or since the position began to stand for what arrives (**unread-within-retention**).
+    /// If it is still there, so is everything after it. If it is gone, or there was none, records
+    /// may be gone, unless less than the retention has passed since nothing was left to read, or
+    /// since the position began to stand for what arrives (**unread-within-retention**).
     async fn verify(&mut self, records: &Chunk) -> Result<(), Error> {
         let first = (!records.is_empty()).then(|| records.get(0));
         if let Some((sequence, _)) = self.last.as_ref().filter(|_| self.unverified)
@@ -324,8 +336,8 @@ impl Reader {
         Err(self.gap(&oldest, kept.retention_ms / 3_600_000, early && !lost))
     }
 
-    /// Whether the shard still holds a record at or before the last position: then it holds all that follow. A user may have chosen a position at which
-    /// no record is.
+    /// Whether the shard still holds a record at or before the last position: then it holds all
+    /// that follow. A user may have chosen a position at which no record is.
     async fn reaches_back(&self) -> Result<bool, Error> {
         let Some((last, _)) = &self.last else { return Ok(false) };
         let (kinesis, start) = (self.source.kinesis.clone(), IteratorStart::TrimHorizon);

@@ -1,91 +1,23 @@
 //! Finds the actor of a pipe, or starts it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::actor::Actor;
-use super::consumer::FanOut;
-use super::heartbeat::Heartbeat;
+use super::deps::Deps;
 use super::identity::{another_stream, one_stream};
-use super::members::Members;
 use super::pull::{Command, PullOptions, Served};
-use super::reader::{Knob, Source};
-use super::retention::Retention;
 use super::status::{Snapshot, Status};
-use crate::metrics::Metrics;
-use crate::read::budget::Budget;
 use domain::error::Error;
 use domain::lease::{Identity, Lease};
-use domain::limits::{COMMIT_RETRIES, GET_RECORDS_PER_SECOND, MAX_PIPES, MAX_QUEUED_PULLS};
+use domain::limits::{COMMIT_RETRIES, MAX_PIPES, MAX_QUEUED_PULLS};
 use domain::lineage::{Subject, missing};
-use domain::ports::{
-    Clock, FanOutApi, KinesisApi, Quarantine, StateError, StateStore, Stream, Versioned, Views, kinesis_now_ms,
-};
+use domain::ports::{StateError, Versioned, kinesis_now_ms};
 use domain::sequence::Checkpoint;
 use domain::shard::Shard;
-use domain::unpacking::Unpacking;
-use formats::unpack::Counts;
-
-/// What pipes need of the world. Cheap to clone.
-#[derive(Clone)]
-pub struct Deps {
-    /// Kinesis.
-    pub kinesis: Arc<dyn KinesisApi>,
-    /// Enhanced fan-out.
-    pub fan_out: Arc<dyn FanOutApi>,
-    /// Leases and workers.
-    pub store: Arc<dyn StateStore>,
-    /// Refreshable views.
-    pub views: Arc<dyn Views>,
-    /// Rows that cannot be inserted.
-    pub quarantine: Arc<dyn Quarantine>,
-    /// Time and names.
-    pub clock: Arc<dyn Clock>,
-    /// Memory for all buffers.
-    pub budget: Budget,
-    /// Figures.
-    pub metrics: Metrics,
-    /// Living and dead workers.
-    pub members: Members,
-    /// This process among them.
-    pub heartbeat: Heartbeat,
-    /// This worker.
-    pub worker_id: String,
-}
-
-impl Deps {
-    /// What the readers of a pipe share.
-    pub fn source(&self, pipe: &str, stream: Stream, unpacking: Unpacking) -> Source {
-        let poll = Knob::default();
-        poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
-        // Until the number of readers is known. Never 0: a reader that finds no room waits for somebody to take from its empty buffer.
-        let shard_cap = Knob::default();
-        shard_cap.set(self.budget.limit() as u64 / 4);
-        for (outcome, _) in Counts::default().labelled() {
-            self.metrics.unpacked.with_label_values(&[stream.name.as_str(), outcome]);
-        }
-        Source {
-            kinesis: self.kinesis.clone(),
-            clock: self.clock.clone(),
-            budget: self.budget.clone(),
-            stream: stream.name.clone(),
-            poll,
-            retention: Retention::new(self.kinesis.clone(), self.clock.clone(), &stream),
-            shard_cap,
-            unpacking,
-            unpacked: self.metrics.unpacked.clone(),
-            fan_out: FanOut::new(
-                self.fan_out.clone(),
-                stream,
-                pipe,
-                self.metrics.fan_out_stalls.with_label_values(&[pipe]),
-            ),
-        }
-    }
-}
 
 /// All pipes of this process.
 pub struct Pipes {
@@ -140,8 +72,9 @@ impl Pipes {
         answer.await.unwrap_or_else(|_| Err(ended(pipe)))
     }
 
-    /// Moves checkpoints; an empty shard id means all shards. An open batch is given up for all its shards: those that are not moved are read
-    /// again from their checkpoints, so its rows may come twice. A shard that is no longer listed has nothing to read: it is finished, so that its
+    /// Moves checkpoints; an empty shard id means all shards. An open batch is given up for all its
+    /// shards: those that are not moved are read again from their checkpoints, so its rows may come
+    /// twice. A shard that is no longer listed has nothing to read: it is finished, so that its
     /// children go on.
     pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
         for _ in 0..COMMIT_RETRIES {
@@ -188,7 +121,8 @@ impl Pipes {
         Ok(kinesis_now_ms(&*self.deps.kinesis, &*self.deps.clock))
     }
 
-    /// Adds leases for children that have none yet, as long as their parents' leases tell since when: after a `seek` they do not. Whether there were any.
+    /// Adds leases for children that have none yet, as long as their parents' leases tell since
+    /// when: after a `seek` they do not. Whether there were any.
     async fn lease_children(
         &self,
         pipe: &str,
@@ -307,7 +241,8 @@ fn sought(
                 Lease { identity: identity.clone(), ..row.value.seek(Checkpoint::ShardEnd, since_ms, now_ms) }
             }
             (Some(to), Some(shard)) => {
-                // In a stream that was created anew, the shard may have come from others, or from none.
+                // In a stream that was created anew, the shard may have come from others, or from
+                // none.
                 let parents = shard.parents().into_iter().filter(|parent| row.value.parents.contains(parent)).collect();
                 Lease { parents, identity: identity.clone(), ..row.value.seek(shard.position(to), since_ms, now_ms) }
             }

@@ -1,4 +1,5 @@
-//! The retention of a pipe's stream, as its readers share it: looked at again in time, and before it decides (**retention-is-followed**).
+//! The retention of a pipe's stream, as its readers share it: looked at again in time, and before
+//! it decides (**retention-is-followed**).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,7 +62,8 @@ impl Retention {
         Ok(self.seen(&stream, asked))
     }
 
-    /// Notes what the answer to a description says that was asked for at `asked`, and gives what is known then.
+    /// Notes what the answer to a description says that was asked for at `asked`, and gives what is
+    /// known then.
     pub fn seen(&self, stream: &Stream, asked: Instant) -> Kept {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // A later question may have been answered earlier.
@@ -78,7 +80,8 @@ impl Retention {
         kept
     }
 
-    /// Looks when it is time, without letting anybody wait: where it decides, it is asked for again.
+    /// Looks when it is time, without letting anybody wait: where it decides, it is asked for
+    /// again.
     pub fn look_in_time(&self) {
         if self.known().tried.elapsed().as_millis() < RETENTION_LOOK_MS.unsigned_abs().into() {
             return;

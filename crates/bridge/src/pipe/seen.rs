@@ -1,7 +1,8 @@
 //! What is known of a position when it is written into its lease.
 
 use super::buffer::ShardBuffer;
-use super::work::{Open, Work};
+use super::open::Open;
+use super::work::Work;
 use domain::lease::{Lease, Seen};
 use domain::limits::CAUGHT_UP_REFRESH_MS;
 use domain::record::Slice;
@@ -30,7 +31,8 @@ impl Work {
     /// What is worth a write: the tip, when the lease knows of none for long.
     pub(super) fn seen_anew(&self, buffer: &ShardBuffer, lease: &Lease) -> Option<Seen> {
         let seen = self.seen(buffer, lease.arrived_ms);
-        // The reader may have been without an answer for long: what counts is when it last saw the tip.
+        // The reader may have been without an answer for long: what counts is when it last saw the
+        // tip.
         let known_ms = past(lease.caught_up_ms, seen.now_ms);
         seen.tip_ms.is_some_and(|tip_ms| tip_ms - known_ms > CAUGHT_UP_REFRESH_MS).then_some(seen)
     }

@@ -1,4 +1,5 @@
-//! The shards of one pipe that this process reads: one reader and one buffer each, started and stopped as the leases say.
+//! The shards of one pipe that this process reads: one reader and one buffer each, started and
+//! stopped as the leases say.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,14 +24,16 @@ use domain::shard::readable;
 struct Running {
     buffer: Arc<ShardBuffer>,
     reader: AbortHandle,
-    /// The lease's checkpoint as this process knows it; another one in the row means that a person moved it.
+    /// The lease's checkpoint as this process knows it; another one in the row means that a person
+    /// moved it.
     checkpoint: Checkpoint,
-    /// Since when it stands for what arrives, as long as there is no committed record; another time in the row means that a user chose the same
-    /// position once more, as after a gap.
+    /// Since when it stands for what arrives, as long as there is no committed record; another time
+    /// in the row means that a user chose the same position once more, as after a gap.
     since_ms: Option<i64>,
     /// Under another epoch somebody else had the lease meanwhile.
     epoch: u64,
-    /// The open batch behind which reading began; when a person gives it up, its records have to be read.
+    /// The open batch behind which reading began; when a person gives it up, its records have to be
+    /// read.
     behind: Option<String>,
     /// Nothing is read: the records after the position are gone.
     lost: Option<Error>,
@@ -59,8 +62,9 @@ impl Shards {
         self.arrived.clone()
     }
 
-    /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts those that may read now
-    /// (**parents-before-children**). What is lost has no reader, and says so.
+    /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts
+    /// those that may read now (**parents-before-children**). What is lost has no reader, and says
+    /// so.
     pub fn follow(&mut self, leases: &Leases, source: &Source, losses: &Losses) {
         let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
         self.running.retain(|id, running| {
@@ -78,7 +82,8 @@ impl Shards {
             if !begins || self.running.contains_key(&lease.shard_id) {
                 continue;
             }
-            // Behind an open offer, reading goes on after it: the offer itself is read again by `recover`.
+            // Behind an open offer, reading goes on after it: the offer itself is read again by
+            // `recover`.
             let (after, unpacking, arrived_ms) = match &lease.offer {
                 Some(offer) => {
                     let through = Checkpoint::After(offer.through.clone(), offer.through_sub);
@@ -183,7 +188,8 @@ impl Shards {
     }
 }
 
-/// The most buffers that one batch may span, those first whose records have waited longest, ordered by shard id again.
+/// The most buffers that one batch may span, those first whose records have waited longest, ordered
+/// by shard id again.
 fn longest_waiting(mut buffers: Vec<&Arc<ShardBuffer>>) -> Vec<&Arc<ShardBuffer>> {
     if buffers.len() > MAX_SHARDS_PER_BATCH {
         buffers.sort_by_key(|b| b.since());

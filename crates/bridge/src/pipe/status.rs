@@ -1,4 +1,5 @@
-//! What a pipe shows of itself: published by the actor, read by `/v1/pipes` and `/metrics` without asking it.
+//! What a pipe shows of itself: published by the actor, read by `/v1/pipes` and `/metrics` without
+//! asking it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

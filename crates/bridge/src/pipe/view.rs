@@ -1,4 +1,5 @@
-//! What a pipe and the view that pulls it agree on: whether a pull comes from a refresh, how that refresh ended, and when the next begins.
+//! What a pipe and the view that pulls it agree on: whether a pull comes from a refresh, how that
+//! refresh ended, and when the next begins.
 
 use std::fmt;
 
@@ -26,7 +27,8 @@ impl fmt::Display for Puller {
     }
 }
 
-/// Makes sure that a pull comes from a running refresh of its view, whose end can be waited for (**only-a-refresh-confirms**).
+/// Makes sure that a pull comes from a running refresh of its view, whose end can be waited for
+/// (**only-a-refresh-confirms**).
 pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &str) -> Result<ViewState, Error> {
     match views.view(database, view).await? {
         Some(state) if state.running => Ok(state),
@@ -44,10 +46,11 @@ pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &
 
 /// How the running refresh of the view ends.
 ///
-/// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh. The view's exception tells that, and it
-/// stays until a later refresh succeeds, which cannot happen before this answer is known: that refresh pulls here and is given the same batch (an
-/// empty answer while a batch is open is given only when no answer about it is awaited).
-/// A server that restarts forgets the exception, and that a refresh ever succeeded.
+/// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh.
+/// The view's exception tells that, and it stays until a later refresh succeeds, which cannot
+/// happen before this answer is known: that refresh pulls here and is given the same batch (an
+/// empty answer while a batch is open is given only when no answer about it is awaited). A server
+/// that restarts forgets the exception, and that a refresh ever succeeded.
 pub async fn refresh_end(views: &dyn Views, view: &Puller) -> RefreshOutcome {
     let outcome = views.wait(&view.database, &view.name).await;
     if outcome != RefreshOutcome::Succeeded {
@@ -67,9 +70,10 @@ pub async fn refresh_end(views: &dyn Views, view: &Puller) -> RefreshOutcome {
     }
 }
 
-/// Starts the next refresh of a view whose last one has succeeded, instead of letting it wait for its schedule. A view that is
-/// stopped, fails, or has a slow schedule of its own is left alone. To be called when the end of the last refresh is known and its
-/// batch committed (**started-after-the-commit**), and dropped when the view pulls again.
+/// Starts the next refresh of a view whose last one has succeeded, instead of letting it wait for
+/// its schedule. A view that is stopped, fails, or has a slow schedule of its own is left alone. To
+/// be called when the end of the last refresh is known and its batch committed
+/// (**started-after-the-commit**), and dropped when the view pulls again.
 pub async fn start_next(views: &dyn Views, view: &Puller) {
     let until = Instant::now() + REFRESH_START;
     let mut pause = REFRESH_LOOK;
@@ -80,7 +84,8 @@ pub async fn start_next(views: &dyn Views, view: &Puller) {
                     return debug!("the next refresh of view '{view}' begins when its schedule says: {error}");
                 }
             }
-            // The last refresh is about to leave this state, or the next has begun: then it pulls in a moment.
+            // The last refresh is about to leave this state, or the next has begun: then it pulls
+            // in a moment.
             Ok(Some(state)) if state.uuid == view.uuid && state.running => {}
             _ => return,
         }

@@ -1,21 +1,21 @@
-//! A started pipe: its leases, its readers and its open batch, and the steps that change them durably.
+//! A started pipe: its leases, its readers and its open batch, and the steps that change them
+//! durably.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::isolate::Suspicion;
+use super::deps::Deps;
 use super::leases::{Leases, Written};
 use super::lineage::Losses;
 use super::members::Circle;
-use super::pull::{Mode, OnFailure};
+use super::open::Open;
+use super::pull::Mode;
 use super::reader::Source;
 use super::recover::read_again;
-use super::registry::Deps;
 use super::shards::Shards;
 use super::status::Status;
 use domain::batch::{Batch, Limits, ShardRange};
@@ -29,46 +29,6 @@ use domain::sequence::Checkpoint;
 use domain::shard::Shard;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
-
-/// The batch whose fate is open. There is at most one (**one-open-batch**).
-pub struct Open {
-    /// The batch, never changed.
-    pub batch: Arc<Batch>,
-    /// The response format it was first asked in.
-    pub shape: String,
-    /// The checkpoints before it; a row with another one was moved by a person.
-    pub(super) before: Vec<(String, Checkpoint)>,
-    /// Its lease rows hold the offer.
-    pub offered: bool,
-    /// It is in ClickHouse; only the commit is missing.
-    pub confirmed: bool,
-    /// Answers of WAIT VIEW still to come.
-    pub waits: usize,
-    /// Whether its last serving was handed to the connection to its end.
-    pub latest: Arc<AtomicBool>,
-    /// What the view that was given it last wants for bad rows.
-    pub on_failure: OnFailure,
-    /// What is known about rows of it that ClickHouse refuses.
-    pub suspicion: Suspicion,
-}
-
-impl Open {
-    /// Payload, key and sequence number bytes from one shard.
-    fn bytes(&self, shard_id: &str) -> u64 {
-        let range = self.batch.ranges.iter().find(|range| range.shard_id == shard_id);
-        range.map_or(0, |range| range.slices.iter().map(|slice| slice.size() as u64).sum())
-    }
-
-    /// Whether records of this shard are in it.
-    pub fn has(&self, shard_id: &str) -> bool {
-        self.before.iter().any(|(id, _)| id == shard_id)
-    }
-
-    fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
-        let (latest, on_failure, suspicion) = (Arc::default(), OnFailure::Stop, Suspicion::default());
-        Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest, on_failure, suspicion }
-    }
-}
 
 /// What exists once the leases have been taken.
 pub struct Work {
@@ -88,7 +48,8 @@ pub struct Work {
     pub(super) refreshed: Option<Instant>,
     /// Children that an end named and that have no lease yet, and since when.
     pub(super) expected: BTreeMap<String, Instant>,
-    /// When the stream's shards were last listed and all had leases, Kinesis' time, Unix ms; 0 for never.
+    /// When the stream's shards were last listed and all had leases, Kinesis' time, Unix ms; 0 for
+    /// never.
     pub(super) listed_ms: i64,
     pub(super) losses: Losses,
     /// Who shared the leases at the last look, and when that was.
@@ -110,7 +71,8 @@ impl Work {
         to: Option<&Destination>,
     ) -> Result<Work, Error> {
         let described = deps.kinesis.stream(stream).await?;
-        // By the answer that just came: whatever is put after the leases are there arrives later (**kinesis-time-decides**).
+        // By the answer that just came: whatever is put after the leases are there arrives later
+        // (**kinesis-time-decides**).
         let start = start.checkpoint(kinesis_now_ms(&*deps.kinesis, &*deps.clock));
         let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &described).await?;
         let mut work = Work {
@@ -148,12 +110,14 @@ impl Work {
         }
     }
 
-    /// How shards are read from now on; where they are read does not change. For fan-out the consumer is registered first.
+    /// How shards are read from now on; where they are read does not change. For fan-out the
+    /// consumer is registered first.
     pub async fn read_by(&self, mode: Mode) -> Result<(), Error> {
         self.source.fan_out.want(mode == Mode::FanOut).await
     }
 
-    /// How records become rows from now on. Where a batch is open, it stays as it was offered; one that was not offered yet is forgotten.
+    /// How records become rows from now on. Where a batch is open, it stays as it was offered; one
+    /// that was not offered yet is forgotten.
     pub fn unpack_by(&mut self, unpacking: Unpacking) {
         if self.source.unpacking != unpacking && self.open.as_ref().is_none_or(|open| !open.offered) {
             self.source.unpacking = unpacking;
@@ -167,10 +131,12 @@ impl Work {
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
     }
 
-    /// Reads an offered batch again that an earlier process, or an earlier self, left open (**recovery-as-a-unit**).
+    /// Reads an offered batch again that an earlier process, or an earlier self, left open
+    /// (**recovery-as-a-unit**).
     pub async fn recover(&mut self) -> Result<(), Error> {
         if self.open.is_none() && self.leases.in_doubt() {
-            // What was written may be an offer that is forgotten here, and readers would be on the wrong side of it.
+            // What was written may be an offer that is forgotten here, and readers would be on the
+            // wrong side of it.
             self.leases.reload().await?;
             self.restart_readers();
         }
@@ -198,7 +164,8 @@ impl Work {
                     done => return done,
                 }
             }
-            // Only an edit by hand leaves a part of an offer behind. Its records are read again from the checkpoints.
+            // Only an edit by hand leaves a part of an offer behind. Its records are read again
+            // from the checkpoints.
             let batch = offer.batch;
             warn!(pipe = self.pipe, batch, "an offered batch was taken apart by hand; what is left of it is discarded");
             let now = self.deps.clock.now_ms();
@@ -217,7 +184,8 @@ impl Work {
         (held, elsewhere)
     }
 
-    /// Another living worker holds a part of a batch, and neither can settle it: whoever has its first shard waits, the other gives way.
+    /// Another living worker holds a part of a batch, and neither can settle it: whoever has its
+    /// first shard waits, the other gives way.
     async fn in_two_hands(&mut self, batch: &str, mine: Vec<Lease>) -> Error {
         let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let first = self.leases.all().find(of_batch).map(|l| l.shard_id.clone());
@@ -260,9 +228,11 @@ impl Work {
         Ok(())
     }
 
-    /// Chores between batches: shards that ended, leases to take and to give back, new shards, the mark of idle ones. True when something changed.
+    /// Chores between batches: shards that ended, leases to take and to give back, new shards, the
+    /// mark of idle ones. True when something changed.
     pub async fn tend(&mut self) -> Result<bool, Error> {
-        // While a batch is open, too: it may be so for days, and what is behind it must not pass unseen.
+        // While a batch is open, too: it may be so for days, and what is behind it must not pass
+        // unseen.
         self.source.retention.look_in_time();
         if self.open.is_some() {
             // Its shards look drained and are not.
@@ -349,10 +319,12 @@ impl Work {
         }
     }
 
-    /// The lease rows that offer the batch, where they do not yet; none when positions were changed since it was frozen.
+    /// The lease rows that offer the batch, where they do not yet; none when positions were changed
+    /// since it was frozen.
     fn offers(&self, open: &Open) -> Result<Option<Vec<Lease>>, Error> {
         let (now, shards) = (self.deps.clock.now_ms(), open.batch.ranges.len());
-        // An attempt whose answer got lost may have written some of them in another shape, and a user changed the rest.
+        // An attempt whose answer got lost may have written some of them in another shape, and a
+        // user changed the rest.
         let written = |(id, _): &(String, Checkpoint)| {
             self.leases.get(id)?.offer.as_ref().filter(|offer| offer.batch == open.batch.id)
         };
@@ -382,8 +354,9 @@ impl Work {
         self.restart_readers();
     }
 
-    /// Moves the checkpoints of all shards of the confirmed batch in one write (**commit-equals-offer**), and closes it. A shard that a person
-    /// moved in the meantime keeps that position.
+    /// Moves the checkpoints of all shards of the confirmed batch in one write
+    /// (**commit-equals-offer**), and closes it. A shard that a person moved in the meantime keeps
+    /// that position.
     pub async fn commit(&mut self) -> Result<Open, Error> {
         for _ in 0..COMMIT_RETRIES {
             self.leases.reload_if_in_doubt().await?;
@@ -425,7 +398,8 @@ impl Work {
         Err(self.keeps_changing())
     }
 
-    /// Looks at the rows again after they were changed on purpose. What is open in them is recovered by the next pull.
+    /// Looks at the rows again after they were changed on purpose. What is open in them is
+    /// recovered by the next pull.
     pub async fn reload(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
         self.open = None;
@@ -441,7 +415,8 @@ impl Work {
         self.follow();
     }
 
-    /// Stops reading and forgets what is in memory only: buffers, and an open batch that nobody is waiting for (an offered one can be read again).
+    /// Stops reading and forgets what is in memory only: buffers, and an open batch that nobody is
+    /// waiting for (an offered one can be read again).
     pub fn rest(&mut self) {
         self.search = Search::default();
         self.shards.clear();

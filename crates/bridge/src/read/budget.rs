@@ -48,8 +48,8 @@ impl Budget {
         self.shared.waiting.load(Ordering::Relaxed) > self.party.load(Ordering::Relaxed)
     }
 
-    /// Waits until `bytes` fit and holds them. A request is granted when nothing else is held, however large it is, so that one oversized
-    /// record cannot stop a shard for ever.
+    /// Waits until `bytes` fit and holds them. A request is granted when nothing else is held,
+    /// however large it is, so that one oversized record cannot stop a shard for ever.
     pub async fn reserve(&self, bytes: usize) -> Reservation {
         loop {
             let mut freed = std::pin::pin!(self.shared.freed.notified());
@@ -144,7 +144,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Reserving never passes the limit, but for one who has it alone; and everything is returned.
+        /// Reserving never passes the limit, but for one who has it alone; and everything is
+        /// returned.
         #[test]
         fn no_more_than_the_limit_is_reserved(ops in prop::collection::vec(op(), 0..60)) {
             let budget = Budget::new(100);

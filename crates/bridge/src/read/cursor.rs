@@ -13,7 +13,8 @@ use domain::limits::{
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page};
 use domain::record::sequence_of;
 
-/// Goes through a shard: keeps iterator and position, so that an expired or failed iterator loses nothing.
+/// Goes through a shard: keeps iterator and position, so that an expired or failed iterator loses
+/// nothing.
 pub struct Cursor {
     kinesis: Arc<dyn KinesisApi>,
     stream: String,
@@ -57,7 +58,8 @@ impl Cursor {
         }
     }
 
-    /// Bytes of memory that asking for `limit` records needs for a moment: the reply and its decoded form.
+    /// Bytes of memory that asking for `limit` records needs for a moment: the reply and its
+    /// decoded form.
     pub fn expected_memory(&self, limit: usize) -> usize {
         // At the tip of a shard an answer holds what came since the last one.
         const GUESS_AT_THE_TIP: usize = 1_024;
@@ -68,11 +70,12 @@ impl Cursor {
         }
     }
 
-    /// One call of GetRecords (and of GetShardIterator before it, if there is no iterator). After an error the next call goes on from
-    /// the same position.
+    /// One call of GetRecords (and of GetShardIterator before it, if there is no iterator). After
+    /// an error the next call goes on from the same position.
     pub async fn page(&mut self, limit: usize) -> Result<Page, KinesisError> {
-        // An iterator that meets an error is not used again: a fresh one for the same position cannot be wrong. Throttling says nothing against
-        // it, and a fresh one would cost a call more.
+        // An iterator that meets an error is not used again: a fresh one for the same position
+        // cannot be wrong. Throttling says nothing against it, and a fresh one would cost a call
+        // more.
         let iterator = match self.iterator.take() {
             Some(iterator) => iterator,
             None => {
@@ -98,7 +101,8 @@ impl Cursor {
         Ok(page)
     }
 
-    /// Like [`Cursor::page`], but waits out throttling, expired iterators and a Kinesis that is away for less than [`CURSOR_PATIENCE`].
+    /// Like [`Cursor::page`], but waits out throttling, expired iterators and a Kinesis that is
+    /// away for less than [`CURSOR_PATIENCE`].
     pub async fn patient_page(&mut self, limit: usize, pace: &mut Pace) -> Result<Page, Error> {
         let (began, mut pause) = (Instant::now(), RETRY_FIRST);
         loop {
@@ -116,7 +120,8 @@ impl Cursor {
     }
 }
 
-/// Sleeps for about `pause` and gives the next one. With jitter, so that shards and consumers do not come back in step.
+/// Sleeps for about `pause` and gives the next one. With jitter, so that shards and consumers do
+/// not come back in step.
 pub async fn back_off(pause: Duration) -> Duration {
     sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     (pause * 2).min(RETRY_LONGEST)

@@ -21,15 +21,17 @@ use domain::shard::Shard;
 pub struct Planned {
     /// The shard.
     pub shard: Shard,
-    /// Arrival, Unix ms, and sequence number of the first record in the range; none when there is no record now.
+    /// Arrival, Unix ms, and sequence number of the first record in the range; none when there is
+    /// no record now.
     pub first: Option<(i64, String)>,
     /// Where it ends besides the range's own end.
     pub until: Option<Until>,
 }
 
 impl Reading {
-    /// What `range` reads of each shard. With the leases of a pipe it ends, shard by shard, right where the pipe began, since its start or the
-    /// last seek; a shard that the pipe reads from its oldest record, or does not know yet, is left to it altogether.
+    /// What `range` reads of each shard. With the leases of a pipe it ends, shard by shard, right
+    /// where the pipe began, since its start or the last seek; a shard that the pipe reads from its
+    /// oldest record, or does not know yet, is left to it altogether.
     pub async fn spans(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Span>, Error> {
         let shards = self.shards(range).await?;
         let spans = stream::iter(shards).map(async |shard| {
@@ -49,7 +51,8 @@ impl Reading {
         Ok(spans.into_iter().flatten().collect())
     }
 
-    /// The first record that a pipe will read which starts at a time and has read nothing yet: asked for in the same way.
+    /// The first record that a pipe will read which starts at a time and has read nothing yet:
+    /// asked for in the same way.
     async fn beginning_at(&self, stream: &str, shard_id: &str, ms: i64) -> Result<Until, Error> {
         let mut cursor = Cursor::new(self.kinesis.clone(), stream, shard_id, IteratorStart::AtTimestamp(ms));
         let mut pace = Pace::polite();
@@ -68,7 +71,8 @@ impl Reading {
         }
     }
 
-    /// The plan of `range`: the same shards and ends as reading it, and the first record of each shard.
+    /// The plan of `range`: the same shards and ends as reading it, and the first record of each
+    /// shard.
     pub async fn plan(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Planned>, Error> {
         let spans = self.spans(range, pipe).await?;
         let began_ms = self.now_ms();

@@ -1,4 +1,5 @@
-//! `records` and `sample`: bounded reads without state. Reading them twice gives the same, and nobody's checkpoint moves.
+//! `records` and `sample`: bounded reads without state. Reading them twice gives the same, and
+//! nobody's checkpoint moves.
 
 use std::sync::Arc;
 
@@ -83,7 +84,8 @@ impl Reading {
         kinesis_now_ms(&*self.kinesis, &*self.clock)
     }
 
-    /// The same by an answer about the stream that came for this: what is relative to now is not taken from one of long ago.
+    /// The same by an answer about the stream that came for this: what is relative to now is not
+    /// taken from one of long ago.
     pub async fn asked_now_ms(&self, stream: &str) -> Result<i64, Error> {
         self.kinesis.shards(stream).await?;
         Ok(self.now_ms())
@@ -115,7 +117,8 @@ impl Reading {
         Ok(all.into_iter().filter(wanted).collect())
     }
 
-    /// Reads `range` into `found`, a few shards at a time, until its end, an error, or nobody listens any more.
+    /// Reads `range` into `found`, a few shards at a time, until its end, an error, or nobody
+    /// listens any more.
     pub async fn run(self, range: Range, spans: Vec<Span>, found: mpsc::Sender<Found>) {
         // The list of shards has just come, and with it the time.
         let began_ms = self.now_ms();

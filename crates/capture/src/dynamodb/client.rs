@@ -105,7 +105,8 @@ impl DynamoDb {
         })
     }
 
-    /// The streams that take the table's changes (`dynamodb:DescribeKinesisStreamingDestination`), also those that no longer do.
+    /// The streams that take the table's changes (`dynamodb:DescribeKinesisStreamingDestination`),
+    /// also those that no longer do.
     pub async fn destinations(&self, table: &str) -> Result<Vec<Destination>, String> {
         let sent = self.client.describe_kinesis_streaming_destination().table_name(table).send().await;
         let output =

@@ -1,13 +1,14 @@
-//! The columns of a target: which one has which attribute of DynamoDB (nothing remembers it, both directions follow from the names alone), and how
-//! items are marked as deleted.
+//! The columns of a target: which one has which attribute of DynamoDB (nothing remembers it, both
+//! directions follow from the names alone), and how items are marked as deleted.
 
-/// Columns of a table in ClickHouse that are no attributes: the version of the row, whether its item was deleted, and the attributes that the other
-/// columns do not say exactly, as JSON.
+/// Columns of a table in ClickHouse that are no attributes: the version of the row, whether its
+/// item was deleted, and the attributes that the other columns do not say exactly, as JSON.
 pub const OWN_COLUMNS: [&str; 3] = ["version", "is_deleted", "rest"];
 /// What is put behind the name of an attribute that is called like one of [`OWN_COLUMNS`].
 const SUFFIX: &str = "_attribute";
 
-/// The column of an attribute; none for one that can only stand in `rest`, because its column would be another attribute's.
+/// The column of an attribute; none for one that can only stand in `rest`, because its column would
+/// be another attribute's.
 pub fn column_of(attribute: &str) -> Option<String> {
     if OWN_COLUMNS.contains(&attribute) {
         return Some(format!("{attribute}{SUFFIX}"));
@@ -23,7 +24,8 @@ pub fn attribute_of(column: &str) -> Option<&str> {
     }
 }
 
-/// The statement that marks as deleted, at `version`, every item of a target that is older. The target's name and its key columns are quoted.
+/// The statement that marks as deleted, at `version`, every item of a target that is older. The
+/// target's name and its key columns are quoted.
 pub fn mark_deleted(target: &str, keys: &[String], version: i64) -> String {
     let keys = keys.join(", ");
     format!(

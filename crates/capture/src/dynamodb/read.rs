@@ -24,7 +24,8 @@ pub struct Page {
 }
 
 impl DynamoDb {
-    /// A page of a segment (`dynamodb:Scan`), eventually consistent, and where the next one begins. The error is one sentence for a person.
+    /// A page of a segment (`dynamodb:Scan`), eventually consistent, and where the next one begins.
+    /// The error is one sentence for a person.
     pub async fn scan(
         &self,
         table: &str,
@@ -43,7 +44,8 @@ impl DynamoDb {
         Ok((Page { items, units }, output.last_evaluated_key))
     }
 
-    /// Items by their keys (`dynamodb:BatchGetItem`), strongly consistent, and the keys that have to be asked for again. Keys without an item are in neither.
+    /// Items by their keys (`dynamodb:BatchGetItem`), strongly consistent, and the keys that have
+    /// to be asked for again. Keys without an item are in neither.
     pub async fn get(&self, table: &str, keys: Vec<Attributes>) -> Result<(Page, Vec<Attributes>), String> {
         let asked = keys.len();
         let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
@@ -74,7 +76,8 @@ fn units(consumed: &[ConsumedCapacity]) -> Option<f64> {
     consumed.iter().map(|capacity| capacity.capacity_units).sum::<Option<f64>>().filter(|_| !consumed.is_empty())
 }
 
-/// Bytes of an item as DynamoDB counts them, but for the few that lists and maps take for themselves.
+/// Bytes of an item as DynamoDB counts them, but for the few that lists and maps take for
+/// themselves.
 fn size(item: &Attributes) -> usize {
     fn of(value: &AttributeValue) -> usize {
         match value {

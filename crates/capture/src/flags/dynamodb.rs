@@ -11,16 +11,19 @@ pub struct DynamoDbFlags {
     /// The Kinesis stream that takes the table's changes.
     #[arg(long, value_name = "NAME")]
     pub stream: String,
-    /// The table in ClickHouse, as `default.users`; a part that is no plain name stands in backquotes. By default that of the same name in `default`.
+    /// The table in ClickHouse, as `default.users`; a part that is no plain name stands in
+    /// backquotes. By default that of the same name in `default`.
     #[arg(long, value_name = "TABLE")]
     pub target: Option<String>,
     /// Name of the pipe; that of the target when not given.
     #[arg(long, value_name = "NAME")]
     pub pipe: Option<String>,
-    /// A key attribute with its type, S, N or B: first the partition key, then the sort key. Needed where DynamoDB cannot be asked.
+    /// A key attribute with its type, S, N or B: first the partition key, then the sort key. Needed
+    /// where DynamoDB cannot be asked.
     #[arg(long, value_name = "NAME:TYPE")]
     pub key: Vec<String>,
-    /// The folder of an export to S3, as ClickHouse's s3() takes it. May be given several times: one full export, then incremental ones.
+    /// The folder of an export to S3, as ClickHouse's s3() takes it. May be given several times:
+    /// one full export, then incremental ones.
     #[arg(long, value_name = "URL")]
     pub export: Vec<String>,
     /// The ClickHouse user that the views run as; created if there is none, and granted only what

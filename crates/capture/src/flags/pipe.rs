@@ -8,7 +8,8 @@ pub struct PipeFlags {
     /// The stream to read and to take the sample from.
     #[arg(long, value_name = "NAME")]
     pub stream: String,
-    /// The table to fill, as `default.orders`; a part that is no plain name stands in backquotes. One that exists keeps its columns.
+    /// The table to fill, as `default.orders`; a part that is no plain name stands in backquotes.
+    /// One that exists keeps its columns.
     #[arg(long, value_name = "TABLE")]
     pub table: String,
     /// Name of the pipe; that of the table when not given.
@@ -23,10 +24,12 @@ pub struct PipeFlags {
     /// Make columns of the JSON that is in the messages of CloudWatch's log events.
     #[arg(long)]
     pub message: bool,
-    /// Bring the field SRC, or the nested field A.B, into the column DST. May be given several times.
+    /// Bring the field SRC, or the nested field A.B, into the column DST. May be given several
+    /// times.
     #[arg(long, value_name = "SRC=DST")]
     pub map: Vec<String>,
-    /// Give new tables a deduplication window, so that each record is there once; `false` leaves it out.
+    /// Give new tables a deduplication window, so that each record is there once; `false` leaves it
+    /// out.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub exactly_once: bool,
     /// Leave out the table `<table>_errors` for records that do not fit: they arrive as NULL or

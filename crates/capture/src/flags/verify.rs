@@ -12,7 +12,8 @@ pub struct VerifyFlags {
     /// The table in DynamoDB.
     #[arg(long, value_name = "NAME")]
     pub table: String,
-    /// The table in ClickHouse, as `default.users`; a part that is no plain name stands in backquotes. By default `default` and the name of the table.
+    /// The table in ClickHouse, as `default.users`; a part that is no plain name stands in
+    /// backquotes. By default `default` and the name of the table.
     #[arg(long, value_name = "TABLE")]
     pub target: Option<String>,
     /// Segments of the table that are scanned at the same time.

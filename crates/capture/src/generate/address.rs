@@ -43,7 +43,8 @@ pub fn next_url(of: &Address<'_>) -> Result<String, String> {
     Ok(format!("{}{path}?{query}", of.bridge_url.trim_end_matches('/')))
 }
 
-/// As the parameter `view` takes a name. It is a URL and not SQL, so percent-encoding does the rest.
+/// As the parameter `view` takes a name. It is a URL and not SQL, so percent-encoding does the
+/// rest.
 fn backquoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
@@ -52,7 +53,8 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, KEPT).to_string()
 }
 
-/// The named collection of `sql setup`, when the bridge wants a token: it has it, so that no view holds it.
+/// The named collection of `sql setup`, when the bridge wants a token: it has it, so that no view
+/// holds it.
 pub fn collection(config: &Config) -> Option<String> {
     config.token.as_ref().map(|_| sql::collection(&config.clickhouse.database))
 }

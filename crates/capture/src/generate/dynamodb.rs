@@ -1,5 +1,6 @@
-//! `sql dynamodb`: everything around a table in ClickHouse that has the items of a table in DynamoDB. `source` and `export` ask what there is, `order`
-//! whether it fits together, `items` looks at items, `columns` chooses columns, `render` writes SQL.
+//! `sql dynamodb`: everything around a table in ClickHouse that has the items of a table in
+//! DynamoDB. `source` and `export` ask what there is, `order` whether it fits together, `items`
+//! looks at items, `columns` chooses columns, `render` writes SQL.
 
 mod columns;
 mod export;
@@ -35,7 +36,8 @@ use sql::{dynamodb_value, functions};
 /// What stands before the id of a table in the comment of its target.
 const ID: &str = ", id ";
 
-/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard output.
+/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard
+/// output.
 pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) -> Result<String, String> {
     let (database, table) = match &flags.target {
         Some(target) => table_name("target", target)?,
@@ -164,7 +166,8 @@ impl Generator<'_> {
         Ok(text)
     }
 
-    /// Whether the target was made for an earlier table of the same name. It is an error while it has items of that one, which nobody deletes.
+    /// Whether the target was made for an earlier table of the same name. It is an error while it
+    /// has items of that one, which nobody deletes.
     async fn is_of_earlier(&self, comment: &str) -> Result<bool, String> {
         let id = comment.rsplit_once(ID).map(|(_, id)| id);
         let Some(table) = self.source.table.as_ref().filter(|table| id.is_some_and(|id| id != table.id)) else {
@@ -316,7 +319,8 @@ impl Generator<'_> {
         Ok(parts.into_iter().map(Step::short).collect())
     }
 
-    /// For a target that exists: columns for new attributes, the views that follow from the columns, and what is missing.
+    /// For a target that exists: columns for new attributes, the views that follow from the
+    /// columns, and what is missing.
     async fn later_steps(
         &self,
         target: &Target<'_>,
@@ -420,7 +424,8 @@ impl Step {
     }
 }
 
-/// When a table was created, microseconds since 1970, to the second: that is all that some answers have.
+/// When a table was created, microseconds since 1970, to the second: that is all that some answers
+/// have.
 fn created_micros(table: &Table) -> i64 {
     table.created_ms / 1_000 * 1_000_000
 }

@@ -1,4 +1,5 @@
-//! From what the sample looks like to types, wide rather than narrow: every value of the sample must arrive.
+//! From what the sample looks like to types, wide rather than narrow: every value of the sample
+//! must arrive.
 
 use super::shape::{Shape, Strings, Width};
 use super::types::Type;

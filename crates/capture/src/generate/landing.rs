@@ -3,8 +3,9 @@
 use super::plan::shown;
 use sql::quote::literal;
 
-/// A condition that stops the pipe into `<table>_landing` while a view that reads it is missing: what the pipe brings would be kept nowhere. It is
-/// computed when a refresh begins, before anything is read. ClickHouse has no means to look again when rows have come.
+/// A condition that stops the pipe into `<table>_landing` while a view that reads it is missing:
+/// what the pipe brings would be kept nowhere. It is computed when a refresh begins, before
+/// anything is read. ClickHouse has no means to look again when rows have come.
 pub fn is_read(database: &str, table: &str) -> String {
     let views = ["_mv", "_errors_mv"].map(|suffix| format!("{table}{suffix}"));
     let [first, second] = views.clone().map(|name| shown(&name));

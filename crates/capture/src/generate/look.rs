@@ -62,7 +62,8 @@ pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, 
     Ok(Looked { shape, objects, head })
 }
 
-/// With `wanted`, puts the messages of log events in the place of the events. What is to be said of them.
+/// With `wanted`, puts the messages of log events in the place of the events. What is to be said of
+/// them.
 fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<String>, String> {
     let (rows, is_cloudwatch) = (sample.len(), sample.split() == Split::CloudWatch);
     if !wanted {

@@ -12,7 +12,8 @@ use sql::quote::literal;
 pub const MESSAGE: &str = "_log_message";
 /// Fields of an event whose names would read badly behind `_log_`.
 const NAMES: [(&str, &str); 3] = [("logGroup", "_log_group"), ("logStream", "_log_stream"), ("id", "_log_event_id")];
-/// Times of events, Unix milliseconds, that become text as other times have it: up to the year 2286.
+/// Times of events, Unix milliseconds, that become text as other times have it: up to the year
+/// 2286.
 const TIMES: &str = "^[0-9]{1,13}$";
 
 /// What an event became.

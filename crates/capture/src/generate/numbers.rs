@@ -26,7 +26,8 @@ pub fn is_wide(text: &str) -> bool {
 }
 
 /// Whether the double nearest to a decimal number is printed with the same digits. Of two shortest
-/// forms that are equally near, ClickHouse prints the even one, as serde_json does and Rust does not.
+/// forms that are equally near, ClickHouse prints the even one, as serde_json does and Rust does
+/// not.
 pub fn is_exact(text: &str) -> bool {
     let double = text.parse::<f64>().ok().and_then(serde_json::Number::from_f64);
     double.is_some_and(|double| digits_of(text) == digits_of(&double.to_string()))

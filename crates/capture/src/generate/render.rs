@@ -149,7 +149,8 @@ pub fn look_into_rest(target: &Target) -> String {
     ))
 }
 
-/// The first rows as they would arrive, read from `source`; and with `errors`, what would be kept apart.
+/// The first rows as they would arrive, read from `source`; and with `errors`, what would be kept
+/// apart.
 pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Vec<String> {
     let settings = settings(&parsing(plan));
     let settings = if settings.is_empty() { settings } else { format!("\n{settings}") };
@@ -166,7 +167,8 @@ pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Ve
     ]
 }
 
-/// For each column that can be missed by a value: its index, the text of the value, and whether it fits, to be read from `source`.
+/// For each column that can be missed by a value: its index, the text of the value, and whether it
+/// fits, to be read from `source`.
 pub fn judged(plan: &Plan, source: &str) -> (Vec<usize>, String) {
     let mut parts = Parts::default();
     let fields = parts.fields(&Place::record());
@@ -195,7 +197,8 @@ fn settings_of_pipe(plan: &Plan, errors: bool) -> String {
         settings_of_pipe.push("allow_suspicious_types_in_order_by = 1");
     }
     if errors {
-        // Measured on 300,000 orders: 1.2 s instead of 14 s. Almost every check is needed for almost every record.
+        // Measured on 300,000 orders: 1.2 s instead of 14 s. Almost every check is needed for
+        // almost every record.
         settings_of_pipe.push("short_circuit_function_evaluation = 'disable'");
     }
     settings_of_pipe.extend(parsing(plan));
@@ -311,7 +314,8 @@ fn alone(json: &str, column: &Column) -> String {
     format!("if(match({raw}, '^[{{[]'), written({raw}), {value})")
 }
 
-/// An element of a tuple. Some plain names mean something else behind a dot: `size0`, `null`, a number.
+/// An element of a tuple. Some plain names mean something else behind a dot: `size0`, `null`, a
+/// number.
 fn element(tuple: &str, name: &str) -> String {
     let special = ["null", "keys", "values", "size"].iter().any(|word| name.starts_with(word));
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
@@ -335,7 +339,8 @@ impl Node {
     }
 }
 
-/// Puts a field into the tuple that the payload is parsed as. False when it has no place there: another column takes it, or no element may have its name.
+/// Puts a field into the tuple that the payload is parsed as. False when it has no place there:
+/// another column takes it, or no element may have its name.
 fn insert(tree: &mut Vec<(String, Node)>, path: &[String], ty: &Type) -> bool {
     let Some((first, rest)) = path.split_first() else { return false };
     if !path.iter().all(|name| is_element_name(name)) {

@@ -1,4 +1,5 @@
-//! The sample of the stream, and how it is given to ClickHouse. The one place where what is in Kinesis becomes rows.
+//! The sample of the stream, and how it is given to ClickHouse. The one place where what is in
+//! Kinesis becomes rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,7 +69,8 @@ impl Sample {
         self.rows.iter().map(|row| &*row.payload)
     }
 
-    /// Makes one object of each log event and its message. Gives the number of messages that are objects.
+    /// Makes one object of each log event and its message. Gives the number of messages that are
+    /// objects.
     pub fn merge_messages(&mut self) -> usize {
         let mut objects = 0;
         for row in &mut self.rows {
@@ -86,7 +88,8 @@ impl Sample {
         texts.filter_map(message::merged).filter(|merged| merged.is_object).count()
     }
 
-    /// The newest rows as a subquery with the columns of `/v1/pipes/{pipe}/next`. It reads no table function, so it needs no right.
+    /// The newest rows as a subquery with the columns of `/v1/pipes/{pipe}/next`. It reads no table
+    /// function, so it needs no right.
     pub fn source(&self, newest: usize) -> String {
         let skip = self.rows.len().saturating_sub(newest);
         let rows: Vec<_> = self.rows[skip..]

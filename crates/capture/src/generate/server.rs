@@ -92,7 +92,8 @@ impl Server {
             .next())
     }
 
-    /// Refuses when a view other than `view` pulls the pipe of this URL into another table than those of `tables`.
+    /// Refuses when a view other than `view` pulls the pipe of this URL into another table than
+    /// those of `tables`.
     pub async fn only_puller(&self, url: &str, view: (&str, &str), tables: &[String]) -> Result<(), String> {
         let path = url.split_once("/v1/pipes/").and_then(|(_, rest)| rest.split_once("/next")).map(|(pipe, _)| pipe);
         let Some(pipe) = path else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! What the sampled payloads look like: which kinds of JSON values stand at which place. Numbers are looked at as text, because neither a
-//! 64-bit integer nor a double holds all that people send.
+//! What the sampled payloads look like: which kinds of JSON values stand at which place. Numbers
+//! are looked at as text, because neither a 64-bit integer nor a double holds all that people send.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

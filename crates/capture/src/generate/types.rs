@@ -85,9 +85,9 @@ impl Type {
     }
 
     /// The type to read with `JSONExtract`, and to cast to this one. `JSON` and `Dynamic` first try
-    /// the types of the rows before: `[1, null]` becomes `[null, null]` after an array of texts, and
-    /// 9007199254740993 becomes 9007199254740992 after a fraction. Without types of their own they
-    /// look at nothing but the row. What is in a Variant cannot be cast.
+    /// the types of the rows before: `[1, null]` becomes `[null, null]` after an array of texts,
+    /// and 9007199254740993 becomes 9007199254740992 after a fraction. Without types of their own
+    /// they look at nothing but the row. What is in a Variant cannot be cast.
     pub fn per_row(&self) -> Type {
         let inner = |ty: &Type| Box::new(ty.per_row());
         match self {
@@ -138,7 +138,8 @@ impl Type {
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // ClickHouse prints a name or a string within quotes, some of its characters as they are.
+            // ClickHouse prints a name or a string within quotes, some of its characters as they
+            // are.
             Type::Leaf(name) => f.write_str(&visible(name)),
             Type::Nullable(inner) => write!(f, "Nullable({inner})"),
             Type::Array(inner) => write!(f, "Array({inner})"),

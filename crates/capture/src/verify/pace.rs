@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Keeps the average over any time at the rate, plus one request. Time is counted from any fixed point.
+/// Keeps the average over any time at the rate, plus one request. Time is counted from any fixed
+/// point.
 #[derive(Clone, Debug)]
 pub struct Pace {
     rate: f64,
@@ -16,7 +17,8 @@ impl Pace {
         Pace { rate: f64::from(rate), free_at: Duration::ZERO, used: 0.0 }
     }
 
-    /// Lets a request go that will need about so many units, or says how long it has to wait at least.
+    /// Lets a request go that will need about so many units, or says how long it has to wait at
+    /// least.
     pub fn begin(&mut self, now: Duration, estimate: f64) -> Result<(), Duration> {
         if let Some(wait) = self.free_at.checked_sub(now).filter(|wait| !wait.is_zero()) {
             return Err(wait);
@@ -48,7 +50,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Requests of any size, whatever was estimated, from several tasks, on a clock that the test moves.
+        /// Requests of any size, whatever was estimated, from several tasks, on a clock that the
+        /// test moves.
         #[test]
         fn the_rate_is_kept(rate in 1..1_000u32, requests in proptest::collection::vec((0.5..300.0f64, 0.5..300.0f64, 0..200u64), 1..60)) {
             let mut pace = Pace::new(rate);

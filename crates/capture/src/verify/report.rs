@@ -17,12 +17,14 @@ pub enum Found {
     Missing,
     /// In ClickHouse only; the version of the row.
     Extra(i64),
-    /// In both: for each attribute that differs what DynamoDB and ClickHouse have, and how many more there are.
+    /// In both: for each attribute that differs what DynamoDB and ClickHouse have, and how many
+    /// more there are.
     Different(Vec<(String, String, String)>, usize),
 }
 
 impl Found {
-    /// How two items differ. `rows` are all rows that count, with their versions; more than one when ClickHouse takes one key for several.
+    /// How two items differ. `rows` are all rows that count, with their versions; more than one
+    /// when ClickHouse takes one key for several.
     pub fn new(ours: Option<&Item>, rows: &[(i64, &Item)]) -> Found {
         match (ours, rows) {
             (_, []) => Found::Missing,

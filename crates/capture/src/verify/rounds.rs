@@ -1,4 +1,5 @@
-//! What becomes of an item that was not equal: looked at again and again, until it is equal or time is up. Time is counted from any fixed point.
+//! What becomes of an item that was not equal: looked at again and again, until it is equal or time
+//! is up. Time is counted from any fixed point.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ pub struct History {
     same: Option<(u64, Duration)>,
     newest: Duration,
     changed: bool,
-    /// What DynamoDB had in the newest look, and when it was read at the latest, in microseconds since 1970.
+    /// What DynamoDB had in the newest look, and when it was read at the latest, in microseconds
+    /// since 1970.
     read: Option<(u64, i64)>,
 }
 
@@ -28,7 +30,8 @@ pub enum Verdict {
 }
 
 impl History {
-    /// A look that found it not equal; `content` is the fingerprint of what DynamoDB has, as it was at `read` (microseconds since 1970).
+    /// A look that found it not equal; `content` is the fingerprint of what DynamoDB has, as it was
+    /// at `read` (microseconds since 1970).
     pub fn unequal(&mut self, now: Duration, content: u64, read: i64) {
         match self.same {
             Some((before, _)) if before == content => {}
@@ -41,8 +44,9 @@ impl History {
         self.read = Some((content, read));
     }
 
-    /// Whether ClickHouse has got what the look before this one read, and has gone past it: then it was equal for a time in between, and what is
-    /// different now is a later change. `versions` are those of the key that were not merged away yet, each with its fingerprint.
+    /// Whether ClickHouse has got what the look before this one read, and has gone past it: then it
+    /// was equal for a time in between, and what is different now is a later change. `versions` are
+    /// those of the key that were not merged away yet, each with its fingerprint.
     pub fn was_brought(&self, versions: &[(i64, u64)]) -> bool {
         self.read.is_some_and(|(content, read)| {
             let newer = versions.iter().any(|(version, _)| *version > read);
@@ -60,22 +64,26 @@ impl History {
     }
 }
 
-/// When a round that begins now must end, so that others can follow. What it did not come to is left to them.
+/// When a round that begins now must end, so that others can follow. What it did not come to is
+/// left to them.
 pub fn round_until(now: Duration, deadline: Duration) -> Duration {
     now + deadline.saturating_sub(now) / VERIFY_ROUND_SHARE
 }
 
-/// The pause before the next round, and the one after that; none when this was the last round. The last one is at the deadline.
+/// The pause before the next round, and the one after that; none when this was the last round. The
+/// last one is at the deadline.
 pub fn pause(now: Duration, deadline: Duration, pause: Duration) -> Option<(Duration, Duration)> {
     let left = deadline.checked_sub(now).filter(|left| !left.is_zero())?;
     Some((pause.min(left), (pause * 2).min(VERIFY_PAUSE_LONGEST)))
 }
 
-/// A row of a key, of those that were not merged away yet: its version in microseconds since 1970, and its item if it was not deleted.
+/// A row of a key, of those that were not merged away yet: its version in microseconds since 1970,
+/// and its item if it was not deleted.
 pub type Version<'r> = (i64, Option<&'r Item>);
 
-/// Whether ClickHouse has what DynamoDB had when it was read, at `read` (microseconds since 1970) at the latest. `last` is the row that counts.
-/// A row for a change after that read proves that the pipe went past it; then an older version may be the one that was read.
+/// Whether ClickHouse has what DynamoDB had when it was read, at `read` (microseconds since 1970)
+/// at the latest. `last` is the row that counts. A row for a change after that read proves that the
+/// pipe went past it; then an older version may be the one that was read.
 pub fn brought(ours: Option<&Item>, last: Option<&Item>, versions: &[Version<'_>], read: i64) -> bool {
     let same = |theirs: Option<&Item>| match (ours, theirs) {
         (None, None) => true,

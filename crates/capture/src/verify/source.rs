@@ -1,4 +1,5 @@
-//! The table in DynamoDB: a parallel scan, and items by their keys, within a rate of read capacity units.
+//! The table in DynamoDB: a parallel scan, and items by their keys, within a rate of read capacity
+//! units.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -24,7 +25,8 @@ pub struct Source {
     pub table: Arc<Table>,
     began: Instant,
     pace: Arc<Mutex<Pace>>,
-    /// Its keys are random, so nobody can make two items with one fingerprint; and two items are compared only when they have one key, so 64 bits do.
+    /// Its keys are random, so nobody can make two items with one fingerprint; and two items are
+    /// compared only when they have one key, so 64 bits do.
     hasher: RandomState,
 }
 
@@ -93,7 +95,8 @@ impl Source {
         }
     }
 
-    /// Items by their keys, strongly consistent, and how DynamoDB spells the key. Keys without an item are left out.
+    /// Items by their keys, strongly consistent, and how DynamoDB spells the key. Keys without an
+    /// item are left out.
     pub async fn get(&self, keys: &[Key]) -> Result<HashMap<Key, (Item, Vec<String>)>, String> {
         let mut left: Vec<Attributes> = keys.iter().map(|key| self.attributes(key)).collect::<Result<_, _>>()?;
         let mut found = HashMap::new();

@@ -1,4 +1,5 @@
-//! The table in ClickHouse: whether it is laid out as `sql dynamodb` does it, and how a row becomes an item again.
+//! The table in ClickHouse: whether it is laid out as `sql dynamodb` does it, and how a row becomes
+//! an item again.
 
 use std::collections::HashMap;
 
@@ -150,7 +151,8 @@ impl Target {
         self.read(&self.select("FINAL"), &mut take).await
     }
 
-    /// The rows of some keys: one for each item that is there (`FINAL`), or all that have not been merged away.
+    /// The rows of some keys: one for each item that is there (`FINAL`), or all that have not been
+    /// merged away.
     pub async fn of_keys(&self, keys: &[Vec<String>], last: bool) -> Result<HashMap<Key, Vec<Row>>, String> {
         let tuples: Vec<String> = keys.iter().map(|values| self.tuple(values)).collect();
         let sql = format!(
@@ -186,7 +188,8 @@ impl Target {
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
-    /// The statement that marks what is older than `version` as deleted, when a table was dropped and created again.
+    /// The statement that marks what is older than `version` as deleted, when a table was dropped
+    /// and created again.
     pub fn mark_deleted(&self, version: i64) -> String {
         format!("{};\n", mark_deleted(&self.name, &self.key_columns(), version))
     }
@@ -201,7 +204,8 @@ impl Target {
         format!("SELECT {}, rest, version, is_deleted FROM {} {last}", names.join(", "), self.name)
     }
 
-    /// A key in a list of keys. What is no value of the column's type becomes NULL, which is equal to no key.
+    /// A key in a list of keys. What is no value of the column's type becomes NULL, which is equal
+    /// to no key.
     fn tuple(&self, values: &[String]) -> String {
         let value = |(column, text): (&Column, &String)| match is_number(&column.ty) {
             true => format!("accurateCastOrNull({}, {})", literal(text), literal(&column.ty)),

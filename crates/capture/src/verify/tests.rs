@@ -59,7 +59,8 @@ fn attributes() -> impl Strategy<Value = HashMap<String, AttributeValue>> {
     proptest::collection::hash_map("[a-z.]{0,3}", attribute(), 1..6)
 }
 
-/// Plain JSON in another spelling: attributes backwards, numbers with a zero more, sets turned round if wanted.
+/// Plain JSON in another spelling: attributes backwards, numbers with a zero more, sets turned
+/// round if wanted.
 fn json(value: &AttributeValue, turn_sets: bool) -> String {
     let list = |values: Vec<String>| format!("[{}]", values.join(", "));
     let set = |mut values: Vec<String>| {
@@ -105,7 +106,8 @@ fn row(attributes: &HashMap<String, AttributeValue>, turn_sets: bool) -> Item {
     attributes.iter().map(|(name, value)| (name.clone(), Value::from_json(&json(value, turn_sets)))).collect()
 }
 
-/// Every value in an item that is no list, set or map, or is an empty one; then those with something in them.
+/// Every value in an item that is no list, set or map, or is an empty one; then those with
+/// something in them.
 fn changed(value: &Value, which: &mut usize) -> Option<Value> {
     let of_list = |values: &[Value], which: &mut usize| {
         let found = values.iter().enumerate().find_map(|(at, value)| changed(value, which).map(|value| (at, value)));

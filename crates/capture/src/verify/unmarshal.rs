@@ -1,4 +1,5 @@
-//! From the SDK's types to values. It shares nothing with what pipes do, so that a mistake there is found.
+//! From the SDK's types to values. It shares nothing with what pipes do, so that a mistake there is
+//! found.
 
 use std::collections::HashMap;
 

@@ -1,10 +1,12 @@
-//! What a value is, whatever its spelling: the form in which items of DynamoDB and rows of ClickHouse are compared.
+//! What a value is, whatever its spelling: the form in which items of DynamoDB and rows of
+//! ClickHouse are compared.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// A value. Two that are equal in [`Ord`] are the same to DynamoDB, but for the order of sets: see [`Value::says`].
+/// A value. Two that are equal in [`Ord`] are the same to DynamoDB, but for the order of sets: see
+/// [`Value::says`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// An explicit null.
@@ -65,7 +67,8 @@ impl Value {
         }
     }
 
-    /// Whether this value of DynamoDB is what `other`, without types for sets, says. The order in a set does not matter.
+    /// Whether this value of DynamoDB is what `other`, without types for sets, says. The order in a
+    /// set does not matter.
     pub fn says(&self, other: &Value) -> bool {
         match (self, other) {
             (Value::Set(ours), Value::List(theirs)) => {
@@ -119,10 +122,12 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Digits before or behind the point up to which a number is written without an exponent. DynamoDB has 130 at most.
+/// Digits before or behind the point up to which a number is written without an exponent. DynamoDB
+/// has 130 at most.
 const PLAIN: i64 = 140;
 
-/// The one spelling of a decimal: `1.50`, `15E-1` and `+1.5` become `1.5`. Nothing is rounded. None for what is no number.
+/// The one spelling of a decimal: `1.50`, `15E-1` and `+1.5` become `1.5`. Nothing is rounded. None
+/// for what is no number.
 pub fn number(text: &str) -> Option<String> {
     let (negative, rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),

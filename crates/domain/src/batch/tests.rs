@@ -48,7 +48,8 @@ fn rows(slices: &[Slice]) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The first rows of a batch and the rest are the batch: each row once, in order, no range empty.
+    /// The first rows of a batch and the rest are the batch: each row once, in order, no range
+    /// empty.
     #[test]
     fn a_batch_is_cut_in_two(shards in shards(), rows in 0..200usize) {
         let range = |(n, s): (usize, &Vec<Vec<u16>>)| ShardRange { shard_id: format!("shard-{n}"), slices: slices(s) };
@@ -67,7 +68,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A batch stays within its limits, which stay under what would make several blocks of it; only a single record may be larger.
+    /// A batch stays within its limits, which stay under what would make several blocks of it; only
+    /// a single record may be larger.
     #[test]
     fn one_block(shards in shards(), limits in limits()) {
         let buffered: Vec<Vec<Slice>> = shards.iter().map(|s| slices(s)).collect();

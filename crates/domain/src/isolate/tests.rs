@@ -62,8 +62,8 @@ fn isolate(shards: &[Vec<bool>], most: usize) -> Result<usize, TestCaseError> {
     Ok(tries)
 }
 
-/// Attempts that find `bad` rows among `rows`: the way down to each is as long as the number of halvings, the way up behind it as the number of
-/// steps; and once for the whole.
+/// Attempts that find `bad` rows among `rows`: the way down to each is as long as the number of
+/// halvings, the way up behind it as the number of steps; and once for the whole.
 fn bound(rows: usize, bad: usize, batches: usize) -> usize {
     let halvings = rows.next_power_of_two().ilog2() as usize;
     let steps = halvings.div_ceil(ISOLATE_GROWTH.ilog2() as usize);
@@ -81,7 +81,8 @@ fn check(shards: &[Vec<bool>], most: usize) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever rows are bad: exactly those are found, every other one goes in once and in order, and it takes no more attempts than it may.
+    /// Whatever rows are bad: exactly those are found, every other one goes in once and in order,
+    /// and it takes no more attempts than it may.
     #[test]
     fn exactly_the_bad_rows_are_found(
         shards in prop::collection::vec(prop::collection::vec(prop::bool::weighted(0.1), 0..200), 1..6),

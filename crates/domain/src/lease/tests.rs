@@ -1,4 +1,5 @@
-//! Random steps of several workers, each with its own and often stale view of the row, through a store that compares and sets.
+//! Random steps of several workers, each with its own and often stale view of the row, through a
+//! store that compares and sets.
 
 use proptest::prelude::*;
 
@@ -182,7 +183,8 @@ proptest! {
         }
     }
 
-    /// A half begins where the whole began, ends no later and holds no more rows; nothing else changes.
+    /// A half begins where the whole began, ends no later and holds no more rows; nothing else
+    /// changes.
     #[test]
     fn halves_are_prefixes(ops in ops()) {
         for step in play(ops)?.iter().filter(|step| matches!(step.op, Op::Halve { .. })) {

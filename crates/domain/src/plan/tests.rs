@@ -12,7 +12,8 @@ impl Leases {
         leases.map(|l| Share { shard_id: &l.0, owner: &l.1, bytes_per_second: l.2, batch: None }).collect()
     }
 
-    /// Every worker carries out its part, from the same rows. How many leases changed hands or became free.
+    /// Every worker carries out its part, from the same rows. How many leases changed hands or
+    /// became free.
     fn round(&mut self, workers: &BTreeSet<String>) -> usize {
         let plans: Vec<(String, Plan)> =
             workers.iter().map(|w| (w.clone(), plan(&self.shares(), workers, w))).collect();
@@ -61,7 +62,8 @@ fn leases(rates: &[u64]) -> Leases {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// From nothing, after a worker left, and after one joined: every lease has one living owner, and nobody can be helped much.
+    /// From nothing, after a worker left, and after one joined: every lease has one living owner,
+    /// and nobody can be helped much.
     #[test]
     fn it_comes_to_rest_and_is_even(rates in prop::collection::vec(0..4_000_000u64, 0..60), count in 1..8usize, first in 1..8usize) {
         let mut leases = leases(&rates);
@@ -112,7 +114,8 @@ proptest! {
         prop_assert!(!calm || leases.round(&workers) == 0, "{loads:?}");
     }
 
-    /// The leases of one batch go to one worker, and those of a worker that does not pull the pipe stay where they are.
+    /// The leases of one batch go to one worker, and those of a worker that does not pull the pipe
+    /// stay where they are.
     #[test]
     fn a_batch_goes_into_one_hand(shards in 1..20usize, count in 1..6usize, batches in 1..4usize) {
         let (ids, names): (Vec<String>, Vec<String>) =

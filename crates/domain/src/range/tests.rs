@@ -36,7 +36,8 @@ proptest! {
         prop_assert_eq!(found == Place::Past, at > to);
     }
 
-    /// Arrival times may be out of order within the slack; reading stops only where nothing earlier can follow.
+    /// Arrival times may be out of order within the slack; reading stops only where nothing earlier
+    /// can follow.
     #[test]
     fn nothing_inside_follows_what_is_past(at in -20_000..20_000i64, earlier in 0..=TIMESTAMP_SLACK_MS, to in -9_000..9_000i64) {
         if place(record(at, "1"), &Bound::Open, &Bound::Time(to), 0) == Place::Past {

@@ -38,7 +38,8 @@ proptest! {
         }
     }
 
-    /// A parent that the pipe does not know is nothing to wait for; one that it knows is, wherever it stands before its end.
+    /// A parent that the pipe does not know is nothing to wait for; one that it knows is, wherever
+    /// it stands before its end.
     #[test]
     fn only_known_parents_are_waited_for(known in prop::collection::vec(prop::option::of(any::<bool>()), 0..3)) {
         let leases: Vec<Lease> = known.iter().enumerate().filter_map(|(n, end)| Some(lease(n, &[], (*end)?))).collect();

@@ -23,7 +23,8 @@ use domain::record::RecordRef;
 pub(super) const UTC: &str = "UTC";
 /// Length of the end-of-stream marker: the continuation word and a zero length.
 const END_OF_STREAM: usize = 8;
-/// Column buffers from this size on are handed out as they are; smaller ones are gathered, so that the socket is not fed with crumbs.
+/// Column buffers from this size on are handed out as they are; smaller ones are gathered, so that
+/// the socket is not fed with crumbs.
 const SHARED_BUFFER: usize = 64 << 10;
 /// Usual length of a sequence number: what a full record batch reserves for each.
 const SEQUENCE_DIGITS: usize = 56;
@@ -56,7 +57,8 @@ fn schema(with_batch: bool, payload: Payload) -> Schema {
 /// Collects records into columns and cuts record batches by a rule over the records alone.
 pub(super) struct Table {
     schema: SchemaRef,
-    /// Values of the dictionaries; the same arrays in every record batch, so that a stream carries each dictionary once.
+    /// Values of the dictionaries; the same arrays in every record batch, so that a stream carries
+    /// each dictionary once.
     shards: ArrayRef,
     /// Columns with one value, built once and sliced.
     stream: DictionaryArray<Int32Type>,
@@ -105,7 +107,8 @@ impl Table {
         self.payload_bytes
     }
 
-    /// Whether the collected rows must be cut before `record` is appended. Keys are bounded like payloads: they too may be long.
+    /// Whether the collected rows must be cut before `record` is appended. Keys are bounded like
+    /// payloads: they too may be long.
     #[inline]
     pub(super) fn full_before(&self, record: &RecordRef<'_>) -> bool {
         let over = |held: usize, more: usize| held + more > ARROW_BATCH_BYTES;
@@ -130,7 +133,8 @@ impl Table {
         }
     }
 
-    /// The collected rows as a record batch; the table is empty afterwards. `more` says that rows will follow, for which memory is reserved.
+    /// The collected rows as a record batch; the table is empty afterwards. `more` says that rows
+    /// will follow, for which memory is reserved.
     pub(super) fn cut(&mut self, more: bool) -> Result<RecordBatch, Error> {
         let rows = self.rows();
         let reserve = if more { rows + rows / 8 } else { 0 };

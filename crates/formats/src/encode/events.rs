@@ -16,8 +16,9 @@ use domain::limits::ARROW_BATCH_BYTES;
 pub(super) const UNIQUE: [&[&str]; 5] =
     [&["_raw_message"], &["_keys"], &["_new"], &["_old"], &["_attributes", "key_value", "value"]];
 
-/// Collects events into columns. What a record batch holds of them is bounded by their payloads: plain JSON is never longer than it was with types,
-/// and stands there twice at most, in `_new` and in `_attributes`.
+/// Collects events into columns. What a record batch holds of them is bounded by their payloads:
+/// plain JSON is never longer than it was with types, and stands there twice at most, in `_new` and
+/// in `_attributes`.
 #[derive(Default)]
 pub(super) struct EventColumns {
     event: Event,
@@ -87,7 +88,8 @@ impl EventColumns {
         if event.error().is_empty() { &[] } else { payload }
     }
 
-    /// The collected events as columns, in the order of [`EventColumns::fields`]; it is empty afterwards.
+    /// The collected events as columns, in the order of [`EventColumns::fields`]; it is empty
+    /// afterwards.
     pub(super) fn cut(&mut self) -> Result<[ArrayRef; 11], Error> {
         let text = |held: &mut StringBuilder| Arc::new(take(held)) as ArrayRef;
         let attributes = [text(&mut self.attribute_names), text(&mut self.attribute_values)].to_vec();
@@ -248,7 +250,8 @@ mod tests {
         assert_eq!(names[17..], ["_raw_message", "_batch"]);
     }
 
-    /// Whatever the payloads, no column of a record batch is larger than the bound of payloads, but the errors, which are counted by rows.
+    /// Whatever the payloads, no column of a record batch is larger than the bound of payloads, but
+    /// the errors, which are counted by rows.
     #[test]
     fn record_batches_of_events_stay_small() {
         let mut random = fastrand::Rng::with_seed(7);

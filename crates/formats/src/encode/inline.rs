@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// Names that a payload's own fields must not have, in upper or lower case: a row must have each name once.
+/// Names that a payload's own fields must not have, in upper or lower case: a row must have each
+/// name once.
 const VIRTUAL: [&str; 9] = [
     "_batch",
     "_error",
@@ -21,9 +22,11 @@ const VIRTUAL: [&str; 9] = [
 /// What stands between the braces of a payload that is one JSON object, behind a byte order mark or
 /// not; else why it cannot stand in a row.
 ///
-/// All of it is looked at, and nothing is written anew. Stricter than JSON itself where ClickHouse is: a name that stands twice in one
-/// object, halves of surrogate pairs, numbers that no Float64 holds, and nesting beyond 128 levels are refused. So are fields whose names differ
-/// in case only: ClickHouse takes a field for the column of that name in any case (`input_format_column_name_matching_mode`), and then for doubled.
+/// All of it is looked at, and nothing is written anew. Stricter than JSON itself where ClickHouse
+/// is: a name that stands twice in one object, halves of surrogate pairs, numbers that no Float64
+/// holds, and nesting beyond 128 levels are refused. So are fields whose names differ in case only:
+/// ClickHouse takes a field for the column of that name in any case
+/// (`input_format_column_name_matching_mode`), and then for doubled.
 pub(super) fn fields(payload: &[u8]) -> Result<&[u8], String> {
     // One look at the whole is cheaper than one at each string.
     let text = std::str::from_utf8(payload).map_err(|e| e.to_string())?;
@@ -36,7 +39,8 @@ pub(super) fn fields(payload: &[u8]) -> Result<&[u8], String> {
     Ok(object.get(1..object.len().saturating_sub(1)).unwrap_or_default().trim_ascii())
 }
 
-/// The names of the objects that are gone through, the outer ones first. One list for all of them, or each would cost an allocation.
+/// The names of the objects that are gone through, the outer ones first. One list for all of them,
+/// or each would cost an allocation.
 type Names<'de> = Vec<Name<'de>>;
 
 /// A payload's object.

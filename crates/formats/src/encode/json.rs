@@ -12,13 +12,14 @@ use crate::unmarshal::Event;
 use domain::error::Error;
 use domain::record::RecordRef;
 
-/// How a timestamp is written down to the second. With the letter Z behind it the text is UTC; without, ClickHouse would take it for a time in the
-/// zone of its session or server.
+/// How a timestamp is written down to the second. With the letter Z behind it the text is UTC;
+/// without, ClickHouse would take it for a time in the zone of its session or server.
 const SECONDS: &str = "%Y-%m-%dT%H:%M:%S";
 /// A piece is handed out once it has this many bytes.
 const PIECE: usize = 512 << 10;
 
-/// Writes rows. The newline of a row is written before the next one, so that the last one is left for the tail.
+/// Writes rows. The newline of a row is written before the next one, so that the last one is left
+/// for the tail.
 pub(super) struct Json {
     out: Vec<u8>,
     rows: bool,
@@ -145,7 +146,8 @@ fn hand_out(out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
     }
 }
 
-/// Escapes a payload of whatever size, piece by piece: it may become six times as long, and one buffer for all of it would be moved as it grows.
+/// Escapes a payload of whatever size, piece by piece: it may become six times as long, and one
+/// buffer for all of it would be moved as it grows.
 fn escape_payload(payload: &[u8], out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
     for part in payload.chunks(PIECE / 4) {
         hand_out(out, ready);
@@ -188,7 +190,8 @@ fn second_text(second: i64) -> String {
     DateTime::from_timestamp(second, 0).unwrap_or_default().format(SECONDS).to_string()
 }
 
-/// Writes the inside of a JSON string. Bytes that are no UTF-8 pass as they are: a payload may be anything, and ClickHouse reads them back.
+/// Writes the inside of a JSON string. Bytes that are no UTF-8 pass as they are: a payload may be
+/// anything, and ClickHouse reads them back.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
     for (i, byte) in text.iter().enumerate() {

@@ -22,7 +22,8 @@ fn broken(error: ParquetError) -> Error {
     Error::Internal(format!("records cannot be encoded as Parquet: {error}"))
 }
 
-/// Writes row groups that end where record batches end, so that they too are cut by the records alone.
+/// Writes row groups that end where record batches end, so that they too are cut by the records
+/// alone.
 pub(super) struct Parquet {
     table: Table,
     writer: ArrowWriter<Vec<u8>>,
@@ -34,7 +35,8 @@ impl Parquet {
     pub(super) fn new(columns: &Columns, payload: Payload) -> Result<Parquet, Error> {
         let table = Table::new(columns, payload)?;
         let sequence = ColumnPath::from("_sequence_number");
-        // These are nearly unique: a dictionary or the smallest and largest value would cost time and say nothing.
+        // These are nearly unique: a dictionary or the smallest and largest value would cost time
+        // and say nothing.
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(None)
@@ -72,7 +74,8 @@ impl Parquet {
         Ok(std::mem::take(self.writer.inner_mut()).into())
     }
 
-    /// Moves the collected rows into the row group, or into a new one where they would make it too large.
+    /// Moves the collected rows into the row group, or into a new one where they would make it too
+    /// large.
     fn cut(&mut self, more: bool, ready: &mut VecDeque<Bytes>) -> Result<(), Error> {
         let (rows, bytes) = (self.table.rows(), self.table.payload_bytes());
         if self.group_rows + rows > PARQUET_GROUP_ROWS || self.group_bytes + bytes > PARQUET_GROUP_BYTES {

@@ -207,9 +207,11 @@ fn without_zone(column: ArrayRef) -> ArrayRef {
     }
 }
 
-/// Writes rows as `JSONEachRow` (nulls are left out) or `ArrowStream`. `Parquet` is for records only.
+/// Writes rows as `JSONEachRow` (nulls are left out) or `ArrowStream`. `Parquet` is for records
+/// only.
 pub fn encode_rows<R: Row>(rows: &[R], format: Format) -> Result<Bytes, Error> {
-    // Only these may be null, and a stream must announce it before the first row, so also without any row.
+    // Only these may be null, and a stream must announce it before the first row, so also without
+    // any row.
     let nullable =
         |name: &str| matches!(name, "millis_behind_latest" | "last_commit_time" | "first_time" | "until_time");
     let columns = R::columns(rows).into_iter().map(|(name, column)| {

@@ -30,7 +30,8 @@ fn plain(shard: &str, n: usize, payload: Vec<u8>) -> Plain {
     Plain { shard: shard.into(), key: format!("k{n}"), timestamp_ms: 1_795_255_200_000, sequence, sub: 0, payload }
 }
 
-/// A batch of these records, ordered by shard; each shard's records are put into chunks and slices that end at the given places.
+/// A batch of these records, ordered by shard; each shard's records are put into chunks and slices
+/// that end at the given places.
 fn batch_of(records: &[Plain], cuts: &[usize]) -> Batch {
     let mut ranges: Vec<ShardRange> = Vec::new();
     for run in records.chunk_by(|a, b| a.shard == b.shard) {
@@ -140,7 +141,8 @@ proptest! {
         let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
         prop_assert_eq!(lines.len(), records.len());
         for (line, record) in lines.into_iter().zip(&records) {
-            // Bytes that are no UTF-8 pass as they are, so both sides lose the same when they are made to be text.
+            // Bytes that are no UTF-8 pass as they are, so both sides lose the same when they are
+            // made to be text.
             let row: serde_json::Value = serde_json::from_str(&String::from_utf8_lossy(line)).unwrap();
             let time = DateTime::from_timestamp_millis(record.timestamp_ms).unwrap();
             prop_assert_eq!(&row["_key"], &record.key);

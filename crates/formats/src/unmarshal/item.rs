@@ -15,7 +15,8 @@ use domain::limits::UNMARSHAL_KEPT_BYTES;
 pub(super) struct Item {
     json: String,
     names: Names,
-    /// Of each attribute that was read to its end: the place of its name in [`Names::text`], and that of its value in `json`.
+    /// Of each attribute that was read to its end: the place of its name in [`Names::text`], and
+    /// that of its value in `json`.
     attributes: Vec<(Range<usize>, Range<usize>)>,
 }
 
@@ -93,7 +94,8 @@ impl<'de> Visitor<'de> for &mut Item {
     }
 }
 
-/// Writes a map with its names, each there once; `each` hears where its names and values stand. The names stay in `names`.
+/// Writes a map with its names, each there once; `each` hears where its names and values stand. The
+/// names stay in `names`.
 fn object<'de, A: MapAccess<'de>>(
     mut map: A,
     json: &mut String,
@@ -312,7 +314,8 @@ impl<'de> Visitor<'de> for Quoted<'_> {
     }
 }
 
-/// Writes a JSON string with no more escapes than it must have, so that it is never longer than it was.
+/// Writes a JSON string with no more escapes than it must have, so that it is never longer than it
+/// was.
 fn quote(text: &str, json: &mut String) {
     json.push('"');
     let mut from = 0;
@@ -364,7 +367,8 @@ impl<'de> DeserializeSeed<'de> for Number<'_> {
     }
 }
 
-/// Whether a text is a number of JSON and nothing else, not even white space. It is not computed: it may have any size.
+/// Whether a text is a number of JSON and nothing else, not even white space. It is not computed:
+/// it may have any size.
 fn is_number(text: &str) -> bool {
     let begins = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     begins && serde_json::from_str::<&RawValue>(text).is_ok_and(|raw| raw.get().len() == text.len())

@@ -22,8 +22,9 @@ impl Unit {
     }
 }
 
-/// Microseconds since 1970, from a number as it stands in JSON, which may have a fraction or an exponent; less than a microsecond is dropped. None for
-/// a negative one, for one that does not fit, and for what is no number.
+/// Microseconds since 1970, from a number as it stands in JSON, which may have a fraction or an
+/// exponent; less than a microsecond is dropped. None for a negative one, for one that does not
+/// fit, and for what is no number.
 pub(super) fn microseconds(text: &str, unit: Unit) -> Option<i64> {
     let power = match unit {
         Unit::Second => 6,

@@ -1,7 +1,8 @@
 //! KPL aggregates: several user records in one Kinesis record.
 //!
-//! The format is that of the Kinesis Producer Library (`aggregation-format.md` in its repository): a magic number, a protobuf message, and
-//! the MD5 of the message. The message is walked in place: a record of 10 MiB may hold millions of user records, and none of them costs memory.
+//! The format is that of the Kinesis Producer Library (`aggregation-format.md` in its repository):
+//! a magic number, a protobuf message, and the MD5 of the message. The message is walked in place:
+//! a record of 10 MiB may hold millions of user records, and none of them costs memory.
 
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ use md5::{Digest, Md5};
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST: usize = 16;
 
-/// A whole aggregate, somewhere in the middle of being read. All positions are offsets in its payload.
+/// A whole aggregate, somewhere in the middle of being read. All positions are offsets in its
+/// payload.
 #[derive(Debug)]
 pub struct Aggregate {
     keys: Vec<Range<u32>>,
@@ -32,8 +34,8 @@ pub fn claims(payload: &[u8]) -> bool {
 }
 
 impl Aggregate {
-    /// Looks at all of `payload`. None when it is no aggregate from end to end: a wrong digest, a broken message, an index without
-    /// a key, or no user record at all.
+    /// Looks at all of `payload`. None when it is no aggregate from end to end: a wrong digest, a
+    /// broken message, an index without a key, or no user record at all.
     pub fn open(payload: &[u8]) -> Option<Aggregate> {
         let end = payload.len().checked_sub(DIGEST).filter(|end| *end >= MAGIC.len())?;
         let (message, digest) = (payload.get(MAGIC.len()..end)?, payload.get(end..)?);
@@ -79,8 +81,8 @@ const RECORDS: u64 = 3;
 const KEY_INDEX: u64 = 1;
 const DATA: u64 = 3;
 
-/// The index of a record's key, and its data. The explicit hash key only chose the shard; a record that a reshard has left outside its
-/// shard's range is a record all the same.
+/// The index of a record's key, and its data. The explicit hash key only chose the shard; a record
+/// that a reshard has left outside its shard's range is a record all the same.
 fn index_and_data(payload: &[u8], record: Range<usize>) -> Option<(u64, Range<usize>)> {
     let (mut index, mut data) = (None, None);
     let mut fields = Fields { at: record.start, end: record.end };
@@ -111,7 +113,8 @@ enum Value {
 }
 
 impl Fields {
-    /// The next field and its number; none within at the end, none without when the message is broken.
+    /// The next field and its number; none within at the end, none without when the message is
+    /// broken.
     fn next(&mut self, payload: &[u8]) -> Option<Option<(u64, Value)>> {
         if self.at == self.end {
             return Some(None);

@@ -86,8 +86,9 @@ fn padded(rest: &[u8]) -> &[u8] {
 /// All members of `payload`, which are one text, as `gzip -d` has it, or just over `limit` bytes.
 /// Returns what follows them.
 fn gzip<'p>(payload: &'p [u8], limit: usize, whole: &mut Vec<u8>, lenient: bool) -> io::Result<&'p [u8]> {
-    // The last four bytes are the length of the last member: zlib is slow when it is given little room at a time. No more is believed than is
-    // likely, and some room is left for the look whether that was all.
+    // The last four bytes are the length of the last member: zlib is slow when it is given little
+    // room at a time. No more is believed than is likely, and some room is left for the look
+    // whether that was all.
     let written = payload.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
     whole.reserve(written.min(payload.len() * LIKELY_RATIO).min(limit) + 64);
     let mut rest = payload;

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use domain::limits::MAX_LOG_EVENTS;
 
-/// The next line at or behind `at` that is not blank, without its end, and where the one after it begins.
+/// The next line at or behind `at` that is not blank, without its end, and where the one after it
+/// begins.
 pub fn line(text: &[u8], mut at: usize) -> Option<(Range<usize>, usize)> {
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());

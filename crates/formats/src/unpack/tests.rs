@@ -131,7 +131,8 @@ proptest! {
         }
     }
 
-    /// The rows of a record are a function of the record: neither its page nor the place where reading begins changes them.
+    /// The rows of a record are a function of the record: neither its page nor the place where
+    /// reading begins changes them.
     #[test]
     fn rows_do_not_depend_on_the_page(payloads in prop::collection::vec(payload(), 1..12), cut: prop::sample::Index, split in 0..Split::ALL.len(), plain: bool) {
         let decompress = if plain { Decompress::None } else { Decompress::Auto };

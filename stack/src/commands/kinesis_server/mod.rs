@@ -15,7 +15,8 @@ use stack::KinesisOptions;
 use tokio::net::TcpListener;
 use turns::Turns;
 
-/// A PutRecords call of 10 MiB is about 14 MB of JSON with its data in base64; twice that leaves room for keys.
+/// A PutRecords call of 10 MiB is about 14 MB of JSON with its data in base64; twice that leaves
+/// room for keys.
 const BODY_LIMIT: usize = 28 * 1024 * 1024;
 const SNAPSHOT_INTERVAL_SECONDS: u64 = 60;
 

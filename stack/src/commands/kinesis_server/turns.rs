@@ -1,9 +1,11 @@
-//! One request at a time: ferrokinesis 0.7.0 keeps a lock of a concurrent map while it awaits another lock, and deadlocks for good when reads
-//! and writes of a stream meet.
+//! One request at a time: ferrokinesis 0.7.0 keeps a lock of a concurrent map while it awaits
+//! another lock, and deadlocks for good when reads and writes of a stream meet.
 //!
-//! A subscription lasts for minutes and reads the store again and again. So it is taken apart: each event is the first one of a subscription
-//! of its own, from where the last event said. That is what ferrokinesis does in its loop, in turn with everything else, and as soon as something
-//! was written instead of every 200 ms. It also gives back the position, which ferrokinesis 0.7.0 drops from a request when it checks it.
+//! A subscription lasts for minutes and reads the store again and again. So it is taken apart: each
+//! event is the first one of a subscription of its own, from where the last event said. That is
+//! what ferrokinesis does in its loop, in turn with everything else, and as soon as something was
+//! written instead of every 200 ms. It also gives back the position, which ferrokinesis 0.7.0 drops
+//! from a request when it checks it.
 
 use std::io;
 use std::sync::Arc;
@@ -72,7 +74,8 @@ impl Turns {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, SUBSCRIBE_LIMIT).await.unwrap_or_default();
         let asked = serde_json::from_slice(&body).unwrap_or_default();
-        // Who asks, and whether the consumer and the shard exist, is still for ferrokinesis to look at.
+        // Who asks, and whether the consumer and the shard exist, is still for ferrokinesis to look
+        // at.
         let begun = self.in_turn(Request::from_parts(head, Body::from(body)), next).await;
         if begun.status() != StatusCode::OK {
             return begun;
@@ -151,7 +154,8 @@ impl Subscription {
     }
 }
 
-/// Reads an event: prelude (total length, length of the headers, checksum), headers, payload, checksum.
+/// Reads an event: prelude (total length, length of the headers, checksum), headers, payload,
+/// checksum.
 fn parse(frame: &Bytes) -> Option<Pushed> {
     let headers = u32::from_be_bytes(frame.get(4..8)?.try_into().ok()?) as usize;
     serde_json::from_slice(frame.get(12 + headers..frame.len().checked_sub(4)?)?).ok()

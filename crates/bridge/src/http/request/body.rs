@@ -1,4 +1,5 @@
-//! Bodies of `seek`, `ack` and `end`: one JSON object a row, as `INSERT INTO FUNCTION url(…, 'JSONEachRow', …)` sends them.
+//! Bodies of `seek`, `ack` and `end`: one JSON object a row, as `INSERT INTO FUNCTION url(…,
+//! 'JSONEachRow', …)` sends them.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,8 @@ pub struct SeekRow {
     pub shard_id: Option<String>,
     /// Where its checkpoint goes.
     pub position: Position,
-    /// Where the position is a sequence number: the last row of that record that is passed over; none means all of them.
+    /// Where the position is a sequence number: the last row of that record that is passed over;
+    /// none means all of them.
     pub sub_sequence_number: Option<u32>,
 }
 
@@ -59,7 +61,8 @@ enum Text {
     Number(serde_json::Number),
 }
 
-/// Reads the body of `seek` for the pipe of the path, which is empty where each row names its own. Without rows it gives none.
+/// Reads the body of `seek` for the pipe of the path, which is empty where each row names its own.
+/// Without rows it gives none.
 pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
     let first = if pipe.is_empty() { "\"pipe\": \"orders\", " } else { "" };
     rows(body, &format!("{{{first}\"shard_id\": \"\", \"position\": \"trim_horizon\"}}"), |row: SeekJson| {
@@ -103,8 +106,8 @@ pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
     Ok(batches)
 }
 
-/// Reads the body of `end`: the pipes, each of which is that of the path unless there is none. Without rows, as when a SELECT found none, it
-/// gives none.
+/// Reads the body of `end`: the pipes, each of which is that of the path unless there is none.
+/// Without rows, as when a SELECT found none, it gives none.
 pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<String>, Error> {
     let example = if pipe.is_empty() { "orders" } else { pipe };
     rows(body, &format!("{{\"pipe\": \"{example}\"}}"), |row: EndJson| named(pipe, &row.pipe)).map(BTreeSet::from_iter)

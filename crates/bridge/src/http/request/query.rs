@@ -163,7 +163,8 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).chain(more.chars()).collect()
 }
 
-/// The name whose text is most like `given`. Only a piece of `given` is looked at: comparing takes the product of both lengths.
+/// The name whose text is most like `given`. Only a piece of `given` is looked at: comparing takes
+/// the product of both lengths.
 pub(super) fn nearest(given: &str, known: impl Iterator<Item = (String, &'static str)>) -> &'static str {
     let short = |text: &str| text.chars().take(limits::MAX_NAME).collect::<String>();
     let given = short(given);

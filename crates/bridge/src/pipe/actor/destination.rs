@@ -21,7 +21,8 @@ pub(super) struct Known {
 }
 
 impl Actor {
-    /// The table that the view that pulls inserts into; none where the reader acknowledges by itself.
+    /// The table that the view that pulls inserts into; none where the reader acknowledges by
+    /// itself.
     pub(super) async fn destination(
         &mut self,
         options: &PullOptions,
@@ -49,11 +50,13 @@ impl Actor {
         Ok(Some(destination))
     }
 
-    /// Refuses a pull whose rows would go to another table than those of the pipe (**one-target-per-pipe**).
+    /// Refuses a pull whose rows would go to another table than those of the pipe
+    /// (**one-target-per-pipe**).
     pub(super) async fn feed(&mut self, to: &Destination) -> Result<(), Error> {
         let Err(refused) = self.work()?.feed(to).await else { return Ok(()) };
         if refused.gives_way {
-            // Each would keep the other from its shards. Without work the pipe ends here, until the next pull.
+            // Each would keep the other from its shards. Without work the pipe ends here, until the
+            // next pull.
             if let Some(mut work) = self.work.take() {
                 work.release().await?;
             }
@@ -62,8 +65,8 @@ impl Actor {
     }
 }
 
-/// Refuses a pull when the end of the view's refresh would say nothing about what is served now (**only-a-refresh-confirms**), or
-/// when the next refresh would replace it.
+/// Refuses a pull when the end of the view's refresh would say nothing about what is served now
+/// (**only-a-refresh-confirms**), or when the next refresh would replace it.
 fn usable(pipe: &str, definition: &Definition, view: &str) -> Result<(), Error> {
     let Definition { target, appends, pipes, copies } = definition;
     let pulls = |pipes: &[String]| pipes.iter().any(|pulled| pulled == pipe);

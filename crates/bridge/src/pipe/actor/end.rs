@@ -20,7 +20,8 @@ impl Actor {
         }
     }
 
-    /// What to do when nobody pulls: after a while drop the buffers, later give the leases back. True: the end.
+    /// What to do when nobody pulls: after a while drop the buffers, later give the leases back.
+    /// True: the end.
     pub(super) fn idle(&mut self) -> bool {
         let idle = self.last_pull.elapsed();
         let others = |work: &Work| work.others_pull();

@@ -1,4 +1,5 @@
-//! What becomes of a batch that ClickHouse refuses because of its rows, where the view asks for `on_failure=isolate`.
+//! What becomes of a batch that ClickHouse refuses because of its rows, where the view asks for
+//! `on_failure=isolate`.
 
 use tracing::warn;
 
@@ -9,11 +10,12 @@ use domain::limits::QUARANTINE_ROWS;
 use domain::ports::Kept;
 
 impl Actor {
-    /// Halves the open batch, or puts its only row into the quarantine and commits it, when ClickHouse refused it and every refresh that
-    /// was given it is known to have failed. True when it did: an empty answer then lets the view's pauses between failures begin anew.
+    /// Halves the open batch, or puts its only row into the quarantine and commits it, when
+    /// ClickHouse refused it and every refresh that was given it is known to have failed. True when
+    /// it did: an empty answer then lets the view's pauses between failures begin anew.
     pub(super) async fn isolate(&mut self, options: &PullOptions) -> Result<bool, Error> {
         let (pipe, now) = (self.pipe.clone(), self.deps.clock.now_ms());
-        let refused = |open: &&crate::pipe::work::Open| {
+        let refused = |open: &&crate::pipe::open::Open| {
             let told = open.suspicion.given.is_none() && (open.waits == 0 || !open.suspicion.untold);
             open.offered && !open.confirmed && told && open.suspicion.certain()
         };

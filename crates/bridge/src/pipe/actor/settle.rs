@@ -25,8 +25,8 @@ pub(super) struct Confirmation {
 }
 
 impl Actor {
-    /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh has ended, so the answer is near; while in
-    /// doubt the batch is simply served again.
+    /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh
+    /// has ended, so the answer is near; while in doubt the batch is simply served again.
     pub(super) async fn await_settlement(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while self.open().is_some_and(|open| open.waits > 0 && !open.confirmed) {
@@ -51,7 +51,8 @@ impl Actor {
             open.suspicion.given = None;
         }
         match confirmation.outcome {
-            // The answer may be about the refresh that was given the batch, or about one that was given it again since: all of them must have read it.
+            // The answer may be about the refresh that was given the batch, or about one that was
+            // given it again since: all of them must have read it.
             RefreshOutcome::Succeeded
                 if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) =>
             {
@@ -90,8 +91,9 @@ impl Actor {
         }
     }
 
-    /// Takes note of how the refresh ended that was given the open batch last, when the one that pulls now shows it. WAIT VIEW tells it only when
-    /// no other refresh begins at once, and ClickHouse's first pauses between failures are very short.
+    /// Takes note of how the refresh ended that was given the open batch last, when the one that
+    /// pulls now shows it. WAIT VIEW tells it only when no other refresh begins at once, and
+    /// ClickHouse's first pauses between failures are very short.
     pub(super) fn look_back(&mut self, state: &ViewState, view: &str) {
         let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
         if open.offered && !open.confirmed && open.suspicion.shows_failure(state) {
@@ -105,7 +107,8 @@ impl Actor {
         let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
         let Failure { why, cause } = failure;
         let (rows, whole) = (open.batch.rows(), open.latest.load(Ordering::Acquire));
-        // A row of its own was tried only if it was sent; of many, those that came first may have been refused before the rest was sent.
+        // A row of its own was tried only if it was sent; of many, those that came first may have
+        // been refused before the rest was sent.
         let refused = cause == Cause::Rows && (whole || rows > 1);
         let mut message = format!("batch {} ({rows} rows) was not inserted by view {view}: {why}", open.batch.id);
         if let (Cause::Other(reason), OnFailure::Isolate) = (cause, open.on_failure) {
@@ -116,7 +119,8 @@ impl Actor {
         self.failed("failed", message);
     }
 
-    /// Lets the next refresh begin now: the batch of the last one is committed (**started-after-the-commit**).
+    /// Lets the next refresh begin now: the batch of the last one is committed
+    /// (**started-after-the-commit**).
     fn start_next(&mut self, view: Puller) {
         if self.pulling {
             return;

@@ -1,4 +1,5 @@
-//! Reading what Kinesis pushes: a subscription to the shard, watched over, and what becomes of one that fails.
+//! Reading what Kinesis pushes: a subscription to the shard, watched over, and what becomes of one
+//! that fails.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use domain::ports::{Event, IteratorStart, KinesisError, Subscription};
 pub(super) struct Opened {
     subscription: Box<dyn Subscription>,
     first: Event,
-    /// When it was asked for, Kinesis' time, Unix ms: what an event says of the tip was true then, however long it waited to be read.
+    /// When it was asked for, Kinesis' time, Unix ms: what an event says of the tip was true then,
+    /// however long it waited to be read.
     asked_ms: i64,
     began: Instant,
 }
@@ -31,7 +33,8 @@ pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Opened, Left>> + Se
 
 /// Why fan-out was left.
 pub(super) enum Left {
-    /// Nothing is wrong: Kinesis ended the subscription in time, it was not read for long, or it is not wanted any more.
+    /// Nothing is wrong: Kinesis ended the subscription in time, it was not read for long, or it is
+    /// not wanted any more.
     Over,
     /// Kinesis said so.
     Failed(Error),
@@ -71,8 +74,9 @@ impl Retry {
     }
 }
 
-/// Subscribes and waits for the first event. Another subscription that is in the way is waited for: Kinesis takes over from it when it is 5 s
-/// old; a consumer that is not there any more is registered again.
+/// Subscribes and waits for the first event. Another subscription that is in the way is waited for:
+/// Kinesis takes over from it when it is 5 s old; a consumer that is not there any more is
+/// registered again.
 pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart) -> Result<Opened, Left> {
     let _turn = source.fan_out.turn().await;
     let patience = Instant::now() + TAKEOVER_PATIENCE;
@@ -108,7 +112,8 @@ pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart)
 }
 
 impl Reader {
-    /// Where a subscription begins: at the last record, so that `verify` can tell, unless an earlier one has said where it goes on.
+    /// Where a subscription begins: at the last record, so that `verify` can tell, unless an
+    /// earlier one has said where it goes on.
     pub(super) fn subscribe_at(&self) -> IteratorStart {
         let behind = |c: &&_| self.last.as_ref().is_none_or(|(last, _)| last <= *c);
         match (&self.continuation, &self.last) {
@@ -119,7 +124,8 @@ impl Reader {
         }
     }
 
-    /// A reader that lags about as far behind as a retention can be short looks at every answer anew, which is for polling.
+    /// A reader that lags about as far behind as a retention can be short looks at every answer
+    /// anew, which is for polling.
     pub(super) fn may_subscribe(&self) -> bool {
         self.unverified || !self.doubtful()
     }
@@ -209,7 +215,8 @@ impl Reader {
         }
     }
 
-    /// Says that reading goes on by polling although fan-out is wanted, and why; and when fan-out is tried again.
+    /// Says that reading goes on by polling although fan-out is wanted, and why; and when fan-out
+    /// is tried again.
     pub(super) fn fall_back(&self, left: &Left, retry: &mut Retry) {
         let why = match left {
             Left::Over => return,

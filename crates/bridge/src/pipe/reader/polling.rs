@@ -23,8 +23,8 @@ struct Polling {
 }
 
 impl Reader {
-    /// Reads by polling until the shard's end (then none), or until a subscription has given an event, if that is wanted: whatever is wrong
-    /// with fan-out, records flow.
+    /// Reads by polling until the shard's end (then none), or until a subscription has given an
+    /// event, if that is wanted: whatever is wrong with fan-out, records flow.
     pub(super) async fn poll(
         &mut self,
         wanted: &mut watch::Receiver<bool>,
@@ -135,7 +135,8 @@ impl Reader {
             }
             let asked_ms = self.source.now_ms();
             let page = polling.cursor.page(limit).await?;
-            // The answer says what time it is; on the monotonic clock a suspended computer has lost no time.
+            // The answer says what time it is; on the monotonic clock a suspended computer has lost
+            // no time.
             if !self.must_go_back() {
                 break (asked_ms, page);
             }
@@ -158,8 +159,9 @@ impl Reader {
 
 /// Keeps one shard's calls within its limits.
 ///
-/// `poll` stands for AWS's 5 calls a second when it is 200 ms, and the bytes a second go with it: half the time between calls means twice
-/// the bytes, so one number says which share of the limits this pipe takes.
+/// `poll` stands for AWS's 5 calls a second when it is 200 ms, and the bytes a second go with it:
+/// half the time between calls means twice the bytes, so one number says which share of the limits
+/// this pipe takes.
 struct Pace {
     next: Instant,
     empty: u32,
@@ -183,10 +185,12 @@ impl Pace {
     }
 }
 
-/// Time from one call to the next, after an answer of `(rows, bytes)` and so many empty answers in a row.
+/// Time from one call to the next, after an answer of `(rows, bytes)` and so many empty answers in
+/// a row.
 fn pause_after((rows, bytes): (usize, usize), empty: u32, poll: Duration) -> Duration {
     if rows == 0 {
-        // A quiet shard is asked less and less often, up to a second apart, and leaves its calls to others.
+        // A quiet shard is asked less and less often, up to a second apart, and leaves its calls to
+        // others.
         let doublings = (empty / IDLE_POLLS).min(8);
         return (poll * (1 << doublings)).min(poll.max(MAX_IDLE_POLL));
     }
@@ -203,7 +207,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Neither more calls nor more bytes a second than this share of the limits, whatever was read.
+        /// Neither more calls nor more bytes a second than this share of the limits, whatever was
+        /// read.
         #[test]
         fn the_limits_of_a_shard_are_kept(rows in 0..10_000usize, bytes in 0..10usize << 20, empty in 0..1_000u32, poll_ms in 5..10_000u64) {
             let poll = Duration::from_millis(poll_ms);
@@ -217,7 +222,8 @@ mod tests {
             }
         }
 
-        /// The quieter a shard, the longer the pauses; and the first record makes it as quick as ever.
+        /// The quieter a shard, the longer the pauses; and the first record makes it as quick as
+        /// ever.
         #[test]
         fn a_quiet_shard_is_asked_less(empty in 0..1_000u32, poll_ms in 5..10_000u64) {
             let poll = Duration::from_millis(poll_ms);

@@ -109,7 +109,8 @@ impl Kind {
         }
     }
 
-    /// SQL for the column's value, from SQL for the attribute's JSON, which is empty where there is no attribute.
+    /// SQL for the column's value, from SQL for the attribute's JSON, which is empty where there is
+    /// no attribute.
     pub fn value(&self, json: &str) -> String {
         match self {
             Kind::Text => format!("JSONExtract({json}, 'Nullable(String)')"),
@@ -124,7 +125,8 @@ impl Kind {
         }
     }
 
-    /// SQL that is true when the column says exactly what the JSON of an attribute says; none when it always does.
+    /// SQL that is true when the column says exactly what the JSON of an attribute says; none when
+    /// it always does.
     pub fn held(&self, json: &str) -> Option<String> {
         Some(match self {
             Kind::Text => format!("startsWith({json}, '\"')"),
@@ -142,7 +144,8 @@ impl Kind {
         })
     }
 
-    /// SQL for the value in the column, or else what `rest` has of an attribute that had no column when it came.
+    /// SQL for the value in the column, or else what `rest` has of an attribute that had no column
+    /// when it came.
     pub fn with_rest(&self, column: &str, rest: &str) -> String {
         match self {
             Kind::Texts | Kind::Numbers(_) => format!("if(empty({column}), {}, {column})", self.value(rest)),
@@ -261,7 +264,8 @@ impl Columns {
         Ok(Columns { others: ours.filter_map(column).collect(), keys })
     }
 
-    /// Adds columns for the attributes that have none. What is said is about those that cannot have one.
+    /// Adds columns for the attributes that have none. What is said is about those that cannot have
+    /// one.
     pub fn add(&mut self, items: &Items) -> Vec<String> {
         let known = |name: &String| {
             self.keys.iter().any(|key| key.attribute == *name)

@@ -1,4 +1,5 @@
-//! Exports of a table to S3: what their manifests say, whether they fit together, and how they are loaded.
+//! Exports of a table to S3: what their manifests say, whether they fit together, and how they are
+//! loaded.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -52,7 +53,8 @@ pub enum Span {
 }
 
 impl Span {
-    /// The version of the items of a full export. A change in the same millisecond, of which only the millisecond is known, is newer.
+    /// The version of the items of a full export. A change in the same millisecond, of which only
+    /// the millisecond is known, is newer.
     pub fn version(self) -> Option<i64> {
         match self {
             Span::Full { at } => Some(at * 1_000 - 1),
@@ -151,7 +153,8 @@ impl Export {
                 serde_json::from_str(line).map_err(|why| not_understood("manifest-files.json", &why))?;
             files.push((file.item_count, object(&file.key)?));
         }
-        // Those with items first: the sample is taken from them. Files without any are loaded all the same.
+        // Those with items first: the sample is taken from them. Files without any are loaded all
+        // the same.
         files.sort_by_key(|(items, _)| *items == 0);
         Ok(Export {
             url: url.into(),
@@ -198,7 +201,8 @@ impl Export {
         Ok(text.lines().map(String::from).collect())
     }
 
-    /// The statements that load it into the landing table. `partition_key` tells lines with the wrapper `Item` from those without.
+    /// The statements that load it into the landing table. `partition_key` tells lines with the
+    /// wrapper `Item` from those without.
     pub fn load(&self, landing: &str, table: &str, partition_key: &str) -> Vec<String> {
         let key = literal(partition_key);
         let table = shown(table);
@@ -317,7 +321,8 @@ pub fn time(ms: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Puts exports in their order: a full one, then incremental ones of which each begins where the one before ends, or earlier.
+/// Puts exports in their order: a full one, then incremental ones of which each begins where the
+/// one before ends, or earlier.
 pub fn chained(mut exports: Vec<Export>) -> Result<Vec<Export>, String> {
     exports.sort_by_key(|export| match export.span {
         Span::Full { .. } => (0, 0),

@@ -1,4 +1,5 @@
-//! What the items of a table look like: which types each attribute had, in change events and in lines of exports.
+//! What the items of a table look like: which types each attribute had, in change events and in
+//! lines of exports.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -117,7 +118,8 @@ impl Numbers {
     }
 }
 
-/// Whether ClickHouse prints the number as it was when it has been through Float64. Beyond these bounds it prints an exponent, and DynamoDB does not.
+/// Whether ClickHouse prints the number as it was when it has been through Float64. Beyond these
+/// bounds it prints an exponent, and DynamoDB does not.
 fn is_exact_float(text: &str) -> bool {
     let Ok(number) = text.parse::<f64>() else { return false };
     let plain = number == 0.0 || (1e-6..1e21).contains(&number.abs());

@@ -1,4 +1,5 @@
-//! Stream first, then the export, then the pipe: whether no change can fall between export and stream.
+//! Stream first, then the export, then the pipe: whether no change can fall between export and
+//! stream.
 
 use super::export::{Export, Span, time};
 use crate::generate::plan::shown;

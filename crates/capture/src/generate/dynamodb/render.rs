@@ -19,8 +19,9 @@ const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinalit
 const POSITION: &str = "_key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number";
 const POSITION_COLUMNS: &str = "    _key String,\n    _timestamp DateTime64(3),\n    _stream LowCardinality(String),\n    \
                                 _shard_id LowCardinality(String),\n    _sequence_number String,\n    _sub_sequence_number UInt32,\n";
-/// The names of keys in an event, each as JSON writes it. Values of keys are plain, so a name, a colon and a value are one match. (ClickHouse's
-/// JSON functions would give nothing when a key has more than 64 bits.)
+/// The names of keys in an event, each as JSON writes it. Values of keys are plain, so a name, a
+/// colon and a value are one match. (ClickHouse's JSON functions would give nothing when a key has
+/// more than 64 bits.)
 const KEY_NAMES: &str = r#"("(?:[^"\\]|\\.)*"):(?:"(?:[^"\\]|\\.)*"|[^",}]+)"#;
 
 /// What the statements are about.
@@ -39,8 +40,8 @@ pub struct Target<'a> {
     pub collection: Option<String>,
     /// Changes before this time are another table's, of the same name; microseconds since 1970.
     pub created: Option<i64>,
-    /// Whether ClickHouse must be told that a SELECT in the order of the stream is stable. 25.8 does
-    /// not know the setting, and drops a repeated block of any SELECT.
+    /// Whether ClickHouse must be told that a SELECT in the order of the stream is stable. 25.8
+    /// does not know the setting, and drops a repeated block of any SELECT.
     pub told_stable: bool,
     /// The user that the views run as.
     pub definer: Option<&'a Definer>,

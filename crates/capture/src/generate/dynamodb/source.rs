@@ -88,7 +88,8 @@ impl Source {
         Ok(Source { keys, table, destinations, stream, stream_created_ms, now_ms, notes })
     }
 
-    /// Where the table's changes go to the stream, or what is wrong; none when DynamoDB could not be asked.
+    /// Where the table's changes go to the stream, or what is wrong; none when DynamoDB could not
+    /// be asked.
     pub fn destination(&self, table: &str) -> Option<Result<&Destination, String>> {
         let (table, stream) = (shown(table), shown(&self.stream.name));
         let to_stream = self.destinations.as_ref()?.iter().filter(|d| d.stream_arn == self.stream.arn);
@@ -105,7 +106,8 @@ impl Source {
     }
 }
 
-/// Whether a change of the table came before `end_ms`, among the first records that the stream still has.
+/// Whether a change of the table came before `end_ms`, among the first records that the stream
+/// still has.
 pub async fn has_change_before(config: &Config, flags: &DynamoDbFlags, end_ms: i64) -> Result<bool, String> {
     let reading = Reading {
         kinesis: Arc::new(kinesis().await?),

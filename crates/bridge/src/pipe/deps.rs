@@ -1,0 +1,74 @@
+//! What pipes need of the world.
+
+use std::sync::Arc;
+
+use super::consumer::FanOut;
+use super::heartbeat::Heartbeat;
+use super::members::Members;
+use super::reader::{Knob, Source};
+use super::retention::Retention;
+use crate::metrics::Metrics;
+use crate::read::budget::Budget;
+use domain::limits::GET_RECORDS_PER_SECOND;
+use domain::ports::{Clock, FanOutApi, KinesisApi, Quarantine, StateStore, Stream, Views};
+use domain::unpacking::Unpacking;
+use formats::unpack::Counts;
+
+/// What pipes need of the world. Cheap to clone.
+#[derive(Clone)]
+pub struct Deps {
+    /// Kinesis.
+    pub kinesis: Arc<dyn KinesisApi>,
+    /// Enhanced fan-out.
+    pub fan_out: Arc<dyn FanOutApi>,
+    /// Leases and workers.
+    pub store: Arc<dyn StateStore>,
+    /// Refreshable views.
+    pub views: Arc<dyn Views>,
+    /// Rows that cannot be inserted.
+    pub quarantine: Arc<dyn Quarantine>,
+    /// Time and names.
+    pub clock: Arc<dyn Clock>,
+    /// Memory for all buffers.
+    pub budget: Budget,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Living and dead workers.
+    pub members: Members,
+    /// This process among them.
+    pub heartbeat: Heartbeat,
+    /// This worker.
+    pub worker_id: String,
+}
+
+impl Deps {
+    /// What the readers of a pipe share.
+    pub fn source(&self, pipe: &str, stream: Stream, unpacking: Unpacking) -> Source {
+        let poll = Knob::default();
+        poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
+        // Until the number of readers is known. Never 0: a reader that finds no room waits for
+        // somebody to take from its empty buffer.
+        let shard_cap = Knob::default();
+        shard_cap.set(self.budget.limit() as u64 / 4);
+        for (outcome, _) in Counts::default().labelled() {
+            self.metrics.unpacked.with_label_values(&[stream.name.as_str(), outcome]);
+        }
+        Source {
+            kinesis: self.kinesis.clone(),
+            clock: self.clock.clone(),
+            budget: self.budget.clone(),
+            stream: stream.name.clone(),
+            poll,
+            retention: Retention::new(self.kinesis.clone(), self.clock.clone(), &stream),
+            shard_cap,
+            unpacking,
+            unpacked: self.metrics.unpacked.clone(),
+            fan_out: FanOut::new(
+                self.fan_out.clone(),
+                stream,
+                pipe,
+                self.metrics.fan_out_stalls.with_label_values(&[pipe]),
+            ),
+        }
+    }
+}
