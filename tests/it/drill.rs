@@ -23,6 +23,8 @@ const STEP_PAUSE: Duration = Duration::from_millis(280);
 /// Steps that are put while a bridge is to be killed between insert and commit, and not before:
 /// servers may take so long to come back that all else is in by then.
 const STEPS_TO_CATCH: u64 = 8;
+/// What an insert says that fails.
+const BOMB: &str = "the bomb went off";
 
 /// What is drilled, and how long.
 #[derive(Clone, Copy)]
@@ -84,6 +86,7 @@ struct Schedule(Vec<(Duration, Fault)>);
 enum Fault {
     KillBridge,
     KillBetweenInsertAndCommit,
+    FailInsert,
     KillClickHouse,
     StopClickHouse,
     KillZooKeeper,
@@ -94,7 +97,7 @@ impl Schedule {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut faults = vec![Fault::KillBridge; plan.kills];
         faults.extend(vec![Fault::KillBetweenInsertAndCommit; plan.forced_kills]);
-        faults.extend([Fault::KillClickHouse, Fault::StopClickHouse, Fault::KillZooKeeper]);
+        faults.extend([Fault::FailInsert, Fault::KillClickHouse, Fault::StopClickHouse, Fault::KillZooKeeper]);
         random.shuffle(&mut faults);
         Schedule(faults.into_iter().map(|fault| (Duration::from_millis(random.u64(0..2_500)), fault)).collect())
     }
@@ -116,7 +119,7 @@ impl Drill {
     pub fn run(plan: Plan, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
-        let held = Arc::new(AtomicU64::new(STEPS_TO_CATCH * plan.forced_kills as u64));
+        let held = Arc::new(AtomicU64::new(STEPS_TO_CATCH * (plan.forced_kills as u64 + 1)));
         let mut drill = Drill { stack, bridge, plan, kills: 0, held: held.clone() };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let client = runtime.block_on(stack::kinesis_client(&drill.stack.kinesis.endpoint()));
@@ -125,10 +128,10 @@ impl Drill {
         clickhouse.run_script(&(plan.sql)(&drill.bridge.url())).expect("the contract's SQL");
         // One insert in four throws after its part was written: a materialized view on the target
         // sees the block later than the target.
-        let bomb = "CREATE TABLE bomb_sink (n UInt64) ENGINE = Null;\n\
-                    CREATE MATERIALIZED VIEW bomb TO bomb_sink AS \
-                    SELECT throwIf(randConstant() % 4 = 0, 'the bomb went off') + 0 AS n FROM "
-            .to_owned();
+        let bomb = format!(
+            "CREATE TABLE bomb_sink (n UInt64) ENGINE = Null;\n\
+             CREATE MATERIALIZED VIEW bomb TO bomb_sink AS SELECT throwIf(randConstant() % 4 = 0, '{BOMB}') + 0 AS n FROM "
+        );
         clickhouse.run_script(&(bomb + plan.landing + ";\n")).expect("the failing view");
 
         let writer = runtime.spawn(async move {
@@ -160,6 +163,7 @@ impl Drill {
                 self.kills += 1;
             }
             Fault::KillBetweenInsertAndCommit => self.kill_between_insert_and_commit(),
+            Fault::FailInsert => self.fail_insert(),
             Fault::KillClickHouse => self.stack.clickhouse.restart().expect("ClickHouse comes back"),
             Fault::StopClickHouse => {
                 // It may take its time; a hosted engine that does not stop is killed.
@@ -174,6 +178,25 @@ impl Drill {
         self.held.fetch_sub(STEPS_TO_CATCH, Ordering::Relaxed);
         kill_between_insert_and_commit(&self.stack, &self.bridge, self.plan.table, "offered_batch != ''");
         self.kills += 1;
+    }
+
+    /// Lets inserts fail after their part was written, until the bridge has seen one.
+    fn fail_insert(&mut self) {
+        self.held.fetch_sub(STEPS_TO_CATCH, Ordering::Relaxed);
+        let (clickhouse, before) = (&self.stack.clickhouse, self.log_lines(BOMB));
+        let failing = format!(
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS bomb_at_once TO bomb_sink AS SELECT throwIf(1, '{BOMB}') + 0 AS n FROM {};\n",
+            self.plan.landing
+        );
+        let patience = Duration::from_secs(60);
+        wait_until(patience, || clickhouse.run_script(&failing).is_ok(), || "no failing view can be made".into());
+        wait_until(
+            patience,
+            || self.log_lines(BOMB) > before,
+            || format!("no insert failed\n{}", self.bridge.log_tail()),
+        );
+        let gone = || clickhouse.run_script("DROP VIEW IF EXISTS bomb_at_once;\n").is_ok();
+        wait_until(patience, gone, || "the failing view cannot be dropped".into());
     }
 
     fn wait_until_complete(&self) {
@@ -225,11 +248,11 @@ impl Drill {
             self.kills,
             self.plan.forced_kills,
             self.log_lines("an open batch was found"),
-            self.log_lines("the bomb went off"),
+            self.log_lines(BOMB),
         );
         assert_eq!(self.kills, self.plan.kills + self.plan.forced_kills);
         assert!(self.log_lines("an open batch was found") > 0, "no kill hit an open batch: the drill tested nothing");
-        assert!(self.log_lines("the bomb went off") > 0, "no insert failed: the drill tested nothing");
+        assert!(self.log_lines(BOMB) > 0, "no insert failed: the drill tested nothing");
     }
 }
 
@@ -258,38 +281,70 @@ fn at_least_once_without_a_window() {
     println!("{} rows came more than once, as they may without a window", drill.rows() - plan.records);
 }
 
-/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and
-/// kills the bridge before it can commit; then the bridge comes back. Tries until the batch was
-/// still open after the kill.
+/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and kills the bridge
+/// before it can commit; then the bridge comes back. Tries until the batch was still open after the kill.
 pub fn kill_between_insert_and_commit(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) {
-    let ask = |sql: &str| stack.clickhouse.query(sql).ok().map(|answer| answer.trim_end().to_owned());
+    let clickhouse = &stack.clickhouse;
+    let ask = |sql: &str| clickhouse.query(sql).ok().map(|answer| answer.trim_end().to_owned());
+    // A view below the table that takes its time: the rows are in the table for so long before the refresh ends.
+    let slow = format!("{table}_slow");
+    let script = format!(
+        "CREATE TABLE {slow}_sink (n UInt8) ENGINE = Null;\n\
+         CREATE MATERIALIZED VIEW {slow} TO {slow}_sink AS SELECT sleep(0.3) AS n FROM {table};\n"
+    );
+    let patience = Instant::now() + Duration::from_secs(90);
+    let until = |what: &str, done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(Instant::now() < patience, "{what}: no batch was caught between insert and commit");
+        }
+    };
+    until("the slow view", &|| {
+        clickhouse.run_script(&script).is_ok() || ask(&format!("EXISTS {slow}")) == Some("1".into())
+    });
+    let caught = || catch(stack, bridge, table, offered);
+    until("the kill", &caught);
+    let dropped = format!("DROP VIEW IF EXISTS {slow};\nDROP TABLE IF EXISTS {slow}_sink;\n");
+    until("the end of the slow view", &|| clickhouse.run_script(&dropped).is_ok());
+}
+
+/// One attempt. Whether the bridge was killed after a batch was inserted and before it was committed.
+fn catch(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) -> bool {
+    let clickhouse = &stack.clickhouse;
     let open = format!("SELECT offered_batch, shard_id, offered_through FROM kinesis.leases WHERE {offered} LIMIT 1");
-    let deadline = Instant::now() + Duration::from_secs(90);
-    while Instant::now() < deadline {
-        let lease = ask(&open).unwrap_or_default();
-        let [batch, shard, through] = lease.split('\t').collect::<Vec<_>>()[..] else { continue };
-        let end = format!("_shard_id = '{shard}' AND _sequence_number = '{through}'");
-        let last = format!("SELECT count() > 0 FROM {table} WHERE {end}");
-        stack.zookeeper.sigstop();
-        let patience = Instant::now() + Duration::from_millis(500);
-        let mut inserted = false;
-        while !inserted && Instant::now() < patience {
-            inserted = number(&stack.clickhouse, &last) == Some(1);
-        }
-        if inserted {
-            bridge.kill();
-        }
-        stack.zookeeper.sigcont();
-        if inserted {
-            // The commit may have been on its way when ZooKeeper stopped.
-            let same = format!("SELECT count() FROM kinesis.leases WHERE offered_batch = '{batch}'");
-            let looks = || (Instant::now() < deadline).then(|| number(&stack.clickhouse, &same));
-            let left = std::iter::from_fn(looks).flatten().next();
-            bridge.start_again().expect("the bridge comes back");
-            if left > Some(0) {
-                return;
-            }
-        }
+    let lease = clickhouse.query(&open).unwrap_or_default();
+    let [batch, shard, through] = lease.trim_end().split('\t').collect::<Vec<_>>()[..] else { return false };
+    let end = format!("_shard_id = '{shard}' AND _sequence_number = '{through}'");
+    let last = format!("SELECT count() > 0 FROM {table} WHERE {end}");
+    stack.zookeeper.sigstop();
+    let patience = Instant::now() + Duration::from_millis(500);
+    let mut inserted = false;
+    while !inserted && Instant::now() < patience {
+        inserted = number(clickhouse, &last) == Some(1);
     }
-    panic!("no batch was caught between insert and commit");
+    if inserted {
+        bridge.kill();
+    }
+    stack.zookeeper.sigcont();
+    if !inserted {
+        return false;
+    }
+    // A commit that was on its way when the bridge died is still carried out.
+    let writes = "SELECT count() FROM system.processes WHERE query LIKE '%leases%' AND query NOT LIKE '%processes%'";
+    wait_until(
+        Duration::from_secs(60),
+        || number(clickhouse, writes) == Some(0),
+        || clickhouse.query("SELECT query FROM system.processes").unwrap_or_default(),
+    );
+    let same = format!("SELECT count() FROM kinesis.leases WHERE offered_batch = '{batch}'");
+    let mut left = None;
+    wait_until(
+        Duration::from_secs(60),
+        || {
+            left = number(clickhouse, &same);
+            left.is_some()
+        },
+        || "the leases cannot be read".into(),
+    );
+    bridge.start_again().expect("the bridge comes back");
+    left > Some(0)
 }
