@@ -1,5 +1,6 @@
 //! The world behind the ports of `domain`: ClickHouse, Kinesis, the state stores, the clock.
 
+pub mod aws;
 pub mod clickhouse;
 pub mod clock;
 pub mod kinesis;

@@ -82,6 +82,9 @@ pub enum KinesisError {
     IteratorExpired,
     /// The shard's calls or bytes a second are used up: wait and repeat.
     Throttled(String),
+    /// `LimitExceededException`: too many calls of this kind a second, or as many resources as AWS
+    /// allows. Readers wait and repeat.
+    LimitExceeded(String),
     /// Another subscription of the same consumer to the shard is younger than five seconds, or the
     /// consumer is not active yet: wait and repeat.
     InUse(String),
@@ -95,7 +98,9 @@ impl From<KinesisError> for Error {
     fn from(error: KinesisError) -> Error {
         match error {
             KinesisError::IteratorExpired => Error::Unavailable("the shard iterator expired".into()),
-            KinesisError::Throttled(message) | KinesisError::InUse(message) => Error::Unavailable(message),
+            KinesisError::Throttled(message) | KinesisError::LimitExceeded(message) | KinesisError::InUse(message) => {
+                Error::Unavailable(message)
+            }
             KinesisError::NoConsumer(message) => Error::NotFound(message),
             KinesisError::Other(error) => error,
         }

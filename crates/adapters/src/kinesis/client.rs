@@ -81,7 +81,7 @@ impl AwsKinesis {
 pub(super) fn counted(errors: &IntCounterVec, call: &str, error: KinesisError) -> KinesisError {
     let kind = match &error {
         KinesisError::IteratorExpired => "iterator_expired",
-        KinesisError::Throttled(_) => "throttled",
+        KinesisError::Throttled(_) | KinesisError::LimitExceeded(_) => "throttled",
         KinesisError::InUse(_) => "in_use",
         KinesisError::NoConsumer(_) => "no_consumer",
         KinesisError::Other(error) => error.code(),

@@ -38,7 +38,7 @@ impl FanOutApi for AwsKinesis {
         match checked!(self, "RegisterStreamConsumer", &stream.name, "", call.send()) {
             // Another worker of the pipe was faster.
             Ok(_) | Err(KinesisError::InUse(_)) => Ok(()),
-            Err(KinesisError::Throttled(_)) => Err(Error::BadRequest(format!(
+            Err(KinesisError::LimitExceeded(_)) => Err(Error::BadRequest(format!(
                 "stream '{}' takes no further consumer (LimitExceededException), so '{name}' cannot be registered: a stream may have \
                  {MAX_CONSUMERS_PER_STREAM}, and 5 that are being created; deregister one, or read with mode=polling",
                 stream.name

@@ -86,7 +86,7 @@ impl Cursor {
             }
         };
         let page = match self.kinesis.records(&self.stream, &self.shard_id, &iterator, limit).await {
-            Err(throttled @ KinesisError::Throttled(_)) => {
+            Err(throttled @ (KinesisError::Throttled(_) | KinesisError::LimitExceeded(_))) => {
                 self.iterator = Some(iterator);
                 return Err(throttled);
             }
@@ -110,7 +110,7 @@ impl Cursor {
             match self.page(limit).await {
                 Ok(page) => return Ok(page),
                 Err(KinesisError::IteratorExpired) => {}
-                Err(KinesisError::Throttled(_)) => pause = back_off(pause).await,
+                Err(KinesisError::Throttled(_) | KinesisError::LimitExceeded(_)) => pause = back_off(pause).await,
                 Err(KinesisError::Other(Error::Unavailable(_))) if began.elapsed() < CURSOR_PATIENCE => {
                     pause = back_off(pause).await;
                 }
