@@ -109,8 +109,37 @@ pub struct Drill {
     bridge: Bridge,
     plan: Plan,
     kills: usize,
-    /// Steps that are held back.
-    held: Arc<AtomicU64>,
+    held: Held,
+    /// Forced faults to come.
+    shares: u64,
+}
+
+/// Steps of the writer that are held back, so that each forced fault has records of its own.
+#[derive(Clone)]
+pub struct Held(Arc<AtomicU64>);
+
+impl Held {
+    /// So many of the last steps.
+    pub fn new(steps: u64) -> Held {
+        Held(Arc::new(AtomicU64::new(steps)))
+    }
+
+    /// Comes back when a step may be put after which `left` are left.
+    pub async fn may_put(&self, left: u64) {
+        while left < self.0.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets one more be put, but not so many that fewer than `rest` are held back.
+    pub fn feed(&self, rest: u64) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held > rest).then(|| held - 1));
+    }
+
+    /// Holds back so many from now on.
+    pub fn leave(&self, rest: u64) {
+        self.0.store(rest, Ordering::Relaxed);
+    }
 }
 
 impl Drill {
@@ -119,8 +148,9 @@ impl Drill {
     pub fn run(plan: Plan, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
-        let held = Arc::new(AtomicU64::new(STEPS_TO_CATCH * (plan.forced_kills as u64 + 1)));
-        let mut drill = Drill { stack, bridge, plan, kills: 0, held: held.clone() };
+        let shares = plan.forced_kills as u64 + 1;
+        let held = Held::new(STEPS_TO_CATCH * shares);
+        let mut drill = Drill { stack, bridge, plan, kills: 0, held: held.clone(), shares };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let client = runtime.block_on(stack::kinesis_client(&drill.stack.kinesis.endpoint()));
         runtime.block_on(stack::load::create_stream(&client, "orders", SHARDS)).expect("a stream");
@@ -137,9 +167,7 @@ impl Drill {
         let writer = runtime.spawn(async move {
             let steps = plan.records / STEP;
             for step in 0..steps {
-                while steps - step <= held.load(Ordering::Relaxed) {
-                    tokio::time::sleep(STEP_PAUSE).await;
-                }
+                held.may_put(steps - step - 1).await;
                 stack::load::put_orders(&client, "orders", step * STEP, STEP).await?;
                 let broken = (0..plan.broken).map(|n| (format!("broken-{step}-{n}"), broken_record(step, n)));
                 stack::load::put_records(&client, "orders", broken).await?;
@@ -162,8 +190,8 @@ impl Drill {
                 self.bridge.restart().expect("the bridge comes back");
                 self.kills += 1;
             }
-            Fault::KillBetweenInsertAndCommit => self.kill_between_insert_and_commit(),
-            Fault::FailInsert => self.fail_insert(),
+            Fault::KillBetweenInsertAndCommit => self.forced(Drill::kill_between_insert_and_commit),
+            Fault::FailInsert => self.forced(Drill::fail_insert),
             Fault::KillClickHouse => self.stack.clickhouse.restart().expect("ClickHouse comes back"),
             Fault::StopClickHouse => {
                 // It may take its time; a hosted engine that does not stop is killed.
@@ -174,15 +202,21 @@ impl Drill {
         }
     }
 
-    fn kill_between_insert_and_commit(&mut self) {
-        self.held.fetch_sub(STEPS_TO_CATCH, Ordering::Relaxed);
-        kill_between_insert_and_commit(&self.stack, &self.bridge, self.plan.table, "offered_batch != ''");
+    /// Runs a fault that needs records on their way, with its own share of those that are held back.
+    fn forced(&mut self, fault: impl FnOnce(&mut Drill, &dyn Fn())) {
+        self.shares -= 1;
+        let (held, rest) = (self.held.clone(), STEPS_TO_CATCH * self.shares);
+        fault(self, &|| held.feed(rest));
+        self.held.leave(rest);
+    }
+
+    fn kill_between_insert_and_commit(&mut self, feed: &dyn Fn()) {
+        kill_between_insert_and_commit(&self.stack, &self.bridge, self.plan.table, "offered_batch != ''", feed);
         self.kills += 1;
     }
 
     /// Lets inserts fail after their part was written, until the bridge has seen one.
-    fn fail_insert(&mut self) {
-        self.held.fetch_sub(STEPS_TO_CATCH, Ordering::Relaxed);
+    fn fail_insert(&mut self, feed: &dyn Fn()) {
         let (clickhouse, before) = (&self.stack.clickhouse, self.log_lines(BOMB));
         let failing = format!(
             "CREATE MATERIALIZED VIEW IF NOT EXISTS bomb_at_once TO bomb_sink AS SELECT throwIf(1, '{BOMB}') + 0 AS n FROM {};\n",
@@ -190,11 +224,11 @@ impl Drill {
         );
         let patience = Duration::from_secs(60);
         wait_until(patience, || clickhouse.run_script(&failing).is_ok(), || "no failing view can be made".into());
-        wait_until(
-            patience,
-            || self.log_lines(BOMB) > before,
-            || format!("no insert failed\n{}", self.bridge.log_tail()),
-        );
+        let failed = || {
+            feed();
+            self.log_lines(BOMB) > before
+        };
+        wait_until(patience, failed, || format!("no insert failed\n{}", self.bridge.log_tail()));
         let gone = || clickhouse.run_script("DROP VIEW IF EXISTS bomb_at_once;\n").is_ok();
         wait_until(patience, gone, || "the failing view cannot be dropped".into());
     }
@@ -282,8 +316,15 @@ fn at_least_once_without_a_window() {
 }
 
 /// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and kills the bridge
-/// before it can commit; then the bridge comes back. Tries until the batch was still open after the kill.
-pub fn kill_between_insert_and_commit(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) {
+/// before it can commit; then the bridge comes back. Tries until the batch was still open after the kill; `feed` puts
+/// records for each attempt.
+pub fn kill_between_insert_and_commit(
+    stack: &LocalStack,
+    bridge: &Bridge,
+    table: &str,
+    offered: &str,
+    feed: &dyn Fn(),
+) {
     let clickhouse = &stack.clickhouse;
     let ask = |sql: &str| clickhouse.query(sql).ok().map(|answer| answer.trim_end().to_owned());
     // A view below the table that takes its time: the rows are in the table for so long before the refresh ends.
@@ -301,8 +342,16 @@ pub fn kill_between_insert_and_commit(stack: &LocalStack, bridge: &Bridge, table
     until("the slow view", &|| {
         clickhouse.run_script(&script).is_ok() || ask(&format!("EXISTS {slow}")) == Some("1".into())
     });
-    let caught = || catch(stack, bridge, table, offered);
-    until("the kill", &caught);
+    until("the kill", &|| {
+        feed();
+        let attempt = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < attempt {
+            if catch(stack, bridge, table, offered) {
+                return true;
+            }
+        }
+        false
+    });
     let dropped = format!("DROP VIEW IF EXISTS {slow};\nDROP TABLE IF EXISTS {slow}_sink;\n");
     until("the end of the slow view", &|| clickhouse.run_script(&dropped).is_ok());
 }
@@ -310,16 +359,24 @@ pub fn kill_between_insert_and_commit(stack: &LocalStack, bridge: &Bridge, table
 /// One attempt. Whether the bridge was killed after a batch was inserted and before it was committed.
 fn catch(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) -> bool {
     let clickhouse = &stack.clickhouse;
-    let open = format!("SELECT offered_batch, shard_id, offered_through FROM kinesis.leases WHERE {offered} LIMIT 1");
+    let open = format!(
+        "SELECT offered_batch, shard_id, offered_first, offered_through, if(offered_first_sub > 0, '>', '>=') \
+         FROM kinesis.leases WHERE {offered} LIMIT 1"
+    );
     let lease = clickhouse.query(&open).unwrap_or_default();
-    let [batch, shard, through] = lease.trim_end().split('\t').collect::<Vec<_>>()[..] else { return false };
-    let end = format!("_shard_id = '{shard}' AND _sequence_number = '{through}'");
-    let last = format!("SELECT count() > 0 FROM {table} WHERE {end}");
+    let [batch, shard, first, through, after] = lease.trim_end().split('\t').collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    // Not its last row: that may be in another table.
+    let rows = format!(
+        "SELECT count() > 0 FROM {table} WHERE _shard_id = '{shard}' AND toUInt256(_sequence_number) {after} toUInt256('{first}') \
+         AND toUInt256(_sequence_number) <= toUInt256('{through}')"
+    );
     stack.zookeeper.sigstop();
     let patience = Instant::now() + Duration::from_millis(500);
     let mut inserted = false;
     while !inserted && Instant::now() < patience {
-        inserted = number(clickhouse, &last) == Some(1);
+        inserted = number(clickhouse, &rows) == Some(1);
     }
     if inserted {
         bridge.kill();

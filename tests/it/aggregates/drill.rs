@@ -13,7 +13,7 @@ use stack::{Bridge, LocalStack};
 use super::{Given, Put, aggregated, expected};
 use crate::aggregates::writers::UserRecord;
 use crate::common::{bridge_binary, local_stack, number, seed, wait_until};
-use crate::drill::kill_between_insert_and_commit;
+use crate::drill::{Held, kill_between_insert_and_commit};
 use crate::engines::on_each_engine;
 use crate::world::{NEXT, block_on, runtime};
 
@@ -29,6 +29,8 @@ const SHARDS: i32 = 2;
 const GROUPS: usize = 8;
 const STEPS: usize = 20;
 const STEP_PAUSE: Duration = Duration::from_millis(250);
+/// Steps that are there for one kill between insert and commit.
+const STEPS_TO_CATCH: u64 = 4;
 const DEADLINE: Duration = Duration::from_secs(90);
 
 fn group_key(group: usize) -> String {
@@ -112,8 +114,12 @@ impl Drill {
         drill.create_view(mode, split);
         let wanted = expected(&records);
         let puts: Vec<(String, Vec<u8>)> = records.into_iter().map(|r| (r.key, r.payload)).collect();
+        let mut shares = (kills / 2) as u64;
+        let held = Held::new(STEPS_TO_CATCH * shares);
+        let fed = held.clone();
         let writer = runtime().spawn(async move {
-            for step in puts.chunks(puts.len().div_ceil(STEPS)) {
+            for (step, left) in puts.chunks(puts.len().div_ceil(STEPS)).zip((0..STEPS as u64).rev()) {
+                fed.may_put(left).await;
                 stack::load::put_records(&client, "packed", step.to_vec()).await?;
                 tokio::time::sleep(STEP_PAUSE).await;
             }
@@ -125,7 +131,11 @@ impl Drill {
                 // A batch that ends within a record.
                 0 => {
                     let within = "offered_batch != '' AND offered_through_sub > 0";
-                    kill_between_insert_and_commit(&drill.stack, &drill.bridge, "packed", within);
+                    shares -= 1;
+                    let rest = STEPS_TO_CATCH * shares;
+                    let feed = || held.feed(rest);
+                    kill_between_insert_and_commit(&drill.stack, &drill.bridge, "packed", within, &feed);
+                    held.leave(rest);
                 }
                 _ => drill.bridge.restart().expect("the bridge comes back"),
             }

@@ -95,7 +95,7 @@ fn events_are_exactly_once_under_kills() {
         }
     });
     for _ in 0..KILLS {
-        kill_between_insert_and_commit(&stack, &bridge, "changes", "offered_batch != ''");
+        kill_between_insert_and_commit(&stack, &bridge, "changes", "offered_batch != ''", &|| {});
     }
     end.send(()).expect("the writer is there");
     let written = runtime.block_on(writer).expect("the writer ends").expect("all events are put");
