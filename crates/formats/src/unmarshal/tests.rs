@@ -293,6 +293,7 @@ fn records_of_dynamodb_streams_are_events() {
 }
 
 /// A seed, from the environment where one is given.
+#[expect(clippy::disallowed_methods, reason = "SEED repeats a run")]
 fn seed() -> u64 {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} repeats this");
