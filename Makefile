@@ -37,7 +37,7 @@ versions: build ## The main job, a kill drill, repeated inserts and all types on
 	@scripts/install.sh versions
 	cargo test --workspace --locked --test it versions::each_engine -- --nocapture --test-threads=1
 
-simulate: ## The pull protocol in a simulated world, from SEEDS=1000000 seeds; SEED=7 for one, with its log.
+simulate: ## The pull protocol in a simulated world, from SEEDS=1000000 seeds; SEED=7 for one, with its log, or with SEEDS=1000 from there on.
 	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --package sim --locked --release every_record_arrives_exactly_once -- --nocapture
 
 mutants: ## Plant known bugs, one at a time, and see whether the simulation finds each.
