@@ -1,4 +1,4 @@
-//! `check`: whether everything that `serve` needs works. All findings at once.
+//! `check`: whether everything that `serve` needs works. Reports all findings at once.
 
 use adapters::clickhouse::{ClickHouse, Wanted};
 use adapters::kinesis::AwsKinesis;
@@ -10,8 +10,8 @@ use domain::finding::{Finding, Verdict};
 use domain::limits::MAX_STREAMS;
 use domain::ports::{IteratorStart, KinesisApi, StateStore};
 
-/// Looks at AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes
-/// nothing but missing state tables.
+/// Checks AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes
+/// nothing except missing state tables.
 pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, String> {
     let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
     let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await;
@@ -22,7 +22,7 @@ pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>
         findings.push(Finding::of(format!("stream '{stream}'"), readable(&kinesis, stream).await));
     }
     let database = &config.clickhouse.database;
-    // Before the user's rights: those to create tables are not needed when the tables are there.
+    // Before the user's privileges: those for creating tables are not needed if the tables exist.
     let state = match &config.state {
         State::KeeperMap => {
             Finding::of(format!("state tables in database '{database}'"), keeper_map(&clickhouse, database).await)

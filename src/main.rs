@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             for line in message.lines() {
-                // Names and texts from outside must not steer the terminal.
+                // Names and texts from outside must not control the terminal.
                 eprintln!("error: {}", visible(line));
             }
             ExitCode::FAILURE
@@ -82,7 +82,7 @@ fn run<T>(work: impl Future<Output = T>) -> Result<T, String> {
     Ok(runtime.map_err(|e| format!("the runtime cannot start: {e}"))?.block_on(work))
 }
 
-/// Logs go to stderr. Without colours where nobody looks, or where NO_COLOR asks for that.
+/// Logs go to stderr. Without colours if stderr is not a terminal, or if NO_COLOR is set.
 fn log(config: &Config) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.log_filter).map_err(|e| format!("--log-level: {e}"))?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -102,7 +102,7 @@ fn bridge_url(config: &Config) -> String {
     }
 }
 
-/// A closed pipe (`| head`) is a person's choice and no panic.
+/// A closed pipe (`| head`) is the user's choice and not a panic.
 fn print(text: &str) -> Result<(), String> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("the output cannot be written: {e}"))
 }

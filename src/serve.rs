@@ -1,4 +1,4 @@
-//! `serve`: puts the parts together and ends them in order.
+//! `serve`: wires the parts together and shuts them down in order.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ use domain::finding::{Finding, Verdict};
 use domain::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN, SHUTDOWN_MARGIN};
 use domain::ports::{KinesisApi, StateStore};
 
-/// The network that this process listens in, by the boot of its machine and the network's number
-/// there. Empty where the system does not tell.
+/// The network namespace this process listens in, identified by the machine's boot id and the
+/// namespace's number. Empty if the system does not report it.
 fn place() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let network = std::fs::read_link("/proc/self/ns/net").ok();
@@ -35,7 +35,8 @@ fn place() -> String {
     both.unwrap_or_default()
 }
 
-/// Runs the bridge until SIGTERM or SIGINT. The error is one sentence about why it could not start.
+/// Runs the bridge until SIGTERM or SIGINT. The error is one sentence saying why it could not
+/// start.
 pub async fn serve(config: Config) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("SIGTERM cannot be watched: {e}"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("SIGINT cannot be watched: {e}"))?;
@@ -43,7 +44,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         format!("cannot listen on {}: {e}; another process may have the port: choose one with --listen", config.listen)
     })?;
     let address = listener.local_addr().map_err(|e| format!("the bound address is not known: {e}"))?;
-    // Port 0 became a real one; two bridges on one host must not share a name.
+    // Port 0 was replaced by a real one; two bridges on one host must not share a name.
     let worker_id = match config.worker_id.strip_suffix(":0") {
         Some(host) => format!("{host}:{}", address.port()),
         None => config.worker_id.clone(),
@@ -66,12 +67,12 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let beats = heartbeat.clone().run(store.clone(), members.clone(), address.to_string(), place());
     let quarantine_table = quarantine.clone();
     let beats = tokio::spawn(async move {
-        // A heartbeat needs the tables: tried before, the first one would be lost, and the next
-        // comes a good while later.
+        // A heartbeat needs the tables: sent earlier, the first one would be lost, and the next
+        // comes much later.
         if let Some(tables) = tables {
             set_up(tables).await;
         }
-        // Only pipes with on_failure=isolate need it, and they try again.
+        // Only pipes with on_failure=isolate need it, and they retry.
         tokio::spawn(async move {
             if let Err(error) = quarantine_table.setup().await {
                 warn!("rows cannot be put into the quarantine yet: {error}");
@@ -112,13 +113,13 @@ pub async fn serve(config: Config) -> Result<(), String> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        // Nothing is given back: what this process holds is the other one's, or has its own epoch
-        // and expires.
+        // Nothing is released: what this process holds belongs to the other one, or has its own
+        // epoch and expires.
         why = heartbeat.refused() => return Err(why),
     }
     info!("stopping: open batches are settled or kept, leases are given back");
     let ended = timeout(SHUTDOWN - SHUTDOWN_MARGIN, async {
-        // Answers that are being sent go on while the pipes wait for their refreshes.
+        // Responses being sent continue while the pipes wait for their refreshes.
         app.pipes.stop().await;
         beats.abort();
         looking.abort();
@@ -133,7 +134,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     Ok(())
 }
 
-/// Creates the state tables, as soon as ClickHouse and Keeper are there and allow it.
+/// Creates the state tables as soon as ClickHouse and Keeper are up and allow it.
 async fn set_up(store: KeeperMapStore) {
     let (mut pause, mut said) = (RETRY_FIRST, String::new());
     while let Err(failed) = store.setup().await {

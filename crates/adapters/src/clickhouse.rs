@@ -1,5 +1,5 @@
-//! ClickHouse as the bridge sees it: statements over HTTP, what their errors mean, and the state of
-//! refreshable views; and what a server and a user must have for all that.
+//! ClickHouse as the bridge uses it: statements over HTTP, what their errors mean, the state of
+//! refreshable views, and what a server and a user need for all of this.
 
 mod ability;
 mod cause;

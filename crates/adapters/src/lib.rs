@@ -1,4 +1,4 @@
-//! The world behind the ports of `domain`: ClickHouse, Kinesis, the state stores, the clock.
+//! Implementations of the ports of `domain`: ClickHouse, Kinesis, the state stores, the clock.
 
 pub mod aws;
 pub mod clickhouse;

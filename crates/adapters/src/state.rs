@@ -1,12 +1,12 @@
-//! The state stores: leases and workers, where every write is a compare-and-set over all rows it
+//! The state stores: leases and workers, where every write is a compare-and-set on all rows it
 //! names.
 //!
 //! * `keeper_map`: tables in ClickHouse, shared by all bridges of a cluster (the default).
 //! * `file`: a directory, for one bridge without Keeper.
 //!
-//! `quarantine` is the table of rows that cannot be inserted, whichever of them is used.
+//! `quarantine` is the table of rows that cannot be inserted, with either store.
 //!
-//! `columns` is the one mapping between a lease and its row. Every store passes the suite in
+//! `columns` is the only mapping between a lease and its row. Every store passes the suite in
 //! `testkit::contract`.
 
 mod columns;

@@ -1,6 +1,6 @@
-//! Flags and environment to a checked [`Config`], in two steps: clap reads text, [`Flags::resolve`]
-//! gives it meaning and reports every problem at once, so that a person needs one round to put
-//! things right.
+//! Flags and environment to a validated [`Config`], in two steps: clap reads text,
+//! [`Flags::resolve`] interprets it and reports every problem at once, so that one round is enough
+//! to fix them all.
 
 #[cfg(test)]
 mod tests;
@@ -79,7 +79,7 @@ pub struct Flags {
     pub log_format: String,
 }
 
-/// Everything the program is told, checked.
+/// The validated configuration of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where to listen.
@@ -94,7 +94,7 @@ pub struct Config {
     pub lease_duration: Duration,
     /// Bytes of all buffers together.
     pub memory: usize,
-    /// The bearer token that requests must bring.
+    /// The bearer token that requests must carry.
     pub token: Option<Secret>,
     /// What to log, as a filter of `tracing_subscriber`.
     pub log_filter: String,
@@ -105,7 +105,7 @@ pub struct Config {
 /// How to reach ClickHouse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClickHouse {
-    /// `http` or `https`, without user, password, query and closing slash.
+    /// `http` or `https`, without user, password, query and trailing slash.
     pub url: String,
     /// User.
     pub user: String,
@@ -124,12 +124,12 @@ pub enum State {
     File(PathBuf),
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -143,15 +143,15 @@ impl Problems {
         self.0.push(format!("--{flag} (KINESIS_BRIDGE_{variable}) {what}"));
     }
 
-    /// The value, or its problem and nothing.
+    /// The value; an error is recorded as a problem.
     fn take<T>(&mut self, flag: &str, value: Result<T, String>) -> Option<T> {
         value.map_err(|what| self.add(flag, what)).ok()
     }
 }
 
 impl Flags {
-    /// Gives every text its meaning; reads the files that hold secrets. The error holds one
-    /// sentence for each problem, and no secret.
+    /// Interprets every text and reads the files that contain secrets. The error has one sentence
+    /// for each problem, and no secret.
     pub fn resolve(self) -> Result<Config, Vec<String>> {
         let mut problems = Problems::default();
         let listen = problems.take("listen", listen(&self.listen));
@@ -162,7 +162,7 @@ impl Flags {
         let database = problems.take("clickhouse-database", name(self.clickhouse_database, "_.-"));
         let state = problems.take("state", state(&self.state));
         let worker_id = match self.worker_id {
-            // An address that is wrong has its own problem already.
+            // A bad address has already been reported.
             id if id.is_empty() => listen.and_then(|at| problems.take("worker-id", default_worker_id(at.port()))),
             id => problems.take("worker-id", name(id, "_.-:")),
         };
@@ -193,7 +193,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("is '{text}': it must be an IP address and a port, as 127.0.0.1:9020 or [::]:9020"))
 }
 
-/// Messages never repeat the URL: whoever writes it wrongly may have written a password into it.
+/// Messages never repeat the URL: a malformed one may contain a password.
 fn url(text: &str) -> Result<String, String> {
     let uri: Uri = text.parse().map_err(|_| "is no URL: it must look like http://127.0.0.1:8123".to_string())?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
@@ -309,8 +309,8 @@ fn size(text: &str) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_mul(unit)
 }
 
-/// A single word is a level: the filter's own reader would take a misspelt one for the name of a
-/// module and log nothing.
+/// A single word must be a level: the filter's own parser would take a misspelt one for a module
+/// name and log nothing.
 fn log_filter(text: String) -> Result<String, String> {
     let level = matches!(&*text.to_ascii_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
     let filter = text.contains('=') && EnvFilter::builder().parse(&text).is_ok();

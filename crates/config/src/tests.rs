@@ -6,17 +6,17 @@ use tempfile::NamedTempFile;
 
 use super::*;
 
-/// A command that takes the flags and nothing else.
+/// A command with only these flags.
 #[derive(Parser)]
 struct Serve {
     #[command(flatten)]
     flags: Flags,
 }
 
-/// What `serve` gets with these arguments and nothing in the environment.
+/// What `serve` gets with these arguments and an empty environment.
 fn flags(arguments: &[&str]) -> Flags {
     let line = ["serve"].iter().chain(arguments);
-    // Whoever runs the tests may have variables of the program set.
+    // The environment of the test run may have variables of the program set.
     let command = Serve::command().mut_args(|argument| argument.env(Resettable::Reset));
     let matches = command.try_get_matches_from(line).unwrap();
     Serve::from_arg_matches(&matches).unwrap().flags

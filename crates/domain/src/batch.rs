@@ -1,5 +1,5 @@
-//! What one pull serves: an ordered list of per-shard ranges, chosen once from what is buffered and
-//! then frozen.
+//! What one pull serves: an ordered list of per-shard ranges, chosen once from the buffered records
+//! and then frozen.
 
 use super::error::Error;
 use super::lease::Offer;
@@ -8,12 +8,12 @@ use super::record::{RecordRef, Slice, sequence_of};
 #[cfg(test)]
 mod tests;
 
-/// How large a batch may get.
+/// Upper bounds on the size of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows of all shards together.
+    /// Rows across all shards.
     pub max_rows: usize,
-    /// Bytes of all shards together, as [`RecordRef::size`] counts them.
+    /// Bytes across all shards, as [`RecordRef::size`] counts them.
     pub max_bytes: usize,
 }
 
@@ -57,7 +57,7 @@ impl ShardRange {
     }
 }
 
-/// A frozen batch. Its bytes are a function of this value and the response format alone.
+/// A frozen batch. Its bytes depend only on this value and the response format.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// 16 hexadecimal digits, the column `_batch`.
@@ -74,7 +74,7 @@ impl Batch {
         self.ranges.iter().map(ShardRange::rows).sum()
     }
 
-    /// Its first rows and the rest, each in order (**halves-are-prefixes**).
+    /// Splits into the first `rows` rows and the rest, each in order (**halves-are-prefixes**).
     pub fn split_at(&self, rows: usize) -> (Vec<ShardRange>, Vec<ShardRange>) {
         let (mut first, mut rest, mut left) = (Vec::new(), Vec::new(), rows);
         for range in &self.ranges {
@@ -100,12 +100,12 @@ impl Batch {
     }
 }
 
-/// Takes from each shard's buffered records what fits, evenly at first, then whoever has more fills
-/// up (**one-block**).
+/// Takes what fits from each shard's buffered records: evenly at first, then shards that have more
+/// fill the remaining room (**one-block**).
 ///
-/// Returns how many records to take from each shard, in the order given. At least one record is
-/// taken when there is one, however large, or a record over `max_bytes` would block its shard for
-/// ever.
+/// Returns how many records to take from each shard, in the order given. If there is any record, at
+/// least one is taken, however large; otherwise a record over `max_bytes` would block its shard
+/// forever.
 pub fn choose(buffered: &[Vec<Slice>], limits: Limits) -> Vec<usize> {
     let mut taken = vec![0; buffered.len()];
     let waiting = buffered.iter().filter(|s| !s.is_empty()).count();

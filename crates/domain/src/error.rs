@@ -1,16 +1,16 @@
-//! The one error type that reaches a person. `http::error` turns it into a status; the message is
-//! shown by ClickHouse as it stands.
+//! The one error type that users see. `http::error` maps it to a status; ClickHouse shows the
+//! message verbatim.
 
 use thiserror::Error;
 
-/// What went wrong, said for the person who will read it in a ClickHouse exception, a log line or a
-/// status row.
+/// What went wrong, worded for whoever reads it in a ClickHouse exception, a log line or a status
+/// row.
 ///
-/// Every variant carries one sentence that names the thing (stream, shard, view, parameter), what
-/// is wrong and what to do. None may carry a secret.
+/// Every variant carries one sentence that names the object (stream, shard, view, parameter), what
+/// is wrong and what to do. None may contain a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
-    /// The request is wrong and will stay wrong: ClickHouse must not repeat it.
+    /// The request is wrong and will stay wrong: ClickHouse must not retry it.
     #[error("{0}")]
     BadRequest(String),
     /// The stream, shard, view or path does not exist.
@@ -22,7 +22,7 @@ pub enum Error {
     /// A `Range` that no frozen batch can answer.
     #[error("{0}")]
     RangeNotSatisfiable(String),
-    /// A position has left the stream's retention: records are gone, and only `seek` goes on.
+    /// A position is past the stream's retention: records are lost, and only `seek` can continue.
     #[error("{0}")]
     Gap(String),
     /// Another worker holds the lease now. This one stops and serves nothing.
@@ -31,15 +31,15 @@ pub enum Error {
     /// AWS refused the credentials, the region or the permission.
     #[error("{0}")]
     AccessDenied(String),
-    /// Something needed is not there now and may come back: Kinesis, ClickHouse, Keeper.
+    /// A dependency is down and may come back: Kinesis, ClickHouse, Keeper.
     #[error("{0}")]
     Unavailable(String),
-    /// A rule of this program was broken. Never expected; the message says where.
+    /// An invariant of this program was violated. Never expected; the message says where.
     #[error("{0}")]
     Internal(String),
 }
 
-/// What to do about a gap of `pipe`, as the end of a sentence.
+/// What to do about a gap in `pipe`, as the end of a sentence.
 pub fn go_on(pipe: &str) -> String {
     format!(
         "insert a position into the table `seek` of `sql setup`, or POST it to /v1/pipes/{pipe}/seek, to go on from there"
@@ -47,7 +47,7 @@ pub fn go_on(pipe: &str) -> String {
 }
 
 impl Error {
-    /// The stable word for programs, as it stands in the JSON body and in metric labels.
+    /// The stable machine-readable code, as used in the JSON body and in metric labels.
     pub fn code(&self) -> &'static str {
         match self {
             Error::BadRequest(_) => "bad_request",

@@ -1,22 +1,22 @@
-//! What a look at something found.
+//! The result of a check.
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// What was checked.
     pub what: String,
-    /// How it is, or what is wrong and what to do.
+    /// Its state, or what is wrong and what to do.
     pub says: String,
-    /// How bad that is.
+    /// How serious it is.
     pub verdict: Verdict,
 }
 
-/// What a finding means for whoever runs the bridge.
+/// What a finding means for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It works.
     Fine,
-    /// It works, and there is something to know about it.
+    /// It works, but there is something to know about it.
     Note,
     /// Something will not work.
     Bad,
@@ -28,7 +28,7 @@ impl Finding {
         Finding { what: what.into(), says: says.into(), verdict }
     }
 
-    /// That something works and how it is, or what is wrong and what to do.
+    /// A finding from a result: `Ok` describes the state, `Err` says what is wrong and what to do.
     pub fn of(what: impl Into<String>, result: Result<String, String>) -> Finding {
         match result {
             Ok(fine) => Finding::new(what, Verdict::Fine, fine),

@@ -1,11 +1,10 @@
-//! How the rows of a batch that cannot be inserted are found: what is tried next, and what is known
-//! about what is left.
+//! How the bad rows of a batch are found: what to try next, and what is known about the remaining
+//! rows.
 //!
 //! A batch that failed is replaced by its first half, and the rest goes back to the front of the
-//! shards' buffers. When that half goes in, the rest is known to hold a bad row, so half of the
-//! rest is tried next; when it fails, nothing is known about the rest. A batch of one row that
-//! fails is a bad row. What follows a bad row is tried in steps that grow, since bad rows come
-//! together.
+//! shards' buffers. If that half is inserted, the rest must contain a bad row, so half of the rest
+//! is tried next; if it fails, nothing is known about the rest. A one-row batch that fails is a bad
+//! row. After a bad row, rows are tried in growing steps, because bad rows come in clusters.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +13,25 @@ use crate::limits::ISOLATE_GROWTH;
 #[cfg(test)]
 mod tests;
 
-/// What is known about the rows that are left of a batch that failed. They are the next ones in the
-/// buffers of their shards, and are taken in the order of a batch: by shard id.
+/// What is known about the remaining rows of a failed batch. They are the next rows in their
+/// shards' buffers and are taken in batch order: by shard id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// Rows left, by shard; none is 0.
+    /// Rows left per shard; none is 0.
     left: BTreeMap<String, usize>,
-    /// So many of the first of them hold a bad row.
+    /// The first `suspect` rows contain a bad one.
     suspect: usize,
-    /// So many are tried at once where nothing is known.
+    /// How many rows to try at once where nothing is known.
     step: usize,
 }
 
 impl Search {
-    /// Whether rows are left to look through.
+    /// Whether any rows are left to search.
     pub fn active(&self) -> bool {
         !self.left.is_empty()
     }
 
-    /// A batch failed, and all but its first rows was put back: these `rest` of these shards.
+    /// A batch failed, and all but its first rows was put back: `rest` lists the rows per shard.
     pub fn halved<'a>(&mut self, rest: impl IntoIterator<Item = (&'a str, usize)>) {
         if !self.active() {
             self.step = usize::MAX;
@@ -44,20 +43,20 @@ impl Search {
         }
     }
 
-    /// A bad row was found: a batch of one row that failed.
+    /// A bad row was found: a one-row batch failed.
     pub fn found(&mut self) {
         (self.suspect, self.step) = (0, 1);
     }
 
-    /// A batch that [`Search::take`] gave, or its half, went in.
+    /// A batch from [`Search::take`], or its half, was inserted.
     pub fn went_in(&mut self) {
         if self.suspect == 0 {
             self.step = self.step.saturating_mul(ISOLATE_GROWTH);
         }
     }
 
-    /// The next batch: how many rows of which shard, of those that are `buffered`. Nothing: what is
-    /// left is not buffered any more.
+    /// The next batch: how many rows to take from which shard, out of the `buffered` ones. Empty if
+    /// the remaining rows are no longer buffered.
     pub fn take(&mut self, buffered: impl Fn(&str) -> usize) -> BTreeMap<String, usize> {
         let mut wanted = if self.suspect > 0 { self.suspect.div_ceil(2) } else { self.step };
         let mut taken = BTreeMap::new();

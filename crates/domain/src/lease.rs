@@ -1,17 +1,18 @@
 //! The state machine of one shard of one pipe: who may read it, how far it is committed, and what
 //! has been offered.
 //!
-//! Every transition is a pure function from a lease to the next one, or a refusal. A `StateStore`
-//! makes the step durable with a compare-and-set on the row's version, for all leases of a batch or
-//! for none. The invariants that hold here:
+//! Every transition is a pure function from a lease to the next lease, or a refusal. A `StateStore`
+//! makes it durable with a compare-and-set on the row's version, for all leases of a batch or for
+//! none. The invariants upheld here:
 //!
-//! * **offer-is-frozen**: an offered range ends in `commit` or `discard`, or stays; only a batch
-//!   whose insert ClickHouse refused because of its rows is replaced, by `halve`.
-//! * **halves-are-prefixes**: what replaces an offered range begins where it began and ends before
-//!   it ended; what is cut off is offered later.
-//! * **commit-equals-offer**: a commit moves the checkpoint to exactly the end of the offered
+//! * **offer-is-frozen**: an offered range stays until `commit` or `discard`; only a batch whose
+//!   insert ClickHouse refused because of its rows is replaced, by `halve`.
+//! * **halves-are-prefixes**: the replacement of an offered range starts where the range started
+//!   and ends before its end; what is cut off is offered later.
+//! * **commit-equals-offer**: a commit moves the checkpoint exactly to the end of the offered
 //!   range.
-//! * **stale-epoch-is-fenced**: a holder whose owner or epoch is not the row's changes nothing.
+//! * **stale-epoch-is-fenced**: a holder whose owner or epoch differs from the row's changes
+//!   nothing.
 //! * **checkpoint-moves-forward**: only `seek` may move a checkpoint back.
 
 use super::error::Error;
@@ -27,29 +28,29 @@ mod tests;
 pub struct Holder {
     /// Worker id.
     pub owner: String,
-    /// The epoch that the take gave; grows with every change of hands.
+    /// The epoch assigned by `take`; increases whenever the lease changes hands.
     pub epoch: u64,
 }
 
-/// The part of a batch that comes from one shard, as it was frozen.
+/// One shard's part of a batch, as it was frozen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The batch, shared by all leases it spans. 16 hexadecimal digits.
     pub batch: String,
-    /// What else fixes the bytes: the response format and how records become rows. Another shape
-    /// may not serve this batch.
+    /// What else determines the bytes: the response format and how records become rows. This batch
+    /// may not be served in another shape.
     pub shape: String,
     /// How many leases the batch spans, so that a settler knows whether it holds all of them.
     pub shards: u32,
-    /// First record, inclusive; reading it again starts here.
+    /// First record, inclusive; rereading starts here.
     pub first: SequenceNumber,
-    /// First row of `first`; the ones before it were committed earlier.
+    /// First row of `first`; earlier ones were committed before.
     pub first_sub: u32,
     /// Last record, inclusive: the checkpoint after the commit.
     pub through: SequenceNumber,
     /// Last sub-record of `through`.
     pub through_sub: u32,
-    /// Rows in the range; a reread that finds another number is a gap.
+    /// Rows in the range; a reread that finds a different number is a gap.
     pub rows: u64,
 }
 
@@ -60,24 +61,24 @@ impl Offer {
     }
 }
 
-/// Which stream a name stands for. Streams in other accounts and regions, and one that was deleted
-/// and created again, may have the same name.
+/// Which stream a name refers to. Streams in other accounts and regions, or one that was deleted
+/// and recreated, may have the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Amazon resource name; empty when it is not known.
+    /// Amazon resource name; empty if unknown.
     pub arn: String,
-    /// When it was created, Unix ms; 0 when it is not known.
+    /// When it was created, Unix ms; 0 if unknown.
     pub created_ms: i64,
 }
 
 impl Identity {
-    /// Whether it is certainly not `other`, but a stream in another account or region
+    /// Whether it is certainly a different stream from `other`, in another account or region
     /// (**one-stream-per-pipe**).
     pub fn is_elsewhere(&self, other: &Identity) -> bool {
         !self.arn.is_empty() && !other.arn.is_empty() && self.arn != other.arn
     }
 
-    /// Whether the stream was deleted since, and `now` created under its name.
+    /// Whether the stream has been deleted and `now` created under its name.
     pub fn was_replaced_by(&self, now: &Identity) -> bool {
         self.arn == now.arn && self.created_ms != 0 && now.created_ms != 0 && self.created_ms != now.created_ms
     }
@@ -86,21 +87,20 @@ impl Identity {
 /// Where the rows of a pipe go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Destination {
-    /// The view that pulls, `database.name`; empty when none has pulled yet.
+    /// The view that pulls, `database.name`; empty if none has pulled yet.
     pub view: String,
     /// The table that the view inserts into, `database.name`.
     pub target: String,
 }
 
 impl Destination {
-    /// Whether rows would go to two tables (**one-target-per-pipe**). What is not known does not
-    /// count.
+    /// Whether rows would go to two tables (**one-target-per-pipe**). Unknown values do not count.
     pub fn is_another_than(&self, other: &Destination) -> bool {
         !self.target.is_empty() && !other.target.is_empty() && self.target != other.target
     }
 
-    /// The error for a pipe that `has` a view with another table. `holder` says where, as a part of
-    /// the sentence.
+    /// The error for a pipe that is already pulled by `has`, a view with another table. `holder`
+    /// says where, as part of the sentence.
     pub fn conflict(&self, pipe: &str, has: &Destination, holder: &str) -> Error {
         Error::BadRequest(format!(
             "pipe '{pipe}' is pulled by view {}{holder} into {}, so view {} cannot pull it into {}: the rows would be split between the two \
@@ -110,14 +110,14 @@ impl Destination {
     }
 }
 
-/// What a reader knows when a position is written. All of it is Kinesis' time, Unix ms.
+/// What a reader knows when a position is written. All times are Kinesis time, Unix ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// When nothing was left to read behind the position.
+    /// When there was nothing left to read after the position.
     pub tip_ms: Option<i64>,
-    /// When the record of the position arrived; 0 when that is not known.
+    /// When the position's record arrived; 0 if unknown.
     pub arrived_ms: i64,
-    /// When the stream's shards were last listed, and all had leases; 0 when that is not known.
+    /// When the stream's shards were last listed and all had leases; 0 if unknown.
     pub listed_ms: i64,
     /// Now.
     pub now_ms: i64,
@@ -134,50 +134,51 @@ pub struct Lease {
     pub identity: Identity,
     /// Shard id.
     pub shard_id: String,
-    /// The shards this one was split or merged from; they are committed to their end first.
+    /// The shards this one was split or merged from; they must be committed to their end first.
     pub parents: Vec<String>,
-    /// Where its rows went last.
+    /// Where its rows last went.
     pub destination: Destination,
-    /// Worker that holds the lease; empty when nobody does.
+    /// Worker that holds the lease; empty if nobody does.
     pub owner: String,
     /// Fencing number.
     pub epoch: u64,
     /// The committed position.
     pub checkpoint: Checkpoint,
-    /// How the record of the checkpoint was taken apart: what is left of it goes on in that way.
-    /// None before the first commit and where a person chose the position: the rows are those that
-    /// the pull asks for.
+    /// How the checkpoint's record was unpacked: the rest of that record continues the same way.
+    /// `None` before the first commit and after an operator chose the position: then the options of
+    /// the pull apply.
     pub unpacking: Option<Unpacking>,
-    /// The first row that was offered since the pipe's start or the last seek: before it, a
-    /// backfill has to end.
+    /// The first row offered since the pipe's start or the last seek: a backfill has to end before
+    /// it.
     pub began: Option<(SequenceNumber, u32)>,
-    /// What has been offered and not settled.
+    /// What has been offered but not settled.
     pub offer: Option<Offer>,
     /// Rows committed so far.
     pub committed_rows: u64,
-    /// Payload, key and sequence number bytes a second, as its commits show: what the shard weighs
-    /// when leases are shared out.
+    /// Rate of committed payload, key and sequence number bytes: the shard's weight when leases are
+    /// distributed.
     pub bytes_per_second: u64,
-    /// Unix ms of the last commit; 0 for none.
+    /// Unix ms of the last commit; 0 if none.
     pub last_commit_ms: i64,
-    /// Kinesis' time, Unix ms, since which the position stands for everything that arrives: when
-    /// the lease began, or the last seek. Of a child, a time at which a parent was still open.
-    /// Behind a committed record it only serves the shard's children, and is moved on: those of an
-    /// earlier reshard have leases. 0: not known; it counts from when a holder notes it.
+    /// Kinesis time, Unix ms, from which the position covers everything that arrives: when the
+    /// lease was created, or the last seek. For a child shard, a time when a parent was still open.
+    /// Once a record is committed it only matters to the shard's children, and is moved forward:
+    /// children of an earlier reshard already have leases. 0 if unknown; it then counts from when a
+    /// holder records it.
     pub since_ms: i64,
-    /// Kinesis' time, Unix ms, at which nothing was left to read behind the checkpoint; 0 for
-    /// never. Tells an idle shard from a gap.
+    /// Kinesis time, Unix ms, when there was nothing left to read after the checkpoint; 0 if never.
+    /// Distinguishes an idle shard from a gap.
     pub caught_up_ms: i64,
-    /// When the record of the checkpoint arrived, Unix ms; 0 when that is not known.
+    /// When the checkpoint's record arrived, Unix ms; 0 if unknown.
     pub arrived_ms: i64,
-    /// Unix ms of the last change, on the local clock of whoever made it: to be read by users,
-    /// nothing depends on it alone.
+    /// Unix ms of the last change, on the local clock of whoever made it: for users to read; no
+    /// decision depends on it alone.
     pub updated_ms: i64,
 }
 
 impl Lease {
-    /// A lease that nobody holds yet. `now_ms` is when it is written; when it began is set by
-    /// whoever knows.
+    /// A lease that nobody holds yet. `now_ms` is the time of writing; the caller sets `since_ms`
+    /// if it knows it.
     pub fn new(
         pipe: &str,
         stream: &str,
@@ -209,12 +210,11 @@ impl Lease {
         }
     }
 
-    /// Everything that arrived after this time, Unix ms, is ahead of the position, or of the open
-    /// offer; 0 when no such time is known. `now_ms` is Kinesis' time
-    /// (**unread-within-retention**).
+    /// Everything that arrived after this time, Unix ms, lies ahead of the position, or of the open
+    /// offer; 0 if no such time is known. `now_ms` is Kinesis time (**unread-within-retention**).
     ///
-    /// A position behind a record is only as good as that record, which may have been written by
-    /// hand: what proves it is that the record is still there, or that nothing was left to read a
+    /// A position after a record is only as trustworthy as that record, which may have been written
+    /// by hand: the proof is that the record still exists, or that there was nothing left to read a
     /// while ago.
     pub fn whole_ms(&self, now_ms: i64) -> i64 {
         let caught_up_ms = past(self.caught_up_ms, now_ms);
@@ -227,28 +227,28 @@ impl Lease {
     }
 
     fn began_ms(&self, now_ms: i64) -> i64 {
-        // Not known: it begins now, and whoever holds it notes that.
+        // Unknown: it starts now, and whoever holds the lease records that.
         if self.since_ms == 0 { now_ms } else { past(self.since_ms, now_ms) }
     }
 
-    /// When its shard was known to be open, Unix ms: whatever its children hold arrived later. 0
-    /// when no such time is known.
+    /// When its shard was known to be open, Unix ms: its children's records all arrived later. 0 if
+    /// no such time is known.
     pub fn open_ms(&self, now_ms: i64) -> i64 {
         [self.since_ms, self.caught_up_ms, self.arrived_ms].map(|ms| past(ms, now_ms)).into_iter().max().unwrap_or(0)
     }
 
-    /// Notes when its position began to stand for what arrives, where that is not known.
+    /// Records since when its position covers what arrives, if that is unknown.
     pub fn begin(&self, holder: &Holder, since_ms: i64, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         Ok(Lease { since_ms, updated_ms: now_ms, ..self.clone() })
     }
 
-    /// The key of the row: `<pipe>/<shard id>`. Pipe names hold no slash.
+    /// The key of the row: `<pipe>/<shard id>`. Pipe names contain no slash.
     pub fn key(&self) -> String {
         format!("{}/{}", self.pipe, self.shard_id)
     }
 
-    /// The batch that is offered from it, if any.
+    /// The batch this lease is part of, if one is offered.
     pub fn batch(&self) -> Option<&str> {
         self.offer.as_ref().map(|offer| offer.batch.as_str())
     }
@@ -258,15 +258,15 @@ impl Lease {
         self.checkpoint == Checkpoint::ShardEnd
     }
 
-    /// Hands the lease to `owner`; the new epoch fences whoever had it. Whether that is right
-    /// (nobody holds it, the holder is dead, it is our own from before a restart) is the caller's
-    /// decision.
+    /// Hands the lease to `owner`; the new epoch fences the previous holder. Whether that is right
+    /// (nobody holds it, the holder is dead, it is our own from before a restart) is for the caller
+    /// to decide.
     pub fn take(&self, owner: &str, now_ms: i64) -> Lease {
         Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }
     }
 
-    /// Notes which stream it is, where the row does not say so yet: it was written by hand or by an
-    /// earlier version.
+    /// Records which stream it belongs to, if the row does not say so yet: it was written by hand
+    /// or by an earlier version.
     pub fn adopted_by(mut self, stream: &Identity) -> Lease {
         if self.identity.arn.is_empty() {
             self.identity = stream.clone();
@@ -276,15 +276,14 @@ impl Lease {
         self
     }
 
-    /// Notes where its rows go from now on. What is offered stays open: all of it goes there,
-    /// wherever it has gone before.
+    /// Records where its rows go from now on. An open offer stays open: all of it goes there,
+    /// wherever it went before.
     pub fn feed(&self, holder: &Holder, to: &Destination, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         Ok(Lease { destination: to.clone(), updated_ms: now_ms, ..self.clone() })
     }
 
-    /// Notes which shards it was made from. Refused when something of it was read without regard to
-    /// them.
+    /// Records which shards it was made from. Refused if any of it was read without regard to them.
     pub fn descend_from(&self, holder: &Holder, parents: Vec<String>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         match self.checkpoint == Checkpoint::TrimHorizon && self.offer.is_none() {
@@ -293,7 +292,7 @@ impl Lease {
         }
     }
 
-    /// The same lease, to be written once more: whoever decided to take it before finds another
+    /// The same lease, written once more: anyone who decided to take it before will find another
     /// version.
     pub fn touch(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
@@ -306,7 +305,7 @@ impl Lease {
         Ok(Lease { owner: String::new(), updated_ms: now_ms, ..self.clone() })
     }
 
-    /// Freezes a range. Refused while another one is open, and when it would not go forward.
+    /// Freezes a range. Refused while another one is open, or if it would not move forward.
     pub fn offer(&self, holder: &Holder, offer: Offer, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         if let Some(open) = &self.offer {
@@ -318,9 +317,9 @@ impl Lease {
         if offered.offer_follows() { Ok(offered) } else { Err(self.broken(&range)) }
     }
 
-    /// Replaces the offer of a batch whose insert ClickHouse refused because of its rows by one of
-    /// its first rows, under another batch; none: the batch has no rows of this shard any more
-    /// (**halves-are-prefixes**). Whether ClickHouse said so is the caller's knowledge. The
+    /// Replaces the offer of a batch whose insert ClickHouse refused because of its rows with an
+    /// offer of its first rows, under another batch id; `None` means the new batch has no rows of
+    /// this shard (**halves-are-prefixes**). The caller must know that ClickHouse reported so. The
     /// checkpoint stays.
     pub fn halve(&self, holder: &Holder, batch: &str, first: Option<Offer>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
@@ -345,7 +344,7 @@ impl Lease {
     }
 
     /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `seen`
-    /// is what the reader knows of it.
+    /// is what the reader knows about it.
     pub fn commit(&self, holder: &Holder, batch: &str, seen: Seen, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         let offer = match &self.offer {
@@ -372,8 +371,8 @@ impl Lease {
         })
     }
 
-    /// How the last record of an offer was taken apart: where the offer lies within one record that
-    /// was begun before, as that was.
+    /// How the last record of an offer was unpacked: if the offer lies within one record that was
+    /// started before, the same way as then.
     pub fn unpacking_behind(&self, offer: &Offer) -> Unpacking {
         match self.unpacking {
             Some(begun) if offer.first_sub > 0 && offer.first == offer.through => begun,
@@ -381,8 +380,7 @@ impl Lease {
         }
     }
 
-    /// Notes that the shard is closed and everything before its end is committed. Refused while a
-    /// range is open.
+    /// Records that the shard is closed and committed to its end. Refused while a range is open.
     pub fn finish(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         match &self.offer {
@@ -391,21 +389,19 @@ impl Lease {
         }
     }
 
-    /// Notes that there was nothing to read behind the checkpoint at `seen.tip_ms`.
+    /// Records that there was nothing to read after the checkpoint at `seen.tip_ms`.
     pub fn caught_up(&self, holder: &Holder, seen: Seen, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         Ok(Lease { caught_up_ms: self.caught_up_at(seen), updated_ms: now_ms, ..self.clone() })
     }
 
-    /// The later one of two times; one in the future, which a clock wrote that was wrong, gives
-    /// way.
+    /// The later of the two times; a time in the future, written by a wrong clock, is dropped.
     fn caught_up_at(&self, seen: Seen) -> i64 {
         past(self.caught_up_ms, seen.now_ms).max(seen.tip_ms.unwrap_or(0))
     }
 
-    /// Moves the checkpoint where a user wants it and forgets the open offer: a batch that is on
-    /// its way finds no offer to commit. From `since_ms` on, Kinesis' time, the new position stands
-    /// for what arrives.
+    /// Moves the checkpoint where a user wants it and drops the open offer: a batch in flight finds
+    /// no offer to commit. From `since_ms` on, Kinesis time, the new position covers what arrives.
     pub fn seek(&self, to: Checkpoint, since_ms: i64, now_ms: i64) -> Lease {
         Lease {
             checkpoint: to,
@@ -420,24 +416,24 @@ impl Lease {
         }
     }
 
-    /// Forgets the open offer and keeps the checkpoint, because a person gave up the batch: its
+    /// Drops the open offer and keeps the checkpoint, because an operator gave up the batch: its
     /// records will be part of a later one.
     pub fn give_up(&self, now_ms: i64) -> Lease {
         Lease { offer: None, updated_ms: now_ms, ..self.clone() }
     }
 
-    /// The same by the holder, who found that a person took the batch apart.
+    /// The same, by the holder, after it found that an operator broke up the batch.
     pub fn discard(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         Ok(self.give_up(now_ms))
     }
 
-    /// Whether the open offer, if any, lies behind the checkpoint. Only an edit by hand can change
+    /// Whether the open offer, if any, lies after the checkpoint. Only a manual edit can change
     /// that.
     pub fn offer_follows(&self) -> bool {
         let after = |offer: &Offer| Checkpoint::After(offer.through.clone(), offer.through_sub);
         let begins = |offer: &Offer| match &self.checkpoint {
-            // A range may begin within the record in which the last one ended.
+            // A range may start within the record where the last one ended.
             Checkpoint::After(committed, sub) => (&offer.first, offer.first_sub) > (committed, *sub),
             _ => true,
         };

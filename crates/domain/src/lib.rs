@@ -1,12 +1,13 @@
-//! Decisions, and nothing else: no async, no clock, no IO, no SDK types.
+//! Pure decisions: no async, no clock, no I/O, no SDK types.
 //!
-//! `sequence` orders positions, `record` holds what was read, `lease` is the state machine of one
-//! shard of one pipe (checkpoint and offered range), `plan` shares the leases of a pipe out between
-//! workers, `lineage` what a look at the shards means, `batch` chooses what one pull serves,
-//! `isolate` finds the rows of a batch that cannot be inserted, `range` what a bounded read takes,
-//! `moment` what users call a time, `unpacking` how a record becomes rows; `time` is what a written
-//! time is worth, `retention` what a stream keeps, `start` where a pipe begins; `incarnation`
-//! orders the processes that had one worker id; `finding` is what a look at something found.
+//! `sequence` orders positions; `record` holds what was read; `lease` is the state machine of one
+//! shard of one pipe (checkpoint and offered range); `plan` distributes a pipe's leases among
+//! workers; `lineage` interprets a shard listing; `batch` chooses what one pull serves; `isolate`
+//! finds the rows of a batch that cannot be inserted; `range` defines bounded reads; `moment`
+//! parses times as users write them; `unpacking` describes how a record becomes rows; `time`
+//! validates times that were written down; `retention` tracks what a stream keeps; `start` says
+//! where a pipe begins; `incarnation` orders the processes that shared one worker id; `finding` is
+//! the result of a check.
 
 pub mod batch;
 pub mod error;

@@ -1,5 +1,5 @@
-//! What a look at the shards of a stream means for the leases of a pipe: new shards, and shards
-//! whose unread records are gone.
+//! What a listing of a stream's shards means for the leases of a pipe: new shards, and shards whose
+//! unread records are lost.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,21 +13,21 @@ use super::time::past;
 #[cfg(test)]
 mod tests;
 
-/// Why the records after a lease's position are not there any more, although the lease is not
-/// finished (**gap-is-an-error**).
+/// Why the records after a lease's position no longer exist although the lease is not finished
+/// (**gap-is-an-error**).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lost {
-    /// The shard has left the retention before it was read to its end.
+    /// The shard expired before it was read to its end.
     Expired,
-    /// The shard begins after the position: it belongs to another stream of the same name.
+    /// The shard starts after the position: it belongs to another stream of the same name.
     Replaced,
-    /// The shard was read to its end and takes records: the same.
+    /// The shard was read to its end but accepts records: also another stream.
     Reopened,
-    /// The stream that was read has been deleted, and the one of its name was created later.
+    /// The stream that was read has been deleted, and the one with its name was created later.
     Recreated,
 }
 
-/// The pipe and its stream, as far as looking at shards needs them.
+/// The pipe and its stream, as far as interpreting the listing needs them.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// Pipe name.
@@ -36,16 +36,15 @@ pub struct Subject<'a> {
     pub stream: &'a str,
     /// Which stream of that name it is now.
     pub identity: &'a Identity,
-    /// Now, Kinesis' time, Unix ms.
+    /// Now, Kinesis time, Unix ms.
     pub now_ms: i64,
-    /// When the shards were listed before, and all had leases, Kinesis' time, Unix ms; 0 when that
-    /// is not known.
+    /// When the shards were last listed and all had leases, Kinesis time, Unix ms; 0 if unknown.
     pub listed_ms: i64,
-    /// Now, on the local clock, for what users read.
+    /// Now, on the local clock; for users to read.
     pub written_ms: i64,
 }
 
-/// The nearest leases that a shard came from, through shards that have none yet.
+/// The nearest ancestors of a shard that have leases, looking through shards that have none yet.
 fn ancestors<'a>(shard: &Shard, leases: &BTreeMap<&str, &'a Lease>, listed: &BTreeMap<&str, &Shard>) -> Vec<&'a Lease> {
     let (mut found, mut seen, mut next) = (Vec::new(), HashSet::new(), shard.parents());
     while let Some(id) = next.pop() {
@@ -58,12 +57,12 @@ fn ancestors<'a>(shard: &Shard, leases: &BTreeMap<&str, &'a Lease>, listed: &BTr
     found
 }
 
-/// Since when the lease of a shard that is found only now stands for it: no record of the shard is
-/// older. 0 when that is not known.
+/// Since when the lease of a newly found shard covers it: none of the shard's records is older. 0
+/// if unknown.
 ///
-/// Its records came after the shards were closed that it came from, so a time at which one of these
-/// was open will do. Where none is known, those that lie between have come and gone since the pipe
-/// last looked, so the shard that it knows the least about counts.
+/// Its records came after its ancestors were closed, so any time when one of these was open will
+/// do. If no ancestor is known, those in between have come and gone since the pipe last looked, so
+/// the shard about which it knows least counts.
 fn since(leases: &BTreeMap<&str, &Lease>, ancestors: &[&Lease], subject: Subject<'_>) -> i64 {
     let open_ms = |l: &&Lease| l.open_ms(subject.now_ms);
     let first = match ancestors {
@@ -74,8 +73,8 @@ fn since(leases: &BTreeMap<&str, &Lease>, ancestors: &[&Lease], subject: Subject
     first.unwrap_or(subject.now_ms).max(subject.listed_ms)
 }
 
-/// Leases for shards that have none. `start` counts for a pipe without any lease; what is found
-/// later is a child and begins at its oldest record (**children-from-trim-horizon**).
+/// Leases for shards that have none. `start` applies to a pipe without any lease; shards found
+/// later are children and start at their oldest record (**children-from-trim-horizon**).
 pub fn missing(
     leases: &BTreeMap<&str, &Lease>,
     shards: &[Shard],
@@ -83,9 +82,9 @@ pub fn missing(
     subject: Subject<'_>,
 ) -> Vec<Lease> {
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
-    // A shard that is found later and came from none of the pipe's may be one that was there from
-    // the beginning, when writing the first leases was interrupted. Where the pipe began in time,
-    // that time is right for it; and all records of a child come after it.
+    // A shard that is found later and descends from none of the pipe's shards may have been there
+    // from the beginning, if writing the first leases was interrupted. If the pipe started at a
+    // time, that time is right for it; and all records of a child come after it.
     let begun = leases.values().filter_map(|l| match l.checkpoint {
         Checkpoint::AtTimestamp(ms) => Some(ms),
         _ => None,
@@ -102,11 +101,11 @@ pub fn missing(
             (false, false) => Checkpoint::TrimHorizon,
         };
         let rate = known.iter().map(|l| l.bytes_per_second).fold(0, u64::saturating_add);
-        // A parent that is neither listed nor leased has left the retention: nothing to wait for.
+        // A parent that is neither listed nor leased has expired: nothing to wait for.
         let waits_for = |p: &String| listed.contains_key(p.as_str()) || leases.contains_key(p.as_str());
         let parents: Vec<String> = parents.into_iter().filter(waits_for).collect();
         let new = Lease::new(subject.pipe, subject.stream, &shard.id, parents, from, subject.written_ms);
-        // Two children of one parent share its records; the child of two has those of both.
+        // Two children of one parent split its load; a child of two parents gets the load of both.
         let bytes_per_second = if known.len() == 1 { rate / 2 } else { rate };
         let since_ms = since(leases, &ancestors, subject);
         Lease { bytes_per_second, since_ms, identity: subject.identity.clone(), ..new }
@@ -114,8 +113,8 @@ pub fn missing(
     new.map(lease).collect()
 }
 
-/// The leases of which nothing was read yet and that do not know all of the shards that theirs was
-/// made from, with all of these (**lineage-from-list-shards**).
+/// The leases that have read nothing yet and do not know all of their shard's parents, each with
+/// all of them (**lineage-from-list-shards**).
 pub fn lacking_parents<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     known: &BTreeMap<&str, &Lease>,
@@ -132,7 +131,7 @@ pub fn lacking_parents<'a>(
     lacking.collect()
 }
 
-/// The leases whose unread records are gone, by shard id.
+/// The leases whose unread records are lost, by shard id.
 pub fn lost<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     shards: &[Shard],
@@ -143,7 +142,7 @@ pub fn lost<'a>(
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
     let found = leases.filter_map(|lease| {
         let lost = match (listed.get(lease.shard_id.as_str()), &lease.checkpoint) {
-            // What was not read of the other stream is gone, and its positions mean nothing in this
+            // What was not read of the other stream is lost, and its positions mean nothing in this
             // one.
             (shard, at) if lease.identity.was_replaced_by(identity) => {
                 let nothing_left = shard.is_none() && *at == Checkpoint::ShardEnd;
@@ -156,8 +155,8 @@ pub fn lost<'a>(
                 later.then_some(Lost::Replaced)
             }
             (None, Checkpoint::TrimHorizon | Checkpoint::After(..) | Checkpoint::AtTimestamp(_)) => {
-                // Nothing can be lost of a shard that was empty behind its position less than the
-                // retention ago: a later record would keep it listed.
+                // A shard with nothing left after its position less than the retention ago cannot
+                // have lost anything: a later record would keep it listed.
                 kept.may_have_lost(lease.whole_ms(now_ms), now_ms).then_some(Lost::Expired)
             }
             _ => None,
@@ -167,8 +166,7 @@ pub fn lost<'a>(
     found.collect()
 }
 
-/// The leases of shards that have left the retention with nothing unread in them: they can be
-/// finished.
+/// The leases of expired shards with nothing unread in them: they can be finished.
 pub fn exhausted<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     shards: &[Shard],
@@ -179,9 +177,9 @@ pub fn exhausted<'a>(
     gone.filter(|l| !lost.contains_key(&l.shard_id)).map(|l| l.shard_id.clone()).collect()
 }
 
-/// Finished leases whose shard has left the retention, and that were finished longer ago than that:
-/// nothing can come of them any more. Their children need them no longer, either: a parent without
-/// a lease is nothing to wait for.
+/// Finished leases whose shard has expired, and which were finished longer ago than the retention:
+/// nothing depends on them any more. Their children do not need them, either: there is no need to
+/// wait for a parent without a lease.
 pub fn forgettable<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     shards: &[Shard],
@@ -199,7 +197,7 @@ pub fn forgettable<'a>(
 }
 
 impl Lost {
-    /// The sentence for a person.
+    /// The message for the user.
     pub fn message(self, lease: &Lease, retention_ms: i64) -> String {
         let (stream, shard, position) = (&lease.stream, &lease.shard_id, &lease.checkpoint);
         let why = match self {

@@ -1,13 +1,12 @@
-//! Points in time as users write them. Text with a date is the caller's matter; numbers and words
-//! are read here.
+//! Points in time as users write them. The caller parses dates; numbers and words are parsed here.
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Unix ms.
     At(i64),
-    /// So many milliseconds before now. Which now is up to whoever resolves it, once, by
-    /// [`Moment::at`].
+    /// This many milliseconds before now. The caller of [`Moment::at`] decides, once, what "now"
+    /// is.
     Ago(i64),
 }
 
@@ -20,7 +19,7 @@ impl Moment {
         }
     }
 
-    /// Reads `now` and `-90s`, `-30m`, `-1h`, `-7d`.
+    /// Parses `now` and `-90s`, `-30m`, `-1h`, `-7d`.
     pub fn relative(text: &str) -> Option<Moment> {
         if text.eq_ignore_ascii_case("now") {
             return Some(Moment::Ago(0));
@@ -39,9 +38,8 @@ impl Moment {
         Some(Moment::Ago(ms))
     }
 
-    /// Reads a Unix time: 10 digits are seconds, 13 milliseconds. Both reach from 2001 to 2286, so
-    /// neither can be taken for the other. None for any other number, but for 0, which is 1970 in
-    /// every unit.
+    /// Parses a Unix time: 10 digits are seconds, 13 milliseconds. Both reach from 2001 to 2286, so
+    /// they cannot be confused. None for any other number, except 0, which is 1970 in either unit.
     pub fn unix(digits: &str) -> Option<Moment> {
         let number = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
         match (digits.len(), number) {
@@ -70,7 +68,7 @@ mod tests {
             ("-1h", 1_795_867_563_000),
             ("-7d", 1_795_266_363_000),
             ("-0s", 1_795_871_163_000),
-            // Before 1970 there is nothing to read.
+            // There is nothing to read before 1970.
             ("-99999d", 0),
         ] {
             assert_eq!(ago(text), Some(expected), "{text}");
@@ -112,7 +110,7 @@ mod tests {
     }
 
     proptest! {
-        /// From 2012 to 2100, and well around it, both units give the same time.
+        /// From 2012 to 2100, and well beyond, both units give the same time.
         #[test]
         fn seconds_and_milliseconds_are_told_apart(second in 1_000_000_000i64..10_000_000_000) {
             let at = Some(Moment::At(second * 1_000));

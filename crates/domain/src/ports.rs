@@ -1,5 +1,5 @@
-//! The traits between decisions and the world. Adapters under `kinesis`, `state` and `clickhouse`
-//! implement them; tests script them.
+//! The traits that connect decisions to the outside world. Adapters under `kinesis`, `state` and
+//! `clickhouse` implement them; tests script them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -21,20 +21,20 @@ pub enum IteratorStart {
     Latest,
     /// The first record that arrived at or after this time, Unix ms.
     AtTimestamp(i64),
-    /// This record and what follows.
+    /// This record and everything after it.
     At(SequenceNumber),
-    /// What follows this record.
+    /// Everything after this record.
     After(SequenceNumber),
 }
 
-/// One answer of GetRecords.
+/// One GetRecords response.
 #[derive(Debug)]
 pub struct Page {
     /// The records, in order.
     pub records: Chunk,
-    /// The next iterator; none at the end of a closed shard.
+    /// The next iterator; `None` at the end of a closed shard.
     pub next: Option<String>,
-    /// How far the answer is behind the tip, ms.
+    /// How far the response is behind the tip, ms.
     pub millis_behind_latest: i64,
     /// The shards that this one was split or merged into; only at its end, and not from every
     /// implementation.
@@ -42,21 +42,22 @@ pub struct Page {
 }
 
 impl Page {
-    /// Whether nothing was left to read behind it, having asked for `limit` records. Servers that
-    /// stand in for AWS may call every answer the latest; a full one may have more behind it.
+    /// Whether there was nothing left to read after it, given that `limit` records were requested.
+    /// Kinesis emulators may report every response as the latest; after a full one there may be
+    /// more.
     pub fn is_last(&self, limit: usize) -> bool {
         self.next.is_none() || self.millis_behind_latest == 0 && self.records.len() < limit
     }
 }
 
-/// A stream as DescribeStreamSummary tells it.
+/// A stream as DescribeStreamSummary describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// Name.
     pub name: String,
     /// Amazon resource name.
     pub arn: String,
-    /// When it was created, Unix ms; 0 when that is not known.
+    /// When it was created, Unix ms; 0 if unknown.
     pub created_ms: i64,
     /// `ACTIVE`, `CREATING`, …
     pub status: String,
@@ -80,17 +81,17 @@ impl Stream {
 pub enum KinesisError {
     /// The iterator is older than five minutes: get a new one for the same position.
     IteratorExpired,
-    /// The shard's calls or bytes a second are used up: wait and repeat.
+    /// The shard's calls or bytes per second are used up: wait and retry.
     Throttled(String),
     /// `LimitExceededException`: too many calls of this kind a second, or as many resources as AWS
     /// allows. Readers wait and repeat.
     LimitExceeded(String),
     /// Another subscription of the same consumer to the shard is younger than five seconds, or the
-    /// consumer is not active yet: wait and repeat.
+    /// consumer is not active yet: wait and retry.
     InUse(String),
     /// The consumer is not registered (any more): register it again.
     NoConsumer(String),
-    /// Anything else, already said for a person.
+    /// Anything else, already worded for the user.
     Other(Error),
 }
 
@@ -110,65 +111,67 @@ impl From<KinesisError> for Error {
 /// The part of the Kinesis API that reading needs.
 #[async_trait]
 pub trait KinesisApi: Send + Sync {
-    /// The region; empty when it is not known.
+    /// The region; empty if unknown.
     fn region(&self) -> &str;
-    /// What time it is to Kinesis, Unix ms: that of its answers, and what has passed since on the
-    /// monotonic clock. None before the first answer with a date, which servers that stand in for
-    /// AWS may leave out: see [`kinesis_now_ms`].
+    /// The current time according to Kinesis, Unix ms: the date of its responses plus the time
+    /// elapsed since on the monotonic clock. `None` before the first response with a date, which
+    /// emulators may omit: see [`kinesis_now_ms`].
     fn now_ms(&self) -> Option<i64>;
     /// All streams of the account and region.
     async fn streams(&self) -> Result<Vec<Stream>, Error>;
     /// One stream; `NotFound` names it and the region.
     async fn stream(&self, stream: &str) -> Result<Stream, Error>;
-    /// All shards that have not left the retention, open and closed.
+    /// All shards that have not expired, open and closed.
     async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error>;
-    /// An iterator, good for five minutes. `Gap` when the position is refused because it is too
-    /// old.
+    /// An iterator, valid for five minutes. `Gap` if the position is refused because it is too old.
     async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError>;
-    /// The next records, `limit` at most.
+    /// The next records, at most `limit`.
     async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError>;
 }
 
-/// A registered consumer of a stream: what enhanced fan-out reads as.
+/// A registered consumer of a stream, which enhanced fan-out reads through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumer {
     /// Amazon resource name.
     pub arn: String,
-    /// It can be subscribed with (`ACTIVE`); otherwise it is just being registered or deregistered.
+    /// Whether it can be subscribed with (`ACTIVE`); otherwise it is being registered or
+    /// deregistered.
     pub active: bool,
 }
 
-/// One event of a subscription. Kinesis sends one every few seconds, also when there is no record.
+/// One event of a subscription. Kinesis sends one every few seconds, even when there are no
+/// records.
 #[derive(Debug)]
 pub struct Event {
     /// The records, in order.
     pub records: Chunk,
-    /// Where another subscription goes on: after this; it moves without records, too. None at the
-    /// end of a closed shard.
+    /// Where another subscription resumes: after this; it advances even without records. `None` at
+    /// the end of a closed shard.
     pub continuation: Option<SequenceNumber>,
     /// How far the event is behind the tip, ms.
     pub millis_behind_latest: i64,
-    /// The shards that this one was split or merged into; some implementations name them before the
-    /// end.
+    /// The shards that this one was split or merged into; some implementations report them before
+    /// the end.
     pub children: Vec<Shard>,
 }
 
-/// A shard's records as Kinesis pushes them, for up to five minutes.
+/// A shard's records as pushed by Kinesis, for up to five minutes.
 #[async_trait]
 pub trait Subscription: Send {
-    /// The next event; none when Kinesis has ended the subscription. Nothing that is not read is
-    /// lost: the next subscription brings it.
+    /// The next event; `None` when Kinesis has ended the subscription. Nothing unread is lost: the
+    /// next subscription delivers it.
     async fn next(&mut self) -> Result<Option<Event>, KinesisError>;
 }
 
 /// The part of the Kinesis API that enhanced fan-out needs.
 #[async_trait]
 pub trait FanOutApi: Send + Sync {
-    /// A consumer by its name; none when the stream has none of that name.
+    /// Looks up a consumer by name; `None` if the stream has no consumer of that name.
     async fn consumer(&self, stream: &Stream, name: &str) -> Result<Option<Consumer>, Error>;
-    /// Registers a consumer, which takes a moment to become active. One that exists is no error.
+    /// Registers a consumer, which takes a moment to become active. An existing one is not an
+    /// error.
     async fn register(&self, stream: &Stream, name: &str) -> Result<(), Error>;
-    /// Deregisters a consumer. One that does not exist is no error.
+    /// Deregisters a consumer. A missing one is not an error.
     async fn deregister(&self, stream: &Stream, name: &str) -> Result<(), Error>;
     /// Subscribes to a shard. Takes over from a subscription of the same consumer that is older
     /// than five seconds.
@@ -179,29 +182,30 @@ pub trait FanOutApi: Send + Sync {
         shard_id: &str,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError>;
-    /// A subscription fell silent: later ones shall not use the connection that it had in common
-    /// with others.
+    /// A subscription fell silent: later ones must not use the connection that it shared with
+    /// others.
     fn distrust_connections(&self);
 }
 
 /// A value with the version of its row, which a compare-and-set expects to find.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versioned<T> {
-    /// The version that was read; the next write makes it one larger.
+    /// The version that was read; the next write increments it.
     pub version: i32,
     /// The value.
     pub value: T,
 }
 
-/// Why a state store did not do what was asked.
+/// Why a state store did not do what was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateError {
-    /// A row was not at the expected version, did exist (create) or did not (update). Nothing was
-    /// written. Read again and decide.
+    /// A row was not at the expected version, already existed (create) or did not exist (update).
+    /// Nothing was written. Read again and decide.
     Conflict(String),
-    /// The store cannot be reached or its answer was lost: the write may have happened. Read back.
+    /// The store cannot be reached or its response was lost: the write may have happened. Read it
+    /// back.
     Unavailable(String),
-    /// The store is not usable as it is configured; the sentence says what to change.
+    /// The store cannot be used as configured; the message says what to change.
     Misconfigured(String),
 }
 
@@ -220,99 +224,101 @@ impl From<StateError> for Error {
 pub struct Worker {
     /// Worker id.
     pub worker_id: String,
-    /// Which process it is: two with one id are told apart by it.
+    /// Which process it is: distinguishes two with the same id.
     pub incarnation: String,
     /// Where its HTTP interface listens.
     pub address: String,
     /// Version of the program.
     pub version: String,
-    /// Counter; a worker whose counter stands still for the lease duration, on the observer's
+    /// Counter; a worker whose counter does not move for the lease duration, on the observer's
     /// clock, is dead.
     pub heartbeat: u64,
-    /// The pipes that it runs now, each with a counter that grows when it changed lease rows that
-    /// others should look at.
+    /// The pipes it currently runs, each with a counter that increases when it changed lease rows
+    /// that others should look at.
     pub pipes: BTreeMap<String, u64>,
 }
 
-/// Where leases and workers live. Every write is a compare-and-set over all rows it names, or none.
+/// Where leases and workers are stored. Every write is a compare-and-set on all rows it names, or
+/// on none.
 #[async_trait]
 pub trait StateStore: Send + Sync {
     /// The leases of one pipe, or of all, ordered by key.
     async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError>;
-    /// Adds leases; `Conflict` when one of them exists.
+    /// Adds leases; `Conflict` if one of them exists.
     async fn create(&self, leases: &[Lease]) -> Result<(), StateError>;
-    /// Replaces leases whose rows are still at the given versions; `Conflict` when one is not.
+    /// Replaces leases whose rows are still at the given versions; `Conflict` if one is not.
     async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError>;
-    /// Removes leases whose rows are still at the given versions; `Conflict` when one is not. One
-    /// that is gone already is no error.
+    /// Removes leases whose rows are still at the given versions; `Conflict` if one is not. One
+    /// that is already gone is not an error.
     async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError>;
     /// All workers that ever wrote a heartbeat.
     async fn workers(&self) -> Result<Vec<Worker>, StateError>;
-    /// Writes one's own row.
+    /// Writes this worker's own row.
     async fn heartbeat(&self, worker: &Worker) -> Result<(), StateError>;
 }
 
-/// `system.view_refreshes` for one view.
+/// The row of `system.view_refreshes` for one view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewState {
-    /// Tells a view from another one that was created later under the same name.
+    /// Distinguishes a view from a later one of the same name.
     pub uuid: String,
     /// Whether a refresh is running now.
     pub running: bool,
     /// `Scheduled`, `Running`, `Disabled`, …
     pub status: String,
-    /// The exception of the last attempt; empty when it succeeded.
+    /// The exception of the last attempt; empty if it succeeded.
     pub exception: String,
-    /// Who is to blame for it.
+    /// What caused it.
     pub cause: Cause,
-    /// Whether a refresh has succeeded since the server started; what was before, it forgets, and
-    /// the exception with it.
+    /// Whether a refresh has succeeded since the server started; a restart clears this, and the
+    /// exception with it.
     pub succeeded: bool,
-    /// How many attempts have failed in a row.
+    /// How many consecutive attempts have failed.
     pub retry: u64,
-    /// Whether its own schedule starts the next refresh within `REFRESH_DUE_SECONDS` of the limits.
+    /// Whether its own schedule starts the next refresh within `REFRESH_DUE_SECONDS` (see
+    /// `limits`).
     pub due_soon: bool,
     /// Changes when another refreshable view is created or dropped.
     pub others: u32,
 }
 
 impl ViewState {
-    /// Whether nothing but a short pause of its schedule keeps the next refresh from beginning.
+    /// Whether only a short pause in its schedule delays the next refresh.
     pub fn due(&self) -> bool {
         self.status == "Scheduled" && self.due_soon && self.exception.is_empty() && self.retry == 0
     }
 }
 
-/// What the statement of a view says.
+/// What a view's statement says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// The table that it inserts into, as ClickHouse writes its name.
+    /// The table it inserts into, as ClickHouse writes its name.
     pub target: String,
-    /// Whether its refreshes add to that table; if not, each replaces what is in it.
+    /// Whether its refreshes append to that table; if not, each replaces its contents.
     pub appends: bool,
-    /// The pipes whose URLs stand in its SELECT; none where a URL is computed, stands in a named
+    /// The pipes whose URLs appear in its SELECT; empty if a URL is computed, comes from a named
     /// collection, or may not be seen.
     pub pipes: Vec<String>,
     /// Other views whose URLs name this one in `view=`.
     pub copies: Vec<Copied>,
 }
 
-/// Materialized views that take what is inserted into a table, those below their tables as well.
-/// Each name is a database and a name in it.
+/// Materialized views fed by inserts into a table, including those below their own tables. Each
+/// name is a database and a name in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Below {
     /// The views.
     pub views: BTreeSet<[String; 2]>,
-    /// The table, and those that the views write to.
+    /// The table, and those the views write to.
     pub tables: BTreeSet<[String; 2]>,
 }
 
-/// A view that pulls in another one's name, as a copied statement does.
+/// A view that pulls in another view's name, as a copied statement does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
     /// Its database and name.
     pub view: String,
-    /// The pipes that it pulls so.
+    /// The pipes that it pulls this way.
     pub pipes: Vec<String>,
     /// Whether a refresh is running now.
     pub running: bool,
@@ -321,53 +327,53 @@ pub struct Copied {
 /// Why a refresh failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What ClickHouse said.
+    /// ClickHouse's message.
     pub why: String,
-    /// Whether the rows may be to blame.
+    /// Whether the rows may be the cause.
     pub cause: Cause,
 }
 
-/// Who is to blame for an insert that failed.
+/// What caused an insert to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The rows: none of them is in the target, and without the bad ones the others get in.
+    /// The rows: none of them is in the target, and without the bad ones the others can be
+    /// inserted.
     Rows,
-    /// Something else, or some of the rows may be in the target: what it is, as a part of a
-    /// sentence.
+    /// Something else, or some of the rows may be in the target: the reason, as part of a sentence.
     Other(&'static str),
 }
 
-/// How a refresh ended.
+/// The outcome of a refresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
     /// Its rows are in the target.
     Succeeded,
-    /// It failed, was cancelled, or its view is gone. Rows may be in the target all the same.
+    /// It failed, was cancelled, or its view is gone. Rows may be in the target nevertheless.
     Failed(Failure),
-    /// The answer was lost.
+    /// The response was lost.
     Unknown(String),
 }
 
-/// What the pull protocol asks ClickHouse about refreshable views.
+/// What the pull protocol needs to know from ClickHouse about refreshable views.
 #[async_trait]
 pub trait Views: Send + Sync {
-    /// The view's state; none when there is no refreshable view of that name.
+    /// The view's state; `None` if there is no refreshable view of that name.
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error>;
-    /// What the view's statement says, and others that name it; none when there is no such view.
+    /// What the view's statement says, and which others name it; `None` if there is no such view.
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error>;
-    /// What is below `table` now, which is written as in [`Definition::target`]. `known` is what
-    /// was there the last time: as long as that has not changed, one look at these tables tells.
+    /// What is below `table` now, written as in [`Definition::target`]. `known` is what was found
+    /// last time: as long as that has not changed, a single query on these tables is enough.
     async fn below(&self, table: &str, known: &Below) -> Result<Below, Error>;
-    /// Waits for the end of the running refresh. `Succeeded` is not the whole truth: ClickHouse
-    /// says so of a refresh that `SYSTEM STOP VIEW` cancelled, too. The view's state after it tells
-    /// (see `pipe`).
+    /// Waits for the end of the running refresh. `Succeeded` is not conclusive: ClickHouse also
+    /// reports it for a refresh cancelled by `SYSTEM STOP VIEW`. The view's state afterwards
+    /// decides (see `pipe`).
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome;
-    /// Asks for a refresh now. It may be forgotten: ClickHouse does so while it is about to note
-    /// the end of the last one.
+    /// Requests a refresh now. The request may get lost: ClickHouse drops it while it is recording
+    /// the end of the last refresh.
     async fn refresh(&self, database: &str, view: &str) -> Result<(), Error>;
 }
 
-/// A row that ClickHouse refuses, and everything that is needed to put it in later.
+/// A row that ClickHouse refuses, with everything needed to insert it later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedRow {
     /// Name of the pipe.
@@ -386,34 +392,34 @@ pub struct QuarantinedRow {
     pub timestamp_ms: i64,
     /// The view that could not insert it.
     pub view: String,
-    /// What ClickHouse said.
+    /// ClickHouse's message.
     pub error: String,
-    /// When it was given up, Unix ms.
+    /// When it was quarantined, Unix ms.
     pub quarantined_ms: i64,
     /// The payload, any bytes.
     pub raw_message: Vec<u8>,
 }
 
-/// Whether a row was kept.
+/// Whether a row was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// It is durable.
     Yes,
-    /// The pipe has as many rows there as it may have. Nothing was written.
+    /// The pipe has reached its limit there. Nothing was written.
     Full,
 }
 
-/// Where rows are kept that cannot be inserted.
+/// Where rows that cannot be inserted are stored.
 #[async_trait]
 pub trait Quarantine: Send + Sync {
-    /// Keeps a row. One that is there already, by its position in the pipe, is replaced.
+    /// Stores a row. One that is already there, by its position in the pipe, is replaced.
     async fn put(&self, row: &QuarantinedRow) -> Result<Kept, Error>;
 }
 
-/// Time and chance.
+/// Clock and randomness.
 pub trait Clock: Send + Sync {
-    /// Unix ms on the local clock, for what users read, and never for what decides about records:
-    /// see [`kinesis_now_ms`].
+    /// Unix ms on the local clock, for users to read, never for decisions about records: see
+    /// [`kinesis_now_ms`].
     fn now_ms(&self) -> i64;
     /// Monotonic, for expiry.
     fn monotonic(&self) -> Instant;
@@ -421,13 +427,13 @@ pub trait Clock: Send + Sync {
     fn batch_id(&self) -> String;
 }
 
-/// The time that decides about records, Unix ms: Kinesis' own (**kinesis-time-decides**). Where its
-/// answers have no date, which AWS's always have, the local clock stands in for it.
+/// The time used for decisions about records, Unix ms: Kinesis' own (**kinesis-time-decides**). If
+/// its responses have no date, which AWS's always have, the local clock is used instead.
 pub fn kinesis_now_ms(kinesis: &dyn KinesisApi, clock: &dyn Clock) -> i64 {
     kinesis.now_ms().unwrap_or_else(|| clock.now_ms())
 }
 
-/// Turns a checkpoint into where reading starts.
+/// Converts a checkpoint into the position where reading starts.
 pub fn iterator_after(checkpoint: &Checkpoint) -> Option<IteratorStart> {
     match checkpoint {
         Checkpoint::TrimHorizon => Some(IteratorStart::TrimHorizon),

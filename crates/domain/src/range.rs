@@ -1,4 +1,4 @@
-//! Bounded reads: which shards a slice reads, and which records lie in a range.
+//! Bounded reads: which shards a slice reads, and which records are in a range.
 
 use super::moment::Moment;
 use super::record::RecordRef;
@@ -8,19 +8,19 @@ use crate::limits::TIMESTAMP_SLACK_MS;
 #[cfg(test)]
 mod tests;
 
-/// One end of a range. As it is asked for, its time may be a [`Moment`]; reading needs Unix ms.
+/// One end of a range. As requested, its time may be a [`Moment`]; reading needs Unix ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound<T = i64> {
     /// The oldest record, or the newest at the time of the request.
     Open,
-    /// An arrival time: inclusive as a beginning, exclusive as an end.
+    /// An arrival time: inclusive as a start, exclusive as an end.
     Time(T),
     /// A record of one shard, inclusive.
     Sequence(SequenceNumber),
 }
 
 impl Bound<Moment> {
-    /// The same bound once it is known what time it is.
+    /// The same bound, with its time resolved against the current time.
     pub fn at(&self, now_ms: i64) -> Bound {
         match self {
             Bound::Open => Bound::Open,
@@ -30,7 +30,7 @@ impl Bound<Moment> {
     }
 }
 
-/// One of `count` parts that together are the whole.
+/// One of `count` parts that together cover the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SliceOf {
     /// From 0, below `count`.
@@ -40,7 +40,7 @@ pub struct SliceOf {
 }
 
 impl SliceOf {
-    /// Whether this part reads the shard. It depends on the shard's id alone, so the parts of
+    /// Whether this part reads the shard. It depends only on the shard's id, so the parts of
     /// parallel requests fit together even when the stream is resharded between them.
     pub fn reads(self, shard_id: &str) -> bool {
         let digits = shard_id.rsplit('-').next().unwrap_or_default();
@@ -49,10 +49,10 @@ impl SliceOf {
     }
 }
 
-/// Where a record lies.
+/// Where a record lies relative to a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Not in the range; records after it may be.
+    /// Not in the range; later records may be.
     Outside,
     /// In the range.
     Inside,
@@ -60,17 +60,17 @@ pub enum Place {
     Past,
 }
 
-/// Where a pipe begins in a shard, so that a backfill beside it ends right before.
+/// Where a pipe starts in a shard, so that a backfill running alongside ends right before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Until {
     /// This row of this record.
     Row(SequenceNumber, u32),
-    /// The first record that arrived at or after this time, Unix ms; it has not come yet.
+    /// The first record that arrived at or after this time, Unix ms; it has not arrived yet.
     Time(i64),
 }
 
 impl Until {
-    /// Whether the whole record lies at or behind it, and so everything after it.
+    /// Whether the whole record lies at or after this point, and thus everything after it.
     pub fn passed_by(&self, record: RecordRef<'_>) -> bool {
         match self {
             Until::Row(first, 0) => compare_digits(record.sequence_number, first.as_str()).is_ge(),
@@ -79,7 +79,7 @@ impl Until {
         }
     }
 
-    /// Whether a row of a record that is not wholly behind it lies before it.
+    /// Whether a row lies before this point, given that its record is not entirely after it.
     pub fn follows(&self, row: RecordRef<'_>) -> bool {
         match self {
             Until::Row(first, sub) => row.sequence_number != first.as_str() || row.sub_sequence < *sub,
@@ -89,14 +89,14 @@ impl Until {
 }
 
 /// Where `record` lies between `from` and `to`. `began_ms` is the time of the request: an open end
-/// reads up to there.
+/// reads up to then.
 pub fn place(record: RecordRef<'_>, from: &Bound, to: &Bound, began_ms: i64) -> Place {
     let early = match from {
         Bound::Open => false,
         Bound::Time(ms) => record.timestamp_ms < *ms,
         Bound::Sequence(first) => compare_digits(record.sequence_number, first.as_str()).is_lt(),
     };
-    // Arrival times are approximate: only well beyond the end is it certain that nothing earlier
+    // Arrival times are approximate: only well past the end is it certain that nothing earlier
     // follows.
     let (late, past) = match to {
         Bound::Open => (false, record.timestamp_ms > began_ms + TIMESTAMP_SLACK_MS),

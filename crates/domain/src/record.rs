@@ -1,5 +1,5 @@
-//! Records as they are held in memory: in columns, so that a million small records cost a few
-//! allocations and an exact number of bytes.
+//! Records as held in memory: in columns, so that a million small records cost a few allocations
+//! and an exact number of bytes.
 
 use std::any::Any;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::sequence::SequenceNumber;
 #[cfg(test)]
 mod tests;
 
-/// One record, borrowed from where it is held.
+/// One record, borrowed from its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordRef<'a> {
     /// Partition key; empty when Kinesis chose the shard by itself.
@@ -21,7 +21,7 @@ pub struct RecordRef<'a> {
     pub sequence_number: &'a str,
     /// Number of the row within its Kinesis record, from 0; 0 for a plain record.
     pub sub_sequence: u32,
-    /// The payload, as it was put or as unpacking made it.
+    /// The payload, as put to the stream or as produced by unpacking.
     pub payload: &'a [u8],
 }
 
@@ -32,7 +32,7 @@ impl RecordRef<'_> {
     }
 }
 
-/// Consecutive records of one shard, in columns. Grows by `push`, then is shared and only read.
+/// Consecutive records of one shard, in columns. Grows by `push`, then is shared read-only.
 #[derive(Default)]
 pub struct Chunk {
     text: String,
@@ -41,7 +41,7 @@ pub struct Chunk {
     held: Option<Box<dyn Any + Send + Sync>>,
 }
 
-/// Where one record's parts end, and its fixed-width columns.
+/// Where each part of one record ends, and its fixed-width columns.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     key_end: u32,
@@ -52,10 +52,10 @@ struct Row {
 }
 
 impl Chunk {
-    /// An empty chunk with room for `rows` records of `payload_bytes` in all.
+    /// An empty chunk with room for `rows` records of `payload_bytes` in total.
     pub fn with_capacity(rows: usize, payload_bytes: usize) -> Chunk {
         Chunk {
-            // 56 digits of sequence number and a short key are usual.
+            // Typically 56 digits of sequence number and a short key.
             text: String::with_capacity(rows * 72),
             payload: Vec::with_capacity(payload_bytes),
             rows: Vec::with_capacity(rows),
@@ -63,7 +63,7 @@ impl Chunk {
         }
     }
 
-    /// Appends a record. False, and nothing is appended, when the chunk would pass 4 GiB: start
+    /// Appends a record. Returns false, and appends nothing, if the chunk would exceed 4 GiB: start
     /// another one.
     #[must_use]
     pub fn push(&mut self, record: RecordRef<'_>) -> bool {
@@ -96,17 +96,17 @@ impl Chunk {
         self.rows.is_empty()
     }
 
-    /// Bytes of memory that the chunk holds.
+    /// Bytes of memory that the chunk occupies.
     pub fn memory(&self) -> usize {
         self.text.capacity() + self.payload.capacity() + self.rows.capacity() * std::mem::size_of::<Row>()
     }
 
-    /// Bytes of the records and of what is noted about them; not what is reserved.
+    /// Bytes of the records and their bookkeeping, without spare capacity.
     pub fn size(&self) -> usize {
         self.text.len() + self.payload.len() + self.rows.len() * std::mem::size_of::<Row>()
     }
 
-    /// Keeps `guard` for as long as the chunk lives: the reader's hold on the memory budget.
+    /// Keeps `guard` for as long as the chunk lives: the reader's reservation in the memory budget.
     pub fn hold(&mut self, guard: impl Any + Send + Sync) {
         self.held = Some(Box::new(guard));
     }
@@ -116,14 +116,14 @@ impl Chunk {
         self.held.is_some()
     }
 
-    /// Gives back memory that was reserved and not used.
+    /// Frees memory that was reserved but not used.
     pub fn shrink(&mut self) {
         self.text.shrink_to_fit();
         self.payload.shrink_to_fit();
         self.rows.shrink_to_fit();
     }
 
-    /// The record at `index`, which must be below `len()`.
+    /// The record at `index`, which must be less than `len()`.
     pub fn get(&self, index: usize) -> RecordRef<'_> {
         let row = self.rows[index];
         let (text_start, payload_start) = match index.checked_sub(1).map(|i| self.rows[i]) {
@@ -132,7 +132,7 @@ impl Chunk {
         };
         let (key_end, sequence_end) = (row.key_end as usize, row.sequence_end as usize);
         RecordRef {
-            // Both were pushed as whole strings, so the cuts are on character boundaries.
+            // Both were pushed as whole strings, so the boundaries are character boundaries.
             key: self.text.get(text_start..key_end).unwrap_or_default(),
             sequence_number: self.text.get(key_end..sequence_end).unwrap_or_default(),
             timestamp_ms: row.timestamp_ms,
@@ -217,7 +217,7 @@ impl Slice {
         (!self.is_empty()).then(|| self.chunk.get(self.end - 1))
     }
 
-    /// The most records from the front that stay within `rows` and `bytes`.
+    /// How many records from the front stay within `rows` and `bytes`.
     pub fn fitting(&self, rows: usize, bytes: usize) -> usize {
         let (mut low, mut high) = (0, self.len().min(rows));
         while low < high {
@@ -230,7 +230,7 @@ impl Slice {
         low
     }
 
-    /// Cuts into the first `count` records and the rest.
+    /// Splits into the first `count` records and the rest.
     pub fn split_at(&self, count: usize) -> (Slice, Slice) {
         let middle = self.start.saturating_add(count).min(self.end);
         let front = Slice { end: middle, ..self.clone() };
@@ -239,8 +239,8 @@ impl Slice {
     }
 }
 
-/// The sequence number of a record, as a type. Kinesis gives digits only; anything else is a broken
-/// reply.
+/// The sequence number of a record, as a type. Kinesis returns only digits; anything else is a
+/// broken response.
 pub fn sequence_of(record: RecordRef<'_>) -> Result<SequenceNumber, super::error::Error> {
     SequenceNumber::parse(record.sequence_number).ok_or_else(|| {
         super::error::Error::Unavailable(format!(

@@ -1,5 +1,5 @@
-//! The rows of a store that one process holds, and the rules of changing them: what KeeperMap does,
-//! as pure functions.
+//! The rows of an in-process store, and the rules for changing them: KeeperMap's semantics as pure
+//! functions.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -34,7 +34,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Replaces all leases, each one version further, or none.
+    /// Replaces all leases, incrementing each version, or none.
     pub fn update(&mut self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
         check(leases.iter().map(|row| &row.value))?;
         if let Some(gone) = leases.iter().map(|row| row.value.key()).find(|key| !self.leases.contains_key(key)) {
@@ -48,7 +48,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Removes all leases that are there, or none.
+    /// Removes all leases that exist, or none.
     pub fn delete(&mut self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
         check(leases.iter().map(|row| &row.value))?;
         self.unchanged(leases)?;
@@ -58,7 +58,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Those that are there must be at their versions.
+    /// Those that exist must be at their versions.
     fn unchanged(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
         for row in leases {
             let key = row.value.key();
@@ -73,7 +73,7 @@ impl Rows {
     }
 }
 
-/// Refuses what no store takes: more rows than one request may have, and one row twice.
+/// Refuses what no store accepts: more rows than one request may have, or the same row twice.
 pub fn check<'a>(leases: impl ExactSizeIterator<Item = &'a Lease>) -> Result<(), StateError> {
     let count = leases.len();
     if count > LEASE_ROWS_PER_STATEMENT {

@@ -1,18 +1,18 @@
-//! Texts that must not be printed.
+//! Strings that must not be printed.
 
 use std::fmt;
 
-/// A text that is never printed.
+/// A string that is never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for whoever must send it.
+    /// The string itself, for sending it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether `given` is the same text, in a time that does not tell how much of it is right.
+    /// Whether `given` is equal, compared in a time that does not reveal how much of it matches.
     pub fn matches(&self, given: &[u8]) -> bool {
         let differences = self.0.bytes().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
         self.0.len() == given.len() && std::hint::black_box(differences) == 0

@@ -6,17 +6,17 @@ use std::fmt;
 use super::moment::Moment;
 use crate::limits::MAX_SEQUENCE_NUMBER_DIGITS;
 
-/// The sequence number of a Kinesis record: a decimal integer of up to 128 bits and more, unique
-/// within its shard.
+/// The sequence number of a Kinesis record: a decimal integer of 128 bits or more, unique within
+/// its shard.
 ///
-/// Ordered as an integer, never as text. The text is kept as it was given, because some
-/// implementations write leading zeros and want them back.
+/// Ordered as an integer, never as text. The text is kept verbatim, because some implementations
+/// write leading zeros and expect them back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SequenceNumber(Box<str>);
 
 impl SequenceNumber {
-    /// Reads decimal digits. Anything else, nothing at all, or more than
-    /// [`MAX_SEQUENCE_NUMBER_DIGITS`] is refused.
+    /// Parses decimal digits. Anything else, an empty string, or more than
+    /// [`MAX_SEQUENCE_NUMBER_DIGITS`] digits is refused.
     pub fn parse(text: &str) -> Option<SequenceNumber> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         (digits && text.len() <= MAX_SEQUENCE_NUMBER_DIGITS).then(|| SequenceNumber(text.into()))
@@ -28,8 +28,8 @@ impl SequenceNumber {
     }
 }
 
-/// Compares two runs of decimal digits as integers; equal integers with different leading zeros are
-/// ordered by length.
+/// Compares two strings of decimal digits as integers; equal integers with different leading zeros
+/// are ordered by length.
 pub fn compare_digits(left: &str, right: &str) -> Ordering {
     let (l, r) = (left.trim_start_matches('0'), right.trim_start_matches('0'));
     (l.len().cmp(&r.len())).then_with(|| l.cmp(r)).then_with(|| left.len().cmp(&right.len()))
@@ -53,19 +53,19 @@ impl fmt::Display for SequenceNumber {
     }
 }
 
-/// How far a shard has been committed, so also where reading goes on.
+/// How far a shard has been committed, and thus where reading resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
     /// Nothing yet; the oldest record comes next.
     TrimHorizon,
     /// Nothing yet; the first record that arrived at or after this time (Unix ms) comes next.
-    /// `start=latest` becomes this at once, so that a restart before the first commit skips
-    /// nothing.
+    /// `start=latest` is converted to this immediately, so that a restart before the first commit
+    /// skips nothing.
     AtTimestamp(i64),
     /// All records up to and including this one (and this sub-record of an aggregate) are in
     /// ClickHouse.
     After(SequenceNumber, u32),
-    /// The shard is closed and wholly committed. Greater than every other position.
+    /// The shard is closed and fully committed. Greater than every other position.
     ShardEnd,
 }
 
@@ -93,7 +93,7 @@ impl Checkpoint {
         }
     }
 
-    /// Reads the two lease columns back. The error says what is allowed, because people edit these
+    /// Parses the two lease columns. The error says what is allowed, because operators edit these
     /// rows by hand.
     pub fn from_columns(sequence: &str, sub_sequence: u32) -> Result<Checkpoint, String> {
         let parsed = match sequence {
@@ -115,8 +115,8 @@ impl Checkpoint {
         })
     }
 
-    /// Whether moving from `self` to `next` goes forward. Positions that are not sequence numbers
-    /// stand before all that are.
+    /// Whether moving from `self` to `next` is a move forward. Positions that are not sequence
+    /// numbers come before all that are.
     pub fn precedes(&self, next: &Checkpoint) -> bool {
         match (self, next) {
             (Checkpoint::ShardEnd, _) => false,
@@ -144,7 +144,7 @@ mod tests {
         SequenceNumber::parse(text).unwrap()
     }
 
-    /// Compares as integers of any length in another way: with leading zeros up to a common width,
+    /// Compares integers of any length by a different method: padded with zeros to a common width,
     /// text orders as numbers do.
     fn as_integers(left: &str, right: &str) -> Ordering {
         format!("{left:0>128}").cmp(&format!("{right:0>128}"))

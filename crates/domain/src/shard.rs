@@ -34,15 +34,15 @@ impl Shard {
         [&self.parent, &self.adjacent_parent].into_iter().filter(|p| !p.is_empty()).cloned().collect()
     }
 
-    /// A position in it, as its end where nothing can follow: its ending sequence number is that of
-    /// no record.
+    /// Normalizes a position in the shard: becomes its end where nothing can follow, because no
+    /// record has the shard's ending sequence number.
     pub fn position(&self, at: Checkpoint) -> Checkpoint {
         let (begins, ends) = (&self.starting_sequence_number, &self.ending_sequence_number);
-        // Servers that stand in for AWS may give one that lies before all of their records.
+        // Kinesis emulators may report an ending number that lies before all of their records.
         let plausible = !self.open() && compare_digits(ends, begins).is_ge();
         let behind = |sequence: &SequenceNumber, sub| match compare_digits(sequence.as_str(), ends) {
             Ordering::Less => false,
-            // Should it be that of a record, rows of it may be left.
+            // If a record has that number after all, some of its rows may be left.
             Ordering::Equal => sub == u32::MAX,
             Ordering::Greater => true,
         };
@@ -52,17 +52,17 @@ impl Shard {
         }
     }
 
-    /// Whether it still takes records.
+    /// Whether it still accepts records.
     pub fn open(&self) -> bool {
         self.ending_sequence_number.is_empty()
     }
 }
 
-/// Whether a shard may be read: every parent that the pipe knows is committed to its end
+/// Whether a shard may be read: every parent known to the pipe is committed to its end
 /// (**parents-before-children**).
 ///
-/// A parent without a lease has left the retention, or lies before the pipe's start: it holds
-/// nothing to wait for.
+/// A parent without a lease has expired, or lies before the pipe's start: there is nothing to wait
+/// for.
 pub fn readable(lease: &Lease, all: &HashMap<String, &Lease>) -> bool {
     lease.parents.iter().all(|parent| all.get(parent).is_none_or(|p| p.finished()))
 }

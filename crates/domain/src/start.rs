@@ -1,23 +1,22 @@
-//! Where a pipe begins, or goes on after a `seek`.
+//! Where a pipe starts, or resumes after a `seek`.
 
 use super::moment::Moment;
 use super::sequence::Checkpoint;
 
-/// A position that has a meaning for any shard, and that may depend on the time.
+/// A position that is valid for any shard, and that may depend on the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
     /// The oldest record.
     TrimHorizon,
-    /// What arrived then or later.
+    /// Records that arrived at this time or later.
     From(Moment),
 }
 
 impl Beginning {
-    /// What arrives from now on.
+    /// Records that arrive from now on.
     pub const LATEST: Beginning = Beginning::From(Moment::Ago(0));
 
-    /// The position, when it is `now_ms`, Unix ms. A time, so that it means the same after a
-    /// restart.
+    /// The position at `now_ms`, Unix ms. A fixed time, so that it means the same after a restart.
     pub fn checkpoint(self, now_ms: i64) -> Checkpoint {
         match self {
             Beginning::TrimHorizon => Checkpoint::TrimHorizon,

@@ -1,4 +1,4 @@
-//! Properties of the pure state machines. Proptest prints the seed of a failure and keeps it under
+//! Properties of the pure state machines. Proptest prints the seed of a failure and saves it under
 //! `proptest-regressions/`.
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn offer(batch: &str, first: u64, through: u64) -> Offer {
     }
 }
 
-/// What three processes and a person may try with one lease.
+/// What three processes and an operator may try with one lease.
 #[derive(Clone, Debug)]
 enum Step {
     Take(usize),
@@ -58,11 +58,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     /// offer-is-frozen, commit-equals-offer, stale-epoch-is-fenced, checkpoint-moves-forward: after
-    /// every step of three processes with views of their own and a person who seeks.
+    /// every step of three processes with their own views and an operator who seeks.
     #[test]
     fn lease_invariants_hold_after_every_step(steps in steps()) {
         let mut lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0);
-        // What each process believes itself to be; two of them have one name.
+        // What each process believes it is; two of them have the same name.
         let mut holders = ["a", "a", "b"].map(|owner| Holder { owner: owner.into(), epoch: 0 });
         for (at, step) in steps.into_iter().enumerate() {
             let now = at as i64;
@@ -115,8 +115,8 @@ proptest! {
         }
     }
 
-    /// one-block, nothing lost, nothing reordered: what `choose` takes and what it leaves are
-    /// together what was buffered.
+    /// one-block, nothing lost, nothing reordered: what `choose` takes plus what it leaves is what
+    /// was buffered.
     #[test]
     fn a_batch_keeps_its_limits_and_loses_nothing(
         sizes in proptest::collection::vec(proptest::collection::vec(0..300usize, 0..40), 1..6),
@@ -143,7 +143,8 @@ proptest! {
         }
     }
 
-    /// However records lie in chunks and slices, they are the same records in the same order.
+    /// However records are divided into chunks and slices, they are the same records in the same
+    /// order.
     #[test]
     fn slices_are_only_views(sizes in proptest::collection::vec(0..300usize, 1..60), cut in 1..9usize, at in 0..60usize) {
         let whole = slices(&sizes, sizes.len());
@@ -161,8 +162,8 @@ proptest! {
         prop_assert!(fitting == at.min(sizes.len()) || size_of(&sizes[..fitting + 1]) > at * 100, "one more would fit");
     }
 
-    /// Checkpoints are what their two columns say, and order does not depend on how they are
-    /// written.
+    /// Checkpoints survive a round trip through their two columns, and ordering does not depend on
+    /// how they are written.
     #[test]
     fn checkpoints_survive_their_columns(n in any::<u128>(), sub in any::<u32>(), ms in 1_000_000_000_000..4_102_444_800_000i64) {
         let after = Checkpoint::After(SequenceNumber::parse(&n.to_string()).expect("digits"), sub);
@@ -175,8 +176,8 @@ proptest! {
     }
 }
 
-/// Records of one shard with sequence numbers 1, 2, … and payloads of these sizes, `cut` records a
-/// chunk.
+/// Records of one shard with sequence numbers 1, 2, … and payloads of these sizes, `cut` records
+/// per chunk.
 fn slices(sizes: &[usize], cut: usize) -> Vec<Slice> {
     let numbered: Vec<(usize, usize)> = sizes.iter().copied().enumerate().collect();
     let chunks = numbered.chunks(cut.max(1)).map(|part| {
@@ -198,7 +199,7 @@ fn slices(sizes: &[usize], cut: usize) -> Vec<Slice> {
     chunks.collect()
 }
 
-/// What [`slices`] weighs: payload, key and digits.
+/// The size of [`slices`]: payload, key and digits.
 fn size_of(sizes: &[usize]) -> usize {
     sizes.iter().enumerate().map(|(n, size)| size + 1 + (n + 1).to_string().len()).sum()
 }

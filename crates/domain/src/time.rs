@@ -1,4 +1,4 @@
-//! Times that were written down. What decides about records is never the local wall clock
+//! Times that were stored. Decisions about records never use the local wall clock
 //! (**kinesis-time-decides**).
 
 use crate::limits::TIMESTAMP_SLACK_MS;
@@ -6,8 +6,8 @@ use crate::limits::TIMESTAMP_SLACK_MS;
 #[cfg(test)]
 mod tests;
 
-/// A time, Unix ms, that may have been written by a clock that was wrong: what is in the future
-/// counts as never (0). Hosts of Kinesis may differ by a little; so much counts as now.
+/// A time, Unix ms, possibly written by a wrong clock: a time in the future counts as never (0).
+/// Kinesis hosts may differ slightly; within that margin it counts as now.
 pub fn past(ms: i64, now_ms: i64) -> i64 {
     match ms > now_ms.saturating_add(TIMESTAMP_SLACK_MS) {
         true => 0,

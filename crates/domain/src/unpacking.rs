@@ -1,12 +1,12 @@
-//! How a Kinesis record becomes rows, as a pull asks for it. It decides which rows there are, so it
-//! is part of a batch's identity.
+//! How a pull wants Kinesis records to become rows. This determines which rows exist, so it is part
+//! of a batch's identity.
 
 use std::fmt;
 
 /// Whether compressed payloads are decompressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Decompress {
-    /// gzip, zstd and zlib, known by their first bytes.
+    /// gzip, zstd and zlib, detected by their first bytes.
     #[default]
     Auto,
     /// Payloads are delivered as they were put.
@@ -17,7 +17,7 @@ impl Decompress {
     /// All values, in the order in which messages list them.
     pub const ALL: [Decompress; 2] = [Decompress::Auto, Decompress::None];
 
-    /// The word of the parameter `decompress`.
+    /// The value of the parameter `decompress`.
     pub fn name(self) -> &'static str {
         match self {
             Decompress::Auto => "auto",
@@ -26,18 +26,17 @@ impl Decompress {
     }
 }
 
-/// Whether a payload holds several rows.
+/// How a payload is split into rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Split {
-    /// It is one row.
+    /// Not at all: it is one row.
     #[default]
     None,
-    /// A row for each line that is not blank.
+    /// One row per non-blank line.
     Lines,
-    /// A row for each of several JSON objects, one behind the other, and for each element of an
-    /// array.
+    /// One row per JSON object, if there are several in sequence, and per element of an array.
     Json,
-    /// A row for each log event of a CloudWatch Logs envelope.
+    /// One row per log event of a CloudWatch Logs envelope.
     CloudWatch,
 }
 
@@ -45,7 +44,7 @@ impl Split {
     /// All values, in the order in which messages list them.
     pub const ALL: [Split; 4] = [Split::None, Split::Lines, Split::Json, Split::CloudWatch];
 
-    /// The word of the parameter `split`.
+    /// The value of the parameter `split`.
     pub fn name(self) -> &'static str {
         match self {
             Split::None => "none",
@@ -56,16 +55,15 @@ impl Split {
     }
 }
 
-/// What exactly the words mean. A version of the bridge that finds more in a payload makes an
-/// edition of its own, so that a batch or a record that was begun by an earlier one goes on with
-/// the same rows.
+/// What exactly the options mean. A version of the bridge that finds more in a payload introduces a
+/// new edition, so that a batch or record started by an earlier version continues with the same
+/// rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Edition {
-    /// Of texts that name none: gzip and zstd with nothing behind them; a byte order mark belongs
-    /// to the payload.
+    /// For texts that name no edition: gzip and zstd with no trailing bytes; a byte order mark is
+    /// part of the payload.
     First,
-    /// Also zlib, and bytes behind gzip and zstd are passed over; a byte order mark before JSON is
-    /// passed over.
+    /// Also zlib; bytes after gzip and zstd data are skipped, as is a byte order mark before JSON.
     #[default]
     Second,
 }
@@ -73,26 +71,26 @@ pub enum Edition {
 /// How [`Edition::Second`] is written in a lease and in a batch's shape.
 const SECOND: &str = "edition=2";
 
-/// What is done with a payload, in this order; KPL aggregates are always taken apart before.
+/// What is done with a payload, in this order; KPL aggregates are always unpacked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unpacking {
     /// Whether it is decompressed.
     pub decompress: Decompress,
     /// Whether it is split.
     pub split: Split,
-    /// What both mean.
+    /// Which meaning of the two applies.
     pub edition: Edition,
 }
 
 impl Unpacking {
-    /// All words, also where they are the defaults: never empty.
+    /// All options, including defaults: never empty.
     pub fn in_full(self) -> String {
         let words = format!("decompress={} split={}", self.decompress.name(), self.split.name());
         [Some(&*words), self.edition.word()].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads the words that [`Unpacking`] writes out of a text with other words, such as a batch's
-    /// shape. What is not said is the default, of the first edition.
+    /// Parses the words that [`Unpacking`] writes from a text that contains others, such as a
+    /// batch's shape. Anything missing is the default, of the first edition.
     pub fn within(text: &str) -> Unpacking {
         let mut found = Unpacking { edition: Edition::First, ..Unpacking::default() };
         for (name, value) in text.split(' ').filter_map(|word| word.split_once('=')) {
@@ -116,12 +114,12 @@ impl Edition {
     }
 }
 
-/// A batch's shape as a view asks for it: without the edition, which is not the view's matter.
+/// A batch's shape as a view requests it: without the edition, which views do not choose.
 pub fn as_asked(shape: &str) -> &str {
     shape.strip_suffix(SECOND).unwrap_or(shape).trim_end()
 }
 
-/// What differs from the default of the first edition.
+/// Only what differs from the defaults of the first edition.
 impl fmt::Display for Unpacking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decompress = Some(self.decompress).filter(|d| *d != Decompress::default());
@@ -158,7 +156,7 @@ mod tests {
         let first = Unpacking { edition: Edition::First, ..Unpacking::default() };
         assert_eq!((first.to_string(), Unpacking::default().to_string()), (String::new(), "edition=2".into()));
         assert_eq!(Unpacking::within("ArrowStream split=sideways"), first);
-        // As leases have it that were written before there were editions.
+        // As in leases written before there were editions.
         let lines = Unpacking { split: Split::Lines, ..first };
         assert_eq!(Unpacking::within("decompress=auto split=lines"), lines);
     }

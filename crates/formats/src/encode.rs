@@ -1,13 +1,12 @@
 //! Records and metadata rows as bytes: pure, deterministic, and streaming with constant memory.
 //!
-//! The bytes of a batch are a function of its records and the format alone
-//! (**same-batch-same-bytes**): record batches, row groups and rows are cut by the records
-//! themselves, never by how a reader happened to receive them. So a batch that is read again, by
-//! this process or another, gives the same answer byte for byte, and a `Range` is answered by
-//! encoding again and skipping.
+//! The bytes of a batch depend only on its records and the format (**same-batch-same-bytes**):
+//! record batches, row groups and rows are cut by the records themselves, never by how a reader
+//! happened to receive them. So when a batch is read again, by this process or another, the
+//! response is identical byte for byte, and a `Range` is answered by encoding again and skipping.
 //!
-//! The end of a body is split off as the *tail*: the pull protocol holds it back until ClickHouse
-//! has said how the refresh ended.
+//! The end of a body is split off as the *tail*: the pull protocol holds it back until `SYSTEM WAIT
+//! VIEW` has been issued.
 
 mod arrow;
 mod events;
@@ -30,12 +29,12 @@ use domain::record::RecordRef;
 
 pub use rows::{PipeRow, PlanRow, Row, ShardRow, StreamRow, WorkerRow, encode_rows};
 
-/// A format of answers, named as ClickHouse names it.
+/// A response format, named as in ClickHouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Arrow IPC stream.
     ArrowStream,
-    /// One JSON object a line.
+    /// One JSON object per line.
     JsonEachRow,
     /// Parquet file; for bounded reads only.
     Parquet,
@@ -45,7 +44,7 @@ impl Format {
     /// All formats, in the order in which messages list them.
     pub const ALL: [Format; 3] = [Format::ArrowStream, Format::JsonEachRow, Format::Parquet];
 
-    /// Reads ClickHouse's name, exactly.
+    /// Parses ClickHouse's name, exactly.
     pub fn parse(name: &str) -> Option<Format> {
         Format::ALL.into_iter().find(|f| f.name() == name)
     }
@@ -69,28 +68,28 @@ impl Format {
     }
 }
 
-/// What becomes of a record's payload in its row.
+/// How a record's payload appears in its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Payload {
-    /// It stands in the column `_raw_message`.
+    /// In the column `_raw_message`.
     #[default]
     Raw,
-    /// Its own fields stand beside the other columns, if it is a JSON object; `_error` says why it
-    /// is not, and `_raw_message` holds it then.
+    /// If it is a JSON object, its fields become columns next to the others; otherwise `_error`
+    /// says why and `_raw_message` contains it.
     Inline,
-    /// It is taken for a change event of DynamoDB, which has columns of its own; `_error` says why
-    /// it is none, and `_raw_message` holds it then.
+    /// As a DynamoDB change event, with columns of its own; if it is not one, `_error` says why and
+    /// `_raw_message` contains it.
     DynamoDb,
 }
 
 impl Payload {
-    /// The words of the parameter `payload`, in the order in which messages list them.
+    /// The values of the parameter `payload`, in the order in which messages list them.
     pub const PLACES: [(&str, Payload); 2] = [("raw", Payload::Raw), ("inline", Payload::Inline)];
-    /// The words of the parameter `unmarshal`.
+    /// The values of the parameter `unmarshal`.
     pub const UNMARSHALS: [(&str, Payload); 2] = [("none", Payload::Raw), ("dynamodb", Payload::DynamoDb)];
 }
 
-/// How records are written: the format, and what becomes of payloads.
+/// How records are written: the format, and the treatment of payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Form {
     format: Format,
@@ -98,7 +97,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// None where the format has no place for such payloads: only in `JSONEachRow` rows may differ
+    /// `None` if the format cannot represent such payloads: only in `JSONEachRow` may rows differ
     /// in their columns.
     pub fn new(format: Format, payload: Payload) -> Option<Form> {
         (payload != Payload::Inline || format == Format::JsonEachRow).then_some(Form { format, payload })
@@ -116,7 +115,7 @@ impl From<Format> for Form {
     }
 }
 
-/// As in a URL; the default is not said.
+/// As in a URL; defaults are omitted.
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.format.name())?;
@@ -128,15 +127,15 @@ impl fmt::Display for Form {
     }
 }
 
-/// What is the same for all records of an answer, known before the first one.
+/// What is the same for all records of a response, known before the first one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
-    /// The column `_batch`; none leaves the column out (`records`, `sample`).
+    /// The column `_batch`; `None` omits it (`records`, `sample`).
     pub batch: Option<String>,
     /// The column `_stream`.
     pub stream: String,
-    /// All values that the column `_shard_id` may have. Records name theirs by its index; the order
-    /// is part of the bytes.
+    /// All values of the column `_shard_id`. Records refer to theirs by index; the order is part of
+    /// the bytes.
     pub shards: Vec<String>,
 }
 
@@ -151,7 +150,7 @@ impl Columns {
     }
 }
 
-/// Turns records into bytes, a record at a time.
+/// Turns records into bytes, one record at a time.
 pub struct Encoder {
     kind: Kind,
     ready: VecDeque<Bytes>,
@@ -185,18 +184,18 @@ impl Encoder {
         }
     }
 
-    /// The next piece that is finished; together they are under about 2 MiB, or as large as the one
-    /// record in them, and twice that for events, whose columns say some of it twice (a Parquet row
-    /// group comes out as a whole, in pieces). Take all there are after each `push` to keep memory
-    /// constant.
+    /// The next finished piece. Together, the pieces are under about 2 MiB, or as large as a single
+    /// record in them, and twice that for events, whose columns repeat some data (a Parquet row
+    /// group comes out as a whole, in pieces). Take all available pieces after each `push` to keep
+    /// memory constant.
     #[inline]
     pub fn take(&mut self) -> Option<Bytes> {
         self.ready.pop_front()
     }
 
-    /// Ends the answer: the pieces still to be sent, and the tail. For `ArrowStream` the tail is
-    /// the 8 bytes of the end-of-stream marker, for `JSONEachRow` the newline of the last row
-    /// (nothing without rows), for `Parquet` the footer.
+    /// Ends the response: returns the pieces still to be sent, and the tail. For `ArrowStream` the
+    /// tail is the 8 bytes of the end-of-stream marker, for `JSONEachRow` the newline of the last
+    /// row (empty without rows), for `Parquet` the footer.
     pub fn finish(self) -> Result<(VecDeque<Bytes>, Bytes), Error> {
         let mut ready = self.ready;
         let tail = match self.kind {
@@ -208,10 +207,10 @@ impl Encoder {
     }
 }
 
-/// The pieces of a batch in order, encoded as they are asked for. The last one is exactly the tail,
-/// which may be empty.
+/// The pieces of a batch in order, encoded on demand. The last one is exactly the tail, which may
+/// be empty.
 ///
-/// After an error it ends.
+/// Ends after an error.
 pub struct Pieces<B> {
     batch: B,
     encoder: Option<Encoder>,
@@ -227,7 +226,7 @@ pub fn encode_batch<B: Borrow<Batch>>(batch: B, form: impl Into<Form>) -> Result
     Ok(Pieces { batch, encoder: Some(encoder), ready: VecDeque::new(), range: 0, slice: 0, record: 0 })
 }
 
-/// The length of the encoded batch, tail included, by encoding it once and counting.
+/// The length of the encoded batch, tail included, found by encoding it once and counting.
 pub fn encoded_len(batch: &Batch, form: impl Into<Form>) -> Result<u64, Error> {
     let mut length = 0;
     for piece in encode_batch(batch, form)? {
@@ -237,7 +236,7 @@ pub fn encoded_len(batch: &Batch, form: impl Into<Form>) -> Result<u64, Error> {
 }
 
 impl<B: Borrow<Batch>> Pieces<B> {
-    /// Feeds the encoder from where it stopped until a piece is there, or the batch ends and the
+    /// Feeds the encoder from where it stopped until there is a piece, or the batch ends and the
     /// tail is there too.
     fn advance(&mut self) -> Result<(), Error> {
         let Some(mut encoder) = self.encoder.take() else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! What is in a Kinesis record, and the bytes that are served: `unpack`, `unmarshal`, `encode`.
-//! Pure functions.
+//! Decoding of Kinesis records and encoding of responses: `unpack`, `unmarshal`, `encode`. Pure
+//! functions.
 
 pub mod encode;
 pub mod unmarshal;

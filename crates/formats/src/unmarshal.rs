@@ -1,9 +1,8 @@
-//! Change events of DynamoDB, from their payload to columns: pure, in one pass, into buffers that
-//! are used again.
+//! DynamoDB change events, from payload to columns: pure, in one pass, into reused buffers.
 //!
-//! DynamoDB writes each value with its type beside it (`{"age":{"N":"26"}}`). Here it becomes plain
-//! JSON (`{"age":26}`), with numbers as they are written. What is not understood to its end is no
-//! event, and it is said why.
+//! DynamoDB writes each value with its type (`{"age":{"N":"26"}}`). Here it becomes plain JSON
+//! (`{"age":26}`), with numbers as written. Payloads that fail to parse completely are rejected
+//! with a reason.
 
 mod item;
 #[cfg(test)]
@@ -22,10 +21,10 @@ use time::Unit;
 
 /// How each error begins.
 const NO_EVENT: &str = "the payload is no change event of DynamoDB: ";
-/// Most characters of an event's own text that a message repeats.
+/// Most characters of an event's own text that a message quotes.
 const QUOTED: usize = 64;
 
-/// What one payload says. Read the next one into the same value: its buffers are used again.
+/// The contents of one payload. Reuse the value for the next one: its buffers are reused.
 #[derive(Debug, Default)]
 pub struct Event {
     name: String,
@@ -40,7 +39,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Takes this payload for an event, in the shape that DynamoDB gives to a Kinesis stream or in
+    /// Reads this payload as an event, in the form that DynamoDB sends to a Kinesis stream or in
     /// that of DynamoDB Streams.
     pub fn read(&mut self, payload: &[u8]) {
         for text in [&mut self.name, &mut self.id, &mut self.table, &mut self.error] {
@@ -77,12 +76,12 @@ impl Event {
         self.version
     }
 
-    /// Whether the item is no longer there.
+    /// Whether the item was deleted.
     pub fn is_deleted(&self) -> bool {
         self.error.is_empty() && self.name == "REMOVE"
     }
 
-    /// Whether DynamoDB itself deleted it, because its time to live was over.
+    /// Whether DynamoDB itself deleted it, because its time to live expired.
     pub fn is_ttl_delete(&self) -> bool {
         self.ttl_delete
     }
@@ -92,24 +91,24 @@ impl Event {
         self.keys.json()
     }
 
-    /// The item after the change as a JSON object; empty where there is none.
+    /// The item after the change as a JSON object; empty if there is none.
     pub fn new_image(&self) -> &str {
         self.new.json()
     }
 
-    /// The item before the change as a JSON object; empty where there is none.
+    /// The item before the change as a JSON object; empty if there is none.
     pub fn old_image(&self) -> &str {
         self.old.json()
     }
 
-    /// Names and values, as JSON, of the item after the change, or else of the key. Each name is
-    /// there once, in the order of the event.
+    /// Names and JSON values of the attributes of the item after the change, or else of the key.
+    /// Each name appears once, in the order of the event.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
         if self.new.is_empty() { &self.keys } else { &self.new }.attributes()
     }
 
-    /// Why the payload is no event; empty for an event. Otherwise all is empty but name and table,
-    /// where they could be read.
+    /// Why the payload is not an event; empty for an event. With an error, everything is empty
+    /// except name and table, if they could be read.
     pub fn error(&self) -> &str {
         &self.error
     }
@@ -129,13 +128,13 @@ impl Event {
         }
     }
 
-    /// The attribute in whose midst reading ended.
+    /// The attribute being parsed when the error occurred.
     fn culprit(&self) -> Option<(&str, &'static str)> {
         let images = [(&self.keys, "Keys"), (&self.new, "NewImage"), (&self.old, "OldImage")];
         images.into_iter().find_map(|(item, name)| Some((item.unfinished()?, name)))
     }
 
-    /// What an event must have besides being JSON.
+    /// Checks what an event must have in addition to being JSON.
     fn conclude(&mut self, found: &Found<'_>) -> Result<(), String> {
         if !found.fields.contains(&"dynamodb") {
             return Err("it has no field dynamodb".into());
@@ -169,7 +168,7 @@ impl Event {
                 ));
             }
         };
-        // In the wrong unit it would beat every other change of the item for ever, or lose to all.
+        // In the wrong unit it would beat every other change of the item forever, or lose to all.
         let version = time::microseconds(time, unit).filter(|version| DYNAMODB_TIMES.contains(version));
         self.version = version.ok_or_else(|| {
             let (time, unit) = (shortened(time), unit.plural());
@@ -179,8 +178,8 @@ impl Event {
         Ok(())
     }
 
-    /// Leaves only what rows with an error have, and looks for that once more, also behind the
-    /// place where reading ended.
+    /// Keeps only what rows with an error have, and looks for that once more, including after the
+    /// point where parsing stopped.
     fn outline(&mut self, payload: &[u8]) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -197,7 +196,7 @@ impl Event {
             item.clear();
         }
         let payload = payload.strip_prefix("\u{feff}".as_bytes()).unwrap_or(payload);
-        // An array would do for a struct.
+        // A struct would also accept an array.
         if !payload.trim_ascii_start().starts_with(b"{") {
             return;
         }
@@ -213,7 +212,7 @@ impl Event {
     }
 }
 
-/// Empties a buffer. What a large event has made of it is not kept.
+/// Empties a buffer and frees what a large event made it grow to.
 fn clear(text: &mut String) {
     text.clear();
     text.shrink_to(UNMARSHAL_KEPT_BYTES);
@@ -235,7 +234,7 @@ fn table_of(arn: &str) -> Option<&str> {
     rest.split('/').next().filter(|table| !table.is_empty())
 }
 
-/// Whether a `userIdentity` is that of deletes by time to live.
+/// Whether a `userIdentity` marks a delete by time to live.
 fn is_time_to_live(identity: &str) -> bool {
     #[derive(Deserialize)]
     struct Identity {
@@ -244,26 +243,26 @@ fn is_time_to_live(identity: &str) -> bool {
         #[serde(rename = "principalId", alias = "PrincipalId")]
         principal: String,
     }
-    // An array would do for a struct.
+    // A struct would also accept an array.
     let identity = identity.starts_with('{').then(|| serde_json::from_str::<Identity>(identity).ok()).flatten();
     identity.is_some_and(|i| i.kind == "Service" && i.principal == "dynamodb.amazonaws.com")
 }
 
-/// The fields that matter of an event, and of its field `dynamodb`.
+/// The relevant fields of an event; [`CHANGE`] lists those of its field `dynamodb`.
 const FIELDS: [&str; 6] = ["eventName", "eventID", "tableName", "eventSourceARN", "userIdentity", "dynamodb"];
 /// See [`FIELDS`].
 const CHANGE: [&str; 5] =
     ["ApproximateCreationDateTime", "ApproximateCreationDateTimePrecision", "Keys", "NewImage", "OldImage"];
 
-/// What is judged when all is read, as it is written.
+/// Values that are checked once everything is read, as written.
 #[derive(Default)]
 struct Found<'de> {
-    /// Those of [`FIELDS`] and [`CHANGE`] that were met.
+    /// Those of [`FIELDS`] and [`CHANGE`] that were present.
     fields: Vec<&'static str>,
     identity: Option<&'de str>,
     time: Option<&'de str>,
     precision: Option<&'de str>,
-    /// It is in the shape of DynamoDB Streams.
+    /// Whether it has the form of DynamoDB Streams.
     stream_record: bool,
 }
 
@@ -277,7 +276,7 @@ impl Found<'_> {
     }
 }
 
-/// One of these names; the empty one for any other.
+/// One of these names; empty for any other.
 struct Known(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Known {
@@ -300,7 +299,7 @@ impl Visitor<'_> for Known {
     }
 }
 
-/// A text, or null for none.
+/// A string, or null for none.
 struct Text<'a> {
     field: &'static str,
     into: &'a mut String,
@@ -360,7 +359,7 @@ impl<'de> Visitor<'de> for Envelope<'_, 'de> {
                 "eventName" => map.next_value_seed(Text { field, into: &mut event.name })?,
                 "eventID" => map.next_value_seed(Text { field, into: &mut event.id })?,
                 "tableName" => {
-                    // It goes before a table that an ARN has named.
+                    // It takes precedence over a table named by an ARN.
                     let other = event.table.len();
                     map.next_value_seed(Text { field, into: &mut event.table })?;
                     if event.table.len() > other {

@@ -1,10 +1,10 @@
-//! What is really in a Kinesis record: KPL aggregates, compressed payloads, several documents in
-//! one payload.
+//! The contents of a Kinesis record: KPL aggregates, compressed payloads, several documents in one
+//! payload.
 //!
-//! Pure and deterministic, so that a record that is read again gives the same rows under the same
-//! numbers (`_sub_sequence_number`, from 0 within each Kinesis record). Whatever is broken, or
-//! larger than the limits allow, is a row as it is: every record gives at least one row, but for
-//! CloudWatch's control messages under `split=cloudwatch`.
+//! Pure and deterministic, so that rereading a record gives the same rows with the same numbers
+//! (`_sub_sequence_number`, from 0 within each Kinesis record). Anything broken, or beyond the
+//! limits, becomes a row unchanged: every record gives at least one row, except CloudWatch's
+//! control messages with `split=cloudwatch`.
 
 mod aggregate;
 mod inflate;
@@ -24,13 +24,13 @@ use domain::record::{Chunk, RecordRef};
 use domain::sequence::SequenceNumber;
 use domain::unpacking::{Decompress, Edition, Split, Unpacking};
 
-/// How the records of a page are taken apart.
+/// How the records of a page are unpacked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// How all of them are, but for the one of `begun`.
+    /// For all records except that of `begun`.
     pub unpacking: Unpacking,
-    /// A record of which a part is committed already goes on as it was begun, or its numbers would
-    /// mean other rows.
+    /// A record that is partly committed continues the way it was started; otherwise its numbers
+    /// would refer to other rows.
     pub begun: Option<(SequenceNumber, Unpacking)>,
 }
 
@@ -43,25 +43,25 @@ impl Rules {
     }
 }
 
-/// What was met on the way, by the label of the metric that counts it.
+/// What was encountered, by the label of the metric that counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// KPL aggregates.
     pub aggregates: u64,
-    /// Records that begin as an aggregate and are none.
+    /// Records that start like an aggregate but are not one.
     pub broken_aggregates: u64,
     /// Payloads that were decompressed.
     pub decompressed: u64,
-    /// Those of them with bytes behind the compressed data, which were passed over.
+    /// Of these, those with bytes after the compressed data, which were skipped.
     pub trailing_bytes: u64,
-    /// Payloads that begin as compressed data and could not be decompressed.
+    /// Payloads that start like compressed data but could not be decompressed.
     pub not_decompressed: u64,
-    /// Payloads that would be larger than the limit when decompressed.
+    /// Payloads that would exceed the limit when decompressed.
     pub too_large: u64,
-    /// Control messages of CloudWatch, which give no row.
+    /// CloudWatch control messages, which give no row.
     pub control_messages: u64,
-    /// Payloads that are no CloudWatch envelope although `split=cloudwatch`, or not made of JSON
-    /// objects and arrays although `split=json`.
+    /// Payloads that are not a CloudWatch envelope although `split=cloudwatch`, or not JSON objects
+    /// and arrays although `split=json`.
     pub not_split: u64,
 }
 
@@ -81,12 +81,12 @@ impl Counts {
     }
 }
 
-/// Gives the rows of a page of Kinesis records, a chunk at a time, so that neither a bomb nor a
-/// million lines fill the memory.
+/// Produces the rows of a page of Kinesis records, a chunk at a time, so that neither a
+/// decompression bomb nor a million lines exhaust memory.
 pub struct Unpacker {
     page: Chunk,
     rules: Rules,
-    /// Nothing in the page needs taking apart: it is its own rows.
+    /// Nothing in the page needs unpacking: it serves as its own rows.
     plain: bool,
     record: usize,
     open: Option<Open>,
@@ -94,22 +94,22 @@ pub struct Unpacker {
     counts: Counts,
 }
 
-/// A Kinesis record in the middle of being taken apart.
+/// A Kinesis record that is being unpacked.
 struct Open {
     unpacking: Unpacking,
     /// The number of the next row.
     sub_sequence: u32,
-    /// What decompressing may still give: the limit is for the whole Kinesis record.
+    /// How much more may be decompressed: the limit applies to the whole Kinesis record.
     allowance: usize,
     /// What follows the document, if the record is an aggregate.
     aggregate: Option<Aggregate>,
-    /// The partition key of the document: a place in the record's payload; none for the Kinesis
+    /// The partition key of the document: a range in the record's payload; `None` for the Kinesis
     /// record's own.
     key: Option<Range<usize>>,
     document: Option<Document>,
 }
 
-/// A payload of which rows are left.
+/// A payload that has rows left.
 struct Document {
     body: Body,
     rest: Rest,
@@ -122,15 +122,15 @@ enum Body {
     Inflated(Vec<u8>),
 }
 
-/// The rows that a document has left.
+/// The rows a document has left.
 enum Rest {
     /// It is one row.
     Whole,
     /// This line, and those from this offset on.
     Lines(Range<usize>, usize),
-    /// This item, and those behind it.
+    /// This item, and those after it.
     Items(Range<usize>, Items),
-    /// The events from this number on.
+    /// The events from this index on.
     Events(Vec<u8>, Vec<Range<usize>>, usize),
 }
 
@@ -143,13 +143,13 @@ impl Body {
     }
 }
 
-/// The length of the byte order mark before a JSON text, which an earlier edition took for a part
+/// The length of the byte order mark before a JSON text, which the earlier edition treats as part
 /// of it.
 fn mark(text: &[u8], edition: Edition) -> usize {
     if edition != Edition::First && text.starts_with(BOM) { BOM.len() } else { 0 }
 }
 
-/// Whether a payload is anything but one row.
+/// Whether a payload is anything other than one row.
 fn is_packed(payload: &[u8], unpacking: Unpacking) -> bool {
     aggregate::claims(payload)
         || unpacking.decompress == Decompress::Auto && inflate::claims(payload, unpacking.edition)
@@ -157,30 +157,30 @@ fn is_packed(payload: &[u8], unpacking: Unpacking) -> bool {
 }
 
 impl Unpacker {
-    /// Begins with the record at index `first` of `page`.
+    /// Starts with the record at index `first` of `page`.
     pub fn new(page: Chunk, first: usize, rules: Rules) -> Unpacker {
         let plain = first == 0 && !page.records().any(|r| is_packed(r.payload, rules.of(r.sequence_number)));
         Unpacker { page, rules, plain, record: first, open: None, row: Vec::new(), counts: Counts::default() }
     }
 
-    /// What was met so far.
+    /// What was encountered so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Whether all rows have been given.
+    /// Whether all rows have been returned.
     pub fn is_done(&self) -> bool {
         self.record == self.page.len() && self.open.is_none()
     }
 
-    /// Bytes that decompressed data holds besides the chunks that were given out.
+    /// Bytes of decompressed data held in addition to the chunks returned so far.
     pub fn memory(&self) -> usize {
         let document = self.open.as_ref().and_then(|open| open.document.as_ref());
         document.map_or(0, |d| if let Body::Inflated(bytes) = &d.body { bytes.capacity() } else { 0 })
     }
 
-    /// The next rows: about [`UNPACKED_CHUNK`] bytes and one row more at most, or the whole page
-    /// where it is its own rows. None at the end.
+    /// The next rows: about [`UNPACKED_CHUNK`] bytes and at most one row more, or the whole page if
+    /// it serves as its own rows. `None` at the end.
     pub fn next_chunk(&mut self) -> Option<Chunk> {
         if std::mem::take(&mut self.plain) {
             self.record = 0;
@@ -192,8 +192,8 @@ impl Unpacker {
             let whole = page.get(*record);
             let unpacking = rules.of(whole.sequence_number);
             if open.is_none() && !is_packed(whole.payload, unpacking) {
-                // A page is 10 MiB at most, and a row that was decompressed not much more: far from
-                // a chunk's end.
+                // A page is at most 10 MiB, and a decompressed row not much more: far from a
+                // chunk's limit.
                 let _ = rows.push(whole);
                 *record += 1;
                 continue;
@@ -225,7 +225,7 @@ impl Open {
         open
     }
 
-    /// Appends the next row. False: there is none.
+    /// Appends the next row. Returns false if there is none.
     fn push_row(&mut self, whole: RecordRef<'_>, rows: &mut Chunk, scratch: &mut Vec<u8>, counts: &mut Counts) -> bool {
         let payload = whole.payload;
         while self.document.is_none() {
@@ -250,7 +250,7 @@ impl Open {
             }
             Rest::Items(item, behind) => {
                 let row = text.get(item.clone()).unwrap_or_default();
-                // All of it was looked at before the first row.
+                // All of it was validated before the first row.
                 let next = behind.next(text).ok().flatten();
                 let more = next.is_some();
                 *item = next.unwrap_or_default();
@@ -278,7 +278,7 @@ impl Open {
         true
     }
 
-    /// What is in one user record; none when that is no row.
+    /// The contents of one user record; `None` if it gives no row.
     fn document(&mut self, payload: &[u8], range: Range<usize>, counts: &mut Counts) -> Option<Document> {
         let stored = payload.get(range.clone()).unwrap_or_default();
         let (mut body, mut split) = (Body::Within(range), self.unpacking.split);
@@ -291,7 +291,7 @@ impl Open {
                     self.allowance -= bytes.len().min(self.allowance);
                     body = Body::Inflated(bytes);
                 }
-                // What is in it cannot be told, so there is nothing to split.
+                // Its contents are unknown, so there is nothing to split.
                 Inflated::Broken => (counts.not_decompressed, split) = (counts.not_decompressed + 1, Split::None),
                 Inflated::TooLarge => (counts.too_large, split) = (counts.too_large + 1, Split::None),
                 Inflated::Plain => {}

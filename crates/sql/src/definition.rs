@@ -1,18 +1,18 @@
-//! What the statements of views say, by `system.tables`.
+//! What the statements of views say, according to `system.tables`.
 
 use std::collections::BTreeSet;
 
 use super::quote::literal;
 
-/// Where a view's definition names the table that it writes to: `TO db.table`, each part in
-/// backquotes where it is not a plain name.
+/// Where a view's definition names its target table: `TO db.table`, each part in backquotes unless
+/// it is a plain name.
 const TARGET: &str = r" TO ((?:`(?:[^`\\]|\\.)+`|[^`. (]+)\.(?:`(?:[^`\\]|\\.)+`|[^`. (]+))";
 
 /// A name in backquotes.
 const QUOTED: &str = r"`(?:[^`\\]|\\.)*`";
 
-/// SQL for the table that a row of `system.tables` writes to, `database.name`; without TO it is a
-/// table of its own.
+/// SQL for the target table, `database.name`, of a row of `system.tables`; without TO it is the
+/// view's own table.
 fn target() -> String {
     format!(
         "if(extract(create_table_query, {target}) = '', concat(database, '.`.inner_id.', toString(uuid), '`'), extract(create_table_query, {target}))",
@@ -20,15 +20,15 @@ fn target() -> String {
     )
 }
 
-/// SQL for the URLs of pipes in the SELECT of the view in a row of `system.tables`, each as its
-/// pipe and its query. The pipe is decoded.
+/// SQL for the pipe URLs in the SELECT of the view in a row of `system.tables`, each as pipe and
+/// query. The pipe is decoded.
 fn pulls() -> &'static str {
     r"arrayMap(found -> [decodeURLComponent(found[1]), found[2]], extractAllGroupsVertical(as_select, '/v1/pipes/([^/?]+)/next[?]?([^\' ]*)'))"
 }
 
-/// SQL for whether a refresh of the view in a row of `system.tables` replaces what is in its table.
-/// What stands before the SELECT tells, without the names in backquotes; where this user does not
-/// see it, it is not known and counts as no.
+/// SQL for whether a refresh of the view in a row of `system.tables` replaces the contents of its
+/// table. The text before the SELECT decides, ignoring names in backquotes; if this user cannot see
+/// it, it is unknown and counts as no.
 fn replaces() -> String {
     format!(
         "create_table_query != '' AND NOT match(replaceRegexpAll(substring(create_table_query, 1, length(create_table_query) - length(as_select)), {}, ''), \
@@ -37,8 +37,8 @@ fn replaces() -> String {
     )
 }
 
-/// The views of the server whose URL pulls a pipe, and the tables that they write to. `pipe` is as
-/// it stands in the URL.
+/// The server's views whose URL pulls a pipe, and the tables they write to. `pipe` is as it appears
+/// in the URL.
 pub fn pullers(pipe: &str) -> String {
     format!(
         "SELECT concat(database, '.', name) AS view, {} AS target FROM system.tables WHERE engine = 'MaterializedView' \
@@ -48,7 +48,7 @@ pub fn pullers(pipe: &str) -> String {
     )
 }
 
-/// The materialized views that take what is inserted into `tables`: their databases and names.
+/// The materialized views fed by inserts into `tables`: their databases and names.
 pub fn fed_by(tables: &BTreeSet<[String; 2]>) -> String {
     format!(
         "SELECT DISTINCT arrayJoin(arrayMap((database, name) -> [database, name], dependencies_database, dependencies_table)) AS view \
@@ -62,7 +62,7 @@ pub fn fed(views: &BTreeSet<[String; 2]>) -> String {
     format!("SELECT {} AS target FROM system.tables WHERE engine = 'MaterializedView' AND {}", target(), among(views))
 }
 
-/// SQL for whether a row of `system.tables` is one of these. ClickHouse looks at no others.
+/// SQL for whether a row of `system.tables` is one of these. ClickHouse reads no others.
 fn among(tables: &BTreeSet<[String; 2]>) -> String {
     let tables: Vec<_> =
         tables.iter().map(|[database, name]| format!("({}, {})", literal(database), literal(name))).collect();
@@ -70,7 +70,7 @@ fn among(tables: &BTreeSet<[String; 2]>) -> String {
 }
 
 /// A view, and those that may name it in `view=`: where they insert, whether they replace, what
-/// they pull, and whether they run.
+/// they pull, and whether they are running.
 pub fn with_copies(database: &str, view: &str) -> String {
     format!(
         "SELECT database, name, {} AS target, {} AS replaces, {} AS pulls, \

@@ -1,4 +1,4 @@
-//! The shipped SQL: the files under `sql/setup`, with names and values quoted into their
+//! The bundled SQL: the files under `sql/setup`, with names and values quoted into their
 //! placeholders.
 
 pub mod definition;
@@ -15,22 +15,22 @@ const VIEWS: &str = include_str!("../../../sql/setup/03_views.sql");
 const QUARANTINE: &str = include_str!("../../../sql/setup/04_quarantine.sql");
 const FUNCTIONS: &str = include_str!("../../../sql/setup/05_functions.sql");
 
-/// What names the state tables in the files.
+/// How the files refer to the state tables.
 const STATE_TABLES: [&str; 2] = ["{database}.leases", "{database}.workers"];
 
-/// Kept as they are in a Keeper path; everything else but letters and digits is percent-encoded.
+/// Kept verbatim in a Keeper path; everything else except letters and digits is percent-encoded.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
-/// What `sql setup` is asked for.
+/// The parameters of `sql setup`.
 #[derive(Clone, Copy)]
 pub struct SetupParams<'a> {
     /// The database of state tables and views.
     pub database: &'a str,
     /// Where ClickHouse reaches the bridge, such as `http://localhost:9020`.
     pub bridge_url: &'a str,
-    /// The bearer token, when the bridge wants one. It becomes part of the text.
+    /// The bearer token, if the bridge requires one. It becomes part of the text.
     pub token: Option<&'a str>,
-    /// Whether the state is in KeeperMap tables. If not, neither they nor the view over them are
+    /// Whether the state is in KeeperMap tables. If not, neither they nor the view on them are
     /// created, and the quarantine is in a MergeTree.
     pub state_tables: bool,
 }
@@ -67,15 +67,15 @@ pub fn functions() -> Vec<String> {
     statements(FUNCTIONS).map(String::from).collect()
 }
 
-/// SQL for the plain JSON of a value in DynamoDB's JSON, where the functions may not be there.
+/// SQL for the plain JSON of a value in DynamoDB's JSON, for where the functions may be missing.
 pub fn dynamodb_value(value: &str) -> String {
     let body = statements(FUNCTIONS).next().and_then(|first| first.split_once(" AS value -> "));
     let body = body.map_or("value", |(_, body)| body);
     format!("arrayMap(value -> {body}, [{value}])[1]")
 }
 
-/// The named collection that belongs to a database of state tables, as an identifier:
-/// `kinesis_bridge` for `kinesis`.
+/// The named collection that belongs to a state database, as an identifier: `kinesis_bridge` for
+/// `kinesis`.
 pub fn collection(database: &str) -> String {
     let name = format!("{database}_bridge");
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.as_bytes()[0].is_ascii_digit();
@@ -84,7 +84,7 @@ pub fn collection(database: &str) -> String {
 
 fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {
     // The database is part of the path, so two bridges on one Keeper do not share rows unless they
-    // share the name.
+    // use the same database name.
     let path = |table: &str| literal(&format!("/{}/{table}", utf8_percent_encode(params.database, PATH)));
     let bearer = params.token.map(|token| literal(&format!("Bearer {token}")));
     let token = bearer.as_ref().map_or_else(String::new, |value| {
@@ -108,12 +108,12 @@ fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {
 }
 
 /// The statements of a file, each with the comments before it. Split before rendering: a value may
-/// hold anything.
+/// contain anything.
 fn statements(file: &str) -> impl Iterator<Item = &str> {
     file.split_inclusive(";\n").map(|statement| statement.trim().trim_end_matches(';')).filter(|s| !s.is_empty())
 }
 
-/// Puts the values in, in one pass, so that a value that looks like a placeholder stays a value.
+/// Substitutes the values in one pass, so that a value that looks like a placeholder stays a value.
 fn render(template: &str, values: &[(&str, String)]) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;

@@ -1,8 +1,8 @@
-//! Names of tables as people write them.
+//! Table names as users write them.
 
 use super::quote::unquoted;
 
-/// Database and name of a table, each in backquotes where it is not a plain name. `flag` is for the
+/// Database and name of a table, each in backquotes unless it is a plain name. `flag` is for the
 /// message, without its hyphens.
 pub fn table_name(flag: &str, text: &str) -> Result<(String, String), String> {
     let parts =
@@ -16,7 +16,7 @@ pub fn table_name(flag: &str, text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The parts between dots; none when a quote has no end, or something behind it.
+/// The parts between dots; `None` if a quote is not closed, or something follows it.
 pub fn parts(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut rest) = (Vec::new(), text);
     loop {

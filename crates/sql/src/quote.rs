@@ -1,9 +1,8 @@
-//! The only ways by which a value from outside becomes SQL text: literals, identifiers and
-//! comments.
+//! The only ways for a value from outside to become SQL text: literals, identifiers and comments.
 //!
-//! What they print has no character that ends a line, moves the cursor or turns the direction of
-//! text, so that a text is to a person, to a pager and to a splitter of scripts what it is to
-//! ClickHouse. Such characters become escapes, which ClickHouse reads back within quotes.
+//! Their output has no character that ends a line, moves the cursor or changes the text direction,
+//! so that a reader, a pager and a script splitter see the same text as ClickHouse. Such characters
+//! become escapes, which ClickHouse decodes within quotes.
 
 use std::fmt::Write;
 
@@ -16,7 +15,7 @@ pub fn literal(text: &str) -> String {
     quoted(text, '\'')
 }
 
-/// A string literal that is printed on several lines: `lines` with a line break between them.
+/// A string literal printed over several lines: `lines` joined by line breaks.
 pub fn literal_of_lines<'t>(lines: impl IntoIterator<Item = &'t str>) -> String {
     let lines: Vec<String> = lines.into_iter().map(|line| escaped(line, Some('\''))).collect();
     format!("'{}'", lines.join("\n"))
@@ -32,8 +31,8 @@ pub fn qualified(database: &str, name: &str) -> String {
     format!("{}.{}", identifier(database), identifier(name))
 }
 
-/// A comment of one line, with its end: whatever the text holds, it is one line that begins with
-/// `--`. Beyond [`MAX_COMMENT_CHARS`] it is cut.
+/// A one-line comment, including its line end: whatever the text contains, the result is a single
+/// line that starts with `--`. Truncated at [`MAX_COMMENT_CHARS`].
 pub fn comment(text: &str) -> String {
     let line = visible(text);
     match line.char_indices().nth(MAX_COMMENT_CHARS) {
@@ -47,14 +46,14 @@ pub fn comments(text: &str) -> String {
     text.trim_end_matches('\n').split('\n').map(comment).collect()
 }
 
-/// A text with its hidden characters as escapes. SQL stays the same SQL as long as they stand
-/// within quotes, as they do in everything that ClickHouse prints itself.
+/// A text with its hidden characters escaped. SQL keeps its meaning as long as they are within
+/// quotes, as in everything that ClickHouse itself prints.
 pub fn visible(text: &str) -> String {
     escaped(text, None)
 }
 
-/// What stands between `quote` at the beginning of a text and the next one, without escapes, and
-/// what follows. None where there is no such pair.
+/// The text between `quote` at the start and the next one, unescaped, and what follows. `None` if
+/// there is no such pair.
 pub fn unquoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut rest = text.strip_prefix(quote)?;
     let mut bytes = Vec::new();
@@ -62,7 +61,7 @@ pub fn unquoted(text: &str, quote: char) -> Option<(String, &str)> {
         let c = rest.chars().next()?;
         let after = &rest[c.len_utf8()..];
         rest = match c {
-            // Twice is once.
+            // A doubled quote is one quote.
             _ if c == quote => match after.strip_prefix(quote) {
                 Some(after) => {
                     bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
@@ -79,7 +78,7 @@ pub fn unquoted(text: &str, quote: char) -> Option<(String, &str)> {
     }
 }
 
-/// Reads what follows a backslash, as ClickHouse does, and gives what is left.
+/// Decodes what follows a backslash, as ClickHouse does, and returns the rest.
 fn escape<'t>(text: &'t str, bytes: &mut Vec<u8>) -> Option<&'t str> {
     let c = text.chars().next()?;
     let after = &text[c.len_utf8()..];
@@ -110,7 +109,7 @@ fn quoted(text: &str, quote: char) -> String {
     format!("{quote}{}{quote}", escaped(text, Some(quote)))
 }
 
-/// Hidden characters as escapes; with a quote, that and the backslash, too.
+/// Escapes hidden characters; with a quote, also that and the backslash.
 fn escaped(text: &str, quote: Option<char>) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     for c in text.chars() {
@@ -135,9 +134,8 @@ fn escaped(text: &str, quote: Option<char>) -> String {
     out
 }
 
-/// Whether a character cannot be seen, or does something to the characters around it: control
-/// characters, breaks of lines and paragraphs, blanks that are not the space, direction marks,
-/// joiners, tags.
+/// Whether a character is invisible, or affects the characters around it: control characters, line
+/// and paragraph separators, blanks other than the space, direction marks, joiners, tags.
 fn is_hidden(c: char) -> bool {
     let invisible = matches!(
         c,

@@ -1,4 +1,4 @@
-//! Aggregates of the Kinesis Producer Library, written independently of the reader.
+//! Aggregates of the Kinesis Producer Library, implemented independently of the reader.
 
 use md5::{Digest, Md5};
 
@@ -18,7 +18,7 @@ fn field(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// An aggregate as the specification describes it, written independently of the reader; with an
+/// An aggregate according to the specification, implemented independently of the reader; with an
 /// explicit hash key table and tags.
 pub fn aggregate(records: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut message = Vec::new();
@@ -40,7 +40,7 @@ pub fn aggregate(records: &[(String, Vec<u8>)]) -> Vec<u8> {
     sealed(&message)
 }
 
-/// The message within its magic number and checksum.
+/// Wraps the message in its magic number and checksum.
 pub fn sealed(message: &[u8]) -> Vec<u8> {
     [&[0xF3, 0x89, 0x9A, 0xC2], message, &Md5::digest(message)].concat()
 }

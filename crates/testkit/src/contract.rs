@@ -1,4 +1,4 @@
-//! What every state store promises. Run against the memory and the file store as unit tests, and
+//! The contract of every state store. Run against the memory and file stores as unit tests, and
 //! against KeeperMap on real components.
 
 use std::sync::Arc;
@@ -162,7 +162,8 @@ async fn delete_removes_what_is_unchanged(store: &impl StateStore) {
     let both = [at(0, zero.clone()), at(1, one.clone())];
     store.delete(&both).await.expect("the versions are right");
     assert_eq!(store.leases(None).await, Ok(vec![at(0, other.clone())]));
-    // What is gone is no error, also in part; and a row of that name begins anew.
+    // A missing row is not an error, not even if only some are missing; and a new row of that name
+    // starts over.
     store.delete(&both).await.expect("gone already");
     store.create(std::slice::from_ref(&one)).await.expect("a new row");
     assert_conflict(store.delete(&[at(0, zero.clone()), at(1, one.clone())]).await);
@@ -187,7 +188,7 @@ async fn stale_epochs_are_fenced(store: &impl StateStore) {
     // The old holder commits what it remembers: the row's version stops it.
     let committed = offered.commit(&holder, "b1", seen, 4).expect("still held, as far as it knows");
     assert_conflict(store.update(&[at(1, committed)]).await);
-    // And what it reads again: the epoch stops it.
+    // And what it reads afresh: the epoch stops it.
     let now = one(store, "orders").await;
     assert_eq!(now, at(2, stolen));
     assert!(matches!(now.value.commit(&holder, "b1", seen, 5), Err(Error::Fenced(_))));

@@ -1,4 +1,4 @@
-//! What several crates' tests share. It knows nothing of the code it tests but `domain`.
+//! Test code shared by several crates. Of the code under test it knows only `domain`.
 
 #![allow(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! A store that forgets: for tests.
+//! An in-memory store, for tests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +22,7 @@ impl MemoryStore {
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
         // Every change is checked before the first row is touched, so a panic elsewhere leaves
-        // nothing half-done.
+        // nothing half done.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,9 @@
-//! Random change events of DynamoDB, and what becomes of them, written down independently of the
+//! Random DynamoDB change events and their expected results, implemented independently of the
 //! program. Also for the unit tests of `unmarshal`.
 
 use fastrand::Rng;
 
-/// A value of DynamoDB.
+/// A DynamoDB value.
 pub enum Tree {
     S(String),
     N(String),
@@ -39,7 +39,7 @@ fn pick<'a>(random: &mut Rng, from: &[&'a str]) -> &'a str {
     from[random.usize(..from.len())]
 }
 
-/// A text of odd pieces.
+/// A string of unusual pieces.
 fn odd(random: &mut Rng) -> String {
     const PIECES: [&str; 34] = [
         "a",
@@ -86,7 +86,7 @@ fn digits(random: &mut Rng, most: usize) -> String {
     std::iter::once(first).chain((0..count).map(|_| char::from(b'0' + random.u8(..10)))).collect()
 }
 
-/// A number of JSON, as DynamoDB might write it: up to 38 digits, and exponents.
+/// A JSON number as DynamoDB might write it: up to 38 digits, and exponents.
 fn number(random: &mut Rng) -> String {
     let sign = pick(random, &["", "-"]);
     match random.u8(..7) {
@@ -112,7 +112,7 @@ fn several<T>(random: &mut Rng, most: usize, mut one: impl FnMut(&mut Rng) -> T)
     (0..random.usize(..=most)).map(|_| one(random)).collect()
 }
 
-/// Attributes with names of their own.
+/// Attributes with unique names.
 pub fn item(random: &mut Rng, most: usize, depth: usize) -> Item {
     let mut item: Item = Vec::new();
     for name in several(random, most, odd) {
@@ -150,7 +150,7 @@ impl Tree {
         tree
     }
 
-    /// With types, as DynamoDB writes it; escapes and white space are the writer's choice.
+    /// With types, as DynamoDB writes it; escapes and white space vary at random.
     pub fn marshalled(&self, random: &mut Rng) -> String {
         let space = space(random);
         let (kind, value) = match self {
@@ -209,8 +209,7 @@ fn space(random: &mut Rng) -> &'static str {
     pick(random, &["", "", "", "", "", " ", "\n", "\r\n\t"])
 }
 
-/// A JSON string, now and then with escapes that it need not have; a long one stays easy to
-/// compress.
+/// A JSON string, sometimes with unnecessary escapes; a long one stays easy to compress.
 fn string(random: &mut Rng, text: &str) -> String {
     if random.bool() || text.len() > 1_000 {
         return json(text);
@@ -240,7 +239,7 @@ fn quoted_number(random: &mut Rng, text: &str) -> String {
     }
 }
 
-/// An event and what it says.
+/// An event and its expected columns.
 pub fn event(random: &mut Rng) -> (String, Expected) {
     let keys = vec![("id".to_owned(), Tree::S(odd(random))), ("n".to_owned(), Tree::N(number(random)))];
     let most = random.usize(1..10);
@@ -251,7 +250,7 @@ pub fn event(random: &mut Rng) -> (String, Expected) {
     })
 }
 
-/// An event of an item with these keys; `rest` makes the other attributes of an image.
+/// An event of an item with these keys; `rest` produces the other attributes of an image.
 pub fn event_of(
     random: &mut Rng,
     keys: &[(String, Tree)],
@@ -262,8 +261,8 @@ pub fn event_of(
         Expected { name: name.into(), is_deleted: name == "REMOVE", keys: plain(keys), ..Expected::default() };
     let mut change = vec![("Keys", marshalled(random, keys))];
     expected.attributes = keys.iter().map(|(name, value)| (name.clone(), value.plain())).collect();
-    // The key attributes are copied as text, so a tree needs no copies: where they stand in an
-    // image does not matter here.
+    // The key attributes are copied as text, so a tree need not be cloned: their place in an image
+    // does not matter here.
     let mut image = |random: &mut Rng| {
         let item = rest(random);
         let join = |a: &str, b: &str| match (&a[1..a.len() - 1], &b[1..b.len() - 1]) {

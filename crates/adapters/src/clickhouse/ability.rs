@@ -1,36 +1,36 @@
-//! What a server can do, judged by what it answered rather than by its number: builds of an older
-//! release may have what pipes need. Decisions only; `look` asks.
+//! What a server supports, judged by its answers rather than its version: builds of an older
+//! release may have what pipes need. Decisions only; `look` runs the queries.
 
 use domain::finding::{Finding, Verdict};
 use domain::limits::SCHEDULE_POOL_THREADS;
 use sql::quote::identifier;
 
-/// The oldest release that the tests run on.
+/// The oldest release covered by the tests.
 const FLOOR: &str = "25.8 LTS";
 
-/// Syntax without which a pipe cannot be: what it is called, and a statement that needs it.
+/// Syntax that pipes require: its name, and a statement that uses it.
 pub(super) const SYNTAX: [(&str, &str); 2] = [
     ("APPEND", "CREATE MATERIALIZED VIEW a.b REFRESH AFTER 2 SECOND APPEND TO a.c AS SELECT 1"),
     ("SYSTEM WAIT VIEW", "SYSTEM WAIT VIEW a.b"),
 ];
 
-/// The columns of `system.view_refreshes` that are read.
+/// The columns read from `system.view_refreshes`.
 pub(super) const REFRESH_COLUMNS: [&str; 8] =
     ["database", "view", "uuid", "status", "last_success_time", "next_refresh_time", "exception", "retry"];
 
-/// Rights on the bridge's own database, with state in KeeperMap: on its rows, always.
+/// Privileges on the bridge's own database, with state in KeeperMap: on its rows, always needed.
 const ON_ROWS: [&str; 4] = ["SELECT", "INSERT", "ALTER UPDATE", "ALTER DELETE"];
 /// The same without Keeper, where the quarantine is the only table.
 const ON_QUARANTINE: [&str; 2] = ["SELECT", "INSERT"];
-/// To create the tables, unless somebody else does.
+/// To create the tables, unless someone else does.
 const TO_CREATE: [&str; 2] = ["CREATE DATABASE", "CREATE TABLE"];
-/// On each database that has a pipe's view.
+/// On each database that contains a pipe's view.
 const ON_VIEWS: [&str; 1] = ["SYSTEM VIEWS"];
 
-/// What the bridge is to do on a server.
+/// What the bridge needs to do on a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// The user as whom it connects.
+    /// The user it connects as.
     pub user: &'a str,
     /// The database of its own tables.
     pub database: &'a str,
@@ -38,24 +38,24 @@ pub struct Wanted<'a> {
     pub keeper_map: bool,
 }
 
-/// An answer, or the sentence about why there is none.
+/// A value, or the message saying why there is none.
 pub(super) type Answer<T> = Result<T, String>;
 
-/// What a server answered about what pipes cannot be without.
+/// A server's answers about what pipes require.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs {
     pub version: String,
-    /// Which of [`SYNTAX`] it does not read.
+    /// The entries of [`SYNTAX`] that it cannot parse.
     pub no_syntax: Vec<&'static str>,
-    /// Which of [`REFRESH_COLUMNS`] it does not have; none where the user may not look.
+    /// The entries of [`REFRESH_COLUMNS`] that it lacks; empty if the user may not look.
     pub no_columns: Vec<&'static str>,
     pub no_keeper_map: bool,
-    /// Settings that are sent and that it does not know.
+    /// Settings that are sent but that it does not know.
     pub no_settings: Vec<&'static str>,
 }
 
 impl Needs {
-    /// The sentence about a server on which no pipe can run, if this is one.
+    /// The message for a server on which no pipe can run, if this is one.
     pub fn lacking(&self, server: &str) -> Option<String> {
         let mut lacks: Vec<String> = self.no_syntax.iter().map(|name| (*name).to_owned()).collect();
         lacks.extend(self.no_columns.iter().map(|column| format!("system.view_refreshes.{column}")));
@@ -72,16 +72,16 @@ impl Needs {
     }
 }
 
-/// The threads that waiting views share.
+/// The threads shared by waiting views.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pool {
-    /// `background_schedule_pool_size`; 0 where the server leaves it open.
+    /// `background_schedule_pool_size`; 0 if the server does not report it.
     pub threads: u64,
     /// Refreshable views that are not stopped.
     pub views: u64,
 }
 
-/// Whether pipes find a thread each.
+/// Whether there is a thread for each pipe.
 pub(super) fn pool(answer: &Answer<Pool>) -> Finding {
     let what = "background_schedule_pool_size";
     let raise = "raise it in the server's configuration above the number of pipes";
@@ -106,7 +106,7 @@ pub(super) fn pool(answer: &Answer<Pool>) -> Finding {
     Finding::new(what, verdict, says)
 }
 
-/// Whether a batch that comes again completes the tables below its target; off before 26.2.
+/// Whether a repeated batch completes the tables below its target; off before 26.2.
 pub(super) const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
 
 /// What a batch that is served again does to the views below its target.
@@ -124,25 +124,25 @@ pub(super) fn dependent_views(answer: &Answer<bool>) -> Finding {
     Finding::new(DEPENDENT_VIEWS, verdict, says)
 }
 
-/// Rights on one thing that go together.
+/// Privileges on one object that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Right {
-    /// Each as between GRANT and ON.
+    /// Each as written between GRANT and ON.
     pub rights: Vec<&'static str>,
-    /// As behind ON.
+    /// As written after ON.
     pub on: String,
     pub purpose: Purpose,
 }
 
-/// What a right is for.
+/// What a privilege is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Work,
-    /// Only until the tables are there.
+    /// Only until the tables exist.
     Create,
-    /// What `check` says about threads.
+    /// For what `check` reports about threads.
     Check,
-    /// If a pipe's view is in a database where none can be seen.
+    /// Needed if a pipe's view is in a database where none can be seen.
     Guess,
 }
 
@@ -152,7 +152,7 @@ impl Right {
     }
 }
 
-/// All rights that docs/deploy.md lists. `views` are the databases in which a pipe's view can be
+/// All privileges listed in docs/deploy.md. `views` are the databases in which a pipe's view can be
 /// seen.
 pub(super) fn rights(wanted: &Wanted<'_>, views: &[String]) -> Vec<Right> {
     let own = format!("{}.*", identifier(wanted.database));
@@ -178,15 +178,15 @@ pub(super) fn rights(wanted: &Wanted<'_>, views: &[String]) -> Vec<Right> {
 /// What the bridge's user may do.
 #[derive(Clone, Debug)]
 pub(super) struct Grants {
-    /// The setting of that name.
+    /// The value of the setting `readonly`.
     pub readonly: u64,
-    /// Those of [`rights`] that it lacks.
+    /// The [`rights`] that it lacks.
     pub missing: Vec<Right>,
-    /// Whether all of the bridge's tables are there.
+    /// Whether all of the bridge's tables exist.
     pub has_tables: bool,
 }
 
-/// Whether the user may do what it has to.
+/// Whether the user has the privileges it needs.
 pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
     let what = format!("grants of ClickHouse user '{}'", wanted.user);
     let grants = match answer {
@@ -217,7 +217,7 @@ pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
     Finding::new(what, verdict, format!("missing: {}", parts.join("; ")))
 }
 
-/// The sentence about a user that may not write.
+/// The message for a user that may not write.
 pub(super) fn read_only(user: &str, value: &str) -> String {
     format!(
         "ClickHouse user '{user}' has the setting readonly = {value}, and the bridge writes its state and sets settings: give the \

@@ -1,18 +1,17 @@
-//! Whether the rows are to blame for an insert that failed. The one list of ClickHouse's errors
-//! that rows can cause; after any other error nothing is isolated, because the same rows may go in
-//! when it has passed.
+//! Whether the rows caused an insert to fail. The only list of ClickHouse errors that rows can
+//! cause; after any other error nothing is isolated, because the same rows may be inserted once it
+//! has passed.
 
 use domain::ports::Cause;
 
-/// Errors of which only values can be the reason: to be parsed, converted, computed with, or
-/// checked.
+/// Errors that only values can cause: when they are parsed, converted, computed with, or checked.
 const ROWS: [(u32, &str); 35] = [
-    // Text that is not what a cast, a parse function or a JSON path expects.
+    // Text that a cast, a parse function or a JSON path cannot read.
     (6, "CANNOT_PARSE_TEXT"),
     (25, "CANNOT_PARSE_ESCAPE_SEQUENCE"),
     (26, "CANNOT_PARSE_QUOTED_STRING"),
     (27, "CANNOT_PARSE_INPUT_ASSERTION_FAILED"),
-    // What is no JSON, base64, … for the function that reads it.
+    // Not valid JSON, base64, … for the function that reads it.
     (117, "INCORRECT_DATA"),
     (38, "CANNOT_PARSE_DATE"),
     (41, "CANNOT_PARSE_DATETIME"),
@@ -26,7 +25,7 @@ const ROWS: [(u32, &str); 35] = [
     (675, "CANNOT_PARSE_IPV4"),
     (676, "CANNOT_PARSE_IPV6"),
     (346, "CANNOT_CONVERT_CHARSET"),
-    // Values that a type or a column does not hold.
+    // Values that do not fit a type or a column.
     (19, "SIZE_OF_FIXED_STRING_DOESNT_MATCH"),
     (70, "CANNOT_CONVERT_TYPE"),
     (120, "CANNOT_INSERT_VALUE_OF_DIFFERENT_SIZE_INTO_TUPLE"),
@@ -38,21 +37,21 @@ const ROWS: [(u32, &str); 35] = [
     (366, "SIZES_OF_NESTED_COLUMNS_ARE_INCONSISTENT"),
     (645, "NUMBER_OF_DIMENSIONS_MISMATCHED"),
     (691, "UNKNOWN_ELEMENT_OF_ENUM"),
-    // Values that a function does not take.
+    // Values that a function does not accept.
     (11, "POSITION_OUT_OF_BOUND"),
     (12, "PARAMETER_OUT_OF_BOUND"),
     (69, "ARGUMENT_OUT_OF_BOUND"),
     (153, "ILLEGAL_DIVISION"),
     (407, "DECIMAL_OVERFLOW"),
-    // What people forbid: throwIf in the SELECT, CHECK constraints of the table.
+    // Explicit checks: throwIf in the SELECT, CHECK constraints of the table.
     (395, "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"),
     (469, "VIOLATED_CONSTRAINT"),
 ];
 
-/// Errors of functions that also come from a body that did not come to its end.
+/// Errors of functions that can also come from a truncated body.
 const ROWS_IN_FUNCTIONS: [(u32, &str); 2] = [(32, "ATTEMPT_TO_READ_AFTER_EOF"), (33, "CANNOT_READ_ALL_DATA")];
 
-/// What a refresh's exception says, in full: ClickHouse names the place at its end.
+/// Classifies a refresh's exception, given in full: ClickHouse names the place at its end.
 pub(super) fn cause(exception: &str) -> Cause {
     let inner = exception.split_once("Refresh failed: ").map_or(exception, |(_, inner)| inner);
     let digits = inner.strip_prefix("Code: ").and_then(|rest| rest.split('.').next());
@@ -106,7 +105,7 @@ mod tests {
             assert!(other(refresh(code, "Code: 469. said by somebody's data")), "{code}");
         }
         let below = "bad: while executing 'FUNCTION throwIf(n :: 0)': while pushing to view e.mv. (FUNCTION_THROW_IF_VALUE_IS_NON_ZERO)";
-        // However long the statement is that stands before it.
+        // However long the statement before it is.
         for said in [below.to_string(), format!("{}: while pushing to view e.mv", "x".repeat(100_000))] {
             assert!(other(refresh(395, &said)), "{said:.80}");
         }

@@ -12,11 +12,11 @@ use super::error::{ClickHouseError, Kind};
 use super::settings::SETTINGS;
 use domain::limits::{CLICKHOUSE_CONNECT_TIMEOUT, CLICKHOUSE_POOL_IDLE, CLICKHOUSE_TIMEOUT};
 
-/// What ClickHouse's query log calls the client.
+/// The client name in ClickHouse's query log.
 const PRODUCT: &str = "clickhouse-kinesis-bridge";
 
-/// One ClickHouse server, over HTTP, as one user. Connections are kept open and used again; a
-/// statement has one to itself.
+/// One ClickHouse server, over HTTP, as one user. Connections are kept open and reused; each is
+/// used by one statement at a time.
 #[derive(Clone)]
 pub struct ClickHouse {
     client: Client,
@@ -29,9 +29,8 @@ impl ClickHouse {
     /// Connects lazily: nothing is sent before the first statement. `url` is `http://host:port` or
     /// `https://host:port`.
     pub fn new(url: &str, user: &str, password: &str) -> ClickHouse {
-        // The crate's own transport loads the system's certificates and panics where there are
-        // none, as in a minimal container; plain HTTP needs none. It also leaves Nagle's algorithm
-        // on.
+        // The crate's own transport loads the system's certificates and panics if there are none,
+        // as in a minimal container; plain HTTP needs none. It also leaves Nagle's algorithm on.
         let client = if url.starts_with("https://") { Client::default() } else { plain_http() };
         let client = client
             .with_url(url)
@@ -42,7 +41,7 @@ impl ClickHouse {
         ClickHouse { client, server: without_credentials(url), user: user.into(), patience: CLICKHOUSE_TIMEOUT }
     }
 
-    /// Waits for each answer this long, instead of [`CLICKHOUSE_TIMEOUT`].
+    /// Waits this long for each response, instead of [`CLICKHOUSE_TIMEOUT`].
     pub fn with_patience(self, patience: Duration) -> ClickHouse {
         ClickHouse { patience, ..self }
     }
@@ -52,12 +51,12 @@ impl ClickHouse {
         &self.server
     }
 
-    /// The sentence for a person about an error of this server.
+    /// The user-facing message for an error of this server.
     pub fn explain(&self, error: &ClickHouseError) -> String {
         error.sentence(&self.server, &self.user)
     }
 
-    /// The same about a statement that has nothing to do with the bridge's own tables.
+    /// The same for a statement unrelated to the bridge's own tables.
     pub fn explain_foreign(&self, error: &ClickHouseError) -> String {
         match error.kind() {
             Kind::Schema => format!("ClickHouse at {} says: {}", self.server, error.message),
@@ -65,13 +64,13 @@ impl ClickHouse {
         }
     }
 
-    /// Runs a statement that gives no rows, for [`CLICKHOUSE_TIMEOUT`] at most, unless it has more
-    /// patience. After a transport error it may have been done.
+    /// Runs a statement that returns no rows, for at most [`CLICKHOUSE_TIMEOUT`] unless a longer
+    /// timeout was set. After a transport error it may have been executed.
     pub async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
         self.execute_with(sql, &[]).await
     }
 
-    /// Like [`ClickHouse::execute`], with settings that have to be known before the statement is
+    /// Like [`ClickHouse::execute`], with settings that must be known before the statement is
     /// parsed.
     pub async fn execute_with(&self, sql: &str, settings: &[(&str, &str)]) -> Result<(), ClickHouseError> {
         let mut query = self.client.query_raw(sql);
@@ -90,12 +89,12 @@ impl ClickHouse {
     pub async fn json_lines(&self, sql: &str) -> Result<Vec<String>, ClickHouseError> {
         let query = self.client.query_raw(sql);
         let body = within(self.patience, async { Ok(query.fetch_bytes("JSONEachRow")?.collect().await?) }).await?;
-        // A String column may hold any bytes; a row that is not text must not hide the others.
+        // A String column may hold any bytes; a row that is not UTF-8 must not hide the others.
         Ok(String::from_utf8_lossy(&body).lines().filter(|line| !line.is_empty()).map(String::from).collect())
     }
 
-    /// The rows of a SELECT (without FORMAT) as text in a format of ClickHouse, with settings that
-    /// have to be known before the statement is parsed.
+    /// The rows of a SELECT (without FORMAT) as text in one of ClickHouse's formats, with settings
+    /// that must be known before the statement is parsed.
     pub async fn text(&self, sql: &str, format: &str, settings: &[(&str, &str)]) -> Result<String, ClickHouseError> {
         let mut query = self.client.query_raw(sql);
         for (name, value) in settings {
@@ -105,8 +104,8 @@ impl ClickHouse {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Gives the lines of an answer one by one while it comes, however long it is; `silence` is the
-    /// longest time without any of it.
+    /// Passes on the lines of a response one by one as they arrive, however many there are;
+    /// `silence` is the longest time without data.
     pub async fn each_line(
         &self,
         sql: &str,
@@ -120,7 +119,7 @@ impl ClickHouse {
             query = query.with_setting(*name, *value);
         }
         let mut answer = query.fetch_bytes(format)?;
-        // The beginning of a line that goes on in the next piece.
+        // The start of a line that continues in the next piece.
         let mut begun: Vec<u8> = Vec::new();
         while let Some(piece) = within(silence, async { Ok(answer.next().await?) }).await? {
             let mut lines = piece.split(|byte| *byte == b'\n');

@@ -1,4 +1,4 @@
-//! What an error of ClickHouse means, and the sentence that a person gets to read.
+//! What a ClickHouse error means, and the message that the user reads.
 
 use std::error::Error as _;
 use std::fmt;
@@ -10,39 +10,39 @@ use super::settings::conflict;
 use domain::limits::CLICKHOUSE_ERROR_CHARS;
 use domain::ports::Cause;
 
-/// How the message of a late answer begins.
+/// How the message of a timeout begins.
 const LATE: &str = "no answer within ";
 
-/// An error that a statement ended with.
+/// The error of a failed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClickHouseError {
-    /// ClickHouse's own number; none when no answer of ClickHouse was read (refused, name unknown,
-    /// cut off, timed out).
+    /// ClickHouse's error code; `None` if no response of ClickHouse was read (refused, unknown
+    /// host, cut off, timed out).
     pub code: Option<u32>,
-    /// What was said, without the frame (`Code: …`, version), cut to [`CLICKHOUSE_ERROR_CHARS`].
+    /// The message without its frame (`Code: …`, version), cut to [`CLICKHOUSE_ERROR_CHARS`].
     pub message: String,
-    /// Who is to blame if it is that of a refresh; found in the whole text.
+    /// What caused it, if it is the error of a refresh; determined from the whole text.
     pub(super) cause: Cause,
 }
 
-/// What an error means for the one who sent the statement.
+/// What an error means for the sender of the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// User or password are wrong.
+    /// The user or password is wrong.
     Credentials,
-    /// The user may not do that.
+    /// The user lacks a privilege.
     Forbidden,
-    /// `keeper_map_path_prefix` or the Keeper itself is missing in the server's configuration.
+    /// The server's configuration lacks `keeper_map_path_prefix` or Keeper itself.
     NoKeeperMap,
     /// The database cannot hold KeeperMap tables.
     DatabaseEngine,
-    /// A table, column or database is not there, or not what this version of the bridge expects.
+    /// A table, column or database is missing, or not what this version of the bridge expects.
     Schema,
-    /// A compare-and-set met another version, or a key that exists. Nothing was written.
+    /// A compare-and-set found another version, or a key that already exists. Nothing was written.
     Conflict,
-    /// No answer of ClickHouse was read: the statement may or may not have been done.
+    /// No response of ClickHouse was read: the statement may or may not have been executed.
     Transport,
-    /// The user's profile or quota is in the way of the bridge's own statements.
+    /// The user's profile or quota blocks the bridge's own statements.
     Profile,
     /// The server could not do it now: Keeper lost, overloaded, cancelled.
     Busy,
@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 impl ClickHouseError {
-    /// Reads the text of an exception as the HTTP interface sends it.
+    /// Parses the text of an exception as the HTTP interface sends it.
     pub fn parse(text: &str) -> ClickHouseError {
         let text = text.trim();
         let (code, rest) = match text.strip_prefix("Code: ") {
@@ -65,7 +65,7 @@ impl ClickHouseError {
             Some((frame, rest)) if frame.ends_with("::") => rest,
             _ => rest,
         };
-        // SYSTEM WAIT VIEW puts a frame around the exception of the refresh.
+        // SYSTEM WAIT VIEW wraps the exception of the refresh.
         let rest = match rest.strip_prefix("Refresh failed: Code: ").and_then(|inner| inner.split_once("Exception: ")) {
             Some((_, inner)) => inner.rsplit_once(",. (REFRESH_FAILED)").map_or(inner, |(inner, _)| inner),
             None => rest,
@@ -74,13 +74,13 @@ impl ClickHouseError {
         ClickHouseError { code, message: cut(rest[..end].trim()), cause: cause(text) }
     }
 
-    /// An error without an answer.
+    /// An error without a response.
     pub(super) fn transport(message: impl Into<String>) -> ClickHouseError {
         ClickHouseError { code: None, message: cut(&message.into()), cause: cause("") }
     }
 
-    /// An answer that did not come in time. A KeeperMap table whose Keeper is away gives none for
-    /// long, while ClickHouse is well.
+    /// A timeout. A KeeperMap table whose Keeper is down does not answer for a long time, although
+    /// ClickHouse is fine.
     pub(super) fn late(time: Duration) -> ClickHouseError {
         let seconds = time.as_secs();
         ClickHouseError::transport(format!("{LATE}{seconds} s: it is overloaded or stuck, or its Keeper is away"))
@@ -100,7 +100,7 @@ impl ClickHouseError {
             Some(395) => Kind::Conflict,
             Some(999) if self.message.contains("Node exists") || self.message.contains("Bad version") => Kind::Conflict,
             Some(16 | 36 | 47 | 60 | 81 | 122) => Kind::Schema,
-            // Timeouts, too many queries, network, memory, Keeper, read-only while Keeper is away,
+            // Timeouts, too many queries, network, memory, Keeper, read-only while Keeper is down,
             // cancelled, aborted, shutting down.
             Some(159 | 160 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 319 | 394 | 439 | 473 | 574 | 999) => {
                 Kind::Busy
@@ -164,7 +164,8 @@ impl From<clickhouse::error::Error> for ClickHouseError {
     }
 }
 
-/// The innermost cause says most: "Connection refused" rather than "client error (Connect)".
+/// The innermost cause is the most specific: "Connection refused" rather than "client error
+/// (Connect)".
 fn causes(error: &clickhouse::error::Error) -> String {
     let mut source = error.source();
     let mut innermost = error.to_string();

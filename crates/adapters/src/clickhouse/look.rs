@@ -1,5 +1,5 @@
-//! Asks a server what it can do. Each question is a small statement of its own, so that a right
-//! that is missing for one leaves the answers to the others.
+//! Asks a server what it supports. Each question is a small statement of its own, so that a
+//! privilege missing for one does not affect the others.
 
 use super::ability::{
     DEPENDENT_VIEWS, Grants, Needs, Pool, REFRESH_COLUMNS, Right, SYNTAX, Wanted, dependent_views, grants, pool, rights,
@@ -9,15 +9,15 @@ use super::error::{ClickHouseError, Kind};
 use domain::finding::{Finding, Verdict};
 use sql::quote::literal;
 
-/// Settings within statements of the bridge, besides those that all requests have.
+/// Settings used inside the bridge's statements, in addition to those sent with every request.
 const IN_STATEMENTS: [&str; 3] = ["insert_keeper_max_retries", "keeper_map_strict_mode", "validate_mutation_query"];
 
 impl ClickHouse {
-    /// Everything that pipes need of this server and of the user. The error is for a server that
-    /// gives no answer, or not to this user.
+    /// Checks everything that pipes need from this server and the user. The error means that the
+    /// server did not answer, or not to this user.
     pub async fn abilities(&self, wanted: &Wanted<'_>) -> Result<Vec<Finding>, ClickHouseError> {
         let needs = self.needs(wanted.keeper_map).await?;
-        // Whatever else there is to say about such a server, an upgrade goes first.
+        // Whatever else is wrong with such a server, it has to be upgraded first.
         if let Some(lacking) = needs.lacking(self.server()) {
             return Ok(vec![Finding::new("ClickHouse", Verdict::Bad, lacking)]);
         }
@@ -32,7 +32,7 @@ impl ClickHouse {
         ])
     }
 
-    /// The sentence about a server on which no pipe can run, if this is one.
+    /// The message for a server on which no pipe can run, if this is one.
     pub async fn lacking(&self, keeper_map: bool) -> Result<Option<String>, ClickHouseError> {
         Ok(self.needs(keeper_map).await?.lacking(self.server()))
     }
@@ -55,12 +55,12 @@ impl ClickHouse {
         Ok(needs)
     }
 
-    /// Whether its parser takes a statement.
+    /// Whether its parser accepts a statement.
     async fn reads(&self, statement: &str) -> Result<bool, ClickHouseError> {
         let sql = format!("SELECT isNotNull(formatQueryOrNull({}))", literal(statement));
         match self.answer(&sql).await {
             Ok(answer) => Ok(answer == "1"),
-            // A release without the function (before 23.11) has nothing of what it is asked for.
+            // A release without the function (before 23.11) has none of what is checked.
             Err(error) if error.code == Some(46) => Ok(false),
             Err(error) => Err(error),
         }
@@ -74,7 +74,7 @@ impl ClickHouse {
                 let there = self.lines(there).await?;
                 Ok(REFRESH_COLUMNS.into_iter().filter(|column| !there.iter().any(|t| t == column)).collect())
             }
-            // That the user may not look is found among the grants.
+            // A missing privilege is reported with the grants.
             Ok(_) | Err(ClickHouseError { code: Some(497), .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -103,7 +103,7 @@ impl ClickHouse {
         let views = "SELECT DISTINCT database FROM system.tables WHERE engine = 'MaterializedView' \
                      AND as_select LIKE '%/v1/pipes/%/next%' AND name IN (SELECT view FROM system.view_refreshes)";
         let views = match self.lines(views).await {
-            // Found among the grants.
+            // Reported with the grants.
             Err(ClickHouseError { code: Some(497), .. }) => Vec::new(),
             views => views?,
         };
@@ -115,7 +115,7 @@ impl ClickHouse {
         Ok(Grants { readonly, missing, has_tables })
     }
 
-    /// Those of some rights that the user lacks.
+    /// The part of `all` that the user lacks.
     async fn missing(&self, all: Right) -> Result<Option<Right>, ClickHouseError> {
         if self.has(&all.rights, &all.on).await? {
             return Ok(None);
@@ -130,11 +130,11 @@ impl ClickHouse {
     }
 
     async fn has(&self, rights: &[&str], on: &str) -> Result<bool, ClickHouseError> {
-        // `CHECK GRANT a, b ON c` looks at all of them; ON belongs to the whole list.
+        // `CHECK GRANT a, b ON c` checks all of them; ON applies to the whole list.
         Ok(self.answer(&format!("CHECK GRANT {} ON {on}", rights.join(", "))).await? == "1")
     }
 
-    /// The one value of an answer.
+    /// The single value of a response.
     async fn answer(&self, sql: &str) -> Result<String, ClickHouseError> {
         Ok(self.lines(sql).await?.into_iter().next().unwrap_or_default())
     }

@@ -1,16 +1,16 @@
-//! The settings that every statement is sent with, so that it means the same whatever the profile
-//! of the bridge's user makes of the defaults.
+//! The settings sent with every statement, so that it means the same whatever defaults the profile
+//! of the bridge's user changes.
 //!
-//! Limits of an administrator (rows, bytes, time, memory) are left alone: what exceeds one is an
-//! error that names it. They only must not cut an answer short without a word.
+//! An administrator's limits (rows, bytes, time, memory) are left alone: exceeding one is an error
+//! that names it. They only must not truncate a result silently.
 
-/// Names and values. A server refuses a setting that it does not know: each of these is known from
-/// 24.8 to 26.9, by `system.settings`.
+/// Names and values. A server refuses a setting that it does not know: each of these exists in all
+/// versions from 24.8 to 26.9, according to `system.settings`.
 pub(super) const SETTINGS: [(&str, &str); 36] = [
     // An exception as text: `Code: …`.
     ("http_write_exception_in_output_format", "0"),
-    // Rows as they are parsed: one JSON object a line, numbers as numbers, times in digits, and
-    // nothing after the last row.
+    // Rows as they are parsed here: one JSON object per line, numbers as numbers, times in digits,
+    // and nothing after the last row.
     ("output_format_json_array_of_rows", "0"),
     ("output_format_json_quote_64bit_integers", "0"),
     ("output_format_json_quote_64bit_floats", "0"),
@@ -19,7 +19,7 @@ pub(super) const SETTINGS: [(&str, &str); 36] = [
     ("output_format_json_named_tuples_as_objects", "1"),
     ("date_time_output_format", "simple"),
     ("extremes", "0"),
-    // All rows, or an error: a lease that is not seen is a shard that is read from its start.
+    // All rows, or an error: a lease that is missed is a shard that is read from its start.
     ("limit", "0"),
     ("offset", "0"),
     ("additional_result_filter", ""),
@@ -30,10 +30,10 @@ pub(super) const SETTINGS: [(&str, &str); 36] = [
     ("set_overflow_mode", "throw"),
     ("sort_overflow_mode", "throw"),
     ("group_by_overflow_mode", "throw"),
-    // As they are now, with all versions.
+    // Current data, with all versions.
     ("use_query_cache", "0"),
     ("final", "0"),
-    // SQL that means what it says.
+    // Standard meaning of SQL.
     ("dialect", "clickhouse"),
     ("join_use_nulls", "0"),
     ("transform_null_in", "0"),
@@ -42,22 +42,23 @@ pub(super) const SETTINGS: [(&str, &str); 36] = [
     ("empty_result_for_aggregation_by_empty_set", "0"),
     ("prefer_column_name_to_alias", "0"),
     ("data_type_default_nullable", "0"),
-    // Whole small tables are read on purpose, and those that are compared.
+    // Small tables are read whole on purpose, as are tables being compared.
     ("force_primary_key", "0"),
     ("force_index_by_date", "0"),
-    // Statements are as long as the defaults allow.
+    // Statements may be as long as the defaults allow.
     ("max_query_size", "262144"),
     ("max_ast_elements", "50000"),
     ("max_ast_depth", "1000"),
     ("max_parser_depth", "1000"),
-    // Written when it is acknowledged.
+    // Written when acknowledged.
     ("async_insert", "0"),
 ];
 
-/// The text of an exception that comes from these settings meeting the user's own ones; what to do.
+/// Whether the exception comes from a conflict between these settings and the user's own; if so,
+/// what to do.
 pub(super) fn conflict(code: u32, said: &str, server: &str, user: &str) -> Option<String> {
     Some(match code {
-        // Of a setting that the user may not change at all, or of a statement that writes.
+        // From a setting that the user may not change at all, or from a statement that writes.
         164 => format!(
             "ClickHouse user '{user}' is read-only ({said}), and the bridge sets settings and writes its state: give the user a profile \
              with readonly = 0, or name another user with --clickhouse-user"

@@ -1,4 +1,4 @@
-//! Refreshable views: their state, and how a refresh ended.
+//! Refreshable views: their state, and the outcome of a refresh.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ struct Statement {
 }
 
 impl Statement {
-    /// As a copy of a view, if any of its URLs names that one.
+    /// This view as a copy of the given one, if any of its URLs names that one.
     fn copied_from(&self, database: &str, view: &str) -> Option<Copied> {
         let names = |query: &str| confirms(query).is_some_and(|parts| parts == [database, view]);
         let pipes: Vec<_> = self.pulls.iter().filter(|[_, query]| names(query)).map(|[pipe, _]| pipe.clone()).collect();
@@ -130,7 +130,7 @@ impl Views for ClickHouse {
                 return Err(Error::Unavailable(format!("more than {VIEWS_BELOW} views are below {table}")));
             }
             if !below.views.is_subset(&views) {
-                // What was below a view that is gone may not be any more.
+                // What was below a removed view may not be below the table any more.
                 below = Below { tables: place(table).into_iter().collect(), ..Below::default() };
                 continue;
             }
@@ -148,14 +148,14 @@ impl Views for ClickHouse {
         let sql = format!("SYSTEM WAIT VIEW {}", qualified(database, view));
         match self.execute_patiently(&sql).await {
             Ok(()) => RefreshOutcome::Succeeded,
-            // Credentials, rights and limits say nothing about the refresh, and a server that is
-            // shutting down says less.
+            // Credentials, privileges and limits say nothing about the refresh, and a server that
+            // is shutting down says even less.
             Err(error) => match error.kind() {
                 Kind::Transport | Kind::Busy | Kind::Credentials | Kind::Forbidden | Kind::Profile => {
                     RefreshOutcome::Unknown(self.explain(&error))
                 }
-                // The client gives nothing but the code of an exception that quotes bytes which are
-                // no text; the view's state has it.
+                // The client returns only the code of an exception that quotes bytes which are not
+                // UTF-8; the view's state has the text.
                 _ if error.message.is_empty() => match self.view(database, view).await {
                     Ok(Some(state)) if !state.exception.is_empty() => {
                         RefreshOutcome::Failed(Failure { why: state.exception, cause: state.cause })

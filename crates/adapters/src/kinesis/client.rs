@@ -27,22 +27,22 @@ use domain::shard::Shard;
 
 /// Kinesis in one account and region.
 pub struct AwsKinesis {
-    /// For calls that the SDK may repeat by itself.
+    /// For calls that the SDK may retry by itself.
     pub(super) control: Client,
-    /// For GetRecords: a reader paces and repeats by itself, so that throttling is seen and
+    /// For GetRecords: a reader does its own pacing and retries, so that throttling is seen and
     /// counted.
     data: Client,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
     pub(super) region: String,
-    /// What time it is there.
+    /// Kinesis' clock.
     time: Arc<KinesisTime>,
     pub(super) errors: IntCounterVec,
 }
 
 impl AwsKinesis {
-    /// Takes region, credentials, roles and endpoint from the SDK's own chain. `errors` counts
-    /// failed calls by `call` and `kind`.
+    /// Takes region, credentials, roles and endpoint from the SDK's own provider chain. `errors`
+    /// counts failed calls by `call` and `kind`.
     pub async fn from_environment(errors: IntCounterVec) -> AwsKinesis {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(KINESIS_CALL_TIMEOUT)
@@ -103,7 +103,7 @@ impl KinesisApi for AwsKinesis {
     async fn streams(&self) -> Result<Vec<Stream>, Error> {
         let mut names: Vec<String> = Vec::new();
         loop {
-            // By name, as the API has always had it; servers that stand in for AWS give no token.
+            // By name, as the API has always supported; Kinesis emulators return no token.
             let call = self.control.list_streams().set_exclusive_start_stream_name(names.last().cloned());
             let page = checked!(self, "ListStreams", "", "", call.send())?;
             let none = page.stream_names.is_empty();
@@ -118,7 +118,7 @@ impl KinesisApi for AwsKinesis {
                 Ok(stream) => streams.push(stream),
                 // Deleted between the two calls.
                 Err(Error::NotFound(_)) => {}
-                // A policy may allow some streams only; the others still have a name.
+                // A policy may allow only some streams; the others still have a name.
                 Err(Error::AccessDenied(_)) => streams.push(Stream {
                     name: name.clone(),
                     arn: String::new(),
@@ -214,10 +214,10 @@ impl KinesisApi for AwsKinesis {
     }
 }
 
-/// Records as they are held in memory; none when they are larger than a chunk may be.
+/// Records as held in memory; `None` if they are larger than a chunk may be.
 pub(super) fn chunk(from: Vec<Record>) -> Option<Chunk> {
     let mut records = Chunk::with_capacity(from.len(), from.iter().map(|r| r.data.as_ref().len()).sum());
-    // By value: each record's own allocations are freed as soon as it stands in the chunk.
+    // By value: each record's own allocations are freed as soon as it is in the chunk.
     for record in from {
         let pushed = records.push(RecordRef {
             key: record.partition_key.as_deref().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The dates of Kinesis' answers, as they come in.
+//! The dates of Kinesis' responses, as they come in.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use aws_smithy_types::date_time::Format;
 
 use super::time::KinesisTime;
 
-/// Notes the date of each answer that is not an error: those may come from whatever stands in
+/// Records the date of each response that is not an error: errors may come from something in
 /// between.
 #[derive(Debug)]
 pub(super) struct Dates(Arc<KinesisTime>);

@@ -85,12 +85,12 @@ impl FanOutApi for AwsKinesis {
     }
 }
 
-/// The client that subscribes. Its answers last for minutes and the reader watches over them, so
-/// the SDK sets no time and repeats nothing.
+/// The client used to subscribe. Its responses last for minutes and the reader monitors them, so
+/// the SDK sets no timeout and does not retry.
 pub(super) struct Subscriber {
     config: Config,
-    /// With the time at which it was made. Each client has connections of its own, and over HTTP/2
-    /// all subscriptions share one.
+    /// With its creation time. Each client has its own connections, and over HTTP/2 all its
+    /// subscriptions share one.
     client: Mutex<(Client, Instant)>,
 }
 
@@ -113,7 +113,8 @@ impl Subscriber {
         self.now().0.clone()
     }
 
-    /// Takes a new client, unless this one is so young that what fell silent was not its.
+    /// Creates a new client, unless this one is so recent that the silent subscription was not on
+    /// it.
     fn renew(&self) {
         let mut now = self.now();
         if now.1.elapsed() >= SUBSCRIPTION_SILENCE {
@@ -140,7 +141,7 @@ fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
     position.build().map_err(|e| Error::Internal(format!("a position to subscribe at is not complete: {e}")))
 }
 
-/// The answer of SubscribeToShard as it comes in.
+/// The SubscribeToShard response as it comes in.
 struct AwsSubscription {
     answer: SubscribeToShardOutput,
     region: String,
@@ -157,7 +158,7 @@ impl Subscription for AwsSubscription {
                 Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => {
                     return self.event(event).map(Some).map_err(KinesisError::Other);
                 }
-                // A kind of event that this version does not know.
+                // An event type that this version does not know.
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(None),
                 Err(error) => {
@@ -179,8 +180,8 @@ impl AwsSubscription {
             ))
         };
         let children = event.child_shards.unwrap_or_default();
-        // AWS leaves the number out at the end. Servers that stand in for it name children as soon
-        // as the shard is closed; then an event without records is the end.
+        // AWS omits the number at the end. Emulators report children as soon as the shard is
+        // closed; then an event without records is the end.
         let ended = event.continuation_sequence_number.is_empty() || !children.is_empty() && event.records.is_empty();
         let continuation = match ended {
             true => None,

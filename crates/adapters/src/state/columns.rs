@@ -20,8 +20,7 @@ pub enum Value<'a> {
     Time(i64),
 }
 
-/// The one list of columns, in the order of the table: a column that is added here is written, read
-/// and counted.
+/// The only list of columns, in table order: a column added here is written, read and counted.
 macro_rules! lease_row {
     ($($(#[$of_column:meta])* $column:ident: $rust:ty => $kind:ident),+ $(,)?) => {
         /// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are
@@ -36,7 +35,7 @@ macro_rules! lease_row {
         pub const LEASE_COLUMNS: &str = concat!("key", $(", ", stringify!($column)),+);
 
         impl LeaseRow {
-            /// All columns but the key.
+            /// All columns except the key.
             pub fn values(&self) -> Vec<(&'static str, Value<'_>)> {
                 vec![$((stringify!($column), value!($kind self.$column))),+]
             }
@@ -98,7 +97,7 @@ lease_row! {
     updated_at: i64 => Time,
 }
 
-/// The column of a row that a person has to correct, and what is allowed there.
+/// The column of a row that an operator has to correct, and what is allowed there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadColumn {
     /// Name of the column.
@@ -148,7 +147,7 @@ impl From<&Lease> for LeaseRow {
 }
 
 impl LeaseRow {
-    /// Reads the row back. People edit these rows, so nothing is taken on trust.
+    /// Parses the row. Operators edit these rows, so nothing is trusted.
     pub fn into_lease(self) -> Result<Lease, BadColumn> {
         let checkpoint = Checkpoint::from_columns(&self.sequence_number, self.sub_sequence_number)
             .map_err(|problem| BadColumn { column: "sequence_number", problem })?;
@@ -228,10 +227,10 @@ pub mod time {
     use serde::{Deserialize, Deserializer, Serializer};
 
     const FORMAT: &str = "%Y-%m-%d %H:%M:%S%.3f";
-    /// 2299-12-31 23:59:59.999, the last time that DateTime64 holds.
+    /// 2299-12-31 23:59:59.999, the last time that DateTime64 can represent.
     const LAST: i64 = 10_413_791_999_999;
 
-    /// The nearest time that the column holds.
+    /// The nearest time that the column can represent.
     pub fn in_range(ms: i64) -> i64 {
         ms.clamp(0, LAST)
     }

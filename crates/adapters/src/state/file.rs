@@ -1,11 +1,11 @@
 //! A directory for one bridge without Keeper.
 //!
-//! `leases.json` holds one row a line behind a header, and is replaced as a whole: written beside,
-//! synced, renamed, and the directory synced, so a crash leaves the old rows or the new ones. A
-//! file that is not whole is refused and left alone: a row that is missing would be a shard that
-//! begins anew. `lock` is held while the process lives; what is in it says that there has been a
-//! file, so that one that was lost is not taken for a fresh start. Workers are not written: the
-//! only worker is this process, and its heartbeat must not cost a disk sync.
+//! `leases.json` has a header followed by one row per line, and is replaced as a whole: a new file
+//! is written, synced and renamed over it, and the directory synced, so a crash leaves either the
+//! old rows or the new ones. An incomplete file is refused and left alone: a missing row would be a
+//! shard that starts over. `lock` is held while the process lives; its contents record that there
+//! has been a file, so that a lost file is not mistaken for a fresh start. Workers are not written:
+//! the only worker is this process, and its heartbeat must not cost a disk sync.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -35,9 +35,9 @@ pub struct FileStore {
 struct Inner {
     dir: PathBuf,
     rows: Mutex<Rows>,
-    /// Held through a whole change, so that reading never waits for the disk.
+    /// Held during a whole change, so that readers never wait for the disk.
     writing: Mutex<()>,
-    /// Held, not read: the operating system frees the lock with it.
+    /// Held, not read: the operating system releases the lock when it is closed.
     _lock: File,
 }
 
@@ -47,12 +47,12 @@ struct Header {
     format: u32,
     /// How many lines follow.
     rows: usize,
-    /// CRC-32 of all that follows, in hexadecimal digits; empty: whoever edited the file vouches
-    /// for it.
+    /// CRC-32 of everything that follows, in hexadecimal digits; empty if whoever edited the file
+    /// vouches for it.
     crc32: String,
 }
 
-/// What `lock` holds once there is a file of leases.
+/// The contents of `lock` once there is a file of leases.
 const MARK: &str = "leases.json is there\n";
 
 /// A line of `leases.json`.
@@ -64,8 +64,8 @@ struct Line {
 }
 
 impl FileStore {
-    /// Opens the directory, which is made when it is not there. `Misconfigured` when another
-    /// process has it, or a row is not understood.
+    /// Opens the directory, creating it if missing. `Misconfigured` if another process uses it, or
+    /// a row cannot be parsed.
     pub fn open(dir: &Path) -> Result<FileStore, StateError> {
         create_durably(dir).map_err(|e| unavailable("create", dir, &e))?;
         let path = dir.join(LOCK);
@@ -100,8 +100,8 @@ impl FileStore {
         })
     }
 
-    /// Applies a change to a copy, makes the copy durable, and only then shows it. On a thread
-    /// where waiting for a disk is fine; it goes on to its end when the caller goes away.
+    /// Applies a change to a copy, makes the copy durable, and only then publishes it. Runs on a
+    /// thread that may block on the disk; completes even if the caller goes away.
     async fn change(
         &self,
         change: impl FnOnce(&mut Rows) -> Result<(), StateError> + Send + 'static,
@@ -125,8 +125,8 @@ impl Inner {
     }
 }
 
-/// Puts the file in place. The outer error: nothing has changed. The inner one: the new file is
-/// there, and a loss of power might still bring the old one back.
+/// Puts the file in place. Outer error: nothing has changed. Inner error: the new file is there,
+/// but a power failure might still bring back the old one.
 fn write(dir: &Path, rows: &Rows) -> Result<io::Result<()>, StateError> {
     let new = dir.join(LEASES_NEW);
     let text = text(rows).map_err(|e| unavailable("write", &new, &e))?;
@@ -138,7 +138,7 @@ fn write(dir: &Path, rows: &Rows) -> Result<io::Result<()>, StateError> {
     Ok(File::open(dir).and_then(|dir| dir.sync_all()))
 }
 
-/// All of the file: the header and a line a row.
+/// The whole file: the header and one line per row.
 fn text(rows: &Rows) -> io::Result<Vec<u8>> {
     let mut lines = Vec::new();
     for row in rows.leases.values() {
@@ -153,7 +153,7 @@ fn text(rows: &Rows) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Makes the directory, with those above it, so that it is there after a loss of power.
+/// Creates the directory and its parents so that they survive a power failure.
 fn create_durably(dir: &Path) -> io::Result<()> {
     let dir = &std::path::absolute(dir)?;
     let there = dir.ancestors().find(|above| above.exists()).unwrap_or(dir).to_path_buf();
@@ -164,13 +164,13 @@ fn create_durably(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Notes in the lock that there is a file of leases.
+/// Records in the lock file that there is a file of leases.
 fn mark(mut lock: &File) -> io::Result<()> {
     lock.write_all(MARK.as_bytes())?;
     lock.sync_all()
 }
 
-/// The rows of the file; none when there is no file.
+/// The rows of the file; `None` if there is no file.
 fn load(path: &Path) -> Result<Option<Rows>, StateError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -303,7 +303,7 @@ mod tests {
         let dir = parent.path().join("a/b");
         let rows = one_update(&dir).await;
         assert_eq!(rows.iter().map(|row| row.version).collect::<Vec<_>>(), [0, 1]);
-        // What a crash in the middle of a write leaves is of no interest.
+        // Whatever a crash in the middle of a write leaves behind is ignored.
         fs::write(dir.join(LEASES_NEW), "{\"half").expect("a file");
         let store = FileStore::open(&dir).expect("the same directory");
         assert_eq!(store.leases(None).await, Ok(rows));
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(store.leases(None).await.expect("leases")[0].version, 1);
     }
 
-    /// Opening fails, says so, and leaves the file as it is.
+    /// Opening fails with a message, and leaves the file unchanged.
     fn refused(dir: &Path, text: &[u8]) -> String {
         let path = dir.join(LEASES);
         fs::write(&path, text).expect("the file");
@@ -412,8 +412,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (path, new) = (dir.path().join(LEASES), dir.path().join(LEASES_NEW));
         let opened = async || FileStore::open(dir.path()).expect("a state").leases(None).await.expect("leases");
-        // Of the first start: the lock alone, with a part of the file beside it, and before the
-        // lock says that there is one.
+        // On the first start: only the lock, the lock with part of the file next to it, and before
+        // the lock records that there is a file.
         fs::write(dir.path().join(LOCK), "").expect("the lock");
         assert_eq!(opened().await, []);
         fs::write(dir.path().join(LOCK), "").expect("the lock");
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!(opened().await, []);
         fs::write(dir.path().join(LOCK), "").expect("the lock");
         assert_eq!(opened().await, []);
-        // Of every later write.
+        // On every later write.
         let after = one_update(dir.path()).await;
         let newer = fs::read(&path).expect("the file");
         let mut before = Rows::default();

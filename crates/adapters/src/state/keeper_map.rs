@@ -2,8 +2,8 @@
 //!
 //! A write is one statement, and one statement is one Keeper transaction over all rows it touches.
 //! The server's own retries are switched off, so "Node exists" and "Bad version" always mean that
-//! somebody else was first. Any other error leaves the outcome open, and the rows themselves are
-//! asked: an error is not a defeat.
+//! someone else was first. Any other error leaves the outcome open, and the rows themselves are
+//! read back: an error does not mean that the write failed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,15 +31,15 @@ pub struct KeeperMapStore {
     tables: Arc<Mutex<Tables>>,
 }
 
-/// What this process has done about the tables. It explains an error that only says that they are
+/// What this process has done about the tables. Explains errors that only say that they are
 /// missing.
 #[derive(Debug)]
 enum Tables {
-    /// Not looked for yet, or being created just now.
+    /// Not checked yet, or just being created.
     Awaited,
-    /// They were there.
+    /// They exist.
     Seen,
-    /// They could not be created; why.
+    /// They could not be created, and why.
     Refused(StateError),
 }
 
@@ -55,7 +55,7 @@ struct ColumnName {
     name: String,
 }
 
-/// What is certain about a row that could not be read as a lease.
+/// What is certain about a row that could not be parsed as a lease.
 #[derive(Deserialize)]
 struct Named {
     key: String,
@@ -69,7 +69,7 @@ struct WorkerRow {
     address: String,
     version: String,
     heartbeat: u64,
-    /// Of its pipes. A map as JSON is an object or an array, as the user's profile has it.
+    /// Of its pipes. As JSON, a map is an object or an array, depending on the user's profile.
     names: Vec<String>,
     changes: Vec<u64>,
 }
@@ -86,8 +86,8 @@ impl KeeperMapStore {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates database and tables when they are not there. When they are, the right to create is
-    /// not needed.
+    /// Creates database and tables if they do not exist. If they do, the privilege to create is not
+    /// needed.
     pub async fn setup(&self) -> Result<(), StateError> {
         let done = match self.create_tables().await {
             Err(error) if error.kind() == Kind::Schema => {
@@ -105,19 +105,19 @@ impl KeeperMapStore {
     async fn create_tables(&self) -> Result<(), ClickHouseError> {
         match self.probe().await {
             Ok(()) => return Ok(()),
-            // A user without any right on the tables is told one or the other.
+            // A user without any privilege on the tables gets either error.
             Err(error) if matches!(error.kind(), Kind::Schema | Kind::Forbidden) => {}
             Err(error) => return Err(error),
         }
         let mut refused = None;
         for create in sql::state(&self.database) {
-            // One that is refused may be for something that is there: the database.
+            // The refusal may be for something that already exists: the database.
             refused = refused.or(self.clickhouse.execute(&create).await.err());
         }
         self.probe().await.map_err(|error| refused.unwrap_or(error))
     }
 
-    /// Whether the tables are there, with all columns, and Keeper answers.
+    /// Whether the tables exist, with all columns, and Keeper answers.
     async fn probe(&self) -> Result<(), ClickHouseError> {
         let leases = format!("SELECT {LEASE_COLUMNS}, _version FROM {} WHERE key = ''", self.leases);
         self.clickhouse.json_lines(&leases).await?;
@@ -128,8 +128,8 @@ impl KeeperMapStore {
         self.clickhouse.json_lines(&workers).await.map(drop)
     }
 
-    /// What to do when the table of leases was made by an earlier version: which statements give it
-    /// the columns that it lacks. KeeperMap has no ADD COLUMN.
+    /// What to do if the lease table was created by an earlier version: the statements that give it
+    /// the missing columns. KeeperMap has no ADD COLUMN.
     async fn outdated(&self) -> Option<StateError> {
         let columns = format!(
             "SELECT name FROM system.columns WHERE database = {} AND table = 'leases'",
@@ -138,7 +138,7 @@ impl KeeperMapStore {
         let there: Vec<ColumnName> = self.clickhouse.rows(&columns).await.ok()?;
         let lacks = |column: &&str| there.iter().all(|c| c.name != *column);
         let lacking: Vec<&str> = LEASE_COLUMNS.split(", ").filter(lacks).collect();
-        // Without these it is another table.
+        // Without these it is a different table.
         let made_by_us = ["key", "pipe", "shard_id", "sequence_number"].iter().all(|column| !lacks(column));
         if lacking.is_empty() || !made_by_us {
             return None;
@@ -159,14 +159,14 @@ impl KeeperMapStore {
         self.clickhouse.json_lines(&sql).await
     }
 
-    /// The rows of these keys as they are now, by key, with their versions.
+    /// The current rows of these keys, by key, with their versions.
     async fn read_back(
         &self,
         written: &[(LeaseRow, i32)],
     ) -> Result<HashMap<String, (LeaseRow, i32)>, ClickHouseError> {
         let keys = statement::keys(written.iter().map(|(row, _)| row));
         let lines = self.select(&format!("key IN ({keys})")).await?;
-        // A row that cannot be read is not one that was just written.
+        // A row that cannot be parsed is not one that was just written.
         let rows = lines.iter().filter_map(|line| serde_json::from_str::<StoredRow>(line).ok());
         Ok(rows.map(|stored| (stored.row.key.clone(), (stored.row, stored._version))).collect())
     }
@@ -174,14 +174,14 @@ impl KeeperMapStore {
     /// A statement that may be long.
     async fn alter(&self, sql: &str) -> Result<(), ClickHouseError> {
         let size = sql.len().to_string();
-        // Longer statements need more than the default, before they are parsed.
+        // Longer statements need a higher limit than the default, before they are parsed.
         let settings: &[_] =
             if sql.len() > statement::PARSED_BY_DEFAULT { &[("max_query_size", size.as_str())] } else { &[] };
         self.clickhouse.execute_with(sql, settings).await
     }
 
-    /// Asks the rows themselves how a write ended. `written` should be there now, each at its
-    /// version.
+    /// Determines the outcome of a write from the rows themselves. `written` should be there now,
+    /// each at its version.
     async fn settle(
         &self,
         result: Result<(), ClickHouseError>,
@@ -203,8 +203,7 @@ impl KeeperMapStore {
         }
     }
 
-    /// The error for whoever asked. That a table is missing says little when this process knows
-    /// why.
+    /// The error for the caller. That a table is missing says little if this process knows why.
     fn error(&self, error: &ClickHouseError) -> StateError {
         match (error.kind(), &*self.tables()) {
             (Kind::Schema, Tables::Refused(why)) => why.clone(),
@@ -227,7 +226,7 @@ impl KeeperMapStore {
         }
     }
 
-    /// One line of the answer as a lease, or what a person has to correct.
+    /// One line of the response as a lease, or what an operator has to correct.
     fn lease(&self, line: &str) -> Result<Versioned<Lease>, (Option<Named>, String)> {
         let named = || serde_json::from_str::<Named>(line).ok();
         let stored: StoredRow = serde_json::from_str(line)
@@ -250,8 +249,8 @@ impl KeeperMapStore {
 #[async_trait]
 impl StateStore for KeeperMapStore {
     async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
-        // By key, which nobody can edit: a shard whose column `pipe` was changed by hand must not
-        // just vanish.
+        // By key, which nobody can edit: a shard whose column `pipe` was edited must not just
+        // vanish.
         let condition = pipe.map_or("1".into(), |pipe| format!("startsWith(key, {})", literal(&format!("{pipe}/"))));
         let lines = self.select(&condition).await.map_err(|error| self.error(&error))?;
         let mut leases = Vec::with_capacity(lines.len());
@@ -298,8 +297,7 @@ impl StateStore for KeeperMapStore {
                 "a lease of pipe '{}' was changed or deleted by somebody else: {}",
                 rows[0].pipe, error.message
             ))),
-            // A statement that matches no row, because somebody deleted it, is acknowledged as
-            // well.
+            // A statement that matches no row, because someone deleted it, is acknowledged as well.
             result => {
                 let versions = expected.into_iter().map(|version| version.saturating_add(1));
                 self.settle(result, rows.into_iter().zip(versions).collect()).await
@@ -320,7 +318,7 @@ impl StateStore for KeeperMapStore {
                 "a lease of pipe '{}' was changed by somebody else: {}",
                 rows[0].pipe, error.message
             ))),
-            // An error is not a defeat: what is not there any more is deleted.
+            // An error does not mean failure: if the rows are gone, they are deleted.
             Err(error) => match self.read_back(&rows.into_iter().zip(versions).collect::<Vec<_>>()).await {
                 Ok(left) if left.is_empty() => Ok(()),
                 _ => Err(self.error(&error)),

@@ -1,5 +1,5 @@
-//! The table of rows that cannot be inserted: KeeperMap beside the leases, as durable as the
-//! checkpoints; without Keeper a ReplacingMergeTree.
+//! The table of rows that cannot be inserted: a KeeperMap table next to the leases, as durable as
+//! the checkpoints; without Keeper, a ReplacingMergeTree.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct QuarantineTable {
     create: Vec<String>,
 }
 
-/// A row as it is sent. The payload may hold any bytes and is text here: two digits a byte.
+/// A row as it is sent. The payload may contain any bytes and is hex text here.
 #[derive(Serialize)]
 struct Row<'a> {
     key: String,
@@ -43,7 +43,7 @@ struct Row<'a> {
     quarantined_at: i64,
 }
 
-/// What a pipe has there, without one row.
+/// What a pipe has there, without the row being written.
 #[derive(Deserialize)]
 struct Used {
     rows: u64,
@@ -51,27 +51,27 @@ struct Used {
 }
 
 impl QuarantineTable {
-    /// Nothing is sent before the first call. `keeper_map` tells where the state is.
+    /// Nothing is sent before the first call. `keeper_map` says where the state is.
     pub fn new(clickhouse: ClickHouse, database: &str, keeper_map: bool) -> QuarantineTable {
         let (table, create) = (qualified(database, "quarantine"), sql::quarantine(database, keeper_map));
         QuarantineTable { clickhouse, table, create }
     }
 
-    /// Creates database and table when they are not there. When they are, the right to create is
-    /// not needed.
+    /// Creates database and table if they do not exist. If they do, the privilege to create is not
+    /// needed.
     pub async fn setup(&self) -> Result<(), Error> {
         self.create().await.map_err(|error| self.said(&error))
     }
 
     async fn create(&self) -> Result<(), ClickHouseError> {
         match self.probe().await {
-            // A user without any right on the table is told one or the other.
+            // A user without any privilege on the table gets either error.
             Err(error) if matches!(error.kind(), Kind::Schema | Kind::Forbidden) => {}
             done => return done,
         }
         let mut refused = None;
         for create in &self.create {
-            // One that is refused may be for something that is there: the database.
+            // The refusal may be for something that already exists: the database.
             refused = refused.or(self.clickhouse.execute(create).await.err());
         }
         self.probe().await.map_err(|error| refused.unwrap_or(error))
@@ -82,7 +82,7 @@ impl QuarantineTable {
         self.clickhouse.json_lines(&sql).await.map(drop)
     }
 
-    /// What the pipe has there besides the row `key`.
+    /// What the pipe has there, apart from the row `key`.
     async fn used(&self, pipe: &str, key: &str) -> Result<Used, ClickHouseError> {
         // Rows that a ReplacingMergeTree has not merged yet count once.
         let sql = format!(
@@ -122,8 +122,7 @@ impl QuarantineTable {
         };
         let line = serde_json::to_string(&line)
             .map_err(|e| ClickHouseError::parse(&format!("the row cannot be written as JSON: {e}")))?;
-        // Not strict: a row that is there already is replaced, so that a second try is as good as
-        // the first.
+        // Not strict: an existing row is replaced, so that a retry is as good as the first attempt.
         let sql = format!(
             "INSERT INTO {} ({COLUMNS}) SETTINGS keeper_map_strict_mode = 0, date_time_input_format = 'basic' \
              SELECT key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, unhex(payload), raw_message_bytes, \

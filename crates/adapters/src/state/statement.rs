@@ -5,7 +5,8 @@ use domain::limits::KEEPER_REQUEST_BYTES;
 use domain::ports::Worker;
 use sql::quote::literal;
 
-/// Statements up to this many bytes pass ClickHouse's default `max_query_size` (262,144).
+/// Statements up to this size in bytes are accepted with ClickHouse's default `max_query_size`
+/// (262,144).
 pub const PARSED_BY_DEFAULT: usize = 250_000;
 
 /// One transaction without the server's own retries: after a retry, "exists" could mean "I did it".
@@ -14,9 +15,9 @@ const ONE_TRANSACTION: &str = "keeper_map_strict_mode = 1, keeper_max_retries = 
 /// All matched rows in one block, whatever the user's profile says.
 const ONE_BLOCK: &str = "max_threads = 1, max_block_size = 65536";
 
-/// ClickHouse (24.11 and later) plans a mutation once to validate it and once more to run it.
-/// KeeperMap runs it at once, so an error shows either way, and the rehearsal is half of the
-/// statement's time.
+/// ClickHouse (24.11 and later) plans a mutation once to validate it and once to run it. KeeperMap
+/// runs it immediately, so an error shows either way, and validation takes half of the statement's
+/// time.
 const NO_REHEARSAL: &str = "validate_mutation_query = 0";
 
 /// The keys as a list of literals.
@@ -40,11 +41,10 @@ pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
 
 /// Replaces all rows, each of which must still be at its version, or none.
 ///
-/// The version is compared inside the statement; Keeper then compares it again with what the
-/// statement had read. A row that was deleted is not matched, so the matched rows are counted as
-/// well: read by one thread, they are one block. (A subquery would count them at another time, and
-/// costs as much as the rest of the statement.) All columns but the key and its two parts are
-/// written.
+/// The version is compared in the statement; Keeper then compares it again with what the statement
+/// read. A deleted row is not matched, so the matched rows are counted as well: read by one thread,
+/// they are one block. (A subquery would count them at a different time, and costs as much as the
+/// rest of the statement.) All columns are written except the key and its two parts.
 pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String, String> {
     fits(rows)?;
     let keys = keys(rows);
@@ -72,8 +72,8 @@ pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String
     ))
 }
 
-/// Removes the rows that are there, each of which must still be at its version, or none. Compared
-/// inside the statement and again by Keeper.
+/// Removes the rows that exist, each of which must still be at its version, or none. Compared in
+/// the statement and again by Keeper.
 pub fn delete(table: &str, rows: &[LeaseRow], versions: &[i32]) -> String {
     let keys = keys(rows);
     let version = by_key(&keys, versions.iter().map(i32::to_string).collect(), "_version");
@@ -83,7 +83,7 @@ pub fn delete(table: &str, rows: &[LeaseRow], versions: &[i32]) -> String {
     )
 }
 
-/// The value that belongs to the row's key.
+/// Selects the value that belongs to the row's key.
 fn by_key(keys: &str, values: Vec<String>, otherwise: &str) -> String {
     match values.split_first() {
         Some((first, rest)) if rest.iter().all(|value| value == first) => first.clone(),
@@ -110,7 +110,7 @@ fn text(value: &Value<'_>) -> String {
     }
 }
 
-/// `transform` takes no arrays, so it picks the number of one.
+/// `transform` does not accept arrays, so it picks the index of one.
 fn arrays(keys: &str, arrays: Vec<String>) -> String {
     let mut distinct = arrays.clone();
     distinct.sort();
@@ -139,7 +139,7 @@ pub fn heartbeat(table: &str, worker: &Worker) -> String {
     )
 }
 
-/// Keeper refuses a larger request by closing the connection, which would look like a passing
+/// Keeper refuses a larger request by closing the connection, which would look like a transient
 /// fault.
 fn fits(rows: &[LeaseRow]) -> Result<(), String> {
     let bytes: usize = rows.iter().map(size).sum();
@@ -154,8 +154,8 @@ fn fits(rows: &[LeaseRow]) -> Result<(), String> {
     Ok(())
 }
 
-/// Bytes of a row in a Keeper request, a little too many: its values, and 100 bytes and the key
-/// twice for its path.
+/// Bytes of a row in a Keeper request, slightly overestimated: its values, plus 100 bytes and twice
+/// the key for its path.
 fn size(row: &LeaseRow) -> usize {
     let bytes = |value: &Value<'_>| match value {
         Value::Text(text) => text.len() + 2,

@@ -1,28 +1,28 @@
-//! What the rows say about a write whose answer is an error, or whose OK may mean that no row was
+//! What the rows reveal about a write that returned an error, or whose OK may mean that no row was
 //! matched.
 //!
-//! A write is one transaction, so one row can speak for all: a row that is as written proves that
-//! the write happened, a row that is as before proves that it did not.
+//! A write is one transaction, so one row can speak for all: a row as written proves that the write
+//! happened; a row as before proves that it did not.
 
 use std::collections::HashMap;
 
 use super::columns::LeaseRow;
 
-/// How a write ended.
+/// The outcome of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The rows are, or were, as written.
     Written,
     /// The rows are as before.
     Untouched,
-    /// Somebody else's write took the place of this one; this one did not happen.
+    /// Another write took the place of this one; this one did not happen.
     Lost(String),
-    /// The rows went on since: nobody can tell any more.
+    /// The rows have changed since: the outcome can no longer be determined.
     Unclear(String),
 }
 
-/// Judges from the rows as they are `now`, by key. `written` should be there, each at its version;
-/// `acknowledged` tells that the server answered OK.
+/// Decides from the rows as they are `now`, by key. `written` should be there, each at its version;
+/// `acknowledged` means that the server answered OK.
 pub fn verdict(acknowledged: bool, written: &[(LeaseRow, i32)], now: &HashMap<String, (LeaseRow, i32)>) -> Verdict {
     let (mut done, mut untouched) = (false, false);
     let (mut lost, mut later, mut gone) = (None, None, None);
@@ -76,7 +76,7 @@ mod tests {
     fn an_error_is_not_a_defeat() {
         assert_eq!(judge(false, &[("a", 3), ("b", 1)], &[("a", "me", 3), ("b", "me", 1)]), Verdict::Written);
         assert_eq!(judge(false, &[("a", 0)], &[("a", "me", 0)]), Verdict::Written);
-        // One row as written proves the transaction, whatever became of the others.
+        // One row as written proves the transaction, whatever happened to the others.
         assert_eq!(judge(false, &[("a", 3), ("b", 1)], &[("a", "me", 3), ("b", "you", 2)]), Verdict::Written);
         assert_eq!(judge(false, &[("a", 3), ("b", 1)], &[("a", "me", 3)]), Verdict::Written);
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::limits::{DEFAULT_MAX_BYTES, DEFAULT_MAX_ROWS, MAX_MAX_BYTES, MAX_MAX_ROWS};
 use crate::record::Chunk;
 
-/// Slices whose records have payloads of these lengths, numbered through.
+/// Slices whose records have payloads of these lengths, numbered consecutively.
 fn slices(lengths: &[Vec<u16>]) -> Vec<Slice> {
     let mut number = 0;
     let chunk = |lengths: &Vec<u16>| {
@@ -48,8 +48,8 @@ fn rows(slices: &[Slice]) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The first rows of a batch and the rest are the batch: each row once, in order, no range
-    /// empty.
+    /// The first rows of a batch plus the rest make up the batch: each row once, in order, no empty
+    /// range.
     #[test]
     fn a_batch_is_cut_in_two(shards in shards(), rows in 0..200usize) {
         let range = |(n, s): (usize, &Vec<Vec<u16>>)| ShardRange { shard_id: format!("shard-{n}"), slices: slices(s) };
@@ -68,8 +68,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A batch stays within its limits, which stay under what would make several blocks of it; only
-    /// a single record may be larger.
+    /// A batch stays within its limits, which are below the point where ClickHouse would split it
+    /// into several blocks; only a single record may exceed them.
     #[test]
     fn one_block(shards in shards(), limits in limits()) {
         let buffered: Vec<Vec<Slice>> = shards.iter().map(|s| slices(s)).collect();
@@ -89,7 +89,7 @@ proptest! {
         prop_assert_eq!(counts.iter().any(|n| *n > 0), buffered.iter().any(|s| rows(s) > 0));
     }
 
-    /// What is left has no place: no shard's next record would have fitted.
+    /// No room is wasted: no shard's next record would have fitted.
     #[test]
     fn a_batch_is_filled(shards in shards(), limits in limits()) {
         let buffered: Vec<Vec<Slice>> = shards.iter().map(|s| slices(s)).collect();
@@ -103,7 +103,7 @@ proptest! {
         }
     }
 
-    /// Each shard has its even share or all it has, whatever the others hold.
+    /// Each shard gets its even share, or all it has, whatever the others hold.
     #[test]
     fn no_shard_is_starved(lengths in prop::collection::vec(1..60usize, 1..6), max_rows in 1..100usize) {
         let buffered: Vec<Vec<Slice>> = lengths.iter().map(|n| slices(&[vec![1; *n]])).collect();

@@ -1,10 +1,10 @@
-//! The search on its own: a table that refuses some rows, and buffers that hold the rest.
+//! The search in isolation: a table that refuses some rows, and buffers that hold the rest.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Isolates the bad ones among rows of several shards; gives how often a batch was tried.
+/// Isolates the bad rows of several shards; returns the number of batches tried.
 fn isolate(shards: &[Vec<bool>], most: usize) -> Result<usize, TestCaseError> {
     let mut buffers: BTreeMap<String, Vec<(usize, bool)>> = BTreeMap::new();
     for (n, shard) in shards.iter().enumerate() {
@@ -18,7 +18,7 @@ fn isolate(shards: &[Vec<bool>], most: usize) -> Result<usize, TestCaseError> {
         let mut counts = search.take(|id| buffers[id].len());
         prop_assert_eq!(searched, !counts.is_empty());
         if counts.is_empty() {
-            // The batch that is refused at first.
+            // The batch that is refused initially.
             let mut left = most;
             for (id, rows) in &buffers {
                 let n = rows.len().min(left);
@@ -62,8 +62,8 @@ fn isolate(shards: &[Vec<bool>], most: usize) -> Result<usize, TestCaseError> {
     Ok(tries)
 }
 
-/// Attempts that find `bad` rows among `rows`: the way down to each is as long as the number of
-/// halvings, the way up behind it as the number of steps; and once for the whole.
+/// Upper bound on the attempts to find `bad` rows among `rows`: for each bad row, the halvings down
+/// to it and the growing steps after it, plus one for the whole batch.
 fn bound(rows: usize, bad: usize, batches: usize) -> usize {
     let halvings = rows.next_power_of_two().ilog2() as usize;
     let steps = halvings.div_ceil(ISOLATE_GROWTH.ilog2() as usize);
@@ -81,8 +81,8 @@ fn check(shards: &[Vec<bool>], most: usize) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever rows are bad: exactly those are found, every other one goes in once and in order,
-    /// and it takes no more attempts than it may.
+    /// Whichever rows are bad: exactly those are found, every other row is inserted once and in
+    /// order, and the number of attempts stays within the bound.
     #[test]
     fn exactly_the_bad_rows_are_found(
         shards in prop::collection::vec(prop::collection::vec(prop::bool::weighted(0.1), 0..200), 1..6),

@@ -1,5 +1,5 @@
-//! Random steps of several workers, each with its own and often stale view of the row, through a
-//! store that compares and sets.
+//! Random steps by several workers, each with its own, often stale view of the row, through a
+//! compare-and-set store.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::ports::{StateError, Versioned};
 use crate::rows::Rows;
 
-/// What a worker, or a person, tries.
+/// What a worker, or an operator, tries.
 #[derive(Clone, Debug, PartialEq)]
 enum Op {
     Look,
@@ -23,12 +23,12 @@ enum Op {
     GiveUp,
 }
 
-/// A step that the store took.
+/// A step that the store accepted.
 #[derive(Debug)]
 struct Step {
     op: Op,
     owner: String,
-    /// As the worker was given it, however long ago.
+    /// As the worker received it, however long ago.
     holder: Option<Holder>,
     before: Lease,
     after: Lease,
@@ -76,7 +76,7 @@ fn place(checkpoint: &Checkpoint) -> i64 {
     }
 }
 
-/// Plays the steps. What was refused, by the state machine or by the store, is left out.
+/// Runs the steps. Steps refused by the state machine or by the store are left out.
 fn play(ops: Vec<(usize, Op)>) -> Result<Vec<Step>, TestCaseError> {
     let mut store = Rows::default();
     store.create(&[Lease::new("orders", "orders", "shard-0", vec![], Checkpoint::TrimHorizon, 0)]).unwrap();
@@ -153,7 +153,7 @@ fn play(ops: Vec<(usize, Op)>) -> Result<Vec<Step>, TestCaseError> {
     Ok(steps)
 }
 
-/// What people do may change any row.
+/// Manual edits may change any row.
 fn by_a_person(op: &Op) -> bool {
     matches!(op, Op::Seek(_) | Op::GiveUp)
 }
@@ -183,7 +183,7 @@ proptest! {
         }
     }
 
-    /// A half begins where the whole began, ends no later and holds no more rows; nothing else
+    /// A half starts where the whole started, ends no later and has no more rows; nothing else
     /// changes.
     #[test]
     fn halves_are_prefixes(ops in ops()) {

@@ -59,7 +59,7 @@ fn children_begin_at_their_oldest_record() {
     for child in found(&leases, &shards, Checkpoint::AtTimestamp(NOW)) {
         assert_eq!((child.1, child.2), (vec!["0".into()], Checkpoint::TrimHorizon));
     }
-    // Also behind a parent that is not listed any more and not read to its end.
+    // Also after a parent that is no longer listed and was not read to its end.
     assert_eq!(found(&leases, &shards[1..], Checkpoint::TrimHorizon)[0].1, ["0"]);
 }
 
@@ -155,7 +155,7 @@ fn a_child_learns_all_its_parents_before_it_is_read() {
     assert_eq!(lacking(of_one(Checkpoint::TrimHorizon)), [("2".to_string(), both.clone())]);
     assert_eq!(lacking(of_one(after("6"))), []);
     assert_eq!(lacking(Lease { parents: both, ..lease("2", Checkpoint::TrimHorizon) }), []);
-    // One that has left the retention is nothing to wait for.
+    // An expired parent is nothing to wait for.
     let children = [shard("2", ["7", "8"], "5", "")];
     let child = lease("2", Checkpoint::TrimHorizon);
     assert!(lacking_parents([&child].into_iter(), &BTreeMap::new(), &children).is_empty());

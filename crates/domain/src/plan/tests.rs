@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Leases with their owners; what workers would do to them.
+/// Leases and their owners; simulates what workers do to them.
 #[derive(Clone, Debug)]
 struct Leases(Vec<(String, String, u64)>);
 
@@ -12,8 +12,8 @@ impl Leases {
         leases.map(|l| Share { shard_id: &l.0, owner: &l.1, bytes_per_second: l.2, batch: None }).collect()
     }
 
-    /// Every worker carries out its part, from the same rows. How many leases changed hands or
-    /// became free.
+    /// Every worker carries out its part, from the same rows. Returns how many leases changed hands
+    /// or became free.
     fn round(&mut self, workers: &BTreeSet<String>) -> usize {
         let plans: Vec<(String, Plan)> =
             workers.iter().map(|w| (w.clone(), plan(&self.shares(), workers, w))).collect();
@@ -62,8 +62,8 @@ fn leases(rates: &[u64]) -> Leases {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// From nothing, after a worker left, and after one joined: every lease has one living owner,
-    /// and nobody can be helped much.
+    /// From scratch, after a worker left, and after one joined: every lease has one live owner, and
+    /// no move would improve the balance much.
     #[test]
     fn it_comes_to_rest_and_is_even(rates in prop::collection::vec(0..4_000_000u64, 0..60), count in 1..8usize, first in 1..8usize) {
         let mut leases = leases(&rates);
@@ -87,7 +87,7 @@ proptest! {
         }
     }
 
-    /// Equal shards are shared out evenly, with the fewest moves: each is released and taken once.
+    /// Equal shards are distributed evenly, with the fewest moves: each is released and taken once.
     #[test]
     fn as_few_as_possible_move(shards in 0..60usize, count in 1..6usize) {
         let mut leases = leases(&vec![1_000; shards]);
@@ -100,7 +100,7 @@ proptest! {
         prop_assert!(most - loads.iter().min().unwrap() <= one.max(most / BALANCE_TOLERANCE), "{loads:?}");
     }
 
-    /// Rates that swing a little move nothing.
+    /// Small fluctuations in the rates move nothing.
     #[test]
     fn noise_moves_nothing(rates in prop::collection::vec(100_000..200_000u64, 8..60), count in 2..5usize, noise in prop::collection::vec(-3i64..=3, 60)) {
         let (mut leases, workers) = (leases(&rates), workers(count));
@@ -145,7 +145,7 @@ proptest! {
         }
     }
 
-    /// The order in which rows are read means nothing.
+    /// The order in which rows are read does not matter.
     #[test]
     fn the_same_for_everybody(rates in prop::collection::vec(0..100_000u64, 1..40), count in 1..6usize) {
         let (leases, workers) = (leases(&rates), workers(count));
@@ -156,7 +156,7 @@ proptest! {
         }
     }
 
-    /// A steady stream has its rate, whatever the commits' pace.
+    /// A steady stream converges to its rate, whatever the commit interval.
     #[test]
     fn a_rate_is_found_and_forgotten(rate in 1_000..10_000_000u64, pace_ms in 10..20_000i64) {
         let mut found = 0;

@@ -13,7 +13,7 @@ fn number(n: u64) -> SequenceNumber {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every shard is read by exactly one part, today and when there are other shards.
+    /// Every shard is read by exactly one part, now and with other shards.
     #[test]
     fn slices_partition_the_shards(count in 1..64u32, shards in prop::collection::vec("shardId-[0-9]{12}|[a-z-]{0,12}", 0..20)) {
         for shard in &shards {
@@ -43,13 +43,13 @@ proptest! {
         if place(record(at, "1"), &Bound::Open, &Bound::Time(to), 0) == Place::Past {
             prop_assert_ne!(place(record(at - earlier, "2"), &Bound::Open, &Bound::Time(to), 0), Place::Inside);
         }
-        // Without an end: all that had arrived when the request began.
+        // Without an end: everything that had arrived when the request began.
         if place(record(at, "1"), &Bound::Open, &Bound::Open, 0) == Place::Past {
             prop_assert!(at - earlier > 0);
         }
     }
 
-    /// Ranges that meet at a time have each record in exactly one of them.
+    /// With adjacent time ranges, every record is in exactly one of them.
     #[test]
     fn ranges_that_meet_have_every_record_once(at in 0..1_000i64, middle in 0..1_000i64) {
         let (low, high) = (Bound::Time(0), Bound::Time(1_000));

@@ -1,14 +1,14 @@
 use super::*;
 
 const HOUR: i64 = 3_600_000;
-/// An hour that is 0 for the tests.
+/// The hour that the tests call 0.
 const NOW: i64 = 1_795_255_200_000;
 
 fn at(hour: i64) -> i64 {
     NOW + hour * HOUR
 }
 
-/// Looks as often as a running pipe does, from the hour `from` to the hour `to`.
+/// Checks as often as a running pipe does, from hour `from` to hour `to`.
 fn looked(mut kept: Kept, hours: i64, from: i64, to: i64) -> Kept {
     let mut now = at(from);
     while now <= at(to) {
@@ -23,7 +23,7 @@ fn what_is_as_old_as_the_retention_may_be_gone() {
     let kept = Kept::new(24 * HOUR, at(0));
     assert!(kept.may_have_lost(at(-24), at(0)));
     assert!(!kept.may_have_lost(at(-24) + 1, at(0)));
-    // It passes, whether somebody looks or not.
+    // Time passes, whether anyone checks or not.
     assert!(kept.may_have_lost(at(-23), at(1)));
 }
 
@@ -46,14 +46,14 @@ fn a_higher_retention_brings_nothing_back_and_loses_nothing() {
     let late = looked(looked(kept, 24, 0, 30), 48, 30, 31);
     assert!(late.may_have_lost(at(0), at(31)));
     assert!(!late.may_have_lost(at(8), at(31)));
-    // Lowered and raised again, between two looks or not.
+    // Lowered and raised again, between two checks or not.
     let both = looked(looked(Kept::new(48 * HOUR, at(0)), 24, 1, 2), 48, 2, 3);
     assert!(both.may_have_lost(at(-23), at(3)) && !both.may_have_lost(at(-21), at(3)));
 }
 
 #[test]
 fn nobody_looked_for_long() {
-    // A pipe that rested: what the retention is now counts.
+    // A pipe that was idle: the current retention counts.
     let rested = Kept::new(24 * HOUR, at(0)).then(48 * HOUR, at(30));
     assert!(!rested.may_have_lost(at(0), at(30)));
 }

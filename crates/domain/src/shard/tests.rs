@@ -38,8 +38,8 @@ proptest! {
         }
     }
 
-    /// A parent that the pipe does not know is nothing to wait for; one that it knows is, wherever
-    /// it stands before its end.
+    /// A parent unknown to the pipe is not waited for; a known one is, whatever its position before
+    /// its end.
     #[test]
     fn only_known_parents_are_waited_for(known in prop::collection::vec(prop::option::of(any::<bool>()), 0..3)) {
         let leases: Vec<Lease> = known.iter().enumerate().filter_map(|(n, end)| Some(lease(n, &[], (*end)?))).collect();
@@ -84,7 +84,7 @@ fn what_lies_behind_the_last_record_is_the_end() {
     for at in [after("200", 3), after("199", u32::MAX), Checkpoint::TrimHorizon, Checkpoint::AtTimestamp(9)] {
         assert_eq!(closed.position(at.clone()), at);
     }
-    // An open shard goes on, and an end before the beginning says nothing.
+    // An open shard continues, and an end before the start means nothing.
     for odd in
         [shard("100", ""), shard("49590338271490256608559692538361571095921575989136588898", "9223372036854775807")]
     {

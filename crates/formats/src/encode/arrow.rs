@@ -1,4 +1,4 @@
-//! Records as Arrow columns, and the Arrow IPC stream of them.
+//! Records as Arrow columns, and as an Arrow IPC stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use domain::error::Error;
 use domain::limits::{ARROW_BATCH_BYTES, ARROW_BATCH_ROWS};
 use domain::record::RecordRef;
 
-/// The zone of all timestamps.
+/// The time zone of all timestamps.
 pub(super) const UTC: &str = "UTC";
 /// Length of the end-of-stream marker: the continuation word and a zero length.
 const END_OF_STREAM: usize = 8;
-/// Column buffers from this size on are handed out as they are; smaller ones are gathered, so that
-/// the socket is not fed with crumbs.
+/// Column buffers of at least this size are passed on as they are; smaller ones are combined, so
+/// that the socket does not get tiny writes.
 const SHARED_BUFFER: usize = 64 << 10;
 /// Usual length of a sequence number: what a full record batch reserves for each.
 const SEQUENCE_DIGITS: usize = 56;
 
-/// A failure of the Arrow libraries, which only a mistake of this program can cause.
+/// A failure of the Arrow libraries, which only a bug in this program can cause.
 pub(super) fn broken(error: ArrowError) -> Error {
     Error::Internal(format!("records cannot be encoded as Arrow: {error}"))
 }
@@ -54,13 +54,14 @@ fn schema(with_batch: bool, payload: Payload) -> Schema {
     Schema::new(fields)
 }
 
-/// Collects records into columns and cuts record batches by a rule over the records alone.
+/// Collects records into columns and cuts record batches by a rule that depends only on the
+/// records.
 pub(super) struct Table {
     schema: SchemaRef,
-    /// Values of the dictionaries; the same arrays in every record batch, so that a stream carries
-    /// each dictionary once.
+    /// Dictionary values; the same arrays in every record batch, so that a stream carries each
+    /// dictionary once.
     shards: ArrayRef,
-    /// Columns with one value, built once and sliced.
+    /// Constant columns, built once and sliced.
     stream: DictionaryArray<Int32Type>,
     batch: Option<StringArray>,
     keys: StringBuilder,
@@ -70,7 +71,7 @@ pub(super) struct Table {
     sub_sequences: Vec<u32>,
     events: Option<Box<EventColumns>>,
     payloads: BinaryBuilder,
-    /// Bytes of the collected records' payloads, wherever they went.
+    /// Bytes of the collected records' payloads, whichever column they went to.
     payload_bytes: usize,
 }
 
@@ -108,7 +109,7 @@ impl Table {
     }
 
     /// Whether the collected rows must be cut before `record` is appended. Keys are bounded like
-    /// payloads: they too may be long.
+    /// payloads: they may be long, too.
     #[inline]
     pub(super) fn full_before(&self, record: &RecordRef<'_>) -> bool {
         let over = |held: usize, more: usize| held + more > ARROW_BATCH_BYTES;
@@ -122,7 +123,7 @@ impl Table {
     pub(super) fn append(&mut self, record: &RecordRef<'_>, shard: usize) {
         self.keys.append_value(record.key);
         self.timestamps.push(record.timestamp_ms);
-        // The cut refuses an index that is no shard.
+        // The cut rejects an index that is not a shard.
         self.shard_ids.push(i32::try_from(shard).unwrap_or(i32::MAX));
         self.sequences.append_value(record.sequence_number);
         self.sub_sequences.push(record.sub_sequence);
@@ -133,7 +134,7 @@ impl Table {
         }
     }
 
-    /// The collected rows as a record batch; the table is empty afterwards. `more` says that rows
+    /// Takes the collected rows as a record batch and empties the table. `more` means that rows
     /// will follow, for which memory is reserved.
     pub(super) fn cut(&mut self, more: bool) -> Result<RecordBatch, Error> {
         let rows = self.rows();
@@ -167,7 +168,7 @@ impl Table {
     }
 }
 
-/// Shorthand for a slice that becomes a column.
+/// Shorthand for turning a slice into a column.
 trait IntoArray: Array + Sized + 'static {
     fn into_array(self) -> ArrayRef {
         Arc::new(self)
@@ -222,7 +223,7 @@ impl ArrowStream {
     }
 }
 
-/// Hands out the buffers of a message: large ones without a copy, runs of small ones together.
+/// Passes on the buffers of a message: large ones without a copy, runs of small ones combined.
 fn gather(buffers: Vec<Buffer>, ready: &mut VecDeque<Bytes>) {
     let mut small = BytesMut::new();
     for buffer in buffers {

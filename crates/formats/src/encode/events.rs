@@ -1,4 +1,4 @@
-//! The columns of DynamoDB's change events, as Arrow.
+//! The columns of DynamoDB change events, as Arrow.
 
 use std::sync::Arc;
 
@@ -16,9 +16,8 @@ use domain::limits::ARROW_BATCH_BYTES;
 pub(super) const UNIQUE: [&[&str]; 5] =
     [&["_raw_message"], &["_keys"], &["_new"], &["_old"], &["_attributes", "key_value", "value"]];
 
-/// Collects events into columns. What a record batch holds of them is bounded by their payloads:
-/// plain JSON is never longer than it was with types, and stands there twice at most, in `_new` and
-/// in `_attributes`.
+/// Collects events into columns. A record batch's share is bounded by the payloads: plain JSON is
+/// never longer than it was with types, and appears at most twice, in `_new` and in `_attributes`.
 #[derive(Default)]
 pub(super) struct EventColumns {
     event: Event,
@@ -37,7 +36,7 @@ pub(super) struct EventColumns {
     errors: StringBuilder,
 }
 
-/// An entry of the map, with the names that Parquet has for its parts.
+/// A map entry, with the field names that Parquet uses.
 fn entry() -> Fields {
     Fields::from([Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)].to_vec())
 }
@@ -64,7 +63,7 @@ impl EventColumns {
         ]
     }
 
-    /// Appends the event of a payload. Returns what stands in `_raw_message`.
+    /// Appends the event in a payload. Returns the value of `_raw_message`.
     pub(super) fn append<'p>(&mut self, payload: &'p [u8]) -> &'p [u8] {
         let event = &mut self.event;
         event.read(payload);
@@ -88,8 +87,7 @@ impl EventColumns {
         if event.error().is_empty() { &[] } else { payload }
     }
 
-    /// The collected events as columns, in the order of [`EventColumns::fields`]; it is empty
-    /// afterwards.
+    /// Takes the collected events as columns, in the order of [`EventColumns::fields`].
     pub(super) fn cut(&mut self) -> Result<[ArrayRef; 11], Error> {
         let text = |held: &mut StringBuilder| Arc::new(take(held)) as ArrayRef;
         let attributes = [text(&mut self.attribute_names), text(&mut self.attribute_values)].to_vec();
@@ -112,7 +110,8 @@ impl EventColumns {
     }
 }
 
-/// What was collected. As much is reserved again: the next record batch will hardly differ.
+/// Takes what was collected. The same amount is reserved again: the next record batch will be
+/// similar.
 fn take(held: &mut StringBuilder) -> StringArray {
     let (rows, bytes) = (held.offsets_slice().len(), held.values_slice().len());
     let next = StringBuilder::with_capacity(rows, bytes.min(ARROW_BATCH_BYTES));
@@ -203,7 +202,7 @@ mod tests {
         std::str::from_utf8(text).unwrap().lines().map(row).collect()
     }
 
-    /// An object of JSON has no order.
+    /// A JSON object has no order.
     fn in_order(mut rows: Rows) -> Rows {
         rows.iter_mut().for_each(|(event, ..)| event.attributes.sort());
         rows
@@ -250,8 +249,8 @@ mod tests {
         assert_eq!(names[17..], ["_raw_message", "_batch"]);
     }
 
-    /// Whatever the payloads, no column of a record batch is larger than the bound of payloads, but
-    /// the errors, which are counted by rows.
+    /// Whatever the payloads, no column of a record batch exceeds the bound on payloads, except for
+    /// the errors, which are bounded by rows.
     #[test]
     fn record_batches_of_events_stay_small() {
         let mut random = fastrand::Rng::with_seed(7);

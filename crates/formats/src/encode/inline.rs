@@ -1,12 +1,12 @@
-//! The fields of a payload, spliced into a row as they are written.
+//! The fields of a payload, spliced verbatim into a row.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// Names that a payload's own fields must not have, in upper or lower case: a row must have each
-/// name once.
+/// Names that a payload's own fields must not have, in any case: each name must be unique within a
+/// row.
 const VIRTUAL: [&str; 9] = [
     "_batch",
     "_error",
@@ -19,28 +19,28 @@ const VIRTUAL: [&str; 9] = [
     "_timestamp",
 ];
 
-/// What stands between the braces of a payload that is one JSON object, behind a byte order mark or
-/// not; else why it cannot stand in a row.
+/// The text between the braces of a payload that is one JSON object, with or without a byte order
+/// mark; otherwise, why it cannot be part of a row.
 ///
-/// All of it is looked at, and nothing is written anew. Stricter than JSON itself where ClickHouse
-/// is: a name that stands twice in one object, halves of surrogate pairs, numbers that no Float64
-/// holds, and nesting beyond 128 levels are refused. So are fields whose names differ in case only:
-/// ClickHouse takes a field for the column of that name in any case
-/// (`input_format_column_name_matching_mode`), and then for doubled.
+/// All of it is validated, and nothing is rewritten. Stricter than JSON where ClickHouse is:
+/// rejects duplicate names in one object, unpaired surrogates, numbers beyond Float64, and nesting
+/// beyond 128 levels. Also rejects fields whose names differ only in case: ClickHouse matches
+/// fields to columns case-insensitively (`input_format_column_name_matching_mode`), and then sees
+/// duplicates.
 pub(super) fn fields(payload: &[u8]) -> Result<&[u8], String> {
-    // One look at the whole is cheaper than one at each string.
+    // Validating the whole is cheaper than validating each string.
     let text = std::str::from_utf8(payload).map_err(|e| e.to_string())?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = serde_json::Deserializer::from_str(text);
-    // Most payloads have fewer names than that, so most rows cost one allocation.
+    // Most payloads have fewer names, so most rows cost one allocation.
     let mut names = Vec::with_capacity(16);
     Row(&mut names).deserialize(&mut parser).and_then(|()| parser.end()).map_err(|e| e.to_string())?;
     let object = text.as_bytes().trim_ascii();
     Ok(object.get(1..object.len().saturating_sub(1)).unwrap_or_default().trim_ascii())
 }
 
-/// The names of the objects that are gone through, the outer ones first. One list for all of them,
-/// or each would cost an allocation.
+/// The names of the objects being visited, outermost first. One shared list, because a list per
+/// object would cost an allocation.
 type Names<'de> = Vec<Name<'de>>;
 
 /// A payload's object.
@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
     }
 }
 
-/// Goes through an object. Its names, each there once, are left behind those that `names` holds.
+/// Visits an object. Its names, each unique, are appended to `names` after those already there.
 fn go_through<'de, A: MapAccess<'de>>(mut map: A, names: &mut Names<'de>) -> Result<(), A::Error> {
     let first = names.len();
     while let Some(name) = map.next_key()? {
@@ -99,7 +99,7 @@ fn go_through<'de, A: MapAccess<'de>>(mut map: A, names: &mut Names<'de>) -> Res
 struct Name<'de>(Cow<'de, str>);
 
 impl Name<'_> {
-    /// Whether it is this name in some case. ClickHouse ignores that of ASCII letters only.
+    /// Whether the names are equal ignoring case. ClickHouse folds only ASCII letters.
     fn is(&self, name: &str) -> bool {
         self.0.eq_ignore_ascii_case(name)
     }
@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
-/// Any value, gone through to its end: unlike a value that is ignored, its strings are decoded.
+/// Any value, visited to its end: unlike with an ignored value, its strings are decoded.
 struct Checked<'a, 'de>(&'a mut Names<'de>);
 
 impl<'de> DeserializeSeed<'de> for Checked<'_, 'de> {
@@ -238,7 +238,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever is accepted is a whole object again when it stands in one.
+        /// Whatever is accepted forms a whole object again when put into one.
         #[test]
         fn what_is_accepted_makes_a_row(payload in "[{}\\[\\]\",:a-c0-9 \\\\e.-]{0,40}") {
             if let Ok(inside) = given(&payload) {

@@ -1,4 +1,4 @@
-//! The format `JSONEachRow`: a JSON object a line, with the names of the columns.
+//! The format `JSONEachRow`: one JSON object per line, keyed by column names.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -12,25 +12,25 @@ use crate::unmarshal::Event;
 use domain::error::Error;
 use domain::record::RecordRef;
 
-/// How a timestamp is written down to the second. With the letter Z behind it the text is UTC;
-/// without, ClickHouse would take it for a time in the zone of its session or server.
+/// Timestamp format down to the second. With a trailing Z the text is UTC; without it, ClickHouse
+/// would read it in the time zone of its session or server.
 const SECONDS: &str = "%Y-%m-%dT%H:%M:%S";
-/// A piece is handed out once it has this many bytes.
+/// A piece is emitted once it has this many bytes.
 const PIECE: usize = 512 << 10;
 
-/// Writes rows. The newline of a row is written before the next one, so that the last one is left
-/// for the tail.
+/// Writes rows. A row's newline is written before the next row, so that the last one is left for
+/// the tail.
 pub(super) struct Json {
     out: Vec<u8>,
     rows: bool,
     /// `","_stream":"…","_shard_id":"…","_sequence_number":"` for each shard.
     shards: Vec<Vec<u8>>,
     payload: Payload,
-    /// Used again for each event.
+    /// Reused for each event.
     event: Event,
     /// `,"_batch":"…"`, or nothing.
     batch: Vec<u8>,
-    /// The second that was written last and its text: neighbours mostly share it.
+    /// The last second written and its text: neighbouring rows mostly share it.
     second: i64,
     second_text: String,
 }
@@ -90,7 +90,7 @@ impl Json {
         out.extend_from_slice(shard);
         escape(record.sequence_number.as_bytes(), out);
         out.extend_from_slice(b"\",\"_sub_sequence_number\":");
-        // Writing into memory does not fail.
+        // Writing to memory does not fail.
         let _ = write!(out, "{}", record.sub_sequence);
         let own = match self.payload {
             Payload::Raw => {
@@ -138,7 +138,7 @@ impl Json {
     }
 }
 
-/// Hands out what is written once it is a piece.
+/// Emits what is written once it is large enough for a piece.
 fn hand_out(out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
     if out.len() >= PIECE {
         let next = Vec::with_capacity(PIECE + PIECE / 8);
@@ -146,8 +146,8 @@ fn hand_out(out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
     }
 }
 
-/// Escapes a payload of whatever size, piece by piece: it may become six times as long, and one
-/// buffer for all of it would be moved as it grows.
+/// Escapes a payload of any size, piece by piece: it may grow sixfold, and a single buffer would be
+/// reallocated as it grows.
 fn escape_payload(payload: &[u8], out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
     for part in payload.chunks(PIECE / 4) {
         hand_out(out, ready);
@@ -155,7 +155,7 @@ fn escape_payload(payload: &[u8], out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>
     }
 }
 
-/// Writes the columns of an event but `_raw_message`.
+/// Writes the columns of an event except `_raw_message`.
 fn write_event(event: &Event, out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
     let mut text = |before: &str, text: &str, out: &mut Vec<u8>| {
         out.extend_from_slice(before.as_bytes());
@@ -166,7 +166,7 @@ fn write_event(event: &Event, out: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
     text("\",\"_table\":\"", event.table(), out);
     let (version, is_deleted) = (event.version(), u8::from(event.is_deleted()));
     let ttl_delete = u8::from(event.is_ttl_delete());
-    // Writing into memory does not fail.
+    // Writing to memory does not fail.
     let _ = write!(out, "\",\"_version\":{version},\"_is_deleted\":{is_deleted},\"_ttl_delete\":{ttl_delete}");
     text(",\"_keys\":\"", event.keys(), out);
     text("\",\"_new\":\"", event.new_image(), out);
@@ -185,12 +185,12 @@ fn digit(n: u16) -> u8 {
     b'0' + (n % 10) as u8
 }
 
-/// A second beyond the calendar, which Kinesis does not give, becomes the epoch.
+/// A second outside the calendar, which Kinesis does not produce, becomes the epoch.
 fn second_text(second: i64) -> String {
     DateTime::from_timestamp(second, 0).unwrap_or_default().format(SECONDS).to_string()
 }
 
-/// Writes the inside of a JSON string. Bytes that are no UTF-8 pass as they are: a payload may be
+/// Writes the inside of a JSON string. Bytes that are not UTF-8 pass through: a payload may be
 /// anything, and ClickHouse reads them back.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;

@@ -15,15 +15,15 @@ use domain::error::Error;
 use domain::limits::{PARQUET_GROUP_BYTES, PARQUET_GROUP_ROWS};
 use domain::record::RecordRef;
 
-/// A row group is handed out in pieces of this many bytes.
+/// A row group is emitted in pieces of this many bytes.
 const PIECE: usize = 1 << 20;
 
 fn broken(error: ParquetError) -> Error {
     Error::Internal(format!("records cannot be encoded as Parquet: {error}"))
 }
 
-/// Writes row groups that end where record batches end, so that they too are cut by the records
-/// alone.
+/// Writes row groups that end where record batches end, so that they, too, are cut only by the
+/// records.
 pub(super) struct Parquet {
     table: Table,
     writer: ArrowWriter<Vec<u8>>,
@@ -35,8 +35,8 @@ impl Parquet {
     pub(super) fn new(columns: &Columns, payload: Payload) -> Result<Parquet, Error> {
         let table = Table::new(columns, payload)?;
         let sequence = ColumnPath::from("_sequence_number");
-        // These are nearly unique: a dictionary or the smallest and largest value would cost time
-        // and say nothing.
+        // These are nearly unique: a dictionary or min/max statistics would cost time and be
+        // useless.
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(None)
@@ -74,8 +74,7 @@ impl Parquet {
         Ok(std::mem::take(self.writer.inner_mut()).into())
     }
 
-    /// Moves the collected rows into the row group, or into a new one where they would make it too
-    /// large.
+    /// Moves the collected rows into the row group, or into a new one if it would become too large.
     fn cut(&mut self, more: bool, ready: &mut VecDeque<Bytes>) -> Result<(), Error> {
         let (rows, bytes) = (self.table.rows(), self.table.payload_bytes());
         if self.group_rows + rows > PARQUET_GROUP_ROWS || self.group_bytes + bytes > PARQUET_GROUP_BYTES {
@@ -87,12 +86,12 @@ impl Parquet {
         Ok(())
     }
 
-    /// Ends the row group, if one is open, and hands out what is written so far.
+    /// Ends the row group, if one is open, and emits what is written so far.
     fn flush(&mut self, ready: &mut VecDeque<Bytes>) -> Result<(), Error> {
         self.writer.flush().map_err(broken)?;
         (self.group_rows, self.group_bytes) = (0, 0);
         self.writer.sync().map_err(|e| broken(e.into()))?;
-        // The writer counts its own offsets, so the buffer may be emptied behind it.
+        // The writer tracks its own offsets, so the buffer may be drained.
         let mut written = Bytes::from(std::mem::take(self.writer.inner_mut()));
         while written.len() > PIECE {
             ready.push_back(written.split_to(PIECE));

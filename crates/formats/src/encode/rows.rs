@@ -32,31 +32,32 @@ pub struct PipeRow {
     pub stream: String,
     /// Shard id.
     pub shard_id: String,
-    /// Worker that holds the lease; empty when nobody does.
+    /// Worker that holds the lease; empty if nobody does.
     pub owner: String,
     /// Fencing number of the lease.
     pub epoch: u64,
     /// `reading`, `waiting_for_parent`, `finished`, `gap` or `unowned`.
     pub state: String,
-    /// The checkpoint: a sequence number, or the word that stands for another position.
+    /// The checkpoint: a sequence number, or the keyword for another position.
     pub sequence_number: String,
     /// Last committed sub-record of `sequence_number`.
     pub sub_sequence_number: u32,
-    /// How far reading is behind the tip of the shard, ms; none while this worker does not read it.
+    /// How far reading is behind the tip of the shard, ms; `None` while this worker does not read
+    /// it.
     pub millis_behind_latest: Option<i64>,
-    /// Rows offered and not settled.
+    /// Rows offered but not settled.
     pub offered_rows: u64,
     /// Rows committed so far.
     pub committed_rows: u64,
     /// Attempts that have failed since the last success.
     pub failed_attempts: u64,
-    /// What the last failure said; empty for none.
+    /// The last error message; empty if none.
     pub last_error: String,
-    /// Unix ms of the last commit; none before the first.
+    /// Unix ms of the last commit; `None` before the first.
     pub last_commit_time: Option<i64>,
-    /// How this worker reads it: `polling` or `efo`; empty while it does not.
+    /// How this worker reads it: `polling` or `efo`; empty if it does not.
     pub mode: String,
-    /// What may be missing in tables below the pipe's; empty for nothing.
+    /// What may be missing in tables below the pipe's table; empty if nothing.
     pub warning: String,
 }
 
@@ -69,7 +70,7 @@ pub struct WorkerRow {
     pub address: String,
     /// Version of the program.
     pub version: String,
-    /// Leases that it holds.
+    /// Number of leases it holds.
     pub leases: u64,
     /// Whether its heartbeat moves.
     pub alive: bool,
@@ -82,24 +83,25 @@ pub struct PlanRow {
     pub stream: String,
     /// Shard id.
     pub shard_id: String,
-    /// Whether the shard still takes records.
+    /// Whether the shard still accepts records.
     pub open: bool,
-    /// Arrival of the first record that is read, Unix ms; none when there is none now.
+    /// Arrival of the first record to be read, Unix ms; `None` if there is none now.
     pub first_time: Option<i64>,
-    /// Its sequence number; empty when there is none.
+    /// Its sequence number; empty if there is none.
     pub first_sequence_number: String,
-    /// Reading ends before records that arrive at this time, Unix ms; none where a record says it.
+    /// Reading ends before records that arrive at this time, Unix ms; `None` if a record marks the
+    /// end.
     pub until_time: Option<i64>,
-    /// The first record that is left to the pipe; empty when a time says it.
+    /// The first record left to the pipe; empty if a time marks the end.
     pub until_sequence_number: String,
-    /// The first row within it that is.
+    /// The first row within that record that is left to the pipe.
     pub until_sub_sequence_number: u32,
 }
 
 /// Named columns, in the order in which they are written.
 type Named = Vec<(&'static str, ArrayRef)>;
 
-/// A kind of row that can be written in any format of metadata.
+/// A kind of row that can be written in any metadata format.
 pub trait Row: Sized {
     /// The rows as columns.
     fn columns(rows: &[Self]) -> Named;
@@ -199,7 +201,7 @@ impl Row for WorkerRow {
     }
 }
 
-/// The JSON writer knows zones by offset only; the format of its text says UTC with a Z.
+/// The JSON writer knows time zones by offset only; its text format marks UTC with a Z.
 fn without_zone(column: ArrayRef) -> ArrayRef {
     match column.as_primitive_opt::<TimestampMillisecondType>() {
         Some(times) => Arc::new(times.clone().with_timezone_opt(None::<Arc<str>>)),
@@ -207,11 +209,11 @@ fn without_zone(column: ArrayRef) -> ArrayRef {
     }
 }
 
-/// Writes rows as `JSONEachRow` (nulls are left out) or `ArrowStream`. `Parquet` is for records
+/// Writes rows as `JSONEachRow` (nulls are omitted) or `ArrowStream`. `Parquet` is for records
 /// only.
 pub fn encode_rows<R: Row>(rows: &[R], format: Format) -> Result<Bytes, Error> {
-    // Only these may be null, and a stream must announce it before the first row, so also without
-    // any row.
+    // Only these may be null, and a stream must declare it before the first row, so even without
+    // rows.
     let nullable =
         |name: &str| matches!(name, "millis_behind_latest" | "last_commit_time" | "first_time" | "until_time");
     let columns = R::columns(rows).into_iter().map(|(name, column)| {

@@ -14,7 +14,7 @@ use domain::limits::{ARROW_BATCH_BYTES, ARROW_BATCH_ROWS, PARQUET_GROUP_BYTES, P
 use domain::record::{Chunk, Slice};
 use domain::shard::Shard;
 
-/// A record with its shard, owned, to compare with what comes back.
+/// A record with its shard, owned, to compare with the decoded output.
 #[derive(Clone, Debug, PartialEq)]
 struct Plain {
     shard: String,
@@ -141,8 +141,8 @@ proptest! {
         let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();
         prop_assert_eq!(lines.len(), records.len());
         for (line, record) in lines.into_iter().zip(&records) {
-            // Bytes that are no UTF-8 pass as they are, so both sides lose the same when they are
-            // made to be text.
+            // Bytes that are not UTF-8 pass through, so both sides lose the same when converted to
+            // text.
             let row: serde_json::Value = serde_json::from_str(&String::from_utf8_lossy(line)).unwrap();
             let time = DateTime::from_timestamp_millis(record.timestamp_ms).unwrap();
             prop_assert_eq!(&row["_key"], &record.key);
@@ -223,7 +223,7 @@ fn record_batches_stay_small() {
         assert!(payload.value_data().len() <= ARROW_BATCH_BYTES || rows.num_rows() == 1);
     }
     assert_eq!(read[0].num_rows(), ARROW_BATCH_ROWS);
-    // A record batch spans shards, and no stream is cut finer than it must be.
+    // A record batch spans shards, and no stream is cut more finely than necessary.
     let shards = |rows: &RecordBatch| rows_of(rows).into_iter().map(|r| r.shard).collect::<Vec<_>>();
     assert!(read.iter().any(|rows| shards(rows).first() != shards(rows).last()));
     assert!(read.len() <= 12, "{}", read.len());

@@ -1,4 +1,4 @@
-//! Items and their values, from DynamoDB's JSON with types to plain JSON.
+//! Items and their values, from DynamoDB's typed JSON to plain JSON.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,13 +10,13 @@ use serde_json::value::RawValue;
 use super::{clear, quoted, shortened};
 use domain::limits::UNMARSHAL_KEPT_BYTES;
 
-/// An item, or its key: a JSON object, and where its attributes stand in it.
+/// An item, or its key: a JSON object, and the positions of its attributes.
 #[derive(Debug, Default)]
 pub(super) struct Item {
     json: String,
     names: Names,
-    /// Of each attribute that was read to its end: the place of its name in [`Names::text`], and
-    /// that of its value in `json`.
+    /// For each attribute read to its end: the range of its name in [`Names::text`] and of its
+    /// value in `json`.
     attributes: Vec<(Range<usize>, Range<usize>)>,
 }
 
@@ -30,7 +30,7 @@ impl Item {
         self.attributes.shrink_to(UNMARSHAL_KEPT_BYTES / size_of::<Range<usize>>());
     }
 
-    /// An item has its key at least, so none has no attributes.
+    /// Every item has at least its key, so no attributes means no item.
     pub(super) fn is_empty(&self) -> bool {
         self.attributes.is_empty()
     }
@@ -51,7 +51,7 @@ impl Item {
     }
 }
 
-/// The names of the maps that are gone through, decoded, the outer ones first.
+/// The names of the maps being visited, decoded, outermost first.
 #[derive(Debug, Default)]
 struct Names {
     text: String,
@@ -59,7 +59,7 @@ struct Names {
 }
 
 impl Names {
-    /// A name that stands there twice among those from `first` on.
+    /// A duplicate name among those from `first` on.
     fn double(&mut self, first: usize) -> Option<&str> {
         let (text, places) = (&self.text, self.places.get_mut(first..)?);
         let name = |at: &Range<usize>| text.get(at.clone()).unwrap_or_default();
@@ -68,7 +68,7 @@ impl Names {
     }
 }
 
-/// An image of an item; null is none.
+/// An image of an item; null means none.
 impl<'de> DeserializeSeed<'de> for &mut Item {
     type Value = ();
 
@@ -94,8 +94,8 @@ impl<'de> Visitor<'de> for &mut Item {
     }
 }
 
-/// Writes a map with its names, each there once; `each` hears where its names and values stand. The
-/// names stay in `names`.
+/// Writes a map with its names, each unique; `each` receives the positions of its names and values.
+/// The names stay in `names`.
 fn object<'de, A: MapAccess<'de>>(
     mut map: A,
     json: &mut String,
@@ -118,7 +118,7 @@ fn object<'de, A: MapAccess<'de>>(
     }
 }
 
-/// Ends a list whose elements have a comma behind them.
+/// Ends a list whose elements are each followed by a comma.
 fn close(json: &mut String, bracket: char) {
     if json.ends_with(',') {
         json.pop();
@@ -168,7 +168,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// The types of DynamoDB.
+/// DynamoDB's types.
 const KINDS: [&str; 10] = ["S", "N", "M", "L", "BOOL", "NULL", "B", "SS", "NS", "BS"];
 
 /// The name of a type.
@@ -195,7 +195,7 @@ impl Visitor<'_> for Kind {
     }
 }
 
-/// What stands in `M`.
+/// The contents of `M`.
 struct Map<'a> {
     json: &'a mut String,
     names: &'a mut Names,
@@ -226,7 +226,7 @@ impl<'de> Visitor<'de> for Map<'_> {
     }
 }
 
-/// What stands in `L` or in a set.
+/// The contents of `L` or of a set.
 struct List<'a> {
     json: &'a mut String,
     names: &'a mut Names,
@@ -267,7 +267,7 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 }
 
-/// A text, written as a JSON string; as a name, it is remembered.
+/// A string, written as a JSON string; if it is a name, it is remembered.
 struct Quoted<'a> {
     json: &'a mut String,
     name: Option<&'a mut Names>,
@@ -298,7 +298,7 @@ impl<'de> Visitor<'de> for Quoted<'_> {
         f.write_str("a text")
     }
 
-    /// A text that is borrowed from JSON has no escapes, and needs none.
+    /// A string borrowed from JSON has no escapes, and needs none.
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
         self.json.push('"');
         self.json.push_str(text);
@@ -314,8 +314,7 @@ impl<'de> Visitor<'de> for Quoted<'_> {
     }
 }
 
-/// Writes a JSON string with no more escapes than it must have, so that it is never longer than it
-/// was.
+/// Writes a JSON string with the fewest escapes, so that it is never longer than the original.
 fn quote(text: &str, json: &mut String) {
     json.push('"');
     let mut from = 0;
@@ -345,7 +344,7 @@ fn quote(text: &str, json: &mut String) {
     json.push('"');
 }
 
-/// A number as it is written, in quotes or without.
+/// A number as written, with or without quotes.
 struct Number<'a>(&'a mut String);
 
 impl<'de> DeserializeSeed<'de> for Number<'_> {
@@ -367,8 +366,8 @@ impl<'de> DeserializeSeed<'de> for Number<'_> {
     }
 }
 
-/// Whether a text is a number of JSON and nothing else, not even white space. It is not computed:
-/// it may have any size.
+/// Whether a text is exactly a JSON number, without white space. It is not evaluated: it may have
+/// any size.
 fn is_number(text: &str) -> bool {
     let begins = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     begins && serde_json::from_str::<&RawValue>(text).is_ok_and(|raw| raw.get().len() == text.len())

@@ -1,13 +1,13 @@
 //! The time of an event.
 
-/// What the number of a time counts.
+/// The unit of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Records of DynamoDB Streams.
     Second,
     /// A Kinesis stream, by default.
     Millisecond,
-    /// A Kinesis stream whose precision was chosen so.
+    /// A Kinesis stream configured with this precision.
     Microsecond,
 }
 
@@ -22,9 +22,8 @@ impl Unit {
     }
 }
 
-/// Microseconds since 1970, from a number as it stands in JSON, which may have a fraction or an
-/// exponent; less than a microsecond is dropped. None for a negative one, for one that does not
-/// fit, and for what is no number.
+/// Microseconds since 1970, from a JSON number, which may have a fraction or an exponent; anything
+/// below a microsecond is dropped. `None` if it is negative, does not fit, or is not a number.
 pub(super) fn microseconds(text: &str, unit: Unit) -> Option<i64> {
     let power = match unit {
         Unit::Second => 6,
@@ -46,7 +45,7 @@ pub(super) fn microseconds(text: &str, unit: Unit) -> Option<i64> {
             return None;
         }
         if place < places {
-            // A zero that is never ended by its exponent.
+            // A zero, whatever its exponent: the loop would not end.
             if digit.is_none() && value == 0 {
                 break;
             }

@@ -2,7 +2,7 @@
 //!
 //! The format is that of the Kinesis Producer Library (`aggregation-format.md` in its repository):
 //! a magic number, a protobuf message, and the MD5 of the message. The message is walked in place:
-//! a record of 10 MiB may hold millions of user records, and none of them costs memory.
+//! a record of 10 MiB may contain millions of user records, and none of them costs memory.
 
 use std::ops::Range;
 
@@ -11,8 +11,7 @@ use md5::{Digest, Md5};
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST: usize = 16;
 
-/// A whole aggregate, somewhere in the middle of being read. All positions are offsets in its
-/// payload.
+/// A valid aggregate and the reading position in it. All positions are offsets in its payload.
 #[derive(Debug)]
 pub struct Aggregate {
     keys: Vec<Range<u32>>,
@@ -28,14 +27,14 @@ pub struct UserRecord {
     pub data: Range<usize>,
 }
 
-/// Whether `payload` begins as an aggregate.
+/// Whether `payload` starts like an aggregate.
 pub fn claims(payload: &[u8]) -> bool {
     payload.starts_with(&MAGIC)
 }
 
 impl Aggregate {
-    /// Looks at all of `payload`. None when it is no aggregate from end to end: a wrong digest, a
-    /// broken message, an index without a key, or no user record at all.
+    /// Validates all of `payload`. `None` if it is not an aggregate from end to end: a wrong
+    /// digest, a broken message, an index without a key, or no user record at all.
     pub fn open(payload: &[u8]) -> Option<Aggregate> {
         let end = payload.len().checked_sub(DIGEST).filter(|end| *end >= MAGIC.len())?;
         let (message, digest) = (payload.get(MAGIC.len()..end)?, payload.get(end..)?);
@@ -82,7 +81,7 @@ const KEY_INDEX: u64 = 1;
 const DATA: u64 = 3;
 
 /// The index of a record's key, and its data. The explicit hash key only chose the shard; a record
-/// that a reshard has left outside its shard's range is a record all the same.
+/// that a reshard has left outside its shard's range is still a record.
 fn index_and_data(payload: &[u8], record: Range<usize>) -> Option<(u64, Range<usize>)> {
     let (mut index, mut data) = (None, None);
     let mut fields = Fields { at: record.start, end: record.end };
@@ -108,13 +107,13 @@ struct Fields {
 enum Value {
     Number(u64),
     Bytes(Range<usize>),
-    /// Of a fixed width, which no known field has.
+    /// Fixed-width, which no known field is.
     Fixed,
 }
 
 impl Fields {
-    /// The next field and its number; none within at the end, none without when the message is
-    /// broken.
+    /// The next field and its number; the inner option is `None` at the end, the outer if the
+    /// message is broken.
     fn next(&mut self, payload: &[u8]) -> Option<Option<(u64, Value)>> {
         if self.at == self.end {
             return Some(None);

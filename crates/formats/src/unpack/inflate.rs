@@ -1,4 +1,4 @@
-//! Decompression, with an end to what a small payload may become.
+//! Decompression, with a limit on the size a small payload may expand to.
 
 use std::io::{self, Read};
 
@@ -11,25 +11,25 @@ use domain::unpacking::Edition;
 
 const GZIP: [u8; 3] = [0x1F, 0x8B, 0x08];
 const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
-/// The bytes behind the first of 16 that begin a frame without data, which is passed over.
+/// The last three bytes of the magic numbers of zstd skippable frames; the first byte is one of 16.
 const ZSTD_SKIPPED: [u8; 3] = [0x2A, 0x4D, 0x18];
-/// Deflate with the window that every common writer says, whatever it needs.
+/// Deflate with a 32 KiB window, as all common writers declare, whatever they need.
 const ZLIB: [u8; 1] = [0x78];
 
-/// What decompressing led to.
+/// The result of decompressing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inflated {
-    /// What was in it, and whether more than padding stands behind it.
+    /// The decompressed data, and whether it is followed by more than padding.
     Whole(Vec<u8>, bool),
-    /// It is cut off, damaged, or no compressed data although it begins so.
+    /// It is truncated, damaged, or not compressed data although it starts like it.
     Broken,
-    /// It is more than the limit.
+    /// It exceeds the limit.
     TooLarge,
-    /// It begins as zlib data, as a text may, and is none.
+    /// It starts like zlib data, as text may, but is not.
     Plain,
 }
 
-/// How the data is written.
+/// The compression format.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Gzip,
@@ -37,7 +37,7 @@ enum Kind {
     Zlib,
 }
 
-/// Whether `payload` begins as compressed data of a kind that the edition knows.
+/// Whether `payload` starts like compressed data of a kind that the edition supports.
 pub fn claims(payload: &[u8], edition: Edition) -> bool {
     kind(payload, edition).is_some()
 }
@@ -46,7 +46,7 @@ fn kind(payload: &[u8], edition: Edition) -> Option<Kind> {
     match payload {
         _ if payload.starts_with(&GZIP) => Some(Kind::Gzip),
         _ if payload.starts_with(&ZSTD) => Some(Kind::Zstd),
-        // Both bytes together are a multiple of 31, and no dictionary is wanted.
+        // The two bytes together are a multiple of 31, and no dictionary is required.
         [first, flags, ..] if edition != Edition::First && payload.starts_with(&ZLIB) => {
             let sum = (u16::from(*first) << 8 | u16::from(*flags)) % 31;
             (sum == 0 && flags & 0x20 == 0).then_some(Kind::Zlib)
@@ -55,7 +55,7 @@ fn kind(payload: &[u8], edition: Edition) -> Option<Kind> {
     }
 }
 
-/// Decompresses all of `payload`, which [`claims`] to be compressed, into `limit` bytes at most.
+/// Decompresses all of `payload`, which [`claims`] to be compressed, into at most `limit` bytes.
 pub fn inflate(payload: &[u8], limit: usize, edition: Edition) -> Inflated {
     let mut whole = Vec::new();
     let lenient = edition != Edition::First;
@@ -70,25 +70,25 @@ pub fn inflate(payload: &[u8], limit: usize, edition: Edition) -> Inflated {
         _ if whole.len() > limit => Inflated::TooLarge,
         (Ok([]), _) => Inflated::Whole(whole, false),
         (Ok(rest), _) if lenient && padded(rest).is_empty() => Inflated::Whole(whole, false),
-        // Two bytes are a weak sign, so nothing else may stand behind the stream.
+        // Two bytes are weak evidence, so nothing else may follow the stream.
         (_, Some(Kind::Zlib)) => Inflated::Plain,
         (Ok(_), _) if lenient => Inflated::Whole(whole, true),
         _ => Inflated::Broken,
     }
 }
 
-/// What follows behind zeros, spaces and line ends, as writers put them behind compressed data.
+/// Skips zeros, spaces and line ends, which writers put after compressed data.
 fn padded(rest: &[u8]) -> &[u8] {
     let padding = rest.iter().take_while(|byte| **byte == 0 || byte.is_ascii_whitespace()).count();
     rest.get(padding..).unwrap_or_default()
 }
 
-/// All members of `payload`, which are one text, as `gzip -d` has it, or just over `limit` bytes.
-/// Returns what follows them.
+/// Decompresses all members of `payload`, which form one text, as in `gzip -d`, or just over
+/// `limit` bytes. Returns what follows them.
 fn gzip<'p>(payload: &'p [u8], limit: usize, whole: &mut Vec<u8>, lenient: bool) -> io::Result<&'p [u8]> {
-    // The last four bytes are the length of the last member: zlib is slow when it is given little
-    // room at a time. No more is believed than is likely, and some room is left for the look
-    // whether that was all.
+    // The last four bytes are the length of the last member: zlib is slow when given little room at
+    // a time. Only a plausible length is trusted, and some room is left for checking that this was
+    // all.
     let written = payload.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
     whole.reserve(written.min(payload.len() * LIKELY_RATIO).min(limit) + 64);
     let mut rest = payload;
@@ -108,7 +108,7 @@ fn gzip<'p>(payload: &'p [u8], limit: usize, whole: &mut Vec<u8>, lenient: bool)
     }
 }
 
-/// All frames of `payload`, or just over `limit` bytes. Returns what follows them.
+/// Decompresses all frames of `payload`, or just over `limit` bytes. Returns what follows them.
 fn zstd<'p>(payload: &'p [u8], limit: usize, whole: &mut Vec<u8>, lenient: bool) -> io::Result<&'p [u8]> {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(limit as u64);
@@ -135,7 +135,7 @@ fn zstd<'p>(payload: &'p [u8], limit: usize, whole: &mut Vec<u8>, lenient: bool)
     }
 }
 
-/// What follows behind frames without data, and padding.
+/// Skips frames without data, and padding.
 fn behind_skipped(mut rest: &[u8]) -> &[u8] {
     loop {
         let next = padded(rest);
@@ -148,13 +148,13 @@ fn behind_skipped(mut rest: &[u8]) -> &[u8] {
     }
 }
 
-/// The stream at the beginning of `payload`, with its checksum right, or just over `limit` bytes.
-/// Returns what follows it.
+/// Decompresses the stream at the start of `payload`, verifying its checksum, or just over `limit`
+/// bytes. Returns what follows it.
 fn zlib<'p>(payload: &'p [u8], limit: usize, whole: &mut Vec<u8>) -> io::Result<&'p [u8]> {
     let mut stream = Decompress::new(true);
     let mut rest = payload;
     loop {
-        // More when it is used up: twice as much each time.
+        // When it is used up, it grows: twice as much each time.
         whole.reserve(64);
         let before = (stream.total_in(), stream.total_out());
         let status = stream.decompress_vec(rest, whole, FlushDecompress::None)?;

@@ -1,9 +1,9 @@
-//! Several JSON documents in one payload: objects one after the other, with or without space
-//! between them, and the elements of arrays.
+//! Several JSON documents in one payload: objects in sequence, with or without space between them,
+//! and the elements of arrays.
 //!
-//! Items are found one at a time, so that millions of them cost no memory. The same steps look at
-//! all of a payload beforehand and give its rows afterwards, so a payload that is found to be whole
-//! gives each of them.
+//! Items are found one at a time, so that millions of them cost no memory. The same code validates
+//! the whole payload first and returns its rows afterwards, so a payload that is valid gives every
+//! one of them.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use serde::de::IgnoredAny;
 
 use domain::limits::MAX_JSON_DEPTH;
 
-/// What a text that is encoded as UTF-8 may begin with.
+/// The byte order mark that UTF-8 text may start with.
 pub const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// The place behind an item.
+/// The position after an item.
 #[derive(Clone, Copy, Debug)]
 pub struct Items {
     at: usize,
@@ -23,13 +23,13 @@ pub struct Items {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// Within no array.
+    /// Not in an array.
     Outside,
-    /// Behind `[`.
+    /// After `[`.
     Begun,
-    /// Behind an element.
+    /// After an element.
     Element,
-    /// Behind a comma.
+    /// After a comma.
     Comma,
 }
 
@@ -38,7 +38,7 @@ enum Place {
 pub struct Broken;
 
 impl Items {
-    /// Looks at all of `text`. None when it is anything but whole objects and arrays, is nested
+    /// Validates all of `text`. `None` if it is anything but whole objects and arrays, is nested
     /// deeper than [`MAX_JSON_DEPTH`], or has no item.
     pub fn open(text: &[u8]) -> Option<Items> {
         let first = Items { at: if text.starts_with(BOM) { BOM.len() } else { 0 }, place: Place::Outside };
@@ -52,7 +52,7 @@ impl Items {
         any.then_some(first)
     }
 
-    /// The next item of the same `text`, as it is written; none at the end.
+    /// The next item of the same `text`, as written; `None` at the end.
     pub fn next(&mut self, text: &[u8]) -> Result<Option<Range<usize>>, Broken> {
         loop {
             let rest = text.get(self.at..).unwrap_or_default();
@@ -85,8 +85,8 @@ impl Items {
     }
 }
 
-/// Whether nothing is nested too deep, whatever else is wrong: the parser would keep a byte for
-/// each level.
+/// Whether the nesting is within the limit, whatever else is wrong: the parser would keep a byte
+/// for each level.
 fn is_shallow(text: &[u8]) -> bool {
     let (mut depth, mut at) = (0usize, 0);
     while let Some(byte) = text.get(at) {
@@ -104,7 +104,7 @@ fn is_shallow(text: &[u8]) -> bool {
     true
 }
 
-/// Where the string ends that has begun before `at`.
+/// The end of the string that starts before `at`.
 fn string_end(text: &[u8], mut at: usize) -> usize {
     while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
         at += found;

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use domain::limits::MAX_LOG_EVENTS;
 
-/// The next line at or behind `at` that is not blank, without its end, and where the one after it
-/// begins.
+/// The next non-blank line at or after `at`, without its line end, and where the following one
+/// starts.
 pub fn line(text: &[u8], mut at: usize) -> Option<(Range<usize>, usize)> {
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
@@ -24,17 +24,17 @@ pub fn line(text: &[u8], mut at: usize) -> Option<(Range<usize>, usize)> {
     None
 }
 
-/// What CloudWatch Logs sends to a stream, with places in its text.
+/// What CloudWatch Logs sends to a stream, with ranges in its text.
 #[derive(Debug)]
 pub enum Envelope {
     /// Log events.
     Data {
         /// How each row begins: `{"owner":…,"logGroup":…,"logStream":…`.
         head: Vec<u8>,
-        /// What stands between the braces of each event.
+        /// The text between the braces of each event.
         events: Vec<Range<usize>>,
     },
-    /// A look whether the stream can be written to; no log event.
+    /// A test whether the stream can be written to; no log event.
     Control,
 }
 
@@ -52,7 +52,7 @@ struct Parsed<'a> {
     log_events: Events<'a>,
 }
 
-/// The events as they are written; [`MAX_LOG_EVENTS`] at most, one at least.
+/// The events as written; at least one, at most [`MAX_LOG_EVENTS`].
 struct Events<'a>(Vec<&'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Events<'a> {
@@ -83,7 +83,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Events<'a> {
     }
 }
 
-/// Reads an envelope, from `first` on; none when the text is something else.
+/// Parses an envelope, from byte `first` on; `None` if the text is something else.
 pub fn envelope(text: &[u8], first: usize) -> Option<Envelope> {
     let parsed: Parsed<'_> = serde_json::from_slice(text.get(first..)?).ok()?;
     match parsed.message_type.as_str() {
@@ -94,7 +94,7 @@ pub fn envelope(text: &[u8], first: usize) -> Option<Envelope> {
     let (owner, group, stream) = (parsed.owner.get(), parsed.log_group.get(), parsed.log_stream.get());
     let head = format!("{{\"owner\":{owner},\"logGroup\":{group},\"logStream\":{stream}").into_bytes();
     let inside = |event: &&RawValue| {
-        // A raw value is a piece of the text that it was read from.
+        // A raw value is a slice of the text that it was parsed from.
         let start = (event.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
         Some(start + 1..start + event.get().len() - 1)
     };
@@ -102,7 +102,7 @@ pub fn envelope(text: &[u8], first: usize) -> Option<Envelope> {
     Some(Envelope::Data { head, events })
 }
 
-/// Writes the row of an event behind what is in `row`.
+/// Appends the row of an event to `row`.
 pub fn event_row(head: &[u8], inside: &[u8], row: &mut Vec<u8>) {
     row.extend_from_slice(head);
     if !inside.trim_ascii().is_empty() {

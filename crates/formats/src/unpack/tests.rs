@@ -11,7 +11,7 @@ use testkit::aggregate::{aggregate, sealed};
 use super::*;
 use domain::limits::MAX_LOG_EVENTS;
 
-/// A row as it came out: key, sequence number, number within the record, payload.
+/// A row as returned: key, sequence number, number within the record, payload.
 type Given = (String, String, u32, Vec<u8>);
 
 fn gzip(text: &[u8]) -> Vec<u8> {
@@ -110,7 +110,7 @@ proptest! {
         prop_assert_eq!(counts, Counts { aggregates: 1, ..Counts::default() });
     }
 
-    /// A bit that flipped anywhere makes it a plain record, as it is.
+    /// A flipped bit anywhere makes it a plain record, unchanged.
     #[test]
     fn a_broken_aggregate_is_a_plain_record(records in user_records(), at: prop::sample::Index, bit in 0..8) {
         let mut bytes = aggregate(&records);
@@ -120,7 +120,7 @@ proptest! {
         prop_assert_eq!(rows, vec![("whole".into(), "0".into(), 0, bytes)]);
     }
 
-    /// Whatever message has the right digest: it gives rows, or is one.
+    /// Any message with a valid digest: it gives rows, or is one.
     #[test]
     fn any_message_is_rows(message in prop::collection::vec(prop_oneof![3 => 0..32u8, 1 => any::<u8>()], 0..60)) {
         let bytes = sealed(&message);
@@ -131,8 +131,8 @@ proptest! {
         }
     }
 
-    /// The rows of a record are a function of the record: neither its page nor the place where
-    /// reading begins changes them.
+    /// The rows of a record depend only on the record: neither its page nor the place where reading
+    /// starts changes them.
     #[test]
     fn rows_do_not_depend_on_the_page(payloads in prop::collection::vec(payload(), 1..12), cut: prop::sample::Index, split in 0..Split::ALL.len(), plain: bool) {
         let decompress = if plain { Decompress::None } else { Decompress::Auto };
@@ -142,13 +142,13 @@ proptest! {
         let (mut parts, _) = unpacked(page(&payloads[..cut], 0), &rules);
         parts.extend(unpacked(page(&payloads[cut..], cut), &rules).0);
         prop_assert_eq!(&whole, &parts);
-        // Each record gives at least one row, numbered from 0, but for control messages.
+        // Each record gives at least one row, numbered from 0, except for control messages.
         let without = (0..payloads.len()).filter(|n| !whole.iter().any(|row| row.1 == n.to_string())).count();
         prop_assert!(without as u64 <= counts.control_messages);
         for rows in whole.chunk_by(|a, b| a.1 == b.1) {
             prop_assert!(rows.iter().zip(0..).all(|(row, sub)| row.2 == sub));
         }
-        // A record that was begun another way goes on in that way, and only it.
+        // A record started with other options continues with those, and no other record does.
         let begun = SequenceNumber::parse("0").map(|first| (first, rules.unpacking));
         let (mixed, _) = unpacked(page(&payloads, 0), &Rules { unpacking: Unpacking::default(), begun });
         let of = |rows: &[Given], first: bool| rows.iter().filter(|r| (r.1 == "0") == first).cloned().collect::<Vec<_>>();
@@ -165,7 +165,7 @@ proptest! {
             let (rows, counts) = unpacked(page(std::slice::from_ref(&packed), 0), &by(Decompress::None, Split::None));
             prop_assert_eq!((&rows[0].3, counts), (&packed, Counts::default()));
         }
-        // Cut off, it is delivered as it is.
+        // Truncated, it is delivered unchanged.
         let packed = gzip(&text);
         let cut = packed[..3 + cut.index(packed.len() - 3)].to_vec();
         let (rows, counts) = unpacked(page(std::slice::from_ref(&cut), 0), &Rules::default());
@@ -207,7 +207,7 @@ fn log_events_are_rows() {
     assert_eq!((before.len(), counts.not_split), (1, 1));
     let (rows, counts) = one(&gzip(control), Split::CloudWatch);
     assert_eq!((rows.len(), counts.control_messages), (0, 1));
-    // Without split it is a row like any other.
+    // Without `split` it is a row like any other.
     assert_eq!(one(control, Split::None).0.len(), 1);
 }
 
@@ -242,14 +242,14 @@ fn a_bomb_stays_as_it_is() {
     let most = gzip(&zeros[1..]);
     let (rows, counts) = unpacked(page(&[most.clone(), most.clone()], 0), &Rules::default());
     assert_eq!((rows.len(), rows[1].3.len(), counts.decompressed), (2, MAX_INFLATED, 2));
-    // The limit is for a Kinesis record with all that is in it.
+    // The limit applies to a Kinesis record with everything in it.
     let inside = aggregate(&[("a".into(), most.clone()), ("a".into(), most.clone()), ("a".into(), gzip(b""))]);
     let (rows, counts) = unpacked(page(&[inside], 0), &Rules::default());
     assert_eq!(rows.iter().map(|r| r.3.len()).collect::<Vec<_>>(), [MAX_INFLATED, most.len(), 0]);
     assert_eq!((counts.decompressed, counts.too_large), (2, 1));
 }
 
-/// What begins as something else has lines by accident only.
+/// What starts like something else contains lines only by accident.
 #[test]
 fn what_is_broken_is_not_split() {
     let bomb = gzip(&vec![b'\n'; MAX_INFLATED + 1]);
@@ -262,7 +262,7 @@ fn what_is_broken_is_not_split() {
             assert_eq!((rows.len(), &rows[0].3, counts.not_split), (1, &broken, 0));
         }
     }
-    // Whoever wants no decompression has lines of whatever it is.
+    // Without decompression, anything is split into lines.
     let (rows, _) = unpacked(page(&[b"\x1F\x8B\x08a\nb".to_vec()], 0), &by(Decompress::None, Split::Lines));
     assert_eq!(rows.len(), 2);
 }

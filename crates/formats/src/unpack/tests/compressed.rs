@@ -1,4 +1,4 @@
-//! Compressed payloads with something behind them, and zlib streams, which begin like text.
+//! Compressed payloads with trailing bytes, and zlib streams, which start like text.
 
 use super::*;
 use domain::unpacking::Edition;
@@ -49,7 +49,7 @@ fn members_are_one_text_whatever_pads_them() {
     for padding in [&b""[..], b"\n", b"\0\0\0\0"] {
         let payload = [&a[..], padding, &b, padding].concat();
         assert_eq!(now(&payload).0, b"one two", "{padding:?}");
-        // A member that is cut off is missed, and all of it is left as it is.
+        // A truncated member is detected, and everything is left unchanged.
         let cut = [&a[..], padding, &b[..b.len() - 3]].concat();
         assert_eq!(as_it_is(&cut).not_decompressed, 1, "{padding:?}");
     }
@@ -62,7 +62,7 @@ fn members_are_one_text_whatever_pads_them() {
     {
         assert_eq!(now(&[&a[..], &between, &b].concat()).0, b"one two", "{between:?}");
     }
-    // A frame that says more than there is.
+    // A frame that declares more than there is.
     assert_eq!(
         now(&[&a[..], &skipped(0, b"abc")[..10]].concat()),
         (b"one ".to_vec(), Counts { decompressed: 1, trailing_bytes: 1, ..Counts::default() })
@@ -82,17 +82,16 @@ fn text_that_begins_like_zlib_is_text() {
         assert_eq!(as_it_is(text.as_bytes()), Counts::default(), "{text}");
     }
     assert_eq!(one(b"x^2\nx^3\n", Split::Lines).0, ["x^2", "x^3"]);
-    // Nothing but padding may stand behind it.
+    // Only padding may follow it.
     let whole = zlib(b"text");
     assert_eq!(now(&[&whole[..], b"\n"].concat()), (b"text".to_vec(), Counts { decompressed: 1, ..Counts::default() }));
     assert_eq!(as_it_is(&[&whole[..], b"more"].concat()), Counts::default());
-    // A dictionary is nowhere to be had.
+    // The dictionary does not exist.
     assert_eq!(as_it_is(b"x\xBBabcdefgh"), Counts::default());
 }
 
-/// Behind one of four pairs of bytes all must be deflate's, to an end with the right checksum: by
-/// chance, one payload in 2^46 of random bytes. Here all of them begin so, which leaves the
-/// checksum.
+/// After one of four pairs of bytes, everything must be valid deflate with the right checksum: by
+/// chance, one in 2^46 random payloads. Here all of them start that way, which leaves the checksum.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "SEED repeats a run")]
 fn noise_is_never_taken_for_zlib() {
@@ -121,7 +120,7 @@ proptest! {
         prop_assert_eq!(now(&packed), (text.clone(), Counts { decompressed: 1, ..Counts::default() }));
         let (rows, counts) = before(&packed);
         prop_assert_eq!((&rows[0].3, counts), (&packed, Counts::default()));
-        // Cut off or damaged, it is delivered as it is.
+        // Truncated or damaged, it is delivered unchanged.
         let at = cut.index(packed.len());
         prop_assert_eq!(now(&packed[..at]).0, &packed[..at]);
         let mut flipped = packed.clone();

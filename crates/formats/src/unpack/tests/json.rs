@@ -1,4 +1,5 @@
-//! `split=json`: each item of a payload is a row, byte for byte, or the payload is one.
+//! `split=json`: each item of a payload is a row, byte for byte; otherwise the whole payload is
+//! one.
 
 use serde_json::value::RawValue;
 
@@ -21,7 +22,7 @@ fn objects_and_elements_are_rows() {
         ("{\n  \"a\": [\n 1 ]\n}{}", &["{\n  \"a\": [\n 1 ]\n}", "{}"]),
         (r#"[{"a":1},{"b":2}]"#, &[r#"{"a":1}"#, r#"{"b":2}"#]),
         (" [ {} , {\"b\":[1,2]} ] ", &["{}", "{\"b\":[1,2]}"]),
-        // Whatever an element is, it is a row as it is written; arrays in arrays stay.
+        // Whatever an element is, it is a row as written; nested arrays stay arrays.
         (
             r#"[1, "a,]", null,true,-1.50e+1,[2,[3]],{}]"#,
             &["1", r#""a,]""#, "null", "true", "-1.50e+1", "[2,[3]]", "{}"],
@@ -86,7 +87,7 @@ fn depth_has_an_end() {
     let deep = |levels: usize| format!("{{}}{}1{}", "[".repeat(levels), "]".repeat(levels));
     assert_eq!(rows(&deep(MAX_JSON_DEPTH)).0.len(), 2);
     assert_eq!(rows(&deep(MAX_JSON_DEPTH + 1)).1, 1);
-    // Brackets in a text have no depth.
+    // Brackets inside a string do not nest.
     let text = format!("[\"{}\\\"[\",2]", "[".repeat(500));
     assert_eq!(rows(&text).0.len(), 2);
     for text in ["[".repeat(10 << 20), "{\"\":".repeat(2 << 20), "[{".repeat(5 << 20), "\"[".repeat(5 << 20)] {
@@ -108,7 +109,7 @@ fn millions_of_items_come_in_pieces() {
     }
 }
 
-/// Written independently of the reader: all of it is parsed, and kept.
+/// Written independently of the reader: everything is parsed, and kept.
 fn expected(text: &str) -> Option<Vec<String>> {
     let mut rows = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<Box<RawValue>>() {
