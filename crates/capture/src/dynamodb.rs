@@ -1,4 +1,4 @@
-//! DynamoDB through the AWS SDK, for the commands that look at tables. `serve` does not use it:
+//! DynamoDB through the AWS SDK, for the commands that inspect tables. `serve` does not use it:
 //! changes come from Kinesis.
 
 mod client;

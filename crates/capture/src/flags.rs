@@ -1,4 +1,4 @@
-//! The flags of the commands, beside those of `serve`.
+//! The flags of the commands, in addition to those of `serve`.
 
 mod dynamodb;
 mod pipe;

@@ -1,6 +1,6 @@
-//! `sql pipe`: the statements of a pipe, made from a sample of its stream. `shape` looks at the
-//! payloads, `infer` and `types` choose types, `plan` says which field goes where, `render` writes
-//! SQL; all of these are pure. ClickHouse is asked whether the sample really fits.
+//! `sql pipe`: generates the statements of a pipe from a sample of its stream. `shape` analyses the
+//! payloads, `infer` and `types` choose types, `plan` maps fields to columns, `render` writes SQL;
+//! all of these are pure. ClickHouse then verifies that the sample really fits.
 
 mod address;
 mod content;
@@ -40,13 +40,13 @@ use sql::name::table_name;
 use sql::quote::{comment, comments, qualified};
 use types::Type;
 
-/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard
-/// output.
+/// Generates the statements, and prints, runs or tries them, depending on the flags. Returns the
+/// text for standard output.
 pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, String> {
     let (database, table) = table_name("table", &flags.table)?;
     let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let generator = Generator { server: Server::new(config), flags, database, table };
-    // Before Kinesis is asked: what is wrong in the flags is wrong whatever it says.
+    // Before asking Kinesis: wrong flags are wrong whatever it answers.
     generator.url(bridge_url, Split::None)?;
     if flags.order_by.contains(|c: char| c == ';' || c.is_control()) {
         return Err(format!(
@@ -109,8 +109,8 @@ impl Generator<'_> {
         if self.flags.dry_run {
             let mut text = head;
             for query in render::dry_run(&plan, &sample.source(DRY_RUN_ROWS), target.errors, DRY_RUN_ROWS) {
-                // Comments, too: whoever gives the text to a client runs nothing that a record
-                // says.
+                // Comments, too: feeding the text to a client must not execute anything from a
+                // record.
                 text.push_str(&comments(&self.server.ask(&query, "Vertical").await?));
                 text.push('\n');
             }
@@ -130,7 +130,7 @@ impl Generator<'_> {
         Ok(if plan.rest { format!("{text}\n{}", render::look_into_rest(&target)) } else { text })
     }
 
-    /// Which field goes where, in a new table or in one that exists.
+    /// Maps fields to the columns of a new table or an existing one.
     async fn plan(&self, shape: &Shape, exists: bool, maps: &[Mapping]) -> Result<Plan, String> {
         let (flatten, rest) = (self.flags.flatten, !self.flags.no_rest);
         let mut plan = match exists {
@@ -148,7 +148,7 @@ impl Generator<'_> {
         Ok(plan)
     }
 
-    /// What is to be known about the guarantee, and about records that do not fit.
+    /// Notes about the guarantee, and about records that do not fit.
     fn about(&self, target: &Target, found: Option<&TableRow>, plan: &Plan) -> Vec<String> {
         let mut lines = Vec::new();
         let table = shown(&self.flags.table);
@@ -220,8 +220,8 @@ impl Generator<'_> {
         Ok(columns.into_iter().map(existing).collect())
     }
 
-    /// Lets ClickHouse say whether the sample fits. A type that was chosen here gives way; one of a
-    /// table that exists is reported.
+    /// Has ClickHouse check whether the sample fits. A type chosen here is replaced; for an
+    /// existing table the misfit is reported.
     async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), String> {
         let (columns, sql) = render::judged(plan, &sample.source(usize::MAX));
         let answer = self.server.ask(&sql, "JSONEachRow").await?;
@@ -277,5 +277,5 @@ impl Generator<'_> {
     }
 }
 
-/// Most characters of a value that a comment repeats.
+/// Most characters of a value that a comment quotes.
 const QUOTED: usize = 64;

@@ -1,4 +1,5 @@
-//! The commands that write SQL and compare tables: `sql pipe`, `sql dynamodb`, `dynamodb verify`.
+//! The commands that generate SQL and compare tables: `sql pipe`, `sql dynamodb`, `dynamodb
+//! verify`.
 
 pub mod dynamodb;
 pub mod flags;

@@ -1,9 +1,10 @@
 //! `dynamodb verify`: whether a table in ClickHouse has exactly the items of a table in DynamoDB,
 //! while changes keep flowing.
 //!
-//! Pass one scans DynamoDB into memory, a fingerprint for each key, and compares it with all of
-//! ClickHouse's rows. What is not equal is looked at again in rounds, key by key, with DynamoDB's
-//! own types: first DynamoDB, strongly consistent, then ClickHouse, which may only be ahead.
+//! The first pass scans DynamoDB into memory, as one fingerprint per key, and compares it with all
+//! rows in ClickHouse. Items that are not equal are rechecked in rounds, key by key, with
+//! DynamoDB's own types: first DynamoDB, strongly consistent, then ClickHouse, which can only be
+//! newer.
 
 mod key;
 mod pace;
@@ -34,7 +35,7 @@ use sql::name::table_name;
 use target::{Row, Target};
 use value::Item;
 
-/// Compares. The text is for standard output; the other one tells whether everything is equal.
+/// Runs the comparison. Returns the text for standard output, and whether everything is equal.
 pub async fn verify(config: &Config, flags: &VerifyFlags) -> Result<(String, bool), String> {
     let (database, name) = match &flags.target {
         Some(target) => table_name("target", target)?,
@@ -71,7 +72,7 @@ struct Verifier<'a> {
 /// An item that was not equal.
 struct Candidate {
     key: Key,
-    /// As its row spells the key, if there was one.
+    /// The key as its row spells it, if there was a row.
     spelled: Option<Vec<String>>,
     history: History,
     found: Found,
@@ -105,7 +106,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Pass one, DynamoDB.
+    /// First pass, DynamoDB.
     async fn scan(&self, progress: &mut Progress) -> Result<HashMap<Key, u64>, String> {
         let (mut prints, mut bytes) = (HashMap::new(), 0);
         let mut pages = self.source.scan(self.flags.segments);
@@ -130,7 +131,7 @@ impl Verifier<'_> {
         Ok(prints)
     }
 
-    /// Pass one, ClickHouse.
+    /// First pass, ClickHouse.
     async fn compare(
         &self,
         mut prints: HashMap<Key, u64>,
@@ -175,8 +176,7 @@ impl Verifier<'_> {
         Ok(candidates)
     }
 
-    /// Looks at the items again, in their order, as many as time allows, and takes away those that
-    /// are equal.
+    /// Rechecks the items in order, as many as time allows, and removes those that are equal.
     async fn round(
         &self,
         candidates: &mut Vec<Candidate>,
@@ -226,8 +226,7 @@ impl Verifier<'_> {
             let rows = counting(&candidate.key);
             equal.push(rows.len() <= 1 && brought(ours, rows.first().map(|(_, item)| *item), &[], read));
         }
-        // What has changed since it was read is found among the versions that were not merged away
-        // yet.
+        // Anything that changed after it was read is found among the versions not merged away yet.
         let others = candidates.iter().zip(&equal).filter(|(_, equal)| !**equal).flat_map(|(c, _)| spellings(c));
         let others: Vec<_> = others.collect();
         let versions = if others.is_empty() { HashMap::new() } else { self.target.of_keys(&others, false).await? };
@@ -249,13 +248,13 @@ impl Verifier<'_> {
         versions.iter().map(|(version, item)| (*version, self.print(*item))).collect()
     }
 
-    /// The fingerprint of an item, or of none.
+    /// The fingerprint of an item, or of a missing one.
     fn print(&self, item: Option<&Item>) -> u64 {
         item.map_or(0, |item| self.source.print(item.clone()))
     }
 }
 
-/// Signs of life on standard error.
+/// Progress messages on standard error.
 struct Progress {
     began: Instant,
     said: Instant,

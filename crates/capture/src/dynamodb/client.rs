@@ -1,4 +1,4 @@
-//! What a table is, and where its changes go.
+//! Describes a table, and where its changes go.
 
 use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
@@ -11,7 +11,7 @@ use domain::limits::{KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT};
 /// DynamoDB in one account and region.
 pub struct DynamoDb {
     pub(super) client: Client,
-    /// For messages; none when none is configured.
+    /// For messages; `None` if none is configured.
     pub(super) region: Option<String>,
 }
 
@@ -22,9 +22,9 @@ pub struct Table {
     pub name: String,
     /// Its ARN.
     pub arn: String,
-    /// Differs from that of an earlier table of the same name.
+    /// Different from that of an earlier table of the same name.
     pub id: String,
-    /// `ACTIVE` and others.
+    /// `ACTIVE`, among others.
     pub status: String,
     /// Unix ms.
     pub created_ms: i64,
@@ -41,7 +41,7 @@ pub struct KeyAttribute {
     pub ty: KeyType,
 }
 
-/// The types that a key may have.
+/// The types that a key attribute may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyType {
     /// Text.
@@ -52,19 +52,19 @@ pub enum KeyType {
     B,
 }
 
-/// A Kinesis stream that takes the changes of a table.
+/// A Kinesis stream that receives the changes of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// The stream.
     pub stream_arn: String,
-    /// `ACTIVE` and others.
+    /// `ACTIVE`, among others.
     pub status: String,
-    /// Whether times are written in microseconds; AWS's default is milliseconds.
+    /// Whether timestamps are in microseconds; AWS's default is milliseconds.
     pub microseconds: bool,
 }
 
 impl DynamoDb {
-    /// Takes region, credentials, roles and endpoint from the SDK's own chain.
+    /// Takes region, credentials, roles and endpoint from the SDK's own provider chain.
     pub async fn from_environment() -> DynamoDb {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(KINESIS_CALL_TIMEOUT)
@@ -74,7 +74,7 @@ impl DynamoDb {
         DynamoDb { client: Client::new(&sdk), region: sdk.region().map(|r| r.as_ref().to_string()) }
     }
 
-    /// What the table is (`dynamodb:DescribeTable`). The error is one sentence for a person.
+    /// Describes the table (`dynamodb:DescribeTable`). The error is one sentence for the user.
     pub async fn table(&self, name: &str) -> Result<Table, String> {
         let sent = self.client.describe_table().table_name(name).send().await;
         let output = sent.map_err(|e| explain("DescribeTable", name, self.region.as_deref(), &e))?;
@@ -91,7 +91,7 @@ impl DynamoDb {
             };
             Some(KeyAttribute { name: name.to_owned(), ty })
         };
-        // The API gives the partition key first.
+        // The API returns the partition key first.
         let keys = table.key_schema.unwrap_or_default();
         let keys: Option<Vec<KeyAttribute>> = keys.iter().map(|k| key(&k.attribute_name)).collect();
         let keys = keys.filter(|keys| !keys.is_empty()).ok_or_else(nothing)?;
@@ -105,8 +105,8 @@ impl DynamoDb {
         })
     }
 
-    /// The streams that take the table's changes (`dynamodb:DescribeKinesisStreamingDestination`),
-    /// also those that no longer do.
+    /// The streams that receive the table's changes
+    /// (`dynamodb:DescribeKinesisStreamingDestination`), including those that no longer do.
     pub async fn destinations(&self, table: &str) -> Result<Vec<Destination>, String> {
         let sent = self.client.describe_kinesis_streaming_destination().table_name(table).send().await;
         let output =

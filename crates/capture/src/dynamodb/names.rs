@@ -1,13 +1,13 @@
-//! The columns of a target: which one has which attribute of DynamoDB (nothing remembers it, both
-//! directions follow from the names alone), and how items are marked as deleted.
+//! The columns of a target: the mapping between attributes and columns (not stored anywhere; both
+//! directions follow from the names), and how items are marked as deleted.
 
-/// Columns of a table in ClickHouse that are no attributes: the version of the row, whether its
-/// item was deleted, and the attributes that the other columns do not say exactly, as JSON.
+/// Columns of a ClickHouse table that are not attributes: the version of the row, whether its item
+/// was deleted, and, as JSON, the attributes that the other columns do not represent exactly.
 pub const OWN_COLUMNS: [&str; 3] = ["version", "is_deleted", "rest"];
-/// What is put behind the name of an attribute that is called like one of [`OWN_COLUMNS`].
+/// Appended to the name of an attribute that clashes with one of [`OWN_COLUMNS`].
 const SUFFIX: &str = "_attribute";
 
-/// The column of an attribute; none for one that can only stand in `rest`, because its column would
+/// The column of an attribute; `None` for one that can only be in `rest`, because its column would
 /// be another attribute's.
 pub fn column_of(attribute: &str) -> Option<String> {
     if OWN_COLUMNS.contains(&attribute) {
@@ -16,7 +16,7 @@ pub fn column_of(attribute: &str) -> Option<String> {
     (attribute_of(attribute) == Some(attribute)).then(|| attribute.to_owned())
 }
 
-/// The attribute of a column; none for [`OWN_COLUMNS`].
+/// The attribute of a column; `None` for [`OWN_COLUMNS`].
 pub fn attribute_of(column: &str) -> Option<&str> {
     match column.strip_suffix(SUFFIX) {
         Some(own) if OWN_COLUMNS.contains(&own) => Some(own),
@@ -24,8 +24,8 @@ pub fn attribute_of(column: &str) -> Option<&str> {
     }
 }
 
-/// The statement that marks as deleted, at `version`, every item of a target that is older. The
-/// target's name and its key columns are quoted.
+/// The statement that marks every item of a target older than `version` as deleted, at `version`.
+/// The target's name and its key columns are already quoted.
 pub fn mark_deleted(target: &str, keys: &[String], version: i64) -> String {
     let keys = keys.join(", ");
     format!(

@@ -11,21 +11,21 @@ use super::client::DynamoDb;
 use super::error::explain;
 use domain::limits::{READ_UNIT_BYTES, TABLE_READ_ATTEMPTS, TABLE_READ_TIMEOUT};
 
-/// An item, or its key, as the API gives it.
+/// An item, or its key, as the API returns it.
 pub type Attributes = HashMap<String, AttributeValue>;
 
-/// Items of one call.
+/// The items of one call.
 #[derive(Debug)]
 pub struct Page {
-    /// What was read.
+    /// The items read.
     pub items: Vec<Attributes>,
-    /// Read capacity units that it took; computed from the sizes where the server does not say it.
+    /// Read capacity units consumed; computed from the sizes if the server does not report them.
     pub units: f64,
 }
 
 impl DynamoDb {
-    /// A page of a segment (`dynamodb:Scan`), eventually consistent, and where the next one begins.
-    /// The error is one sentence for a person.
+    /// A page of a segment (`dynamodb:Scan`), eventually consistent, and where the next one starts.
+    /// The error is one sentence for the user.
     pub async fn scan(
         &self,
         table: &str,
@@ -44,8 +44,8 @@ impl DynamoDb {
         Ok((Page { items, units }, output.last_evaluated_key))
     }
 
-    /// Items by their keys (`dynamodb:BatchGetItem`), strongly consistent, and the keys that have
-    /// to be asked for again. Keys without an item are in neither.
+    /// Items by key (`dynamodb:BatchGetItem`), strongly consistent, and the keys that have to be
+    /// requested again. Keys without an item are in neither.
     pub async fn get(&self, table: &str, keys: Vec<Attributes>) -> Result<(Page, Vec<Attributes>), String> {
         let asked = keys.len();
         let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
@@ -76,8 +76,7 @@ fn units(consumed: &[ConsumedCapacity]) -> Option<f64> {
     consumed.iter().map(|capacity| capacity.capacity_units).sum::<Option<f64>>().filter(|_| !consumed.is_empty())
 }
 
-/// Bytes of an item as DynamoDB counts them, but for the few that lists and maps take for
-/// themselves.
+/// Size of an item as DynamoDB counts it, except for the small overhead of lists and maps.
 fn size(item: &Attributes) -> usize {
     fn of(value: &AttributeValue) -> usize {
         match value {

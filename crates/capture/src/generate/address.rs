@@ -1,30 +1,30 @@
-//! The URL from which a pipe pulls.
+//! The URL that a pipe pulls from.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use bridge::http::request::parse;
 use config::Config;
 
-/// Braces and bars would be patterns to ClickHouse's url().
+/// ClickHouse's url() would read braces and bars as patterns.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b':');
 
-/// What the URL is made from.
+/// The parts of the URL.
 pub struct Address<'a> {
     /// Where ClickHouse reaches the bridge.
     pub bridge_url: &'a str,
     /// Database of the table and of the pipe's view.
     pub database: &'a str,
-    /// The table; the view is called `<table>_pipe`.
+    /// The table; the view is named `<table>_pipe`.
     pub table: &'a str,
-    /// Name of the pipe; that of the table when not given.
+    /// Name of the pipe; that of the table if not given.
     pub pipe: Option<&'a str>,
     /// The stream.
     pub stream: &'a str,
-    /// More parameters: name, value, and the value that need not be said.
+    /// Further parameters: name, value, and the value that may be omitted.
     pub parameters: &'a [(&'a str, &'a str, &'a str)],
 }
 
-/// The URL, read as the bridge reads it, so that it is known to be right.
+/// The URL, checked with the bridge's own parser.
 pub fn next_url(of: &Address<'_>) -> Result<String, String> {
     let own: String =
         of.table.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
@@ -43,8 +43,8 @@ pub fn next_url(of: &Address<'_>) -> Result<String, String> {
     Ok(format!("{}{path}?{query}", of.bridge_url.trim_end_matches('/')))
 }
 
-/// As the parameter `view` takes a name. It is a URL and not SQL, so percent-encoding does the
-/// rest.
+/// A name as the parameter `view` takes it. It is part of a URL and not of SQL, so percent-encoding
+/// does the rest.
 fn backquoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
@@ -53,8 +53,8 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, KEPT).to_string()
 }
 
-/// The named collection of `sql setup`, when the bridge wants a token: it has it, so that no view
-/// holds it.
+/// The named collection of `sql setup`, if the bridge requires a token: the collection contains it,
+/// so that no view does.
 pub fn collection(config: &Config) -> Option<String> {
     config.token.as_ref().map(|_| sql::collection(&config.clickhouse.database))
 }

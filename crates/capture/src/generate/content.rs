@@ -1,5 +1,5 @@
-//! What payloads are when they are not JSON objects, or when another command serves them better:
-//! evidence over the whole sample, and the flag, the command or the example for each.
+//! What payloads are if they are not JSON objects, or if another command handles them better:
+//! evidence from the whole sample, and the matching flag, command or example.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,9 +10,9 @@ use super::dynamodb::Event;
 use super::plan::shown;
 use domain::limits::DELIMITED_SHARE;
 
-/// The magic number of a KPL aggregate, a sign that taking it apart failed.
+/// The magic number of a KPL aggregate; seeing it here means that unpacking failed.
 const KPL: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
-/// Bytes that compressed data and files begin with, and their name.
+/// Magic bytes of compressed data and files, and their names.
 const SIGNATURES: [(&[u8], Content); 11] = [
     (&[0x1F, 0x8B, 0x08], Content::Damaged("gzip")),
     (&[0x28, 0xB5, 0x2F, 0xFD], Content::Damaged("zstd")),
@@ -27,22 +27,22 @@ const SIGNATURES: [(&[u8], Content); 11] = [
     (&KPL, Content::Foreign("damaged KPL aggregates")),
 ];
 
-/// What a payload is.
+/// The kind of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
-    /// A JSON object of no other kind below.
+    /// A JSON object that is none of the kinds below.
     Object,
     /// A change event of DynamoDB.
     DynamoDb,
     /// A JSON array.
     Array,
-    /// Several JSON documents, on lines or one behind the other.
+    /// Several JSON documents, on separate lines or in sequence.
     Documents,
     /// Another JSON value.
     Scalar,
-    /// Begins as compressed data that would have been decompressed.
+    /// Starts like compressed data that should have been decompressed.
     Damaged(&'static str),
-    /// Data of a known kind that nothing here reads.
+    /// Data of a known kind that nothing here can read.
     Foreign(&'static str),
     /// A header of the AWS Glue Schema Registry; whether JSON follows.
     Glue(bool),
@@ -50,31 +50,31 @@ pub enum Content {
     Confluent(bool),
     /// Base64 of a JSON object, or of something else.
     Base64(bool),
-    /// Fields between commas.
+    /// Comma-separated fields.
     Csv,
-    /// Fields between tabs.
+    /// Tab-separated fields.
     Tsv,
-    /// Fields between spaces.
+    /// Space-separated fields.
     Spaces,
     /// Other text.
     Text,
-    /// Nothing but blanks.
+    /// Only white space.
     Empty,
     /// Bytes that are not text.
     Binary,
 }
 
-/// What the payloads of a sample are, and how many of them, the most frequent first.
+/// The kinds of payloads in a sample and their counts, most frequent first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     total: usize,
     counts: Vec<(Content, usize)>,
-    /// The tables of change events.
+    /// The tables that the change events belong to.
     tables: Vec<String>,
 }
 
 impl Contents {
-    /// Looks at all payloads.
+    /// Classifies all payloads.
     pub fn of<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> Contents {
         let (mut counts, mut tables) = (BTreeMap::<Content, usize>::new(), BTreeMap::<String, usize>::new());
         let (mut total, mut texts) = (0, Vec::new());
@@ -82,7 +82,7 @@ impl Contents {
             total += 1;
             let content = content(payload);
             if content == Content::DynamoDb {
-                // It becomes part of a command that somebody may run.
+                // It becomes part of a command that someone may run.
                 let event = Event::parse(payload);
                 let table = event.as_ref().and_then(Event::table).filter(|table| is_table_name(table));
                 *tables.entry(table.unwrap_or_default().to_owned()).or_default() += 1;
@@ -92,7 +92,7 @@ impl Contents {
                 _ => *counts.entry(content).or_default() += 1,
             }
         }
-        // One line says nothing of its delimiter; many that agree do.
+        // A single line says nothing about its delimiter; many that agree do.
         if !texts.is_empty() {
             *counts.entry(delimited(&texts)).or_default() += texts.len();
         }
@@ -103,7 +103,7 @@ impl Contents {
         Contents { total, counts, tables: tables.into_iter().map(|(table, _)| table).collect() }
     }
 
-    /// What is to be said of payloads that are not plain objects: a sentence for each kind.
+    /// Notes about payloads that are not plain objects: one sentence per kind.
     pub fn sentences(&self, stream: &str) -> Vec<String> {
         let others = self.counts.iter().filter(|(content, _)| *content != Content::Object);
         let said = others.map(|(content, count)| {
@@ -115,7 +115,7 @@ impl Contents {
 }
 
 impl Content {
-    /// What such records are, and what serves them.
+    /// What such records are, and how to handle them.
     fn advice(self, stream: &str, table: Option<&str>) -> (String, String) {
         const RAW: &str = "land them raw, see \"Raw landing\" in docs/sql.md";
         let example = |heading: &str| format!("see \"{heading}\" in docs/sql.md for a pipe that takes them");
@@ -174,12 +174,12 @@ impl Content {
     }
 }
 
-/// Whether DynamoDB takes the name for a table.
+/// Whether DynamoDB allows this table name.
 fn is_table_name(name: &str) -> bool {
     name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// What one payload is; texts are told apart only together.
+/// The kind of a single payload; text formats can only be distinguished over all payloads.
 fn content(payload: &[u8]) -> Content {
     let payload = payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload);
     if payload.trim_ascii().is_empty() {
@@ -201,7 +201,7 @@ fn content(payload: &[u8]) -> Content {
         }
         [0x00, ..] if payload.len() > CONFLUENT_HEADER => {
             let is_json = is_json_at(payload, CONFLUENT_HEADER);
-            // A zero alone says little: the ids of schemas are counted from 1.
+            // A zero byte alone is weak evidence: schema ids are counted from 1.
             let id = u32::from_be_bytes([payload[1], payload[2], payload[3], payload[4]]);
             if is_json || (1..MAX_SCHEMA_ID).contains(&id) {
                 return Content::Confluent(is_json);
@@ -217,9 +217,9 @@ fn content(payload: &[u8]) -> Content {
 
 /// Version, compression and the id of the schema version.
 const GLUE_HEADER: usize = 18;
-/// A zero and the id of the schema.
+/// A zero byte and the id of the schema.
 const CONFLUENT_HEADER: usize = 5;
-/// Above that four bytes are not an id but data.
+/// Above this, four bytes are data rather than an id.
 const MAX_SCHEMA_ID: u32 = 1 << 24;
 
 fn json(payload: &[u8]) -> Option<Content> {
@@ -233,7 +233,7 @@ fn json(payload: &[u8]) -> Option<Content> {
             Some(b'[') => Content::Array,
             _ => Content::Scalar,
         },
-        // Numbers between spaces are several JSON documents, too.
+        // Numbers separated by spaces are several JSON documents, too.
         _ if documents.iter().all(|one| one.get().starts_with(['{', '['])) => Content::Documents,
         _ => return None,
     })
@@ -249,18 +249,18 @@ fn is_text(payload: &[u8]) -> bool {
     std::str::from_utf8(payload).is_ok_and(|text| !text.contains(is_control))
 }
 
-/// The bytes of base64; none for short texts, which may be words.
+/// The decoded base64; `None` for short texts, which may be words.
 fn base64(payload: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(payload.trim_ascii()).ok()?;
     let is_long = text.len() >= 16 && text.len().is_multiple_of(4);
     let decoded = is_long.then(|| aws_smithy_types::base64::decode(text).ok())??;
-    // A long hexadecimal number or an identifier decodes as well, into nothing that is known.
+    // A long hexadecimal number or an identifier decodes as well, but into nothing known.
     let is_known = is_json_at(&decoded, 0) || SIGNATURES.iter().any(|(bytes, _)| decoded.starts_with(bytes));
     let looks = text.contains(['+', '/', '=']) && text.contains(|c: char| c.is_ascii_uppercase());
     (is_known || looks).then_some(decoded)
 }
 
-/// Which delimiter the lines of texts have in common: nearly all have the same number of it.
+/// The delimiter that the lines have in common: nearly all contain it equally often.
 fn delimited(texts: &[&str]) -> Content {
     let lines: Vec<&str> = texts
         .iter()
@@ -276,13 +276,13 @@ fn delimited(texts: &[&str]) -> Content {
     match () {
         () if agree('\t', 1) => Content::Tsv,
         () if agree(',', 2) => Content::Csv,
-        // Sentences have spaces, too, but not the same number of them.
+        // Sentences contain spaces, too, but not equally many.
         () if lines.len() > 1 && agree(' ', 3) => Content::Spaces,
         () => Content::Text,
     }
 }
 
-/// How often a delimiter stands in a line outside of double quotes.
+/// How often a delimiter occurs in a line outside double quotes.
 fn delimiters(line: &str, delimiter: char) -> usize {
     let mut quoted = false;
     let outside = |c: &char| {

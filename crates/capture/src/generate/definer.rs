@@ -1,4 +1,4 @@
-//! `--definer`: the user that the generated views run as, and all that it is granted.
+//! `--definer`: the user that the generated views run as, and all its grants.
 
 use serde::Deserialize;
 
@@ -15,20 +15,20 @@ pub struct Definer {
     kept: Kept,
 }
 
-/// Whether there is such a user, and what SQL can do about it.
+/// Whether such a user exists, and whether SQL can change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
-    /// SQL may create it, as far as can be seen.
+    /// It does not exist, and SQL may create it as far as can be seen.
     Nowhere,
-    /// There is none, and SQL cannot create any.
+    /// It does not exist, and SQL cannot create it.
     Impossible,
-    /// SQL may grant it something.
+    /// It exists, and SQL may grant it something.
     BySql,
-    /// SQL cannot change it: it is in users.xml, for example.
+    /// SQL cannot change it: it is defined in users.xml, for example.
     ReadOnly,
 }
 
-/// What the views of a definer read and write.
+/// What a definer's views read and write.
 pub struct Needs<'a> {
     /// The target's database.
     pub database: &'a str,
@@ -42,7 +42,7 @@ pub struct Needs<'a> {
 
 #[derive(Deserialize)]
 struct Directories {
-    /// The one that has the user; empty: none.
+    /// The one that contains the user; empty if none.
     own: String,
     /// Those that SQL may change.
     writable: Vec<String>,
@@ -56,7 +56,7 @@ struct Below {
 }
 
 impl Definer {
-    /// Looks up the user of `--definer`.
+    /// Looks up the `--definer` user.
     pub async fn find(server: &Server, name: Option<&str>) -> Result<Option<Definer>, String> {
         let Some(name) = name else { return Ok(None) };
         if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
@@ -71,23 +71,23 @@ impl Definer {
              FROM system.user_directories",
             literal(name)
         );
-        // Whoever may not look learns from the statements what is in the way.
+        // A user who may not look will see from the statements what is missing.
         let answer = server.try_ask(&directories, "JSONEachRow").await.unwrap_or_default();
         let kept = serde_json::from_str(answer.trim()).map_or(Kept::Nowhere, |found| Kept::of(&found));
         Ok(Some(Definer { name: name.into(), kept }))
     }
 
-    /// What stands between a view's target and its AS.
+    /// The clause between a view's target and its AS.
     pub fn clause(&self) -> String {
         format!("\nDEFINER = {} SQL SECURITY DEFINER", identifier(&self.name))
     }
 
-    /// Gives a view that exists this definer.
+    /// Sets this definer on an existing view.
     pub fn takes(&self, view: &str) -> String {
         format!("ALTER TABLE {view} MODIFY DEFINER = {} SQL SECURITY DEFINER", identifier(&self.name))
     }
 
-    /// Refuses when `config`'s user may not create views that run as this one.
+    /// Refuses if `config`'s user may not create views that run as this one.
     pub async fn may_be_set(&self, server: &Server, config: &Config) -> Result<(), String> {
         let user = &config.clickhouse.user;
         let name = identifier(&self.name);
@@ -104,8 +104,8 @@ impl Definer {
         Ok(())
     }
 
-    /// Comments about views below the target without a definer: they run as whoever inserts, and so
-    /// as this user, which may not read the target.
+    /// Comments about views below the target without a definer: they run as whoever inserts, and
+    /// thus as this user, which may not read the target.
     pub async fn about_views_below(&self, server: &Server, needs: &Needs<'_>) -> Result<Vec<String>, String> {
         let of_target = format!("database = {} AND name = {}", literal(needs.database), literal(needs.table));
         let views = format!(
@@ -127,7 +127,7 @@ impl Definer {
         Ok([first.into()].into_iter().chain(views.iter().map(give)).collect())
     }
 
-    /// The statements before all others: they create the user where there is none, and grant it
+    /// The statements before all others: they create the user if it does not exist, and grant it
     /// what its views need.
     pub fn statements(&self, needs: &Needs<'_>, config: &Config) -> Result<Vec<String>, String> {
         let grants = needs.grants();
@@ -181,7 +181,7 @@ impl Kept {
 }
 
 impl Needs<'_> {
-    /// All grants that the views need, each with the reason.
+    /// All grants that the views need, each with its reason.
     fn grants(&self) -> Vec<(&'static str, String)> {
         let on = |privileges: &str, suffix: &str| {
             format!("{privileges} ON {}", qualified(self.database, &format!("{}{suffix}", self.table)))

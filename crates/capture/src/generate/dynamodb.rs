@@ -1,6 +1,6 @@
-//! `sql dynamodb`: everything around a table in ClickHouse that has the items of a table in
-//! DynamoDB. `source` and `export` ask what there is, `order` whether it fits together, `items`
-//! looks at items, `columns` chooses columns, `render` writes SQL.
+//! `sql dynamodb`: everything around a ClickHouse table that mirrors a DynamoDB table. `source` and
+//! `export` gather the facts, `order` checks whether they fit together, `items` analyses items,
+//! `columns` chooses columns, `render` writes SQL.
 
 mod columns;
 mod export;
@@ -33,17 +33,17 @@ use sql::name::table_name;
 use sql::quote::{comment, comments, identifier, literal, qualified};
 use sql::{dynamodb_value, functions};
 
-/// What stands before the id of a table in the comment of its target.
+/// Precedes the table's id in the comment of its target.
 const ID: &str = ", id ";
 
-/// Makes the statements, and prints, runs or tries them, as the flags say. The text is for standard
-/// output.
+/// Generates the statements, and prints, runs or tries them, depending on the flags. Returns the
+/// text for standard output.
 pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) -> Result<String, String> {
     let (database, table) = match &flags.target {
         Some(target) => table_name("target", target)?,
         None => ("default".to_owned(), flags.table.clone()),
     };
-    // What is wrong in the flags is wrong whatever anybody says.
+    // Wrong flags are wrong whatever the servers answer.
     let url = next_url(&Address {
         bridge_url,
         database: &database,
@@ -167,7 +167,7 @@ impl Generator<'_> {
     }
 
     /// Whether the target was made for an earlier table of the same name. It is an error while it
-    /// has items of that one, which nobody deletes.
+    /// still has items of that one, which nothing deletes.
     async fn is_of_earlier(&self, comment: &str) -> Result<bool, String> {
         let id = comment.rsplit_once(ID).map(|(_, id)| id);
         let Some(table) = self.source.table.as_ref().filter(|table| id.is_some_and(|id| id != table.id)) else {
@@ -187,7 +187,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Whether stream and exports fit together, and what a person should know about them.
+    /// Whether stream and exports fit together, and notes about them.
     async fn about_exports(&self, exports: &[Export], target_exists: bool) -> Result<Vec<String>, String> {
         let (table, stream) = (shown(&self.flags.table), shown(&self.flags.stream));
         let destination = self.source.destination(&self.flags.table);
@@ -259,7 +259,7 @@ impl Generator<'_> {
         Ok((images, items))
     }
 
-    /// The columns that the target has and gets.
+    /// The target's existing and new columns.
     async fn with_added(&self, found: &TableRow, items: &Items) -> Result<(Columns, Vec<Column>, Vec<String>), String> {
         let name = shown(&format!("{}.{}", self.database, self.table));
         let rows = self.server.columns(&self.database, &self.table).await?;
@@ -319,8 +319,8 @@ impl Generator<'_> {
         Ok(parts.into_iter().map(Step::short).collect())
     }
 
-    /// For a target that exists: columns for new attributes, the views that follow from the
-    /// columns, and what is missing.
+    /// For an existing target: columns for new attributes, the views that depend on the columns,
+    /// and whatever is missing.
     async fn later_steps(
         &self,
         target: &Target<'_>,
@@ -381,13 +381,13 @@ impl Generator<'_> {
         let partition_key = self.source.keys.first().map_or("", |key| &*key.name);
         let landing = target.named("_landing");
         let loads = exports.iter().flat_map(|export| export.load(&landing, &self.flags.table, partition_key));
-        // A new target has no items of which the export could know that they are gone.
+        // A new target has no items that the export could show to be gone.
         let full = exports.iter().find_map(|export| export.span.version()).filter(|_| target_exists);
         let loads = loads.chain(full.map(|version| target.gone(version))).map(|sql| Step { sql, long: true });
         Ok(functions.into_iter().map(Step::short).chain(loads).collect())
     }
 
-    /// How a person finds attributes that came later.
+    /// How to find attributes that were added later.
     fn new_attributes(&self, target: &Target<'_>) -> String {
         let query = format!(
             "SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM {} GROUP BY attribute ORDER BY count() DESC",
@@ -415,7 +415,7 @@ impl Generator<'_> {
     }
 }
 
-/// What a dry run cannot know.
+/// Columns that a dry run cannot know.
 const OWN: [&str; 2] = ["version", "is_deleted"];
 
 impl Step {
@@ -424,8 +424,8 @@ impl Step {
     }
 }
 
-/// When a table was created, microseconds since 1970, to the second: that is all that some answers
-/// have.
+/// When a table was created, microseconds since 1970, truncated to seconds: some responses are no
+/// more precise.
 fn created_micros(table: &Table) -> i64 {
     table.created_ms / 1_000 * 1_000_000
 }

@@ -1,8 +1,8 @@
-//! SQL that tells whether a JSON value fits a type: it is taken over whole, not cut, rounded or
-//! replaced. Null, and nothing at all, fit everywhere.
+//! SQL that decides whether a JSON value fits a type: it must be taken over completely, not
+//! truncated, rounded or replaced. Null, and a missing value, fit everywhere.
 //!
-//! Each object is taken apart once, and its fields are looked at as text, as the parser writes it:
-//! numbers in one form, and wide ones with their mark.
+//! Each object is parsed once, and its fields are checked as text, as the parser writes it: numbers
+//! in one form, and wide ones with their mark.
 
 use super::numbers::MARK;
 use super::types::{Type, element, json_parameters};
@@ -11,21 +11,21 @@ use sql::quote::{identifier, literal};
 
 const UUID: &str = "^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$";
 
-/// A pattern for a text in JSON.
+/// Regular expression for a JSON string.
 const TEXT: &str = r#""(?:[^"\\]|\\.)*""#;
 
-/// Where a JSON value is.
+/// The location of a JSON value.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// SQL for its text; empty where there is no value.
+    /// SQL for its text; empty if there is no value.
     pub raw: String,
-    /// SQL for its fields, as pairs of name and text, when it is an object.
+    /// SQL for its fields, as pairs of name and text, if it is an object.
     pub pairs: String,
-    /// How many lambdas are around it.
+    /// How many lambdas surround it.
     pub depth: usize,
 }
 
-/// What of a record is taken apart outside of lambdas, each with the name under which it is known.
+/// The parts of a record that are parsed outside of lambdas, each with its name in the SELECT.
 #[derive(Debug, Default)]
 pub struct Parts(Vec<(String, String)>);
 
@@ -42,8 +42,8 @@ impl Parts {
         if array.depth > 0 { sql } else { self.named("elements", sql) }
     }
 
-    /// The arguments of a lambda over the elements of an array of objects, the element that they
-    /// stand for, and the arrays.
+    /// For the elements of an array of objects: the arguments of a lambda over them, the element
+    /// inside it, and the arrays.
     pub fn objects(&mut self, array: &Place) -> (String, Place, String) {
         let (elements, (x, mut element)) = (self.elements(array), array.below());
         if array.depth > 0 {
@@ -63,7 +63,7 @@ impl Parts {
         name
     }
 
-    /// What defines these names in a SELECT.
+    /// The definitions of these names in a SELECT.
     pub fn definitions(&self) -> Vec<String> {
         self.0.iter().map(|(name, sql)| format!("{sql} AS {name}")).collect()
     }
@@ -76,12 +76,12 @@ impl Place {
         Place { raw, pairs, depth }
     }
 
-    /// The record.
+    /// The whole record.
     pub fn record() -> Place {
         Place::new("_json".into(), 0)
     }
 
-    /// A field of an object there.
+    /// A field of the object at this place.
     pub fn field(&self, name: &str, parts: &mut Parts) -> Place {
         Place::new(format!("{}[{}]", parts.fields(self), literal(name)), self.depth)
     }
@@ -92,23 +92,23 @@ impl Place {
         (name.clone(), Place::new(name, self.depth + 1))
     }
 
-    /// The same with another text.
+    /// The same place with another text.
     pub fn with(&self, raw: String) -> Place {
         Place::new(raw, self.depth)
     }
 }
 
-/// SQL that is true when no name stands twice in an object.
+/// SQL that is true if no name occurs twice in an object.
 pub fn once(fields: &str) -> String {
     format!("length(arrayDistinct(mapKeys({fields}))) = length({fields})")
 }
 
-/// What fits.
+/// The rules for fitting.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// Times must be written as those of a sample; else numbers are times, too.
+    /// Times must be written like those of a sample; otherwise numbers count as times, too.
     pub strict: bool,
-    /// Objects must not have more fields than the type has names for.
+    /// Objects must not have fields that the type does not name.
     pub closed: bool,
     /// ClickHouse may round any integer in a `JSON`, not only those in arrays.
     pub rounds: bool,
@@ -116,7 +116,7 @@ pub struct How {
     pub after_others: bool,
 }
 
-/// SQL that is true when the value there fits.
+/// SQL that is true if the value at this place fits.
 pub fn fits(ty: &Type, at: &Place, how: How, parts: &mut Parts) -> String {
     let raw = &at.raw;
     let holds = match ty {
@@ -162,8 +162,8 @@ pub fn fits(ty: &Type, at: &Place, how: How, parts: &mut Parts) -> String {
             all.join(" AND ")
         }
         Type::Parts(_, types) => {
-            // What ClickHouse chooses must be what the value is, and whole: nobody looks for
-            // unknown fields in it.
+            // What ClickHouse chooses must match the value completely: nothing checks it for
+            // unknown fields.
             let how = How { closed: true, after_others: true, ..how };
             let ty = literal(&ty.to_string());
             let chosen = format!("toString(variantType(JSONExtract(unmarked({raw}), {ty})))");
@@ -178,7 +178,7 @@ pub fn fits(ty: &Type, at: &Place, how: How, parts: &mut Parts) -> String {
 }
 
 /// An array or map in which every element is null, or has only unknown fields, becomes an empty
-/// one, unless its elements may be null. That is asked only where the first element does not tell.
+/// one, unless its elements may be null. Only checked if the first element does not settle it.
 fn is_whole(ty: &Type, raw: &str, elements: &str) -> String {
     let told = match ty {
         Type::Array(inner) | Type::Map(_, inner) if matches!(&**inner, Type::Nullable(_)) => return String::new(),
@@ -196,7 +196,7 @@ fn is_whole(ty: &Type, raw: &str, elements: &str) -> String {
     }
 }
 
-/// The beginning of a value that no array leaves out.
+/// The start of a value that is never left out of an array.
 fn first_is_value(ty: &Type) -> Option<String> {
     let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     match ty {
@@ -213,7 +213,7 @@ fn first_is_value(ty: &Type) -> Option<String> {
     }
 }
 
-/// A type that takes what this one takes, and throws nothing.
+/// A type that accepts what this one accepts, and does not throw.
 fn without_decimals(ty: &Type) -> Type {
     let inner = |ty: &Type| Box::new(without_decimals(ty));
     match ty {
@@ -227,7 +227,7 @@ fn without_decimals(ty: &Type) -> Type {
     }
 }
 
-/// SQL that is true of an object that has no name twice.
+/// SQL that is true for an object without duplicate names.
 pub fn is_object(at: &Place, parts: &mut Parts) -> String {
     format!("startsWith({}, '{{') AND {}", at.raw, once(&parts.fields(at)))
 }
@@ -243,7 +243,7 @@ fn leaf(name: &str, at: &Place, how: How, parts: &mut Parts) -> String {
     let parses = format!("isNotNull(JSONExtract(unmarked({raw}), {}))", literal(&format!("Nullable({name})")));
     match &*word {
         "String" => as_written(raw),
-        // It is filled up with zeros, so a text that ends in one could not be told from another.
+        // Padded with zeros, so a text that ends in one would be indistinguishable.
         "FixedString" => format!("{} AND {parses} AND NOT endsWith({raw}, '\\\\u0000\"')", as_written(raw)),
         "Bool" => format!("{raw} IN ('true', 'false')"),
         "Int128" | "Int256" | "UInt128" | "UInt256" => same(&word, &format!("unmarked({text})")),
@@ -259,7 +259,7 @@ fn leaf(name: &str, at: &Place, how: How, parts: &mut Parts) -> String {
             format!("({plain} OR {marked} AND {exact})")
         }
         "Decimal" => decimal(name, raw, &format!("unmarked({text})")),
-        // 25.8 makes one of any text of the right length.
+        // 25.8 accepts any text of the right length.
         "UUID" => format!("match({text}, {}) AND {parses}", literal(UUID)),
         "Date" | "Date32" | "IPv4" => same(&word, &text),
         "DateTime" | "DateTime64" => time(name, raw, &text, how.strict),
@@ -271,13 +271,14 @@ fn leaf(name: &str, at: &Place, how: How, parts: &mut Parts) -> String {
     }
 }
 
-/// Fractions would be cut off, integers beyond the type would become others, and so would days out
-/// of range.
+/// Fractions would be truncated, integers beyond the type would wrap, and so would days out of
+/// range.
 fn same(word: &str, text: &str) -> String {
     format!("toString(to{word}OrZero({text})) = {text}")
 }
 
-/// In the text of an object or array a wide number would become a string; alone it is text.
+/// Inside the text of an object or array a wide number would become a string; on its own it is
+/// text.
 fn as_written(raw: &str) -> String {
     format!("position({raw}, {}) <= 2", literal(MARK))
 }
@@ -287,8 +288,8 @@ fn is_marked(raw: &str) -> String {
     format!("position({raw}, {}) = 2", literal(MARK))
 }
 
-/// Digits beyond the scale would be cut, and numbers beyond the precision stop the query. A JSON
-/// number goes through a double first.
+/// Digits beyond the scale would be truncated, and numbers beyond the precision stop the query. A
+/// JSON number goes through a double first.
 fn decimal(name: &str, raw: &str, number: &str) -> String {
     let sizes: Vec<u32> = name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();
     let (precision, scale) = (sizes.first().copied().unwrap_or(76), sizes.get(1).copied().unwrap_or(0));
@@ -308,8 +309,8 @@ fn decimal(name: &str, raw: &str, number: &str) -> String {
     format!("({whole} AND ifNull({taken} = {exact}, false))")
 }
 
-/// Longer fractions would be cut, the 25th hour would become the next day, and years have their
-/// range; an offset may lead out of it.
+/// Longer fractions would be truncated, the 25th hour would become the next day, and years are
+/// limited to a range, which an offset may leave.
 fn time(name: &str, raw: &str, text: &str, strict: bool) -> String {
     let scale = name.strip_prefix("DateTime64(").and_then(|rest| rest.chars().next()?.to_digit(10));
     let (whole, inner) = match scale {
@@ -322,7 +323,7 @@ fn time(name: &str, raw: &str, text: &str, strict: bool) -> String {
         Some(scale) => format!("([.][0-9]{{1,{scale}}}0*)?"),
     };
     let clock = format!("[01][0-9]-[0-3][0-9][T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]{fraction}");
-    // Without a zone it is the column's.
+    // Without a zone, the column's applies.
     let utc = if name.ends_with("'UTC')") { "Z?" } else { "Z" };
     let pattern = literal(&format!("^({whole})-{clock}{utc}$|^({inner})-{clock}([+-][0-9]{{2}}:[0-9]{{2}})?$"));
     let value = format!("JSONExtract({raw}, {})", literal(&format!("Nullable({name})")));
@@ -340,8 +341,8 @@ fn time(name: &str, raw: &str, text: &str, strict: bool) -> String {
     format!("({written} OR {ticks})")
 }
 
-/// The type JSON makes paths of its objects, and forgets the whole value where two are the same.
-/// Types of paths must fit, and what it skips may be lost.
+/// The type JSON turns objects into paths, and drops the whole value if two are equal. Values must
+/// fit the types of their paths, and whatever it skips may be lost.
 fn json(name: &str, at: &Place, how: How, parts: &mut Parts) -> String {
     let mut all = vec![format!("startsWith({}, '{{')", at.raw), round_trip(&at.raw, "JSON")];
     let (mut typed, mut skipped) = (Vec::new(), Vec::new());
@@ -376,7 +377,7 @@ fn json(name: &str, at: &Place, how: How, parts: &mut Parts) -> String {
     all.join(" AND ")
 }
 
-/// ClickHouse reads an integer in an array of a `JSON` as a double after an array of doubles, and
+/// ClickHouse reads an integer in an array of a `JSON` as a double after an array of doubles, and,
 /// if it `rounds`, every integer after a double in its place.
 fn is_not_rounded(raw: &str, rounds: bool) -> String {
     let before = if rounds { "(?:^|[\\[,:])" } else { "[\\[,]" };
@@ -385,13 +386,13 @@ fn is_not_rounded(raw: &str, rounds: bool) -> String {
     format!("NOT arrayExists(n -> {rounded}, extractAll({raw}, {numbers}))")
 }
 
-/// Whether it does not matter which values were read before.
+/// Whether the values read before make no difference.
 fn is_read_alike(raw: &str) -> String {
     format!("position({raw}, '[') = 0 AND {}", is_not_rounded(raw, true))
 }
 
-/// Whether a value comes back from a type as it was. The order of fields does not count, nor does a
-/// null field.
+/// Whether a value survives a round trip through a type. The order of fields does not matter, nor
+/// do null fields.
 fn round_trip(raw: &str, ty: &str) -> String {
     let tokens = |text: &str| {
         let pattern = literal(&format!(r"{TEXT}(?::null)?|[0-9.eE+-]+|true|false|null|[{{}}\[\]]"));

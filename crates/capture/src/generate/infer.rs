@@ -1,11 +1,11 @@
-//! From what the sample looks like to types, wide rather than narrow: every value of the sample
-//! must arrive.
+//! From the shape of the sample to types, wide rather than narrow: every value of the sample must
+//! arrive.
 
 use super::shape::{Shape, Strings, Width};
 use super::types::Type;
 use domain::limits::MAX_TUPLE_FIELDS;
 
-/// The type for the values at a place. `optional`: sometimes there is none.
+/// The type for the values at a place. `optional`: some records have none.
 pub fn infer(shape: &Shape, optional: bool) -> Type {
     let optional = optional || shape.nulls > 0;
     let scalar = if shape.kinds() > 1 {
@@ -44,7 +44,7 @@ fn number(shape: &Shape) -> String {
 }
 
 fn string(strings: &Strings) -> String {
-    // Nine digits is all that ClickHouse has.
+    // ClickHouse supports at most nine digits.
     let time = (strings.times || strings.local_times) && strings.fraction <= 9;
     match strings {
         s if s.uuids => "UUID".into(),
@@ -59,8 +59,8 @@ fn string(strings: &Strings) -> String {
     }
 }
 
-/// A Tuple when the objects have their fields in common; a Map when the names of the fields are
-/// data; else JSON, or its text where a type would lose something.
+/// A Tuple if the objects share their fields; a Map if the names of the fields are data; otherwise
+/// JSON, or its text if a type would lose something.
 fn object(shape: &Shape, optional: bool) -> Type {
     if shape.twice > 0 {
         return Type::leaf("String").nullable();
@@ -72,7 +72,7 @@ fn object(shape: &Shape, optional: bool) -> Type {
     if fields == 0 {
         return map(Type::leaf("String"));
     }
-    // Fields are in less than half of the objects, on average.
+    // On average, a field is in less than half of the objects.
     let is_loose = 2 * merged.values < shape.objects * fields || fields > MAX_TUPLE_FIELDS;
     let unnamed = shape.fields.iter().any(|(name, _)| !is_element_name(name));
     if merged.kinds() == 1 && (unnamed || is_loose && fields > 2) {
@@ -83,7 +83,7 @@ fn object(shape: &Shape, optional: bool) -> Type {
             |(name, field): &(String, Shape)| (name.clone(), infer(field, optional || field.values < shape.objects));
         return Type::Tuple(shape.fields.iter().map(element).collect());
     }
-    // The type JSON makes a path of a dot, and forgets objects without fields.
+    // The type JSON makes a path of a dot, and drops objects without fields.
     let lost = |s: &Shape| {
         let bad_name = s.fields.iter().any(|(name, _)| name.is_empty() || name.contains('.'));
         s.numbers.wide || s.twice > 0 || bad_name || (s.objects > 0 && s.fields.is_empty())

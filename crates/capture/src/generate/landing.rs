@@ -1,11 +1,11 @@
-//! What holds for every landing table that keeps nothing.
+//! Shared by all landing tables that store nothing.
 
 use super::plan::shown;
 use sql::quote::literal;
 
 /// A condition that stops the pipe into `<table>_landing` while a view that reads it is missing:
-/// what the pipe brings would be kept nowhere. It is computed when a refresh begins, before
-/// anything is read. ClickHouse has no means to look again when rows have come.
+/// its rows would be stored nowhere. It is evaluated when a refresh starts, before anything is
+/// read. ClickHouse cannot evaluate it again once rows have arrived.
 pub fn is_read(database: &str, table: &str) -> String {
     let views = ["_mv", "_errors_mv"].map(|suffix| format!("{table}{suffix}"));
     let [first, second] = views.clone().map(|name| shown(&name));

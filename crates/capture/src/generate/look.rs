@@ -1,4 +1,4 @@
-//! What the sample of a stream looks like, and what is said of it.
+//! Analysis of a stream's sample, and the notes about it.
 
 use super::content::Contents;
 use super::message::{MESSAGE, with_text};
@@ -8,17 +8,17 @@ use super::shape::Shape;
 use domain::limits::MAX_TUPLE_FIELDS;
 use domain::unpacking::Split;
 
-/// A sample that was looked at.
+/// An analysed sample.
 pub struct Looked {
     /// What its objects look like.
     pub shape: Shape,
-    /// How many there are.
+    /// Number of objects.
     pub objects: usize,
-    /// What the head of the SQL says of the records.
+    /// Notes about the records for the head of the SQL.
     pub head: Vec<String>,
 }
 
-/// Looks at a sample of `stream`. With `message`, its log events become objects with the fields of
+/// Analyses a sample of `stream`. With `message`, its log events become objects with the fields of
 /// their messages. The error says why there is nothing to make columns of.
 pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, String> {
     let (rows, name) = (sample.len(), shown(stream));
@@ -41,7 +41,7 @@ pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, 
     let texts = || sample.payloads().filter_map(|payload| std::str::from_utf8(payload).ok());
     let objects = texts().filter(|text| shape.add_object(text)).count();
     if message && let Some(text) = texts().find_map(with_text) {
-        // Another message may be plain text, whether the sample has one or not.
+        // A later message may be plain text, whether or not the sample has one.
         shape.add_object(&text);
     }
     let contents = Contents::of(sample.payloads()).sentences(stream);
@@ -62,8 +62,7 @@ pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, 
     Ok(Looked { shape, objects, head })
 }
 
-/// With `wanted`, puts the messages of log events in the place of the events. What is to be said of
-/// them.
+/// With `wanted`, merges the messages of log events into the events. Returns notes.
 fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<String>, String> {
     let (rows, is_cloudwatch) = (sample.len(), sample.split() == Split::CloudWatch);
     if !wanted {

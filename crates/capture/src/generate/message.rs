@@ -1,6 +1,6 @@
-//! `--message`: log events of CloudWatch whose messages are JSON. An event and its message become
-//! one object, so that everything else sees records as any others: the fields of the message, and
-//! beside them what the event has, under names that begin with `_log_`.
+//! `--message`: CloudWatch log events whose messages are JSON. An event and its message become one
+//! object, so that everything else sees ordinary records: the fields of the message, plus those of
+//! the event under names that start with `_log_`.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::value::RawValue;
@@ -8,15 +8,15 @@ use serde_json::value::RawValue;
 use super::shape::fields_of;
 use sql::quote::literal;
 
-/// The field of a message that is not an object.
+/// The field for a message that is not an object.
 pub const MESSAGE: &str = "_log_message";
-/// Fields of an event whose names would read badly behind `_log_`.
+/// Fields of an event whose names would read badly after `_log_`.
 const NAMES: [(&str, &str); 3] = [("logGroup", "_log_group"), ("logStream", "_log_stream"), ("id", "_log_event_id")];
-/// Times of events, Unix milliseconds, that become text as other times have it: up to the year
+/// Times of events, Unix milliseconds, that are converted to text like other times: up to the year
 /// 2286.
 const TIMES: &str = "^[0-9]{1,13}$";
 
-/// What an event became.
+/// The result for an event.
 pub struct Merged {
     /// The object.
     pub text: String,
@@ -24,7 +24,7 @@ pub struct Merged {
     pub is_object: bool,
 }
 
-/// The object of an event; none for what is not a log event.
+/// The object of an event; `None` for anything that is not a log event.
 pub fn merged(event: &str) -> Option<Merged> {
     let fields = fields_of(event);
     let of = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.get());
@@ -41,7 +41,7 @@ pub fn merged(event: &str) -> Option<Merged> {
     Some(Merged { text, is_object: inside.is_some() })
 }
 
-/// An event as it would be with a message that is not an object, which a sample need not have.
+/// An event as it would be with a message that is not an object, which may not occur in a sample.
 pub fn with_text(event: &str) -> Option<String> {
     let fields = fields_of(event).into_iter().filter(|(name, _)| name.starts_with("_log_"));
     let members = fields.map(|(name, value)| format!("{}:{}", serde_json::Value::from(name), value.get()));
@@ -54,7 +54,7 @@ fn own_name(name: &str) -> String {
     known.map_or_else(|| format!("_log_{name}"), |(_, own)| (*own).to_owned())
 }
 
-/// What stands between the braces of an object; none for other text.
+/// The text between the braces of an object; `None` for other text.
 fn inside(message: &str) -> Option<&str> {
     let object: &RawValue = serde_json::from_str(message).ok()?;
     Some(object.get().strip_prefix('{')?.strip_suffix('}')?.trim_ascii())
@@ -69,10 +69,11 @@ fn time(millis: &str) -> String {
     }
 }
 
-/// SQL for rows as `source` gives them, with such objects as `_raw_message`.
+/// SQL for rows as `source` returns them, with such objects as `_raw_message`.
 ///
-/// ClickHouse's parser refuses an object with a number beyond 64 bits: with so many digits, what
-/// looks like an object is taken for one, and what is not goes to the errors, whole.
+/// ClickHouse's parser refuses an object with a number beyond 64 bits: with that many digits,
+/// anything that looks like an object is treated as one, and what is not goes to the errors table,
+/// unchanged.
 pub fn source(source: &str) -> String {
     let list = |texts: Vec<&str>| texts.iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ");
     let (from, to) =

@@ -1,22 +1,22 @@
-//! The one rule for numbers: which of them ClickHouse's JSON parser would not give as they are
-//! written. Inference asks [`is_wide`]; the statements ask the same in SQL ([`FUNCTIONS`]).
-//! `tests/it/sql_pipe/numbers.rs` sends random numbers through both on the real engine: what one of
-//! them takes, the other must take, and every number arrives as it was written.
+//! The only rule for numbers: which of them ClickHouse's JSON parser would not return as written.
+//! Inference uses [`is_wide`]; the statements use the same rule in SQL ([`FUNCTIONS`]).
+//! `tests/it/sql_pipe/numbers.rs` sends random numbers through both on the real engine: both must
+//! accept the same numbers, and every number must arrive as written.
 //!
-//! The parser takes integers of 64 bits, and doubles. A number is wide when neither is it, digit
-//! for digit: an integer beyond 64 bits, and a number with a fraction or an exponent whose double
+//! The parser supports 64-bit integers and doubles. A number is wide if neither represents it digit
+//! for digit: an integer beyond 64 bits, or a number with a fraction or an exponent whose double
 //! has other digits. One of 10^18 or more is wide, too: as text it may be an integer that the
-//! parser refuses. A record with such a number is parsed with the number in quotes, behind a mark
-//! that no JSON string begins with unless somebody means to.
+//! parser refuses. A record with such a number is parsed with the number in quotes, after a mark
+//! that no JSON string starts with unless on purpose.
 
 use domain::limits::WIDE_FROM;
 use sql::quote::literal;
 
-/// What stands before a wide number in its quotes: the control character U+0001 as JSON writes it,
-/// and a sign.
+/// Precedes a wide number inside its quotes: the control character U+0001 as JSON writes it, and a
+/// `#`.
 pub const MARK: &str = r"\u0001#";
 
-/// Whether ClickHouse's parser would not give this number, the text of a JSON number, digit for
+/// Whether ClickHouse's parser would not return this number, the text of a JSON number, digit for
 /// digit.
 pub fn is_wide(text: &str) -> bool {
     match text.contains(['.', 'e', 'E']) {
@@ -33,16 +33,16 @@ pub fn is_exact(text: &str) -> bool {
     double.is_some_and(|double| digits_of(text) == digits_of(&double.to_string()))
 }
 
-/// The digits of a number without zeros at both ends. Two numbers that are as close as a decimal
-/// number and its double have the same ones only if they are equal.
+/// The digits of a number without leading and trailing zeros. A decimal number and its double are
+/// so close that equal digits imply equal numbers.
 fn digits_of(text: &str) -> String {
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     digits.trim_matches('0').to_string()
 }
 
-/// What the statements call: each name is that of a lambda in the WITH of a SELECT, here with its
-/// definition. Later ones call earlier ones.
+/// The functions used in the statements: each is the name of a lambda in the WITH of a SELECT, with
+/// its definition. Later ones call earlier ones.
 const FUNCTIONS: [(&str, &str); 6] = [
     ("digits", r"n -> replaceRegexpAll(n, '^-?[0.]*|[.]|[0.]*(?:[eE].*)?$', '')"),
     ("is_exact", "n -> digits(n) = digits(toString(toFloat64OrZero(n)))"),
@@ -56,7 +56,7 @@ const FUNCTIONS: [(&str, &str); 6] = [
     ("bare", r#"v -> trim(BOTH '"' FROM v)"#),
 ];
 
-/// The WITH for a SELECT: what is called in it.
+/// The WITH clause for a SELECT: defines the functions it calls.
 pub fn with(select: &str) -> String {
     let mut called: Vec<&(&str, &str)> = Vec::new();
     for function in FUNCTIONS.iter().rev() {
@@ -69,14 +69,14 @@ pub fn with(select: &str) -> String {
     if lines.is_empty() { String::new() } else { format!("WITH{}\n", lines.join(",")) }
 }
 
-/// SQL for a payload as it is parsed, `_json`: wide numbers in quotes, behind the mark. To stand in
-/// a SELECT from rows with `_raw_message`. `once`: it is not parsed again in parts. Else it is
-/// written anew by the parser where it has numbers that the parser writes in another form: 1e5 and
-/// 1.0 are integers in a part, and would be none in the whole.
+/// SQL for a payload as it is parsed, `_json`: wide numbers in quotes, after the mark. For use in a
+/// SELECT from rows with `_raw_message`. `once`: no part of it is parsed again. Otherwise the
+/// parser rewrites it if it has numbers that the parser writes in another form: `1e5` and `1.0` are
+/// integers in a part, but not in the whole.
 ///
-/// Hardly a payload has such a number, or one that could be wide: one of 17 digits (and a dot), or
-/// with an exponent. Only those that have a wide one are taken apart: strings are one token each,
-/// so that digits in them are left alone. Bytes that are no text are left to the parser to refuse.
+/// Few payloads have such a number, or one that could be wide: one of 17 digits (and a dot), or
+/// with an exponent. Only those that have a wide one are tokenized: a string is one token, so that
+/// digits in it are left alone. Bytes that are not UTF-8 are left for the parser to refuse.
 pub fn parsed(once: bool) -> String {
     const SOME: &str = r"[:,\\[\\s](-?(?:[0-9][0-9.]{16,}(?:[eE][+-]?[0-9]+)?|[0-9.]+[eE][+-]?[0-9]+|[0-9]+[.]0+\\b))";
     const TOKENS: &str = r#""(?:[^"\\\\]|\\\\.)*"|-?[0-9][0-9.eE+-]*|[^"0-9-]+|[-"]"#;
@@ -90,8 +90,8 @@ pub fn parsed(once: bool) -> String {
     )
 }
 
-/// SQL that is true of a payload in which a string begins as a wide number does behind its mark: it
-/// cannot be told from one.
+/// SQL that is true for a payload with a string that starts with the mark and looks like a wide
+/// number: it cannot be told from one.
 pub fn has_mark() -> String {
     format!("position(_raw_message, {}) > 0", literal(MARK))
 }

@@ -1,4 +1,4 @@
-//! Which field goes into which column, and what a person should know about it.
+//! Which field goes into which column, and the notes about it.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub const RECORD_COLUMNS: [(&str, &str); 7] = [
 ];
 /// Those that a new table gets.
 const OF_A_NEW_TABLE: [&str; 4] = ["_timestamp", "_shard_id", "_sequence_number", "_sub_sequence_number"];
-/// Names of the pipe's own and of ClickHouse's that no column of a payload may have.
+/// Names of the pipe and of ClickHouse that no payload column may have.
 const RESERVED: [&str; 9] =
     ["_batch", "_error", "_json", "_numbers", "_wide", "_tokens", "_row_exists", "_block_number", "_block_offset"];
 
@@ -30,22 +30,22 @@ const RESERVED: [&str; 9] =
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// The field, from the outside in.
+    /// The path of the field, outermost name first.
     pub path: Vec<String>,
     /// Its type.
     pub ty: Type,
-    /// It is a String that takes objects and arrays as their text.
+    /// It is a String that stores objects and arrays as their text.
     pub as_text: bool,
 }
 
-/// A column of a table that exists.
+/// A column of an existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Existing {
     /// Its name.
     pub name: String,
     /// Its type as ClickHouse prints it.
     pub ty: String,
-    /// Whether a value may be inserted: it is neither computed nor an alias.
+    /// Whether it accepts inserted values: it is neither computed nor an alias.
     pub insertable: bool,
     /// Whether it has an expression for rows that bring no value.
     pub has_default: bool,
@@ -53,25 +53,25 @@ pub struct Existing {
     pub comment: String,
 }
 
-/// What goes where.
+/// The mapping of fields to columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The columns from the payload.
     pub columns: Vec<Column>,
     /// The columns from the record around it.
     pub record: Vec<&'static str>,
-    /// What to say at the top of the SQL.
+    /// Notes for the top of the SQL.
     pub notes: Vec<String>,
     /// Whether the table has a column for the fields that have none of their own.
     pub rest: bool,
-    /// The types were chosen here, so they may be strict about what fits.
+    /// The types were chosen here, so the checks may be strict.
     pub strict: bool,
     /// ClickHouse may round any integer in a column of the type JSON: see [`How::rounds`].
     pub rounds: bool,
 }
 
 impl Plan {
-    /// What fits into its columns.
+    /// The rules for what fits into its columns.
     pub fn how(&self) -> How {
         How { strict: self.strict, closed: false, rounds: self.rounds, after_others: false }
     }
@@ -85,7 +85,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Reads `SRC=DST`.
+    /// Parses `SRC=DST`.
     pub fn parse(text: &str) -> Result<Mapping, String> {
         match text.split_once('=') {
             Some((source, column)) if !column.is_empty() => {
@@ -97,7 +97,7 @@ impl Mapping {
         }
     }
 
-    /// The field: of that name, or nested with its name at the dots.
+    /// The field: of that exact name, or nested, with the name split at dots.
     fn path(&self, shape: &Shape) -> Vec<String> {
         match shape.field(&self.source) {
             Some(_) => vec![self.source.clone()],
@@ -126,7 +126,7 @@ fn add(path: Vec<String>, ty: Type, flatten: bool, found: &mut Vec<(Vec<String>,
     }
 }
 
-/// The shape at a path, and whether it is missing sometimes.
+/// The shape at a path, and whether some records lack it.
 fn at<'s>(shape: &'s Shape, path: &[String]) -> Option<(&'s Shape, bool)> {
     path.iter().try_fold((shape, false), |(shape, optional), name| {
         let field = shape.field(name)?;
@@ -145,20 +145,20 @@ fn column_name(path: &[String]) -> String {
     }
 }
 
-/// `base`, or with a number behind it, so that it is not among the names that are taken.
+/// `base`, with a number appended if needed to avoid the names that are taken.
 pub fn unique(base: &str, taken: &HashSet<String>) -> String {
     let numbered = (2..).map(|n| format!("{base}_{n}"));
     std::iter::once(base.to_string()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
-/// Whether a column of this type, for the values of this shape, takes objects and arrays as their
+/// Whether a column of this type, for the values of this shape, stores objects and arrays as their
 /// text.
 fn is_text(shape: Option<&Shape>, ty: &Type) -> bool {
     let is_string = matches!(&*ty.clone().nullable().to_string(), "Nullable(String)");
     is_string && shape.is_some_and(|shape| shape.objects > 0 || shape.arrays > 0)
 }
 
-/// The columns of a new table; with `rest`, one for fields that have none.
+/// The columns of a new table; with `rest`, also one for fields that have none.
 pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> Result<Plan, String> {
     let mut plan = Plan { record: OF_A_NEW_TABLE.to_vec(), rest, strict: true, ..Plan::default() };
     let mut all = sources(shape, flatten);
@@ -198,7 +198,7 @@ pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> 
     Ok(plan)
 }
 
-/// What is worth saying about the type of a field.
+/// The note about the type of a field, if there is one.
 fn remark(path: &[String], shape: &Shape, ty: &Type) -> Option<String> {
     let field = shown(&path.join("."));
     let counts = [
@@ -223,8 +223,8 @@ fn remark(path: &[String], shape: &Shape, ty: &Type) -> Option<String> {
     }
 }
 
-/// Whether the column is the one for fields that have none of their own, and not that of a field
-/// with its name.
+/// Whether the column is the one for fields that have none of their own, rather than that of a
+/// field with its name.
 fn is_rest(column: &Existing, shape: &Shape, maps: &[Mapping]) -> bool {
     column.name == REST
         && column.ty == REST_TYPE
@@ -233,8 +233,8 @@ fn is_rest(column: &Existing, shape: &Shape, maps: &[Mapping]) -> bool {
         && maps.iter().all(|map| map.column != REST)
 }
 
-/// The columns of a table that exists; with `rest`, that for fields that have none is filled if it
-/// is there.
+/// The columns of an existing table; with `rest`, the one for fields that have none is filled if it
+/// exists.
 pub fn existing_table(
     shape: &Shape,
     table: &[Existing],
@@ -303,7 +303,7 @@ pub fn existing_table(
     Ok(plan)
 }
 
-/// A name in a comment or a message: nothing in it ends the line.
+/// A name for a comment or a message: nothing in it ends the line.
 pub fn shown(name: &str) -> String {
     format!("{name:?}").replace("\\'", "'")
 }

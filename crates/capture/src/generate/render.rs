@@ -16,8 +16,8 @@ use sql::quote::{comment, comments, identifier, literal, literal_of_lines, quali
 /// The structure of `/v1/pipes/{pipe}/next`.
 const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
                     _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String";
-/// What a record kept apart is known by, in the landing table, the errors table and between them. A
-/// batch is sorted by the first three, so `ORDER BY ALL` costs little.
+/// The columns that identify a record that was set apart, in the landing table, the errors table
+/// and between them. A batch is sorted by the first three, so `ORDER BY ALL` costs little.
 const POSITION: &str = "_shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream";
 /// The first three.
 const PLACE: [&str; 3] = ["_shard_id", "_sequence_number", "_sub_sequence_number"];
@@ -25,7 +25,7 @@ const POSITION_COLUMNS: &str = "    _key String,\n    _timestamp DateTime64(3),\
                                 _shard_id LowCardinality(String),\n    _sequence_number String,\n    _sub_sequence_number UInt32,\n";
 const WINDOW: &str = "\nSETTINGS non_replicated_deduplication_window = 1000";
 
-/// What the statements are about, beside the plan.
+/// The subject of the statements, in addition to the plan.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The table's database.
@@ -36,17 +36,17 @@ pub struct Target {
     pub exists: bool,
     /// The URL of the pipe's batches.
     pub url: String,
-    /// The records are log events, whose messages have the fields.
+    /// The records are log events whose messages contain the fields.
     pub message: bool,
-    /// The named collection that has the token and must be used; none: there is no token.
+    /// The named collection that has the token and must be used; `None` if there is no token.
     pub collection: Option<String>,
     /// Sorting key of a new table.
     pub order_by: String,
-    /// New tables get a deduplication window.
+    /// Whether new tables get a deduplication window.
     pub exactly_once: bool,
-    /// What does not fit goes to a table of its own.
+    /// Whether what does not fit goes to a table of its own.
     pub errors: bool,
-    /// The user that the views run as, as SQL; empty: whoever creates them.
+    /// The user that the views run as, as SQL; empty if it is whoever creates them.
     pub definer: String,
 }
 
@@ -78,14 +78,14 @@ impl Target {
     }
 }
 
-/// A view runs with the profile of its definer, in which each of these, set otherwise, loses rows
-/// or brings them twice without an error: measured on 25.8.
+/// A view runs with the profile of its definer. Each of these settings, if it differs there, loses
+/// or duplicates rows without an error: measured on 25.8.
 pub const WHATEVER_THE_PROFILE: &str =
     "insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw'";
-/// What a batch that comes again needs to complete the tables below; off by default before 26.2.
+/// What a repeated batch needs to complete the tables below; off by default before 26.2.
 pub const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views = 1";
 
-/// When the view of a pipe refreshes, and how it pauses after failures.
+/// When a pipe's view refreshes, and how it backs off after failures.
 pub const REFRESH: &str = "REFRESH AFTER 2 SECOND\n\
     SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000";
 
@@ -140,7 +140,7 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     all
 }
 
-/// How an operator finds fields that came later.
+/// How to find fields that were added later.
 pub fn look_into_rest(target: &Target) -> String {
     let table = target.named("");
     comments(&format!(
@@ -149,8 +149,8 @@ pub fn look_into_rest(target: &Target) -> String {
     ))
 }
 
-/// The first rows as they would arrive, read from `source`; and with `errors`, what would be kept
-/// apart.
+/// The first rows as they would arrive, read from `source`; with `errors`, also what would go to
+/// the errors table.
 pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Vec<String> {
     let settings = settings(&parsing(plan));
     let settings = if settings.is_empty() { settings } else { format!("\n{settings}") };
@@ -167,8 +167,8 @@ pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Ve
     ]
 }
 
-/// For each column that can be missed by a value: its index, the text of the value, and whether it
-/// fits, to be read from `source`.
+/// For each column whose values may not fit: its index, the text of the value, and whether it fits,
+/// to be read from `source`.
 pub fn judged(plan: &Plan, source: &str) -> (Vec<usize>, String) {
     let mut parts = Parts::default();
     let fields = parts.fields(&Place::record());
@@ -209,7 +209,8 @@ fn settings(all: &[&str]) -> String {
     if all.is_empty() { String::new() } else { format!("SETTINGS {}", all.join(", ")) }
 }
 
-/// Settings that say how text becomes values: older releases, and other profiles, differ in them.
+/// Settings that control how text becomes values: older releases, and other profiles, differ in
+/// them.
 fn parsing(plan: &Plan) -> Vec<&'static str> {
     let has = |leaf: &dyn Fn(&str) -> bool| plan.columns.iter().any(|column| column.ty.has_leaf(leaf));
     let mut settings = Vec::new();
@@ -220,7 +221,7 @@ fn parsing(plan: &Plan) -> Vec<&'static str> {
         settings.push("precise_float_parsing = 1");
     }
     if has(&|name| name.starts_with("JSON") || name.starts_with("Dynamic")) {
-        // A string stays one, as it is, and so does a number when it is compared.
+        // A string stays a string, unchanged, and so does a number when it is compared.
         settings.extend([
             "input_format_try_infer_dates = 0",
             "input_format_try_infer_datetimes = 0",
@@ -230,8 +231,8 @@ fn parsing(plan: &Plan) -> Vec<&'static str> {
     settings
 }
 
-/// Rows with the columns of a pull, and `_json`; `once`: as it is, for the only time that it is
-/// parsed.
+/// Rows with the columns of a pull, and `_json`; `once`: the payload as it is, because it is parsed
+/// only once.
 fn with_json(source: &str, once: bool) -> String {
     let parsed = parsed(once);
     let with = with(&parsed).replace('\n', "\n        ");
@@ -244,8 +245,8 @@ fn extract(json: &str, path: &[String], ty: &Type) -> String {
     format!("JSONExtract({json}, {path}{})", literal(&ty.per_row().to_string()))
 }
 
-/// The SELECT that makes the table's rows. `from` is what it reads, with the WHERE: rows with
-/// `_json`. `own_rest`: what has no column is collected here.
+/// The SELECT that produces the table's rows. `from` is what it reads, with the WHERE: rows with
+/// `_json`. `own_rest`: fields without a column are collected here.
 fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
     let mut taken: HashSet<String> = plan.columns.iter().map(|column| column.name.clone()).collect();
     taken.extend(RECORD_COLUMNS.iter().map(|(name, _)| name.to_string()).chain([REST.to_string()]));
@@ -295,7 +296,7 @@ fn line_of(columns: &[&str]) -> Option<String> {
     (!columns.is_empty()).then(|| format!("    {}", columns.join(", ")))
 }
 
-/// The fields that have no column, where no checks need those that have one.
+/// The fields that have no column, if no check needs those that have one.
 fn of_rest(plan: &Plan) -> Vec<String> {
     let mut parts = Parts::default();
     let rest = rest(&known(&plan.columns), &mut parts);
@@ -314,7 +315,7 @@ fn alone(json: &str, column: &Column) -> String {
     format!("if(match({raw}, '^[{{[]'), written({raw}), {value})")
 }
 
-/// An element of a tuple. Some plain names mean something else behind a dot: `size0`, `null`, a
+/// An element of a tuple. Some plain names mean something else after a dot: `size0`, `null`, a
 /// number.
 fn element(tuple: &str, name: &str) -> String {
     let special = ["null", "keys", "values", "size"].iter().any(|word| name.starts_with(word));
@@ -339,8 +340,8 @@ impl Node {
     }
 }
 
-/// Puts a field into the tuple that the payload is parsed as. False when it has no place there:
-/// another column takes it, or no element may have its name.
+/// Puts a field into the tuple that the payload is parsed as. Returns false if it has no place
+/// there: another column takes it, or an element may not have its name.
 fn insert(tree: &mut Vec<(String, Node)>, path: &[String], ty: &Type) -> bool {
     let Some((first, rest)) = path.split_first() else { return false };
     if !path.iter().all(|name| is_element_name(name)) {

@@ -1,4 +1,5 @@
-//! What of a record has no column: which fields are known, and the SQL that collects the others.
+//! The parts of a record that have no column: which fields are known, and the SQL that collects the
+//! others.
 
 use super::fits::{How, Parts, Place, fits, is_object};
 use super::plan::Column;
@@ -9,11 +10,11 @@ use sql::quote::literal;
 pub const REST: &str = "rest";
 /// Its type.
 pub const REST_TYPE: &str = "Map(String, String)";
-/// What its comment says, by which it is known again.
+/// The text of its comment, by which it is recognized.
 pub const REST_COMMENT: &str = "fields without a column of their own, as JSON";
 
-/// Objects whose fields have columns, as tuples within each other, with the columns at their ends.
-/// A column that takes a value whole takes what is in it.
+/// Objects whose fields have columns, as nested tuples with the columns at the leaves. A column
+/// that takes a whole value includes everything in it.
 pub fn known(columns: &[Column]) -> Type {
     columns.iter().fold(Type::Tuple(Vec::new()), |known, column| {
         let nested =
@@ -56,8 +57,8 @@ fn has_names(ty: &Type) -> bool {
     }
 }
 
-/// SQL for the fields of a record that are not known: where each is, as ClickHouse would name it
-/// (`a.b`, `lines[2].b`, `by['x'].b`), and its JSON.
+/// SQL for the unknown fields of a record: where each is, as ClickHouse would name it (`a.b`,
+/// `lines[2].b`, `by['x'].b`), and its JSON.
 pub fn rest(known: &Type, parts: &mut Parts) -> String {
     let all = unknown(known, &Place::record(), None, parts);
     let all = if all.len() == 1 {
@@ -68,7 +69,7 @@ pub fn rest(known: &Type, parts: &mut Parts) -> String {
     format!("CAST({all}, '{REST_TYPE}')")
 }
 
-/// The arrays of pairs that `rest` is made of. `path` is SQL for where the value is.
+/// The arrays of pairs that make up `rest`. `path` is SQL for the location of the value.
 fn unknown(ty: &Type, at: &Place, path: Option<&str>, parts: &mut Parts) -> Vec<String> {
     match ty {
         Type::Tuple(elements) => {
@@ -119,15 +120,15 @@ fn joined(arrays: &[String]) -> String {
     if arrays.len() == 1 { arrays.concat() } else { format!("arrayConcat({})", arrays.join(", ")) }
 }
 
-/// What is looked at in a record: the value at a path, and whether it fits.
+/// A check on a record: the value at a path, and whether it fits.
 pub struct Check {
-    /// The field, as a person writes it.
+    /// The field, as users write it.
     pub field: String,
     /// SQL for its text.
     pub value: String,
-    /// SQL that is true when it fits.
+    /// SQL that is true if it fits.
     pub fits: String,
-    /// The column that it goes to; none for an object of which only parts do.
+    /// The column it goes to; `None` for an object of which only parts do.
     pub column: Option<usize>,
 }
 
@@ -146,7 +147,7 @@ pub fn checks(columns: &[Column], how: How, parts: &mut Parts) -> Vec<Check> {
     all
 }
 
-/// What has parts in columns must be an object, unless a column takes it whole.
+/// An object whose parts have columns must be an object, unless a column takes it whole.
 fn around(columns: &[Column], path: &[String], at: &Place, all: &mut Vec<Check>, parts: &mut Parts) {
     let mut names: Vec<&String> = Vec::new();
     for column in columns.iter().filter(|column| column.path.starts_with(path) && column.path.len() > path.len() + 1) {

@@ -1,5 +1,5 @@
-//! The sample of the stream, and how it is given to ClickHouse. The one place where what is in
-//! Kinesis becomes rows.
+//! The sample of the stream, and how it is passed to ClickHouse. The only place where the contents
+//! of Kinesis become rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,8 +69,8 @@ impl Sample {
         self.rows.iter().map(|row| &*row.payload)
     }
 
-    /// Makes one object of each log event and its message. Gives the number of messages that are
-    /// objects.
+    /// Merges each log event with its message into one object. Returns the number of messages that
+    /// are objects.
     pub fn merge_messages(&mut self) -> usize {
         let mut objects = 0;
         for row in &mut self.rows {
@@ -89,7 +89,7 @@ impl Sample {
     }
 
     /// The newest rows as a subquery with the columns of `/v1/pipes/{pipe}/next`. It reads no table
-    /// function, so it needs no right.
+    /// function, so it needs no privilege.
     pub fn source(&self, newest: usize) -> String {
         let skip = self.rows.len().saturating_sub(newest);
         let rows: Vec<_> = self.rows[skip..]
@@ -126,9 +126,8 @@ async fn read(reading: &Reading, stream: &str, split: Split) -> Result<Vec<Row>,
     Ok(rows)
 }
 
-/// What most payloads are: envelopes of CloudWatch Logs, lines of which each is an object, or
-/// several objects otherwise. An object that is written over several lines must not be split into
-/// them.
+/// What most payloads are: CloudWatch Logs envelopes, lines that are each an object, or several
+/// objects otherwise. An object written over several lines must not be split into lines.
 fn split_of<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> Split {
     let (mut envelopes, mut lines, mut several, mut over_lines, mut others) = (0, 0, 0, 0, 0);
     for payload in payloads {
@@ -137,7 +136,7 @@ fn split_of<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> Split {
             Ok(object) if ["messageType", "logGroup", "logEvents"].iter().all(|field| object.contains_key(*field)) => {
                 envelopes += 1;
             }
-            // On one line it is the same with and without splitting.
+            // On one line, splitting makes no difference.
             Ok(_) if !payload.trim_ascii().contains(&b'\n') => {}
             Ok(_) => over_lines += 1,
             Err(_) if are_objects(payload) => lines += 1,
@@ -147,14 +146,14 @@ fn split_of<'p>(payloads: impl Iterator<Item = &'p [u8]>) -> Split {
     }
     match () {
         () if envelopes > lines + several + over_lines + others => Split::CloudWatch,
-        // Lines are objects one behind the other, too.
+        // Lines are objects in sequence, too.
         () if several > 0 && lines + several > envelopes + others => Split::Json,
         () if several == 0 && lines > envelopes + over_lines + others => Split::Lines,
         () => Split::None,
     }
 }
 
-/// Whether it is objects one behind the other, or arrays of objects; one at least.
+/// Whether it consists of objects in sequence, or arrays of objects; at least one.
 fn holds_objects(payload: &[u8]) -> bool {
     let mut objects = 0;
     for document in serde_json::Deserializer::from_slice(payload).into_iter::<&RawValue>() {

@@ -1,4 +1,4 @@
-//! What the generators ask ClickHouse, and how they run statements there.
+//! What the generators query from ClickHouse, and how they run statements there.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use domain::lease::Destination;
 use domain::limits::{CLICKHOUSE_SQL_TIMEOUT, PIPE_QUERY_BYTES};
 use sql::quote::{literal, qualified};
 
-/// The ClickHouse in which tables and views are to be.
+/// The ClickHouse server for the tables and views.
 pub struct Server {
     clickhouse: ClickHouse,
 }
@@ -52,7 +52,7 @@ impl ColumnRow {
         !self.default_kind.is_empty()
     }
 
-    /// Whether a value may be inserted: it is neither computed nor an alias.
+    /// Whether it accepts inserted values: it is neither computed nor an alias.
     pub fn is_insertable(&self) -> bool {
         matches!(&*self.default_kind, "" | "DEFAULT")
     }
@@ -74,9 +74,9 @@ impl Server {
         }
     }
 
-    /// A table or view; none when there is none of that name.
+    /// A table or view; `None` if there is none of that name.
     pub async fn table(&self, database: &str, name: &str) -> Result<Option<TableRow>, String> {
-        // Says so when the user may not see the table; system.tables only hides it.
+        // Fails if the user may not see the table; system.tables only hides it.
         self.ask(&format!("EXISTS TABLE {}", qualified(database, name)), "TSV").await?;
         let sql = format!(
             "SELECT engine, engine_full, comment FROM system.tables WHERE database = {} AND name = {}",
@@ -92,8 +92,8 @@ impl Server {
             .next())
     }
 
-    /// Refuses when a view other than `view` pulls the pipe of this URL into another table than
-    /// those of `tables`.
+    /// Refuses if a view other than `view` pulls the pipe of this URL into a table that is not in
+    /// `tables`.
     pub async fn only_puller(&self, url: &str, view: (&str, &str), tables: &[String]) -> Result<(), String> {
         let path = url.split_once("/v1/pipes/").and_then(|(_, rest)| rest.split_once("/next")).map(|(pipe, _)| pipe);
         let Some(pipe) = path else { return Ok(()) };
@@ -114,7 +114,7 @@ impl Server {
         }
     }
 
-    /// The columns of a table, in their order.
+    /// The columns of a table, in order.
     pub async fn columns(&self, database: &str, table: &str) -> Result<Vec<ColumnRow>, String> {
         let sql = format!(
             "SELECT name, type, default_kind, comment, is_in_sorting_key FROM system.columns WHERE database = {} AND table = {} ORDER BY position",
@@ -130,7 +130,8 @@ impl Server {
         Ok(self.ask(&count, "TSV").await?.trim() != "0")
     }
 
-    /// Whether the type JSON reads an integer after a fraction as one, and rounds it: 25.8 does.
+    /// Whether the type JSON reads an integer after a fraction as a fraction, and rounds it: 25.8
+    /// does.
     pub async fn rounds_in_json(&self) -> Result<bool, String> {
         let sql = r#"SELECT groupArray(toString(JSONExtract(json, 'JSON')))[2] != '{"n":9007199254740993}'
             FROM (SELECT arrayJoin(['{"n":0.5}', '{"n":9007199254740993}']) AS json)
@@ -138,18 +139,18 @@ impl Server {
         Ok(self.ask(sql, "TSV").await?.trim() != "0")
     }
 
-    /// The answer of a SELECT (without FORMAT).
+    /// The result of a SELECT (without FORMAT).
     pub async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
         self.try_ask(sql, format).await.map_err(|e| self.clickhouse.explain_foreign(&e))
     }
 
-    /// The same for a caller to whom the error tells something.
+    /// The same for a caller that inspects the error.
     pub async fn try_ask(&self, sql: &str, format: &str) -> Result<String, ClickHouseError> {
         let size = PIPE_QUERY_BYTES.to_string();
         self.clickhouse.text(sql, format, &[("max_query_size", &size)]).await
     }
 
-    /// Runs a statement of a script; `done` of `all` were run before it.
+    /// Runs a statement of a script; `done` of `all` have been run before it.
     pub async fn run(&self, statement: &str, done: usize, all: usize) -> Result<(), String> {
         let size = PIPE_QUERY_BYTES.to_string();
         let ran = self.clickhouse.execute_with(statement, &[("max_query_size", &size)]).await;

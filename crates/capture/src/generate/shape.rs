@@ -1,5 +1,6 @@
-//! What the sampled payloads look like: which kinds of JSON values stand at which place. Numbers
-//! are looked at as text, because neither a 64-bit integer nor a double holds all that people send.
+//! The shape of the sampled payloads: which kinds of JSON values occur at which place. Numbers are
+//! examined as text, because neither a 64-bit integer nor a double represents all that producers
+//! send.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,33 +12,33 @@ use serde_json::value::RawValue;
 
 use super::numbers::{is_exact, is_wide};
 
-/// All values that stood at one place.
+/// All values at one place.
 #[derive(Clone, Debug, Default)]
 pub struct Shape {
-    /// How often there was a value, null included.
+    /// Number of values, nulls included.
     pub values: usize,
-    /// How often it was null.
+    /// Number of nulls.
     pub nulls: usize,
-    /// How often it was true or false.
+    /// Number of booleans.
     pub bools: usize,
     /// The numbers.
     pub numbers: Numbers,
     /// The strings.
     pub strings: Strings,
-    /// How often it was an object.
+    /// Number of objects.
     pub objects: usize,
-    /// How often it was an object with two fields of one name.
+    /// Number of objects with two fields of the same name.
     pub twice: usize,
-    /// The fields of these objects, in the order in which they first came.
+    /// The fields of these objects, in order of first appearance.
     pub fields: Vec<(String, Shape)>,
     index: HashMap<String, usize>,
-    /// How often it was an array.
+    /// Number of arrays.
     pub arrays: usize,
     /// The elements of these arrays.
     pub elements: Option<Box<Shape>>,
 }
 
-/// How wide integers are.
+/// Width of integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Width {
     /// All fit into Int64.
@@ -47,7 +48,7 @@ pub enum Width {
     UInt64,
     /// All fit into 256 bits.
     Bits256,
-    /// None of ClickHouse's integers holds them.
+    /// None of ClickHouse's integer types can hold them.
     Unbounded,
 }
 
@@ -62,9 +63,9 @@ pub struct Numbers {
     pub negative: bool,
     /// How wide the integers are.
     pub width: Width,
-    /// A double does not hold all of them digit for digit.
+    /// A double does not represent all of them digit for digit.
     pub inexact: bool,
-    /// Some are wide: ClickHouse's parser of JSON refuses or changes them.
+    /// Some are wide: ClickHouse's JSON parser refuses or changes them.
     pub wide: bool,
 }
 
@@ -85,7 +86,7 @@ pub struct Strings {
     pub times: bool,
     /// All are times without a zone, as 2026-11-21 10:00:00.
     pub local_times: bool,
-    /// Most digits of a second's fraction.
+    /// The most digits of a fractional second.
     pub fraction: usize,
 }
 
@@ -105,8 +106,8 @@ impl Default for Strings {
 }
 
 impl Shape {
-    /// Adds a JSON document, behind a byte order mark or not. False, and nothing is added, when it
-    /// is none, or no object.
+    /// Adds a JSON document, with or without a byte order mark. Returns false, and adds nothing, if
+    /// it is not JSON or not an object.
     pub fn add_object(&mut self, text: &str) -> bool {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         match serde_json::from_str::<&RawValue>(text) {
@@ -123,7 +124,7 @@ impl Shape {
         self.index.get(name).map(|at| &self.fields[*at].1)
     }
 
-    /// The kinds of values that are there, null aside.
+    /// The number of different kinds of values, apart from null.
     pub fn kinds(&self) -> usize {
         let counts = [self.bools, self.numbers.count, self.strings.count, self.objects, self.arrays];
         counts.iter().filter(|count| **count > 0).count()
@@ -135,7 +136,7 @@ impl Shape {
         holds(self) || below.into_iter().any(|shape| shape.any(holds))
     }
 
-    /// Both together.
+    /// Merges another shape into this one.
     pub fn merge(&mut self, other: &Shape) {
         self.values += other.values;
         self.nulls += other.nulls;
@@ -161,7 +162,7 @@ impl Shape {
         &mut self.fields[at].1
     }
 
-    /// Adds a value, as the text of valid JSON.
+    /// Adds a value, given as the text of valid JSON.
     fn add(&mut self, text: &str) {
         self.values += 1;
         match text.as_bytes().first() {
@@ -192,7 +193,7 @@ impl Shape {
     }
 }
 
-/// The fields of an object in their order, also two of one name.
+/// The fields of an object in order, including duplicates.
 pub fn fields_of(text: &str) -> Vec<(String, &RawValue)> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
@@ -274,7 +275,7 @@ fn is_uuid(text: &str) -> bool {
     text.len() == 36 && text.bytes().enumerate().all(right)
 }
 
-/// The years that every kind of date in ClickHouse has, DateTime64(9) included.
+/// The years that all of ClickHouse's date types support, DateTime64(9) included.
 fn is_in_range(day: NaiveDate) -> bool {
     (1900..=2261).contains(&day.year())
 }
@@ -283,7 +284,7 @@ fn is_day(text: &str) -> bool {
     text.len() == 10 && NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok_and(is_in_range)
 }
 
-/// Digits where a date and a time have them, and a `T` or a space between.
+/// Digits where a date and a time have them, with a `T` or a space between.
 fn looks_like_a_time(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() >= 19

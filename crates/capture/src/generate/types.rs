@@ -1,4 +1,4 @@
-//! ClickHouse's types as far as JSON can be turned into them: printed and read.
+//! ClickHouse's types, as far as JSON can be converted into them: printed and parsed.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use sql::quote::{identifier, unquoted, visible};
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// One without parts, or with parts that do not matter here, as ClickHouse writes it.
+    /// One without parts, or whose parts do not matter here, as ClickHouse writes it.
     Leaf(String),
     /// `Nullable(…)`.
     Nullable(Box<Type>),
@@ -15,9 +15,9 @@ pub enum Type {
     Array(Box<Type>),
     /// `Map(key, …)`.
     Map(Box<Type>, Box<Type>),
-    /// `Tuple(name …, …)`, all elements with names.
+    /// `Tuple(name …, …)`, all elements named.
     Tuple(Vec<(String, Type)>),
-    /// A Tuple whose elements have no names, or a Variant, as ClickHouse calls it.
+    /// A Tuple with unnamed elements, or a Variant; its name in ClickHouse and its parts.
     Parts(String, Vec<Type>),
 }
 
@@ -27,7 +27,7 @@ impl Type {
         Type::Leaf(name.into())
     }
 
-    /// The type that holds nulls where there is one: arrays, maps and tuples have none.
+    /// The type that also accepts nulls if there is one: arrays, maps and tuples have none.
     pub fn nullable(self) -> Type {
         match self {
             Type::Leaf(name) if name != "JSON" => Type::Nullable(Box::new(Type::Leaf(name))),
@@ -35,7 +35,7 @@ impl Type {
         }
     }
 
-    /// Reads what `system.columns` says.
+    /// Parses a type from `system.columns`.
     pub fn parse(text: &str) -> Type {
         let parts = |name: &str| {
             let rest = text.strip_prefix(name)?.strip_prefix('(')?;
@@ -73,7 +73,7 @@ impl Type {
         }
     }
 
-    /// Whether `holds` is true of a type without parts in it.
+    /// Whether `holds` is true of any type without parts in it.
     pub fn has_leaf(&self, holds: &dyn Fn(&str) -> bool) -> bool {
         match self {
             Type::Leaf(name) => holds(name),
@@ -84,10 +84,10 @@ impl Type {
         }
     }
 
-    /// The type to read with `JSONExtract`, and to cast to this one. `JSON` and `Dynamic` first try
+    /// The type to read with `JSONExtract`, to be cast to this one. `JSON` and `Dynamic` first try
     /// the types of the rows before: `[1, null]` becomes `[null, null]` after an array of texts,
     /// and 9007199254740993 becomes 9007199254740992 after a fraction. Without types of their own
-    /// they look at nothing but the row. What is in a Variant cannot be cast.
+    /// they look only at the row itself. The contents of a Variant cannot be cast.
     pub fn per_row(&self) -> Type {
         let inner = |ty: &Type| Box::new(ty.per_row());
         match self {
@@ -111,7 +111,7 @@ impl Type {
         }
     }
 
-    /// Whether `JSONExtract` can make it.
+    /// Whether `JSONExtract` can produce it.
     pub fn is_extractable(&self) -> bool {
         match self {
             Type::Nullable(inner) | Type::Array(inner) => inner.is_extractable(),
@@ -119,7 +119,7 @@ impl Type {
                 ["String", "LowCardinality(String)"].contains(&&*key.to_string()) && value.is_extractable()
             }
             Type::Tuple(elements) => elements.iter().all(|(_, inner)| inner.is_extractable()),
-            // ClickHouse tries one after the other, and Decimal throws instead of giving way.
+            // ClickHouse tries one after the other, and Decimal throws instead of failing over.
             Type::Parts(name, types) => {
                 let throws = name == "Variant" && self.has_leaf(&|name| name.starts_with("Decimal"));
                 !throws && types.iter().all(Type::is_extractable)
@@ -138,8 +138,7 @@ impl Type {
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // ClickHouse prints a name or a string within quotes, some of its characters as they
-            // are.
+            // ClickHouse prints some characters of a name or string verbatim, within quotes.
             Type::Leaf(name) => f.write_str(&visible(name)),
             Type::Nullable(inner) => write!(f, "Nullable({inner})"),
             Type::Array(inner) => write!(f, "Array({inner})"),
@@ -157,7 +156,7 @@ impl fmt::Display for Type {
     }
 }
 
-/// The parameters of the type JSON; none of another type.
+/// The parameters of the type JSON; `None` for another type.
 pub fn json_parameters(name: &str) -> Option<Vec<&str>> {
     match name.strip_prefix("JSON")? {
         "" => Some(Vec::new()),
@@ -165,7 +164,7 @@ pub fn json_parameters(name: &str) -> Option<Vec<&str>> {
     }
 }
 
-/// Splits at the commas that stand in no brackets and no quotes.
+/// Splits at commas outside of brackets and quotes.
 pub fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut from, mut depth, mut quote, mut escaped) = (Vec::new(), 0, 0usize, None, false);
     for (at, c) in text.char_indices() {
@@ -188,7 +187,7 @@ pub fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-/// The name and the type of a tuple's element; none where it has no name.
+/// The name and the type of a tuple's element; `None` if it has no name.
 pub fn element(text: &str) -> Option<(String, Type)> {
     if text.starts_with('`') {
         return unquoted(text, '`').map(|(name, ty)| (name, Type::parse(ty.trim())));

@@ -1,4 +1,4 @@
-//! The primary key of an item, small in memory.
+//! The primary key of an item, compact in memory.
 
 use crate::dynamodb::{KeyAttribute, KeyType};
 
@@ -9,13 +9,13 @@ use super::value::{Item, Value, number};
 pub struct Key(Box<str>);
 
 impl Key {
-    /// The length of the first value stands before it, so that two values are never one.
+    /// The length of the first value is prepended, so that different pairs never collide.
     pub fn new(values: &[String]) -> Key {
         let first = values.first().map_or(0, String::len);
         Key(format!("{first}:{}", values.concat()).into())
     }
 
-    /// The key of an item; none when an attribute of it is missing or of another type.
+    /// The key of an item; `None` if one of its attributes is missing or of another type.
     pub fn of(item: &Item, keys: &[KeyAttribute]) -> Option<Key> {
         let value = |key: &KeyAttribute| match (key.ty, item.get(&key.name)?) {
             (KeyType::N, Value::Number(text)) | (KeyType::S | KeyType::B, Value::Text(text)) => Some(text.clone()),
@@ -24,14 +24,14 @@ impl Key {
         Some(Key::new(&keys.iter().map(value).collect::<Option<Vec<_>>>()?))
     }
 
-    /// The values again.
+    /// The values it was made from.
     pub fn values(&self) -> Vec<&str> {
         let (length, rest) = self.0.split_once(':').unwrap_or(("0", ""));
         let (first, second) = rest.split_at(length.parse().unwrap_or(0));
         if second.is_empty() { vec![first] } else { vec![first, second] }
     }
 
-    /// As attributes.
+    /// The key as attributes.
     pub fn item(&self, keys: &[KeyAttribute]) -> Item {
         let value = |key: &KeyAttribute, text: &str| match key.ty {
             KeyType::N => Value::Number(text.into()),
@@ -40,13 +40,13 @@ impl Key {
         keys.iter().zip(self.values()).map(|(key, text)| (key.name.clone(), value(key, text))).collect()
     }
 
-    /// Bytes that it takes in memory.
+    /// Its size in memory, bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-/// A key value of a row: a number may stand in a column of text.
+/// A key value from a row: a number may be in a text column.
 pub fn key_value(value: Value, ty: KeyType) -> Value {
     match (ty, value) {
         (KeyType::N, Value::Text(text)) => number(&text).map_or(Value::Broken(text), Value::Number),

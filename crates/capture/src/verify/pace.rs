@@ -1,9 +1,9 @@
-//! Read capacity units a second: when the next request may go.
+//! Read capacity units per second: when the next request may go.
 
 use std::time::Duration;
 
-/// Keeps the average over any time at the rate, plus one request. Time is counted from any fixed
-/// point.
+/// Keeps the average over any period at the rate, plus one request. Time is counted from an
+/// arbitrary fixed point.
 #[derive(Clone, Debug)]
 pub struct Pace {
     rate: f64,
@@ -12,13 +12,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// So many units a second.
+    /// A pace of `rate` units per second.
     pub fn new(rate: u32) -> Pace {
         Pace { rate: f64::from(rate), free_at: Duration::ZERO, used: 0.0 }
     }
 
-    /// Lets a request go that will need about so many units, or says how long it has to wait at
-    /// least.
+    /// Lets a request go that will need about `estimate` units, or returns the minimum time it has
+    /// to wait.
     pub fn begin(&mut self, now: Duration, estimate: f64) -> Result<(), Duration> {
         if let Some(wait) = self.free_at.checked_sub(now).filter(|wait| !wait.is_zero()) {
             return Err(wait);
@@ -27,7 +27,7 @@ impl Pace {
         Ok(())
     }
 
-    /// Tells what a request with that estimate really needed.
+    /// Reports what a request with that estimate really needed.
     pub fn end(&mut self, estimate: f64, units: f64) {
         self.used += units;
         self.free_at = (self.free_at + self.time(units)).saturating_sub(self.time(estimate));
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Requests of any size, whatever was estimated, from several tasks, on a clock that the
-        /// test moves.
+        /// Requests of any size, whatever was estimated, from several tasks, on a clock moved by
+        /// the test.
         #[test]
         fn the_rate_is_kept(rate in 1..1_000u32, requests in proptest::collection::vec((0.5..300.0f64, 0.5..300.0f64, 0..200u64), 1..60)) {
             let mut pace = Pace::new(rate);
@@ -60,7 +60,7 @@ mod tests {
                 while let Err(wait) = pace.begin(now, estimate) {
                     now += wait;
                 }
-                // What went before is paid for when the next may go.
+                // Earlier requests are paid for before the next may go.
                 prop_assert!(begun <= now.as_secs_f64() * f64::from(rate) + 0.001);
                 pace.end(estimate, units);
                 begun += units;
@@ -77,7 +77,7 @@ mod tests {
         let now = Duration::from_secs(3_600);
         assert_eq!(pace.begin(now, 20.0), Ok(()));
         assert_eq!(pace.begin(now, 1.0), Err(Duration::from_secs(2)));
-        // It was cheaper than thought: the next may go earlier.
+        // It was cheaper than estimated: the next may go earlier.
         pace.end(20.0, 5.0);
         assert_eq!(pace.begin(now, 1.0), Err(Duration::from_millis(500)));
         assert_eq!(pace.begin(now + Duration::from_millis(500), 1.0), Ok(()));

@@ -1,4 +1,4 @@
-//! What `dynamodb verify` says.
+//! The report of `dynamodb verify`.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use crate::dynamodb::KeyAttribute;
 use domain::limits::{VERIFY_SHOWN_ATTRIBUTES, VERIFY_SHOWN_CHARS};
 use sql::quote::{comment, visible};
 
-/// What was found at the last look at an item.
+/// What the last check of an item found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// In DynamoDB only.
     Missing,
     /// In ClickHouse only; the version of the row.
     Extra(i64),
-    /// In both: for each attribute that differs what DynamoDB and ClickHouse have, and how many
+    /// In both: for each differing attribute its values in DynamoDB and ClickHouse, and how many
     /// more there are.
     Different(Vec<(String, String, String)>, usize),
 }
 
 impl Found {
-    /// How two items differ. `rows` are all rows that count, with their versions; more than one
-    /// when ClickHouse takes one key for several.
+    /// How two items differ. `rows` are all rows that count, with their versions; more than one if
+    /// ClickHouse treats one key as several.
     pub fn new(ours: Option<&Item>, rows: &[(i64, &Item)]) -> Found {
         match (ours, rows) {
             (_, []) => Found::Missing,
@@ -67,14 +67,14 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// All that is known in the end.
+/// The final result.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Name of the table in DynamoDB.
     pub table: String,
     /// Its key.
     pub keys: Vec<KeyAttribute>,
-    /// When it was made, in microseconds since 1970.
+    /// When it was created, in microseconds since 1970.
     pub created: i64,
     /// Name of the table in ClickHouse, quoted.
     pub target: String,
@@ -82,30 +82,30 @@ pub struct Report {
     pub in_dynamodb: u64,
     /// Items in ClickHouse.
     pub in_clickhouse: u64,
-    /// Keys in any of them.
+    /// Keys in either of them.
     pub compared: u64,
     /// Keys that were not equal at first.
     pub looked_again: u64,
-    /// How often these were looked at.
+    /// How many rounds of rechecks there were.
     pub rounds: u64,
-    /// From the beginning of the scan.
+    /// Time since the start of the scan.
     pub took: Duration,
     /// Read capacity units.
     pub units: f64,
-    /// Items that are equal, but whose row is older than the table in DynamoDB.
+    /// Items that are equal although their row is older than the table in DynamoDB.
     pub older_and_equal: u64,
-    /// What is not equal.
+    /// The items that are not equal.
     pub unequal: Vec<(Key, Found, Verdict)>,
     /// The newest version in ClickHouse, as a time.
     pub newest: Option<String>,
     /// The statement for rows of an earlier table.
     pub mark_deleted: String,
-    /// Items of each kind that are shown.
+    /// How many items of each kind to show.
     pub limit: usize,
 }
 
 impl Report {
-    /// Whether everything is equal, and that is certain.
+    /// Whether everything is certainly equal.
     pub fn is_equal(&self) -> bool {
         self.unequal.is_empty()
     }

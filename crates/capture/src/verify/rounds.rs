@@ -1,37 +1,37 @@
-//! What becomes of an item that was not equal: looked at again and again, until it is equal or time
-//! is up. Time is counted from any fixed point.
+//! Follows an item that was not equal: it is rechecked until it is equal or time is up. Time is
+//! counted from an arbitrary fixed point.
 
 use std::time::Duration;
 
 use super::value::{Item, says};
 use domain::limits::{VERIFY_PAUSE_LONGEST, VERIFY_ROUND_SHARE, VERIFY_SETTLED_SHARE};
 
-/// What the looks at one item found.
+/// What the checks of one item found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// What DynamoDB had in the newest look, and since when every look found just that.
+    /// DynamoDB's content in the latest check, and since when every check found exactly that.
     same: Option<(u64, Duration)>,
     newest: Duration,
     changed: bool,
-    /// What DynamoDB had in the newest look, and when it was read at the latest, in microseconds
-    /// since 1970.
+    /// DynamoDB's content in the latest check, and an upper bound on when it was read, in
+    /// microseconds since 1970.
     read: Option<(u64, i64)>,
 }
 
-/// What is said of an item that was not equal in the end.
+/// The verdict on an item that was still not equal at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// DynamoDB's content did not change for long enough, and ClickHouse has something else.
     Differs,
-    /// It changed in DynamoDB meanwhile.
+    /// It was changing in DynamoDB.
     Changing,
-    /// It was not looked at for long enough before time was up.
+    /// It was not checked for long enough before time was up.
     NotReached,
 }
 
 impl History {
-    /// A look that found it not equal; `content` is the fingerprint of what DynamoDB has, as it was
-    /// at `read` (microseconds since 1970).
+    /// A check that found it not equal; `content` is the fingerprint of DynamoDB's item as of
+    /// `read` (microseconds since 1970).
     pub fn unequal(&mut self, now: Duration, content: u64, read: i64) {
         match self.same {
             Some((before, _)) if before == content => {}
@@ -44,9 +44,9 @@ impl History {
         self.read = Some((content, read));
     }
 
-    /// Whether ClickHouse has got what the look before this one read, and has gone past it: then it
-    /// was equal for a time in between, and what is different now is a later change. `versions` are
-    /// those of the key that were not merged away yet, each with its fingerprint.
+    /// Whether ClickHouse received what the previous check read, and has moved past it: then it was
+    /// equal in between, and the difference now is a later change. `versions` are the key's
+    /// versions not merged away yet, each with its fingerprint.
     pub fn was_brought(&self, versions: &[(i64, u64)]) -> bool {
         self.read.is_some_and(|(content, read)| {
             let newer = versions.iter().any(|(version, _)| *version > read);
@@ -54,7 +54,7 @@ impl History {
         })
     }
 
-    /// When time is up, which was `timeout` in all.
+    /// The verdict when time is up, after `timeout` in all.
     pub fn verdict(&self, timeout: Duration) -> Verdict {
         match self.same {
             Some((_, since)) if self.newest.saturating_sub(since) >= timeout / VERIFY_SETTLED_SHARE => Verdict::Differs,
@@ -64,26 +64,26 @@ impl History {
     }
 }
 
-/// When a round that begins now must end, so that others can follow. What it did not come to is
+/// When a round that starts now must end, so that others can follow. Whatever it does not reach is
 /// left to them.
 pub fn round_until(now: Duration, deadline: Duration) -> Duration {
     now + deadline.saturating_sub(now) / VERIFY_ROUND_SHARE
 }
 
-/// The pause before the next round, and the one after that; none when this was the last round. The
+/// The pause before the next round, and the one after that; `None` if this was the last round. The
 /// last one is at the deadline.
 pub fn pause(now: Duration, deadline: Duration, pause: Duration) -> Option<(Duration, Duration)> {
     let left = deadline.checked_sub(now).filter(|left| !left.is_zero())?;
     Some((pause.min(left), (pause * 2).min(VERIFY_PAUSE_LONGEST)))
 }
 
-/// A row of a key, of those that were not merged away yet: its version in microseconds since 1970,
-/// and its item if it was not deleted.
+/// A row of a key, among those not merged away yet: its version in microseconds since 1970, and its
+/// item unless deleted.
 pub type Version<'r> = (i64, Option<&'r Item>);
 
-/// Whether ClickHouse has what DynamoDB had when it was read, at `read` (microseconds since 1970)
-/// at the latest. `last` is the row that counts. A row for a change after that read proves that the
-/// pipe went past it; then an older version may be the one that was read.
+/// Whether ClickHouse has what DynamoDB had when it was read, no later than `read` (microseconds
+/// since 1970). `last` is the row that counts. A row for a change after that read proves that the
+/// pipe has moved past it; then an older version may be the one that was read.
 pub fn brought(ours: Option<&Item>, last: Option<&Item>, versions: &[Version<'_>], read: i64) -> bool {
     let same = |theirs: Option<&Item>| match (ours, theirs) {
         (None, None) => true,
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(verdict(&[(0, 1), (20, 2), (41, 2)]), Verdict::Differs);
         assert_eq!(verdict(&[(0, 1), (30, 2), (59, 3)]), Verdict::Changing);
         assert_eq!(verdict(&[(0, 1), (1, 2), (45, 2), (46, 1), (60, 1)]), Verdict::Changing);
-        // There and back again is no change that anybody can see.
+        // There and back again is not a visible change.
         assert_eq!(verdict(&[(0, 1), (30, 1), (60, 1)]), Verdict::Differs);
         assert_eq!(verdict(&[(59, 1), (60, 1)]), Verdict::NotReached);
         assert_eq!(verdict(&[]), Verdict::NotReached);

@@ -1,5 +1,4 @@
-//! The table in DynamoDB: a parallel scan, and items by their keys, within a rate of read capacity
-//! units.
+//! The table in DynamoDB: a parallel scan, and items by key, within a rate of read capacity units.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -17,16 +16,16 @@ use super::value::{Item, flat};
 use crate::dynamodb::{Attributes, DynamoDb, KeyAttribute, KeyType, Page, Table};
 use domain::limits::{BATCH_GET_ITEMS, SCAN_PAGE_UNITS, VERIFY_PACE_LOOK};
 
-/// A table, read at a rate.
+/// A table, read at a limited rate.
 #[derive(Clone)]
 pub struct Source {
     dynamodb: Arc<DynamoDb>,
-    /// What it is.
+    /// Its description.
     pub table: Arc<Table>,
     began: Instant,
     pace: Arc<Mutex<Pace>>,
-    /// Its keys are random, so nobody can make two items with one fingerprint; and two items are
-    /// compared only when they have one key, so 64 bits do.
+    /// Its keys are random, so nobody can craft two items with the same fingerprint; and items are
+    /// compared only if they have the same key, so 64 bits are enough.
     hasher: RandomState,
 }
 
@@ -34,7 +33,7 @@ pub struct Source {
 type Prints = Vec<(Key, u64)>;
 
 impl Source {
-    /// So many read capacity units a second.
+    /// A source limited to `rcu` read capacity units per second.
     pub fn new(dynamodb: DynamoDb, table: Table, rcu: u32) -> Source {
         Source {
             dynamodb: Arc::new(dynamodb),
@@ -45,17 +44,17 @@ impl Source {
         }
     }
 
-    /// Read capacity units so far.
+    /// Read capacity units consumed so far.
     pub fn units(&self) -> f64 {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).used()
     }
 
-    /// What an item is, with sets as lists.
+    /// The fingerprint of an item, with sets as lists.
     pub fn print(&self, item: Item) -> u64 {
         self.hasher.hash_one(flat(item))
     }
 
-    /// Scans the table. Pages come as they are read; an error is the last that comes.
+    /// Scans the table. Pages arrive as they are read; an error is the last message.
     pub fn scan(&self, segments: u32) -> mpsc::Receiver<Result<Prints, String>> {
         let (sender, receiver) = mpsc::channel(1);
         for segment in 0..segments {
@@ -69,7 +68,7 @@ impl Source {
         receiver
     }
 
-    /// One segment, until its end or until nobody listens any more.
+    /// One segment, until its end or until the receiver is dropped.
     async fn segment(
         &self,
         segment: u32,
@@ -95,8 +94,8 @@ impl Source {
         }
     }
 
-    /// Items by their keys, strongly consistent, and how DynamoDB spells the key. Keys without an
-    /// item are left out.
+    /// Items by key, strongly consistent, and how DynamoDB spells the key. Keys without an item are
+    /// left out.
     pub async fn get(&self, keys: &[Key]) -> Result<HashMap<Key, (Item, Vec<String>)>, String> {
         let mut left: Vec<Attributes> = keys.iter().map(|key| self.attributes(key)).collect::<Result<_, _>>()?;
         let mut found = HashMap::new();
@@ -142,7 +141,7 @@ impl Source {
         loop {
             let begun = self.pace.lock().unwrap_or_else(PoisonError::into_inner).begin(self.began.elapsed(), estimate);
             let Err(wait) = begun else { return };
-            // Another request may turn out to need less than was thought.
+            // Another request may turn out to need less than estimated.
             sleep(wait.min(VERIFY_PACE_LOOK)).await;
         }
     }

@@ -1,5 +1,5 @@
-//! The table in ClickHouse: whether it is laid out as `sql dynamodb` does it, and how a row becomes
-//! an item again.
+//! The table in ClickHouse: whether its layout is that of `sql dynamodb`, and how a row is
+//! converted back to an item.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use adapters::clickhouse::{ClickHouse, ClickHouseError};
 use domain::limits::{VERIFY_QUERY_BYTES, VERIFY_SILENCE};
 use sql::quote::{identifier, literal, qualified};
 
-/// A table that was looked at.
+/// A table whose layout has been checked.
 pub struct Target {
     clickhouse: ClickHouse,
     /// Quoted, for SQL and for messages.
@@ -23,22 +23,22 @@ pub struct Target {
     columns: Vec<Column>,
 }
 
-/// A column that has an attribute.
+/// The column of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Column {
     name: String,
     attribute: String,
     holds: Holds,
-    /// In the table's own type.
+    /// The table's own type.
     ty: String,
 }
 
-/// What a column holds.
+/// The contents of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     /// A value, as ClickHouse's JSON shows it.
     Value,
-    /// A set; when it is empty there is none.
+    /// A set; an empty one means that there is none.
     Set,
     /// JSON as text.
     Json,
@@ -47,7 +47,7 @@ enum Holds {
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// None for a row that says that its item was deleted.
+    /// `None` for a row that marks its item as deleted.
     pub item: Option<Item>,
     /// Microseconds since 1970.
     pub version: i64,
@@ -72,7 +72,7 @@ struct ColumnRow {
 }
 
 impl Target {
-    /// Looks at the table. The error is one sentence for a person.
+    /// Checks the table. The error is one sentence for the user.
     pub async fn open(
         clickhouse: ClickHouse,
         database: &str,
@@ -82,7 +82,7 @@ impl Target {
     ) -> Result<Target, String> {
         let name = qualified(database, table);
         let said = |error: ClickHouseError| clickhouse.explain_foreign(&error);
-        // Says so when the user may not see the table; system.tables only hides it.
+        // Fails if the user may not see the table; system.tables only hides it.
         let exists = clickhouse.text(&format!("EXISTS TABLE {name}"), "TSV", &[]).await.map_err(said)?;
         if exists.trim() != "1" {
             return Err(format!(
@@ -92,7 +92,7 @@ impl Target {
         }
         let wanted: Vec<String> =
             keys.iter().map(|key| column_of(&key.name).unwrap_or_else(|| key.name.clone())).collect();
-        // Written by ClickHouse, so that quotes are where it has them.
+        // Formatted by ClickHouse, so that quotes are where it puts them.
         let formatted =
             literal(&format!("SELECT {}", wanted.iter().map(|c| identifier(c)).collect::<Vec<_>>().join(", ")));
         let of_table = format!("database = {} AND table = {}", literal(database), literal(table));
@@ -121,7 +121,7 @@ impl Target {
             ));
         }
         let wanted_key = found.wanted.strip_prefix("SELECT ").unwrap_or_default();
-        // `ORDER BY (a)` keeps its brackets.
+        // `ORDER BY (a)` keeps its parentheses.
         if found.sorting_key != wanted_key && found.sorting_key != format!("({wanted_key})") {
             return Err(format!(
                 "{name} is sorted by ({}), but the key of DynamoDB table '{source}' is ({}): its key schema was changed, or this is the target of another \
@@ -141,18 +141,18 @@ impl Target {
             }))
         });
         let mut columns = columns.collect::<Result<Vec<Column>, String>>()?;
-        // Key columns first, in the order of the key.
+        // Key columns first, in key order.
         columns.sort_by_key(|column| wanted.iter().position(|name| *name == column.name).unwrap_or(wanted.len()));
         Ok(Target { clickhouse, name, keys: keys.to_vec(), columns })
     }
 
-    /// Gives every item of the table, one after the other.
+    /// Passes on every item of the table, one by one.
     pub async fn each(&self, mut take: impl FnMut(Key, Row)) -> Result<(), String> {
         self.read(&self.select("FINAL"), &mut take).await
     }
 
-    /// The rows of some keys: one for each item that is there (`FINAL`), or all that have not been
-    /// merged away.
+    /// The rows of some keys: one per existing item (`FINAL`), or all that have not been merged
+    /// away.
     pub async fn of_keys(&self, keys: &[Vec<String>], last: bool) -> Result<HashMap<Key, Vec<Row>>, String> {
         let tuples: Vec<String> = keys.iter().map(|values| self.tuple(values)).collect();
         let sql = format!(
@@ -180,7 +180,7 @@ impl Target {
         wrong.map_or(Ok(()), Err)
     }
 
-    /// The newest version in the table, and when it is: both as text. None when the table is empty.
+    /// The newest version in the table, as a time in text form. `None` if the table is empty.
     pub async fn newest(&self) -> Result<Option<String>, String> {
         let sql = format!("SELECT fromUnixTimestamp64Micro(max(version), 'UTC') FROM {} HAVING count() > 0", self.name);
         let text =
@@ -188,13 +188,13 @@ impl Target {
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
-    /// The statement that marks what is older than `version` as deleted, when a table was dropped
-    /// and created again.
+    /// The statement that marks rows older than `version` as deleted, after a table was dropped and
+    /// recreated.
     pub fn mark_deleted(&self, version: i64) -> String {
         format!("{};\n", mark_deleted(&self.name, &self.key_columns(), version))
     }
 
-    /// Quoted, in the order of the key.
+    /// Quoted, in key order.
     fn key_columns(&self) -> Vec<String> {
         self.columns.iter().take(self.keys.len()).map(|column| identifier(&column.name)).collect()
     }
@@ -204,8 +204,8 @@ impl Target {
         format!("SELECT {}, rest, version, is_deleted FROM {} {last}", names.join(", "), self.name)
     }
 
-    /// A key in a list of keys. What is no value of the column's type becomes NULL, which is equal
-    /// to no key.
+    /// A key in a list of keys. A value that the column's type cannot represent becomes NULL, which
+    /// equals no key.
     fn tuple(&self, values: &[String]) -> String {
         let value = |(column, text): (&Column, &String)| match is_number(&column.ty) {
             true => format!("accurateCastOrNull({}, {})", literal(text), literal(&column.ty)),
@@ -226,7 +226,7 @@ fn is_number(ty: &str) -> bool {
 }
 
 impl Holds {
-    /// None for a type that `sql dynamodb` makes no column of.
+    /// `None` for a type that `sql dynamodb` makes no column of.
     fn of(ty: &str, comment: &str) -> Option<Holds> {
         let inner = |ty: &'_ str, name: &str| -> Option<String> {
             Some(ty.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?.to_owned())
@@ -245,9 +245,9 @@ impl Holds {
     }
 }
 
-/// The rule of the layout: what the columns say, overlaid with `rest`.
+/// The rule of the layout: the values of the columns, overlaid with `rest`.
 fn read_row(columns: &[Column], keys: &[KeyAttribute], line: &[u8]) -> Option<(Key, Row)> {
-    // Text that is none is equal to nothing: DynamoDB has only text.
+    // Invalid UTF-8 equals nothing: DynamoDB has only text.
     let text = String::from_utf8_lossy(line);
     let fields: Vec<&RawValue> = serde_json::from_str(&text).ok()?;
     let (values, own) = fields.split_at_checked(columns.len())?;

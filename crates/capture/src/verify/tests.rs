@@ -1,4 +1,4 @@
-//! The canonical form: what is equal is equal in any spelling, and what is not never is.
+//! The canonical form: equal values are equal in any spelling, and different ones never are.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -20,7 +20,7 @@ type Decimal = (String, i32, bool);
 fn spelled((digits, exponent, negative): &Decimal, zeros: usize, shift: i32, signs: u8) -> String {
     let sign = if *negative { "-" } else { "" };
     let (point, e) = (if signs & 1 == 0 { "." } else { "" }, if signs & 2 == 0 { "e" } else { "E" });
-    // Zeros behind the point, and the point moved by them.
+    // Zeros after the point, and the point moved by them.
     let tail = if point.is_empty() { String::new() } else { format!(".{}", "0".repeat(zeros)) };
     let moved = if point.is_empty() { "0".repeat(usize::try_from(shift.max(0)).unwrap()) } else { String::new() };
     let exponent = if point.is_empty() { exponent - shift.max(0) } else { *exponent };
@@ -59,8 +59,8 @@ fn attributes() -> impl Strategy<Value = HashMap<String, AttributeValue>> {
     proptest::collection::hash_map("[a-z.]{0,3}", attribute(), 1..6)
 }
 
-/// Plain JSON in another spelling: attributes backwards, numbers with a zero more, sets turned
-/// round if wanted.
+/// Plain JSON in another spelling: attributes in reverse, numbers with an extra zero, sets reversed
+/// if wanted.
 fn json(value: &AttributeValue, turn_sets: bool) -> String {
     let list = |values: Vec<String>| format!("[{}]", values.join(", "));
     let set = |mut values: Vec<String>| {
@@ -106,8 +106,7 @@ fn row(attributes: &HashMap<String, AttributeValue>, turn_sets: bool) -> Item {
     attributes.iter().map(|(name, value)| (name.clone(), Value::from_json(&json(value, turn_sets)))).collect()
 }
 
-/// Every value in an item that is no list, set or map, or is an empty one; then those with
-/// something in them.
+/// Changes the value at index `which` among the scalars and empty collections of an item.
 fn changed(value: &Value, which: &mut usize) -> Option<Value> {
     let of_list = |values: &[Value], which: &mut usize| {
         let found = values.iter().enumerate().find_map(|(at, value)| changed(value, which).map(|value| (at, value)));
@@ -135,7 +134,7 @@ fn changed(value: &Value, which: &mut usize) -> Option<Value> {
         return None;
     }
     Some(match value {
-        // The same text of another type.
+        // The same text with another type.
         Value::Number(text) => Value::Text(text.clone()),
         Value::Bool(value) => Value::Bool(!value),
         Value::Text(text) => Value::Text(format!("{text} ")),

@@ -1,5 +1,4 @@
-//! From the SDK's types to values. It shares nothing with what pipes do, so that a mistake there is
-//! found.
+//! From the SDK's types to values. Shares no code with the pipes, so that a bug there is found.
 
 use std::collections::HashMap;
 

@@ -1,12 +1,12 @@
-//! What a value is, whatever its spelling: the form in which items of DynamoDB and rows of
-//! ClickHouse are compared.
+//! What a value is, whatever its spelling: the form in which DynamoDB items and ClickHouse rows are
+//! compared.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// A value. Two that are equal in [`Ord`] are the same to DynamoDB, but for the order of sets: see
-/// [`Value::says`].
+/// A value. Two that are equal in [`Ord`] are the same to DynamoDB, except for the order of sets:
+/// see [`Value::says`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// An explicit null.
@@ -19,19 +19,19 @@ pub enum Value {
     Text(String),
     /// Values in order.
     List(Vec<Value>),
-    /// Values without order; only DynamoDB knows it.
+    /// Values without order; only DynamoDB's types have these.
     Set(Vec<Value>),
     /// Attributes.
     Map(Item),
-    /// Text that is no value: equal to nothing.
+    /// Text that is not a value: equal to nothing.
     Broken(String),
 }
 
-/// Attributes by their names.
+/// Attributes by name.
 pub type Item = BTreeMap<String, Value>;
 
 impl Value {
-    /// Reads JSON; what is none becomes [`Value::Broken`].
+    /// Parses JSON; anything invalid becomes [`Value::Broken`].
     pub fn from_json(text: &str) -> Value {
         match serde_json::from_str::<&RawValue>(text) {
             Ok(raw) => Value::from_raw(raw),
@@ -39,7 +39,7 @@ impl Value {
         }
     }
 
-    /// The same with JSON that was taken apart already. Numbers are taken as they are written.
+    /// The same for JSON that is already parsed. Numbers are taken as written.
     pub fn from_raw(raw: &RawValue) -> Value {
         let text = raw.get();
         let value = match text.as_bytes().first() {
@@ -67,8 +67,8 @@ impl Value {
         }
     }
 
-    /// Whether this value of DynamoDB is what `other`, without types for sets, says. The order in a
-    /// set does not matter.
+    /// Whether this DynamoDB value is what `other` says, which has no set type. The order in a set
+    /// does not matter.
     pub fn says(&self, other: &Value) -> bool {
         match (self, other) {
             (Value::Set(ours), Value::List(theirs)) => {
@@ -122,12 +122,12 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Digits before or behind the point up to which a number is written without an exponent. DynamoDB
-/// has 130 at most.
+/// Digits before or after the point up to which a number is written without an exponent. DynamoDB
+/// has at most 130.
 const PLAIN: i64 = 140;
 
-/// The one spelling of a decimal: `1.50`, `15E-1` and `+1.5` become `1.5`. Nothing is rounded. None
-/// for what is no number.
+/// The canonical spelling of a decimal: `1.50`, `15E-1` and `+1.5` become `1.5`. Nothing is
+/// rounded. `None` if it is not a number.
 pub fn number(text: &str) -> Option<String> {
     let (negative, rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -144,7 +144,7 @@ pub fn number(text: &str) -> Option<String> {
         return None;
     }
     let significant = digits.trim_start_matches('0');
-    // Where the point is, counted from the first significant digit.
+    // The position of the point, counted from the first significant digit.
     let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
     let point = i64::try_from(whole.len()).ok()?.checked_sub(zeros)?.checked_add(exponent)?;
     let significant = significant.trim_end_matches('0');

@@ -1,4 +1,4 @@
-//! Which attribute has which column, and the SQL from the attribute's JSON to the column.
+//! Which attribute maps to which column, and the SQL from the attribute's JSON to the column.
 
 use super::items::{Attribute, Items, Type};
 use crate::dynamodb::names::{OWN_COLUMNS, attribute_of, column_of};
@@ -8,17 +8,18 @@ use crate::generate::server::ColumnRow;
 use domain::limits::{MAX_ATTRIBUTE_COLUMNS, MAX_COLUMN_NAME};
 use sql::quote::{identifier, literal};
 
-/// What the comment of a column with JSON begins with.
+/// How the comment of a JSON column starts.
 const JSON: &str = "JSON";
-/// Names that ClickHouse keeps for itself in tables of the MergeTree family.
+/// Names that ClickHouse reserves in tables of the MergeTree family.
 const RESERVED: [&str; 3] = ["_row_exists", "_block_number", "_block_offset"];
-/// Types whose `to<Type>OrNull` and `toString` are exact opposites, for the numbers that they hold.
+/// Types whose `to<Type>OrNull` and `toString` are exact inverses for the numbers they can
+/// represent.
 const NUMBERS: [&str; 14] = [
     "Int8", "Int16", "Int32", "Int64", "Int128", "Int256", "UInt8", "UInt16", "UInt32", "UInt64", "UInt128", "UInt256",
     "Float32", "Float64",
 ];
 
-/// What a column holds.
+/// The contents of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A string, or bytes in base64.
@@ -35,14 +36,14 @@ pub enum Kind {
     Json,
 }
 
-/// A column that has an attribute.
+/// The column of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// The attribute.
     pub attribute: String,
     /// The column's name.
     pub name: String,
-    /// What it holds.
+    /// Its contents.
     pub kind: Kind,
 }
 
@@ -55,11 +56,11 @@ pub struct Key {
     pub name: String,
     /// The attribute's type.
     pub ty: KeyType,
-    /// A number that is kept as text, since Int64 does not hold all of them.
+    /// A number that is stored as text, since Int64 cannot represent all of them.
     pub as_text: bool,
 }
 
-/// The columns of a target, beside our own.
+/// The columns of a target, apart from our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
     /// Partition key, then sort key.
@@ -69,7 +70,7 @@ pub struct Columns {
 }
 
 impl Kind {
-    /// What fits the values that were seen; none when nothing but NULL was.
+    /// The kind that fits the values seen; `None` if all were NULL.
     fn of(attribute: &Attribute) -> Option<Kind> {
         let types: Vec<Type> = attribute.types.iter().copied().filter(|ty| *ty != Type::Null).collect();
         let number = attribute.numbers.ty();
@@ -84,7 +85,7 @@ impl Kind {
         })
     }
 
-    /// Reads a column of a table that exists; none when it is none of ours.
+    /// Recognizes a column of an existing table; `None` if it is not one of ours.
     fn parse(ty: &str, comment: &str) -> Option<Kind> {
         let within = |name: &str| ty.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
         let number = |ty: &&str| NUMBERS.contains(ty);
@@ -109,8 +110,8 @@ impl Kind {
         }
     }
 
-    /// SQL for the column's value, from SQL for the attribute's JSON, which is empty where there is
-    /// no attribute.
+    /// SQL for the column's value, from SQL for the attribute's JSON, which is empty if there is no
+    /// such attribute.
     pub fn value(&self, json: &str) -> String {
         match self {
             Kind::Text => format!("JSONExtract({json}, 'Nullable(String)')"),
@@ -125,14 +126,14 @@ impl Kind {
         }
     }
 
-    /// SQL that is true when the column says exactly what the JSON of an attribute says; none when
-    /// it always does.
+    /// SQL that is true if the column represents the attribute's JSON exactly; `None` if it always
+    /// does.
     pub fn held(&self, json: &str) -> Option<String> {
         Some(match self {
             Kind::Text => format!("startsWith({json}, '\"')"),
             Kind::Number(ty) => format!("ifNull(toString(to{ty}OrNull({json})) = {json}, false)"),
             Kind::Bool => format!("{json} IN ('true', 'false')"),
-            // Of an array with a number beyond 64 bits the parser gives nothing.
+            // The parser returns nothing for an array with a number beyond 64 bits.
             Kind::Texts => format!(
                 "startsWith({json}, '[\"') AND notEmpty(JSONExtractArrayRaw({json})) AND arrayAll(x -> startsWith(x, '\"'), JSONExtractArrayRaw({json}))"
             ),
@@ -144,8 +145,8 @@ impl Kind {
         })
     }
 
-    /// SQL for the value in the column, or else what `rest` has of an attribute that had no column
-    /// when it came.
+    /// SQL for the value in the column, falling back to `rest` for an attribute that had no column
+    /// when it arrived.
     pub fn with_rest(&self, column: &str, rest: &str) -> String {
         match self {
             Kind::Texts | Kind::Numbers(_) => format!("if(empty({column}), {}, {column})", self.value(rest)),
@@ -197,7 +198,7 @@ impl Key {
         }
     }
 
-    /// SQL that is true when the column holds the JSON of the attribute, and what is wrong if not.
+    /// SQL that is true if the column can hold the JSON of the attribute, and the message if not.
     pub fn fits(&self, json: &str) -> (String, String) {
         let name = shown(&self.attribute);
         match (self.ty, self.as_text) {
@@ -218,7 +219,7 @@ impl Key {
 }
 
 impl Columns {
-    /// For a new table, and what to say about them.
+    /// The columns of a new table, and notes about them.
     pub fn new(keys: &[KeyAttribute], items: &Items) -> Result<(Columns, Vec<String>), String> {
         let as_text = |key: &KeyAttribute| {
             key.ty == KeyType::N
@@ -230,7 +231,7 @@ impl Columns {
         Ok((columns, notes))
     }
 
-    /// Of a table that exists. The error says why it is no target of these keys.
+    /// The columns of an existing table. The error says why it cannot be a target for these keys.
     pub fn parse(keys: &[KeyAttribute], table: &[ColumnRow]) -> Result<Columns, String> {
         let named = |names: &[&str]| names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ");
         let parse = |key: &KeyAttribute| {
@@ -264,7 +265,7 @@ impl Columns {
         Ok(Columns { others: ours.filter_map(column).collect(), keys })
     }
 
-    /// Adds columns for the attributes that have none. What is said is about those that cannot have
+    /// Adds columns for the attributes that have none. Returns notes about those that cannot have
     /// one.
     pub fn add(&mut self, items: &Items) -> Vec<String> {
         let known = |name: &String| {
@@ -272,7 +273,7 @@ impl Columns {
                 || self.others.iter().any(|column| column.attribute == *name)
         };
         let mut found: Vec<_> = items.attributes.iter().filter(|(name, _)| !known(name)).collect();
-        // The most frequent first, and those in the order of their names.
+        // The most frequent first; among equals, in the order of their names.
         found.sort_by_key(|(_, attribute)| usize::MAX - attribute.count);
         let (mut added, mut nameless, mut too_many) = (Vec::new(), Vec::new(), 0);
         for (name, attribute) in found {
@@ -299,7 +300,7 @@ impl Columns {
     }
 }
 
-/// Dots would make parts of nested structures of columns.
+/// Dots would make it part of a nested structure of columns.
 fn is_column_name(name: &str) -> bool {
     let plain =
         !name.is_empty() && name.len() <= MAX_COLUMN_NAME && !name.contains(|c: char| c == '.' || c.is_control());
@@ -342,7 +343,7 @@ mod tests {
             let (columns, notes) = Columns::new(&id(KeyType::S), &items(&images)).unwrap();
             assert_eq!(columns.others.first().map(|column| column.kind.clone()), expected, "{values:?}");
             assert_eq!(notes, Vec::<String>::new());
-            // And it is read again as it is written.
+            // And it is parsed back as it is written.
             for column in &columns.others {
                 let comment = if column.kind == Kind::Json { JSON } else { "" };
                 assert_eq!(Kind::parse(&column.kind.ty(), comment), Some(column.kind.clone()));

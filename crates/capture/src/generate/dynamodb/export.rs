@@ -12,22 +12,22 @@ use domain::limits::{
 };
 use sql::quote::{comment, literal, visible};
 
-/// A prefix may have a `=` in it, which is not a partition.
+/// A prefix may contain a `=` that is not a partition.
 const NO_PARTITIONS: &str = "use_hive_partitioning = 0";
 
-/// Kept as they are in the path of an object.
+/// Kept verbatim in the path of an object.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'=');
 
-/// An export that is finished.
+/// A completed export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// The URL of its folder, as it was given.
+    /// The URL of its folder, as given.
     pub url: String,
-    /// What it has.
+    /// The time it covers.
     pub span: Span,
     /// Number of items, or of changes.
     pub items: u64,
-    /// The URL of the bucket, with a slash at the end.
+    /// The URL of the bucket, with a trailing slash.
     root: String,
     /// The data files' keys, encoded.
     files: Vec<String>,
@@ -35,10 +35,10 @@ pub struct Export {
     table_id: String,
 }
 
-/// Which time an export is about, Unix ms.
+/// The time an export covers, Unix ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// All items at a time.
+    /// All items at one time.
     Full {
         /// That time.
         at: i64,
@@ -53,8 +53,8 @@ pub enum Span {
 }
 
 impl Span {
-    /// The version of the items of a full export. A change in the same millisecond, of which only
-    /// the millisecond is known, is newer.
+    /// The version of the items of a full export. A change in the same millisecond whose time is
+    /// known only to the millisecond is newer.
     pub fn version(self) -> Option<i64> {
         match self {
             Span::Full { at } => Some(at * 1_000 - 1),
@@ -62,7 +62,7 @@ impl Span {
         }
     }
 
-    /// Each time in it.
+    /// All times in it.
     fn times(self) -> Vec<i64> {
         match self {
             Span::Full { at } => vec![at],
@@ -70,7 +70,7 @@ impl Span {
         }
     }
 
-    /// The time up to which it says everything.
+    /// The time up to which it is complete.
     pub fn end(self) -> i64 {
         match self {
             Span::Full { at } => at,
@@ -104,7 +104,7 @@ struct DataFile {
 }
 
 impl Export {
-    /// Reads an export's manifests, as ClickHouse sees them.
+    /// Reads an export's manifests, through ClickHouse.
     pub async fn read(server: &Server, url: &str) -> Result<Export, String> {
         let url = url.trim_end_matches('/');
         let summary = match read_file(server, &format!("{url}/manifest-summary.json")).await? {
@@ -153,8 +153,8 @@ impl Export {
                 serde_json::from_str(line).map_err(|why| not_understood("manifest-files.json", &why))?;
             files.push((file.item_count, object(&file.key)?));
         }
-        // Those with items first: the sample is taken from them. Files without any are loaded all
-        // the same.
+        // Those with items first: the sample is taken from them. Empty files are loaded
+        // nevertheless.
         files.sort_by_key(|(items, _)| *items == 0);
         Ok(Export {
             url: url.into(),
@@ -167,7 +167,7 @@ impl Export {
         })
     }
 
-    /// Whether it is one of this table. `arn` and `id` are empty where they are not known.
+    /// Whether it is an export of this table. `arn` and `id` are empty if unknown.
     pub fn is_of(&self, table: &str, arn: &str, id: &str) -> Result<(), String> {
         let (url, table_name) = (&self.url, shown(table));
         let exported = self.table_arn.rsplit_once("/").map_or(&*self.table_arn, |(_, name)| name);
@@ -201,8 +201,8 @@ impl Export {
         Ok(text.lines().map(String::from).collect())
     }
 
-    /// The statements that load it into the landing table. `partition_key` tells lines with the
-    /// wrapper `Item` from those without.
+    /// The statements that load it into the landing table. `partition_key` distinguishes lines with
+    /// the wrapper `Item` from those without.
     pub fn load(&self, landing: &str, table: &str, partition_key: &str) -> Vec<String> {
         let key = literal(partition_key);
         let table = shown(table);
@@ -232,7 +232,7 @@ impl Export {
             Span::Incremental { from, to } => (
                 format!("the incremental export from {} to {}, {} changes", time(from), time(to), self.items),
                 "version, is_deleted".to_owned(),
-                // AWS writes {"N":"1700000000000000"}; a bare number says the same.
+                // AWS writes {"N":"1700000000000000"}; a bare number means the same.
                 "NOT JSONHas(line, 'NewImage') AS is_deleted,\n        JSONExtractRaw(line, if(is_deleted, 'Keys', 'NewImage')) AS item,\n        \
                  toInt64OrZero(replaceRegexpAll(JSONExtractRaw(line, 'Metadata', 'WriteTimestampMicros'), '[^0-9]', '')) AS version"
                     .to_owned(),
@@ -261,7 +261,7 @@ impl Export {
         parts.iter().enumerate().map(statement).collect()
     }
 
-    /// Lines of files.
+    /// SQL that reads the lines of files.
     fn source(&self, files: &[String]) -> String {
         let names = match files {
             [one] => one.clone(),
@@ -271,7 +271,7 @@ impl Export {
     }
 }
 
-/// The text of a file; none when there is none. An empty one is an empty text.
+/// The text of a file; `None` if there is no file. An empty file is an empty text.
 async fn read_file(server: &Server, url: &str) -> Result<Option<String>, String> {
     let sql = format!("SELECT text FROM s3({}, 'RawBLOB', 'text String') SETTINGS {NO_PARTITIONS}", literal(url));
     match server.try_ask(&sql, "TSVRaw").await {
@@ -281,7 +281,7 @@ async fn read_file(server: &Server, url: &str) -> Result<Option<String>, String>
     }
 }
 
-/// The key of an object as a part of a URL.
+/// The key of an object as part of a URL.
 fn object(key: &str) -> Result<String, String> {
     if key.contains('\n') {
         return Err(format!(
@@ -301,7 +301,7 @@ fn object(key: &str) -> Result<String, String> {
 /// The URL of the bucket, from that of a folder and the key of a file in it.
 fn root(folder: &str, manifest: &str) -> Option<String> {
     let key = manifest.strip_suffix("manifest-files.json")?.trim_end_matches('/');
-    // A URL may have some characters encoded, and it need not.
+    // A URL may have some characters encoded, or none.
     let parts = key.split('/').count();
     let at = folder.rmatch_indices('/').nth(parts - 1)?.0 + 1;
     let decoded = percent_decode_str(&folder[at..]).decode_utf8().ok()?;
@@ -316,13 +316,13 @@ fn span(summary: &Summary) -> Option<Span> {
     }
 }
 
-/// A time as people read it.
+/// A time in human-readable form.
 pub fn time(ms: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Puts exports in their order: a full one, then incremental ones of which each begins where the
-/// one before ends, or earlier.
+/// Puts exports in order: a full one, then incremental ones, each starting no later than the
+/// previous one ends.
 pub fn chained(mut exports: Vec<Export>) -> Result<Vec<Export>, String> {
     exports.sort_by_key(|export| match export.span {
         Span::Full { .. } => (0, 0),
@@ -419,7 +419,7 @@ mod tests {
         }
         assert_eq!(object("p=1/ü x/d.json.gz").unwrap(), "p=1/%C3%BC%20x/d.json.gz");
         assert!(object("p/*.gz").is_err());
-        // It would read the object that is called like the first line.
+        // It would read the object named like the first line.
         assert!(object("p/d.gz\n.json.gz").unwrap_err().contains("line break"));
     }
 

@@ -1,20 +1,20 @@
-//! What the items of a table look like: which types each attribute had, in change events and in
-//! lines of exports.
+//! What a table's items look like: the types that each attribute had, in change events and in lines
+//! of exports.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// An item in DynamoDB's JSON: each value is an object of its type and what it is.
+/// An item in DynamoDB's JSON: each value is an object of type and value.
 pub type Image<'a> = HashMap<String, &'a RawValue>;
 
-/// A change event, as far as it matters here.
+/// A change event, as far as needed here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event<'a> {
     table_name: Option<String>,
-    /// Records in the shape of DynamoDB Streams have only this.
+    /// Records in the form of DynamoDB Streams have only this.
     #[serde(rename = "eventSourceARN")]
     arn: Option<String>,
     #[serde(borrow)]
@@ -33,7 +33,7 @@ struct Change<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Reads a payload; none when it is no change event.
+    /// Parses a payload; `None` if it is not a change event.
     pub fn parse(payload: &'a [u8]) -> Option<Event<'a>> {
         serde_json::from_slice(payload.strip_prefix("\u{feff}".as_bytes()).unwrap_or(payload)).ok()
     }
@@ -44,7 +44,7 @@ impl<'a> Event<'a> {
         self.table_name.as_deref().or_else(of_arn)
     }
 
-    /// Whether it is one of this table.
+    /// Whether it belongs to this table.
     pub fn is_of(&self, table: &str) -> bool {
         self.table() == Some(table)
     }
@@ -56,7 +56,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The types of DynamoDB, with what tells columns apart.
+/// DynamoDB's types, as far as columns distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Type {
     /// S and B: both are text.
@@ -75,18 +75,18 @@ pub enum Type {
     Nested,
 }
 
-/// What an attribute was.
+/// What was seen of an attribute.
 #[derive(Clone, Debug, Default)]
 pub struct Attribute {
     /// How many items had it.
     pub count: usize,
     /// Its types.
     pub types: BTreeSet<Type>,
-    /// All its numbers, those in sets, too.
+    /// All its numbers, including those in sets.
     pub numbers: Numbers,
 }
 
-/// Whether ClickHouse's types hold all of some numbers digit for digit.
+/// Which of ClickHouse's types can represent all of a set of numbers exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers {
     int64: bool,
@@ -107,7 +107,7 @@ impl Numbers {
         self.float64 &= is_exact_float(text);
     }
 
-    /// The narrowest type that holds them all.
+    /// The narrowest type that can represent them all.
     pub fn ty(&self) -> Option<&'static str> {
         match self {
             Numbers { int64: true, .. } => Some("Int64"),
@@ -118,8 +118,8 @@ impl Numbers {
     }
 }
 
-/// Whether ClickHouse prints the number as it was when it has been through Float64. Beyond these
-/// bounds it prints an exponent, and DynamoDB does not.
+/// Whether ClickHouse prints the number unchanged after a round trip through Float64. Outside these
+/// bounds it prints an exponent, which DynamoDB does not.
 fn is_exact_float(text: &str) -> bool {
     let Ok(number) = text.parse::<f64>() else { return false };
     let plain = number == 0.0 || (1e-6..1e21).contains(&number.abs());
@@ -136,7 +136,7 @@ pub struct Items {
 }
 
 impl Items {
-    /// Adds an item; nothing when the text is none.
+    /// Adds an item; does nothing if the text is not one.
     pub fn add(&mut self, image: &str) {
         let Ok(image) = serde_json::from_str::<Image<'_>>(image) else { return };
         self.count += 1;
@@ -157,7 +157,7 @@ impl Items {
     }
 }
 
-/// The type of a value, and what it is.
+/// The type of a value, and the value.
 fn typed(value: &RawValue) -> Option<(Type, &RawValue)> {
     let value: HashMap<&str, &RawValue> = serde_json::from_str(value.get()).ok()?;
     let (name, value) = value.into_iter().next()?;

@@ -1,5 +1,5 @@
-//! Stream first, then the export, then the pipe: whether no change can fall between export and
-//! stream.
+//! Stream first, then the export, then the pipe: checks that no change can be lost between export
+//! and stream.
 
 use super::export::{Export, Span, time};
 use crate::generate::plan::shown;
@@ -8,7 +8,7 @@ use domain::moment::Moment;
 use domain::ports::Stream;
 use domain::start::Beginning;
 
-/// What decides it.
+/// The facts it depends on.
 pub struct Facts<'a> {
     /// The stream.
     pub stream: &'a Stream,
@@ -16,7 +16,7 @@ pub struct Facts<'a> {
     pub stream_created_ms: i64,
     /// `--start`.
     pub start: &'a str,
-    /// In their order.
+    /// In order.
     pub exports: &'a [Export],
     /// Whether the target exists, so that something may have been loaded before.
     pub target_exists: bool,
@@ -24,7 +24,7 @@ pub struct Facts<'a> {
     pub now_ms: i64,
 }
 
-/// The notes; the error says what would be lost, and what to do.
+/// Returns notes; the error says what would be lost, and what to do.
 pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, String> {
     let (Some(first), Some(last)) = (facts.exports.first(), facts.exports.last()) else { return Ok(Vec::new()) };
     let (stream, end) = (shown(&facts.stream.name), last.span.end());
@@ -130,7 +130,7 @@ mod tests {
         let later = Span::Incremental { from: NOW - 2 * HOUR, to: NOW - HOUR };
         refused(later, 0, "trim_horizon", "also give the full export");
         assert_eq!(said(later, 0, "trim_horizon", true).unwrap().len(), 1);
-        // The full one may be older than the stream when incremental ones reach into it.
+        // The full one may be older than the stream if incremental ones reach into it.
         assert_eq!(said(later, NOW - HOUR, "trim_horizon", true).unwrap().len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The statements around a table.
+//! The statements for a table.
 
 use std::collections::HashSet;
 
@@ -19,12 +19,12 @@ const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinalit
 const POSITION: &str = "_key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number";
 const POSITION_COLUMNS: &str = "    _key String,\n    _timestamp DateTime64(3),\n    _stream LowCardinality(String),\n    \
                                 _shard_id LowCardinality(String),\n    _sequence_number String,\n    _sub_sequence_number UInt32,\n";
-/// The names of keys in an event, each as JSON writes it. Values of keys are plain, so a name, a
-/// colon and a value are one match. (ClickHouse's JSON functions would give nothing when a key has
+/// The names of keys in an event, as JSON writes them. Values of keys are scalars, so one match is
+/// a name, a colon and a value. (ClickHouse's JSON functions would return nothing for a key with
 /// more than 64 bits.)
 const KEY_NAMES: &str = r#"("(?:[^"\\]|\\.)*"):(?:"(?:[^"\\]|\\.)*"|[^",}]+)"#;
 
-/// What the statements are about.
+/// The subject of the statements.
 pub struct Target<'a> {
     /// The target's database.
     pub database: &'a str,
@@ -32,16 +32,16 @@ pub struct Target<'a> {
     pub table: &'a str,
     /// The table in DynamoDB.
     pub source: &'a str,
-    /// What the target's comment says of that table.
+    /// What the target's comment says about that table.
     pub comment: &'a str,
     /// The URL of the pipe's batches.
     pub url: &'a str,
-    /// The named collection that has the token and must be used; none: there is no token.
+    /// The named collection that has the token and must be used; `None` if there is no token.
     pub collection: Option<String>,
-    /// Changes before this time are another table's, of the same name; microseconds since 1970.
+    /// Changes before this time belong to another table of the same name; microseconds since 1970.
     pub created: Option<i64>,
-    /// Whether ClickHouse must be told that a SELECT in the order of the stream is stable. 25.8
-    /// does not know the setting, and drops a repeated block of any SELECT.
+    /// Whether ClickHouse must be told that a SELECT in stream order is stable. 25.8 does not know
+    /// the setting, and drops a repeated block of any SELECT.
     pub told_stable: bool,
     /// The user that the views run as.
     pub definer: Option<&'a Definer>,
@@ -50,7 +50,7 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// A part of it, quoted.
+    /// The name of the target plus a suffix, quoted.
     pub fn named(&self, suffix: &str) -> String {
         qualified(self.database, &format!("{}{suffix}", self.table))
     }
@@ -92,7 +92,7 @@ impl Target<'_> {
         )
     }
 
-    /// For a target that had items when a full export of all that there is at `version` was loaded.
+    /// For a target that already had items when a full export, complete at `version`, was loaded.
     pub fn gone(&self, version: i64) -> String {
         let keys: Vec<String> = self.columns.keys.iter().map(|key| identifier(&key.name)).collect();
         format!(
@@ -126,7 +126,7 @@ impl Target<'_> {
         )
     }
 
-    /// What does not fit.
+    /// The table for what does not fit.
     pub fn errors(&self) -> String {
         format!(
             "{}CREATE TABLE {}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    version Int64,\n    is_deleted UInt8,\n    \
@@ -137,7 +137,7 @@ impl Target<'_> {
         )
     }
 
-    /// The view that fills it.
+    /// The view that fills the errors table.
     pub fn errors_view(&self) -> String {
         format!(
             "CREATE MATERIALIZED VIEW {} TO {}{} AS\nSELECT {POSITION}, reason,\n    if(_raw_message != '', _raw_message, concat('{{', arrayStringConcat(\n        \
@@ -163,7 +163,7 @@ impl Target<'_> {
 
     /// Rows of the target from rows with `attributes`, `version` and `is_deleted`.
     pub fn flattened(&self, from: &str, condition: &str) -> String {
-        // An attribute may have any name, so those of our own must be others.
+        // An attribute may have any name, so ours must differ from all of them.
         let mut taken = self.taken();
         let mut own = |name: &str| {
             let name = unique(name, &taken);
@@ -185,7 +185,7 @@ impl Target<'_> {
         )
     }
 
-    /// Which attributes need not stand in `rest`, kind by kind.
+    /// Which attributes do not need to be in `rest`, kind by kind.
     fn held(&self, name: &str, value: &str) -> String {
         let mut always: Vec<&str> = self.columns.keys.iter().map(|key| &*key.attribute).collect();
         let mut kinds: Vec<(&Kind, Vec<&str>)> = Vec::new();

@@ -1,4 +1,4 @@
-//! What DynamoDB and Kinesis say about the table and its stream.
+//! What DynamoDB and Kinesis report about the table and its stream.
 
 use std::sync::Arc;
 
@@ -23,22 +23,22 @@ use domain::unpacking::Unpacking;
 pub struct Source {
     /// Partition key, then sort key.
     pub keys: Vec<KeyAttribute>,
-    /// What DynamoDB says; none when it could not be asked.
+    /// What DynamoDB reports; `None` if it could not be queried.
     pub table: Option<Table>,
-    /// Where the changes go; none when DynamoDB could not be asked.
+    /// Where the changes go; `None` if DynamoDB could not be queried.
     pub destinations: Option<Vec<Destination>>,
     /// The stream.
     pub stream: Stream,
     /// When it was created, Unix ms.
     pub stream_created_ms: i64,
-    /// When it was asked for that, Kinesis' time, Unix ms.
+    /// When it was queried, Kinesis time, Unix ms.
     pub now_ms: i64,
-    /// What could not be asked.
+    /// Notes about what could not be queried.
     pub notes: Vec<String>,
 }
 
 impl Source {
-    /// Asks both.
+    /// Queries both.
     pub async fn ask(flags: &DynamoDbFlags) -> Result<Source, String> {
         let given = flags.key.iter().map(|text| parse_key(text)).collect::<Result<Vec<_>, _>>()?;
         if given.len() > 2 {
@@ -88,12 +88,12 @@ impl Source {
         Ok(Source { keys, table, destinations, stream, stream_created_ms, now_ms, notes })
     }
 
-    /// Where the table's changes go to the stream, or what is wrong; none when DynamoDB could not
-    /// be asked.
+    /// The destination that carries the table's changes to the stream, or what is wrong; `None` if
+    /// DynamoDB could not be queried.
     pub fn destination(&self, table: &str) -> Option<Result<&Destination, String>> {
         let (table, stream) = (shown(table), shown(&self.stream.name));
         let to_stream = self.destinations.as_ref()?.iter().filter(|d| d.stream_arn == self.stream.arn);
-        // Those that were given up stay on the list for a while.
+        // Removed ones stay on the list for a while.
         let best = to_stream.max_by_key(|destination| destination.status == "ACTIVE");
         Some(match best {
             Some(destination) if destination.status == "ACTIVE" => Ok(destination),
@@ -106,7 +106,7 @@ impl Source {
     }
 }
 
-/// Whether a change of the table came before `end_ms`, among the first records that the stream
+/// Whether a change of the table arrived before `end_ms`, among the first records that the stream
 /// still has.
 pub async fn has_change_before(config: &Config, flags: &DynamoDbFlags, end_ms: i64) -> Result<bool, String> {
     let reading = Reading {
