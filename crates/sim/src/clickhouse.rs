@@ -1,4 +1,4 @@
-//! One ClickHouse server with one refreshable view, as far as a bridge sees it.
+//! One ClickHouse server with one refreshable view, as far as a bridge can see.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -27,34 +27,34 @@ struct View {
     running: bool,
     down: bool,
     retry: u64,
-    /// What WAIT VIEW tells when nothing runs: the exception of the last attempt.
+    /// What WAIT VIEW returns if nothing is running: the exception of the last attempt.
     exception: String,
-    /// Grows with every start of the server.
+    /// Increases with every start of the server.
     start: u64,
-    /// Another one for each CREATE.
+    /// A new one for each CREATE.
     uuid: u64,
     waits: usize,
     gone: bool,
-    /// The table that it writes to, where that is not the usual one.
+    /// The target table, if it is not the usual one.
     target: Option<String>,
     /// The pipes that its SELECT names.
     pulls: Vec<String>,
-    /// A view that was copied from it, and how many were ever.
+    /// A view that was copied from it, and how many there have been.
     copy: Option<Copied>,
     copies: u32,
-    /// The last refresh was cancelled, and WAIT VIEW says OK all the same.
+    /// The last refresh was cancelled, and WAIT VIEW reports OK nevertheless.
     cancelled: bool,
     /// The last refresh failed because of the rows.
     refused: bool,
     /// A refresh has succeeded since the start of the server.
     succeeded: bool,
-    /// Its schedule leaves long pauses.
+    /// Whether its schedule has long pauses.
     slow: bool,
-    /// It is stopped.
+    /// Whether it is stopped.
     stopped: bool,
-    /// How many REFRESH VIEW statements are still to be forgotten.
+    /// How many REFRESH VIEW statements are still to be dropped.
     forgets: usize,
-    /// REFRESH VIEW statements, and those that began a refresh.
+    /// REFRESH VIEW statements, and those that started a refresh.
     asked: (usize, usize),
 }
 
@@ -98,13 +98,13 @@ impl FakeServer {
         self.now().refused = true;
     }
 
-    /// It is cancelled, by SYSTEM STOP VIEW for one.
+    /// It is cancelled, for example by SYSTEM STOP VIEW.
     pub fn cancel(&self) {
         self.end(Err("Query was cancelled or a client has unexpectedly dropped the connection".into()));
         self.now().cancelled = true;
     }
 
-    /// The server dies and forgets how its refreshes ended.
+    /// The server crashes and forgets the outcome of its refreshes.
     pub fn crash(&self) {
         let mut view = self.now();
         let (copy, copies) = (view.copy.take(), view.copies);
@@ -114,7 +114,7 @@ impl FakeServer {
         self.ended.notify_waiters();
     }
 
-    /// The server is back.
+    /// The server restarts.
     pub fn restart(&self) {
         self.now().down = false;
     }
@@ -127,7 +127,7 @@ impl FakeServer {
         self.ended.notify_waiters();
     }
 
-    /// The view is created anew with another table.
+    /// The view is recreated with another table.
     pub fn retarget(&self, target: &str) {
         self.drop_view(true);
         self.now().target = Some(target.into());
@@ -138,7 +138,7 @@ impl FakeServer {
         self.now().pulls = pipes.iter().map(|pipe| (*pipe).to_owned()).collect();
     }
 
-    /// Another view names this one, or no longer.
+    /// Another view names this one, or no longer does.
     pub fn copied(&self, copy: Option<Copied>) {
         let mut view = self.now();
         view.copies += 1;
@@ -150,7 +150,7 @@ impl FakeServer {
         self.now().copy.iter_mut().for_each(|copy| copy.running = true);
     }
 
-    /// How many WAIT VIEW statements have been received.
+    /// Number of WAIT VIEW statements received.
     pub fn waits(&self) -> usize {
         self.now().waits
     }
@@ -160,22 +160,22 @@ impl FakeServer {
         self.now().stopped = stopped;
     }
 
-    /// Its schedule leaves long pauses, or short ones.
+    /// Gives its schedule long pauses, or short ones.
     pub fn slow_schedule(&self, slow: bool) {
         self.now().slow = slow;
     }
 
-    /// The next REFRESH VIEW statements are forgotten.
+    /// The next REFRESH VIEW statements are dropped.
     pub fn forget(&self, statements: usize) {
         self.now().forgets = statements;
     }
 
-    /// Comes back when a REFRESH VIEW statement begins a refresh.
+    /// Returns when a REFRESH VIEW statement starts a refresh.
     pub async fn wanted(&self) {
         self.wanted.until(true).await;
     }
 
-    /// How many REFRESH VIEW statements came, and how many of them began a refresh.
+    /// Number of REFRESH VIEW statements received, and how many of them started a refresh.
     pub fn asked(&self) -> (usize, usize) {
         self.now().asked
     }
@@ -195,7 +195,7 @@ impl Views for FakeServer {
             return Err(Error::Unavailable("ClickHouse does not answer".into()));
         }
         if name == SECOND_VIEW {
-            // It refreshes all the time.
+            // It refreshes continuously.
             return Ok(Some(ViewState {
                 uuid: name.into(),
                 running: true,
@@ -261,7 +261,7 @@ impl Views for FakeServer {
             }
             ended.await;
             if self.dice.trouble(25) {
-                // The next refresh may begin before a waiting statement looks again; then it waits
+                // The next refresh may start before a waiting statement checks again; then it waits
                 // for that one.
                 sleep(Duration::from_millis(self.dice.below(3_000))).await;
             }
@@ -278,7 +278,7 @@ impl Views for FakeServer {
         let idle = view.cancelled && !view.running;
         drop(view);
         if idle && self.dice.trouble(30) {
-            // It dies behind its answer, which is all that is left of the refresh.
+            // It crashes right after its response, which is all that is left of the refresh.
             self.crash();
             self.restart();
         }
@@ -296,7 +296,7 @@ impl Views for FakeServer {
             view.forgets -= 1;
         } else if !view.running && !view.stopped && !view.gone {
             view.asked.1 += 1;
-            // The driver of a run plays the refresh.
+            // The driver of a run simulates the refresh.
             self.wanted.set(true);
         }
         Ok(())

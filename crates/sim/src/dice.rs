@@ -1,5 +1,5 @@
-//! Chance and time, the same for the same seed, and the trace by which two runs of a seed are
-//! compared.
+//! Deterministic randomness and time for a given seed, and the trace used to compare two runs of a
+//! seed.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -16,36 +16,35 @@ thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// How much virtual time has passed in the run on this thread.
+/// Virtual time elapsed in the run on this thread.
 pub fn elapsed() -> Duration {
     BEGAN.get().map(|began| began.elapsed()).unwrap_or_default()
 }
 
-/// Something that is so or not so, and can be waited for. Tokio's `watch` wakes in an order of its
-/// own, by chance.
+/// A boolean that can be waited for. Tokio's `watch` wakes in an order that is itself random.
 pub struct Flag {
     is: AtomicBool,
     changed: Notify,
 }
 
 impl Flag {
-    /// It is so or not so.
+    /// A flag with this initial value.
     pub fn new(is: bool) -> Flag {
         Flag { is: AtomicBool::new(is), changed: Notify::new() }
     }
 
-    /// From now on it is so, or it is not.
+    /// Sets the value.
     pub fn set(&self, is: bool) {
         self.is.store(is, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
 
-    /// Whether it is so.
+    /// The current value.
     pub fn is(&self) -> bool {
         self.is.load(Ordering::Relaxed)
     }
 
-    /// Comes back when it is as wanted.
+    /// Returns when it has the wanted value.
     pub async fn until(&self, wanted: bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -58,7 +57,7 @@ impl Flag {
     }
 }
 
-/// The one source of chance of a run.
+/// The only source of randomness in a run.
 pub struct Dice {
     rng: Mutex<fastrand::Rng>,
     calm: Flag,
@@ -66,9 +65,9 @@ pub struct Dice {
 }
 
 impl Dice {
-    /// Dice that bring trouble until [`Dice::calm`]. With `traced`, every [`Dice::note`] is kept.
+    /// Dice that cause trouble until [`Dice::calm`]. With `traced`, every [`Dice::note`] is kept.
     pub fn new(seed: u64, traced: bool) -> Arc<Dice> {
-        // What the program itself leaves to chance (jitter) is taken from this thread's generator.
+        // The program's own randomness (jitter) comes from this thread's generator.
         fastrand::seed(seed);
         BEGAN.set(Some(Instant::now()));
         let (rng, trace) = (Mutex::new(fastrand::Rng::with_seed(seed)), traced.then(Mutex::default));
@@ -95,27 +94,27 @@ impl Dice {
         self.rng.lock().unwrap().u64(0..n)
     }
 
-    /// One of these.
+    /// One of these values.
     pub fn one_of<T: Copy>(&self, of: &[T]) -> T {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// True so many times in a hundred.
+    /// True with this probability, in percent.
     pub fn percent(&self, chance: u64) -> bool {
         self.below(100) < chance
     }
 
-    /// True so many times in a hundred, and never once it is calm.
+    /// True with this probability, in percent, but never once it is calm.
     pub fn trouble(&self, chance: u64) -> bool {
         self.percent(chance) && !self.is_calm()
     }
 
-    /// Less than `most`, evenly.
+    /// Less than `most`, uniformly distributed.
     pub fn within(&self, most: Duration) -> Duration {
         Duration::from_millis(self.below(most.as_millis() as u64 + 1))
     }
 
-    /// Lets up to `most_ms` pass; nothing, every fourth time.
+    /// Lets up to `most_ms` pass; nothing in one of four cases.
     pub async fn delay(&self, most_ms: u64) {
         if !self.percent(25) {
             sleep(Duration::from_millis(self.below(most_ms + 1))).await;
@@ -135,7 +134,7 @@ impl Dice {
     }
 }
 
-/// Virtual time, as tokio keeps it, and names that count up. Each process has its own wall clock.
+/// Virtual time, as kept by tokio, and names that count up. Each process has its own wall clock.
 #[derive(Clone)]
 pub struct FakeClock {
     began: Instant,
@@ -144,7 +143,7 @@ pub struct FakeClock {
     gate: Arc<Gate>,
 }
 
-/// The time at which every run begins, Unix ms.
+/// The time at which every run starts, Unix ms.
 pub const BEGAN_MS: i64 = 1_795_255_200_000;
 
 impl FakeClock {
@@ -158,13 +157,13 @@ impl FakeClock {
         })
     }
 
-    /// The same time for a process that stands still at times, on a wall clock that is wrong by so
-    /// much.
+    /// The same time for a process that pauses at times, with a wall clock that is off by
+    /// `skew_ms`.
     pub fn of_process(&self, skew_ms: i64, gate: Arc<Gate>) -> Arc<FakeClock> {
         Arc::new(FakeClock { skew_ms: Arc::new(AtomicI64::new(skew_ms)), gate, ..self.clone() })
     }
 
-    /// Somebody sets it: from now on it is wrong by so much.
+    /// Sets the wall clock: from now on it is off by `skew_ms`.
     pub fn jump(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Ordering::Relaxed);
     }

@@ -18,22 +18,22 @@ use domain::sequence::SequenceNumber;
 
 /// How long a subscription lives.
 const LIFE: Duration = Duration::from_secs(300);
-/// Before this age nobody takes over from it.
+/// Up to this age it cannot be taken over.
 const PROTECTED: Duration = Duration::from_secs(5);
-/// How often an event comes without records.
+/// How often an event without records is sent.
 const HEARTBEAT: Duration = Duration::from_secs(4);
 
-/// Who is registered, and who is subscribed.
+/// The registered consumer and its subscriptions.
 #[derive(Default)]
 pub struct Consumers {
     /// Its name, the number of its registration, and when it becomes active.
     registered: Option<(String, u64, Instant)>,
     registrations: u64,
-    /// By shard: the number of the last subscription and its beginning.
+    /// By shard: the number of the last subscription and when it started.
     subscribed: BTreeMap<String, (u64, Instant)>,
     /// Subscriptions that have been made.
     pub subscriptions: u64,
-    /// Until this is taken away, no event comes.
+    /// While set, no event is sent.
     pub silent: bool,
 }
 
@@ -42,7 +42,7 @@ impl FakeKinesis {
         self.fan_out.lock().unwrap()
     }
 
-    /// Whether subscriptions give no events from now on.
+    /// Whether subscriptions deliver no events from now on.
     pub fn silence(&self, silent: bool) {
         self.consumers().silent = silent;
     }
@@ -57,7 +57,7 @@ impl FakeKinesis {
         self.consumers().registered.as_ref().map(|(name, ..)| name.clone())
     }
 
-    /// A person deregisters it.
+    /// An operator deregisters it.
     pub fn forget_consumer(&self) {
         self.consumers().registered = None;
     }
@@ -161,7 +161,7 @@ impl FanOutApi for SharedKinesis {
     fn distrust_connections(&self) {}
 }
 
-/// The stream as subscriptions share it.
+/// The stream as shared by subscriptions.
 pub struct SharedKinesis(pub Arc<FakeKinesis>);
 
 struct FakeSubscription {
@@ -198,7 +198,7 @@ impl Subscription for FakeSubscription {
             }
             self.kinesis.outage_now().map_err(KinesisError::Other)?;
             if self.kinesis.consumers().silent || self.dice().trouble(1) {
-                // For good: what is silent stays so.
+                // For good: a silent subscription stays silent.
                 pending::<()>().await;
             }
             if self.dice().trouble(2) {
@@ -211,7 +211,7 @@ impl Subscription for FakeSubscription {
                 continue;
             }
             if self.dice().trouble(2) {
-                // A piece of it arrives, and then nothing.
+                // Part of it arrives, and then nothing.
                 sleep(LIFE).await;
             }
             self.ended = page.next.is_none();
@@ -240,7 +240,7 @@ mod rules {
     use bridge::pipe::{Mode, PullOptions};
     use domain::sequence::Checkpoint;
 
-    /// A calm world, and what a view with `mode=efo` asks for.
+    /// A calm world, and the options of a view with `mode=efo`.
     fn pushed(shards: usize) -> (World, Arc<super::super::clickhouse::FakeServer>, Process, PullOptions) {
         let (world, server, process, options) = calm(shards);
         (world, server, process, PullOptions { mode: Mode::FanOut, ..options })
@@ -276,7 +276,7 @@ mod rules {
             shards.iter().for_each(|shard| world.kinesis.put(shard, 3));
             settle(&world, &server, &process, &options).await;
             let took = began.elapsed();
-            // The first time it has to be noticed; after that nobody waits for it.
+            // The first time it has to be detected; after that nobody waits for it.
             let most = Duration::from_secs(if minute == 0 { 30 } else { 5 });
             assert!(took < most, "minute {minute}: {took:?}");
             let told = |(mode, why): &(Mode, Option<String>)| *mode == Mode::Polling && why.is_some();
@@ -285,7 +285,7 @@ mod rules {
             let _ = world.refresh(&process, &server, &options, Ending::Success).await;
         }
         world.kinesis.silence(false);
-        // The longest pause, and what was under way.
+        // The longest pause, plus whatever was in flight.
         for _ in 0..8 {
             sleep(Duration::from_secs(45)).await;
             let _ = world.refresh(&process, &server, &options, Ending::Success).await;
@@ -357,7 +357,7 @@ mod rules {
         world.kinesis.put(&world.kinesis.open_shards()[0], 5);
         settle(&world, &server, &process, &options).await;
         assert_eq!(world.kinesis.registered().as_deref(), Some("clickhouse-kinesis-bridge-orders"));
-        // While a pull is under way it does not end.
+        // A pipe does not end while a pull is running.
         let patient = PullOptions { wait: Duration::from_secs(12), ..options.clone() };
         server.begin();
         let (pulled, refused) = tokio::join!(process.pipes.pull(PIPE, super::STREAM, patient), process.pipes.end(PIPE));
@@ -365,7 +365,7 @@ mod rules {
         let Err(Error::BadRequest(refused)) = refused else { panic!("{refused:?}") };
         assert!(refused.contains("is being pulled here"), "{refused}");
         server.end(Ok(()));
-        // What is left over from before a restart, too.
+        // So is one left over from before a restart.
         drop(process);
         let process = world.process("worker", &server, MEMORY);
         process.pipes.end(PIPE).await.unwrap();

@@ -1,5 +1,5 @@
-//! One test for each rule of crashes, takeovers, lineage and retention, in a world where only
-//! happens what the test says.
+//! One test for each rule about crashes, takeovers, lineage and retention, in a world where nothing
+//! happens except what the test says.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use domain::start::Beginning;
 
 const RETENTION: Duration = Duration::from_secs(RETENTION_HOURS as u64 * 3_600);
 
-/// Time goes by at one stroke, and whoever lives beats again.
+/// Time jumps ahead, and live workers send heartbeats again.
 async fn pass(time: Duration) {
     advance(time).await;
     sleep(LEASE / 2).await;
@@ -35,7 +35,7 @@ async fn recovery_as_a_unit() {
     let batch = world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap();
     assert!(world.leases().await.iter().all(|l| l.value.offer.as_ref().is_some_and(|o| o.shards == 3)));
     drop(process);
-    // Other records, other limits, another process, which reads in pages of other sizes: the same
+    // Other records, other limits, another process that reads in pages of other sizes: the same
     // block.
     for shard in world.kinesis.open_shards() {
         world.kinesis.put(&shard, 5);
@@ -58,14 +58,14 @@ async fn a_batch_in_two_living_hands_gets_into_one() {
         let (world, server, first, options) = calm(2);
         let (other_server, shards) = (world.server(), world.kinesis.open_shards());
         let second = world.process("another", &other_server, MEMORY);
-        // Both live and know it.
+        // Both are alive and know it.
         sleep(Duration::from_secs(1)).await;
         for shard in &shards {
             world.kinesis.put(shard, 5);
         }
         let options = PullOptions { linger: Duration::from_secs(2), ..options };
         assert!(world.refresh(&first, &server, &options, Ending::FailedAfter).await.unwrap().is_some());
-        // A person gives one half to the other worker.
+        // An operator gives one half to the other worker.
         world.edit(&shards[freed], |l| (l.owner, l.epoch) = ("another".into(), l.epoch + 1)).await;
         for _ in 0..40 {
             let _ = world.refresh(&second, &other_server, &options, Ending::Success).await;
@@ -86,7 +86,7 @@ async fn a_worker_that_was_replaced_commits_nothing() {
     server.begin();
     let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
     let batch = served.batch.clone().unwrap();
-    // It does not get its heartbeats through, and another one takes over.
+    // Its heartbeats do not arrive, and another worker takes over.
     first.store.mute(true);
     let second = world.process("another", &other_server, MEMORY);
     sleep(2 * LEASE).await;
@@ -109,8 +109,8 @@ async fn a_worker_that_was_replaced_commits_nothing() {
     world.judge().unwrap();
 }
 
-/// The batch of a process that stood still is served by another one: the process sends neither the
-/// end of the body nor the batch again.
+/// The batch of a paused process is served by another one: the process sends neither the end of the
+/// body nor the batch again.
 #[tokio::test(start_paused = true)]
 async fn a_zombie_serves_nothing() {
     let (world, server, first, options) = calm(1);
@@ -127,7 +127,7 @@ async fn a_zombie_serves_nothing() {
     assert_eq!(world.lease(&shard).await.owner, "another");
     assert!(!served.deliver(), "the end of a body");
     server.end(Err("the connection broke".into()));
-    // As long as it gets no heartbeat through, and once it does.
+    // While its heartbeats do not arrive, and once they do.
     for muted in [true, false] {
         first.store.mute(muted);
         sleep(LEASE).await;
@@ -139,9 +139,8 @@ async fn a_zombie_serves_nothing() {
     world.judge().unwrap();
 }
 
-/// The batch of a process that stood still was committed by another one, which gave the lease back.
-/// The process sees the free lease before it is pulled again, and its batch must not come back with
-/// it.
+/// The batch of a paused process was committed by another one, which released the lease. The
+/// process sees the free lease before it is pulled again, and its batch must not come back with it.
 #[tokio::test(start_paused = true)]
 async fn a_zombie_takes_nothing_of_its_open_batch_back() {
     let (world, server, first, options) = calm(1);
@@ -152,7 +151,7 @@ async fn a_zombie_takes_nothing_of_its_open_batch_back() {
     let second = world.process("another", &other_server, MEMORY);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(world.refresh(&second, &other_server, &options, Ending::Success).await.unwrap(), None);
-    // The first one has heard of the other before it stands still.
+    // The first one has seen the other before it pauses.
     sleep(LEASE / 2).await;
     first.store.mute(true);
     sleep(2 * LEASE).await;
@@ -161,12 +160,12 @@ async fn a_zombie_takes_nothing_of_its_open_batch_back() {
     assert!(world.settled().await);
     second.leave().await;
     assert_eq!(world.lease(&shard).await.owner, "");
-    // It comes back, hears that the other one is gone, and shares out what is free.
+    // It resumes, sees that the other one is gone, and distributes what is free.
     first.store.mute(false);
     sleep(LEASE / 2).await;
     let pulled = world.refresh(&first, &server, &options, Ending::FailedAfter).await;
     assert!(!matches!(pulled, Ok(Some(_))), "{pulled:?}");
-    // It goes on with what is new.
+    // It continues with new records.
     world.kinesis.put(&shard, 3);
     assert!(world.drain(&first, &server, &options).await);
     for row in world.kinesis.all() {
@@ -175,9 +174,9 @@ async fn a_zombie_takes_nothing_of_its_open_batch_back() {
     world.judge().unwrap();
 }
 
-/// Another process takes the lease of one that stands still, and its write is on its way for so
-/// long that the one comes back, looks at the rows and finds nothing changed. Then only one of them
-/// may have the batch.
+/// Another process takes the lease of a paused one, and its write is in flight for so long that the
+/// paused process resumes, checks the rows and finds nothing changed. Then only one of them may
+/// have the batch.
 #[tokio::test(start_paused = true)]
 async fn a_take_that_was_decided_before_a_zombie_looked_again_fails() {
     let (world, server, first, options) = calm(1);
@@ -235,7 +234,7 @@ async fn parents_before_children() {
     let grandchild = world.kinesis.merge(&children[0], &children[1]);
     let merged = world.kinesis.merge(&grandchild, &shards[1]);
     world.kinesis.put(&merged, 5);
-    // The parent's records are offered and fail: nothing of the children comes before them, for
+    // The parent's records are offered and fail: no record of the children comes before them, for
     // however long.
     for _ in 0..50 {
         world.refresh(&process, &server, &options, Ending::FailedBefore).await.unwrap();
@@ -249,7 +248,7 @@ async fn parents_before_children() {
     world.judge().unwrap();
 }
 
-/// A parent that another worker finishes is noticed, too.
+/// It is also noticed when another worker finishes a parent.
 #[tokio::test(start_paused = true)]
 async fn parents_may_be_in_other_hands() {
     let (world, server, first, options) = calm(1);
@@ -279,12 +278,12 @@ async fn parents_may_be_in_other_hands() {
 async fn children_from_trim_horizon() {
     let (world, server, process, options) = calm(1);
     let parent = world.kinesis.open_shards().remove(0);
-    // A pipe that begins now, and not with what is there.
+    // A pipe that starts now, skipping what is there.
     let options = PullOptions { start: Beginning::From(Moment::At(world.clock.now_ms() + 1_000)), ..options };
     sleep(Duration::from_secs(1)).await;
     world.kinesis.put(&parent, 3);
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
-    // Records of the children that came long before anybody knew of these.
+    // Records of the children that arrived long before anyone knew of these shards.
     let children = world.kinesis.split(&parent);
     for child in &children {
         world.kinesis.put(child, 4);
@@ -304,8 +303,8 @@ async fn committed() -> (World, std::sync::Arc<super::clickhouse::FakeServer>, s
     (world, server, process, shard)
 }
 
-/// Records are lost; the pull must say so, again and again, until somebody seeks, and go on from
-/// there.
+/// Records are lost; the pull must report it, again and again, until an operator seeks, and
+/// continue from there.
 async fn the_gap_is_told(world: &World, server: &super::clickhouse::FakeServer, process: &super::world::Process) {
     let options = options(WIDE);
     for _ in 0..5 {
@@ -314,7 +313,7 @@ async fn the_gap_is_told(world: &World, server: &super::clickhouse::FakeServer, 
         sleep(Duration::from_secs(10)).await;
     }
     assert_eq!(world.ledger.violations(), Vec::<String>::new());
-    // The person's process changes the rows as `seek` does; the bridge notices.
+    // The operator's process changes the rows as `seek` does; the bridge notices.
     let person = world.process(super::ledger::PERSON, &world.server(), MEMORY);
     person.pipes.seek(PIPE, &[(String::new(), Checkpoint::TrimHorizon)]).await.unwrap();
     sleep(Duration::from_secs(40)).await;
@@ -328,7 +327,7 @@ async fn the_gap_is_told(world: &World, server: &super::clickhouse::FakeServer, 
 
 #[tokio::test(start_paused = true)]
 async fn gap_is_an_error() {
-    // The pipe was stopped for longer than the retention, and what came meanwhile went.
+    // The pipe was stopped for longer than the retention, and what arrived meanwhile expired.
     let (world, server, process, shard) = committed().await;
     drop(process);
     world.kinesis.put(&shard, 3);
@@ -341,12 +340,12 @@ async fn gap_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_under_a_running_reader_is_an_error() {
-    // Kinesis gave no answer for longer than the retention, while the view went on to pull.
+    // Kinesis did not respond for longer than the retention, while the view kept pulling.
     let (world, server, process, shard) = committed().await;
     world.kinesis.outage(Some(Error::AccessDenied("the policy is gone".into())));
     let hours = 2 * RETENTION_HOURS;
     for hour in 0..hours {
-        // Something is put in the first hour, and gone in the last.
+        // Something is put in the first hour, and expires in the last.
         if hour == 1 {
             world.kinesis.put(&shard, 3);
         }
@@ -362,15 +361,15 @@ async fn a_gap_under_a_running_reader_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_behind_a_slow_reader_is_an_error() {
-    // The reader gets answers all the time, but is so far behind that the records go before it
-    // comes to them.
+    // The reader gets responses all the time, but is so far behind that the records expire before
+    // it reaches them.
     let (world, server, process, shard) = committed().await;
     for _ in 0..40 {
         world.kinesis.put(&shard, 30);
         pass(Duration::from_secs(3_600)).await;
     }
     let options = options(WIDE);
-    // Gone to the retention, unread.
+    // Expired unread.
     world.kinesis.trim_before(world.clock.now_ms() - RETENTION.as_millis() as i64);
     let mut told = None;
     for _ in 0..40 {
@@ -400,7 +399,7 @@ async fn an_offered_batch_that_is_gone_is_a_gap() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_shard_is_no_gap() {
-    // Nothing new for days, the committed records go, and the bridge is started again.
+    // Nothing new for days, the committed records expire, and the bridge is restarted.
     let (world, server, process, shard) = committed().await;
     for _ in 0..3 * RETENTION_HOURS {
         pass(Duration::from_secs(3_600)).await;
@@ -416,8 +415,8 @@ async fn an_idle_shard_is_no_gap() {
     world.judge().unwrap();
 }
 
-/// A parent leaves the retention before it was read to its end: a gap of that parent, for which its
-/// children wait until somebody seeks. One that was read is nobody's loss, and its row goes, too.
+/// A parent expires before it was read to its end: a gap of that parent, for which its children
+/// wait until an operator seeks. If it was read, nothing is lost, and its row is removed, too.
 #[tokio::test(start_paused = true)]
 async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     let (world, server, process, options) = calm(2);
@@ -430,8 +429,7 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     let (read, unread) = (world.kinesis.split(&shards[0]), world.kinesis.split(&shards[1]));
     world.kinesis.put(&read[0], 4);
     world.kinesis.put(&unread[0], 5);
-    // The children have leases, and nothing is read yet; the parent's is made as if it had begun
-    // long ago.
+    // The children have leases, and nothing is read yet; the parent's lease is made to look old.
     world.kinesis.outage_of_records(true);
     let process = world.process("worker", &server, MEMORY);
     let _ = world.refresh(&process, &server, &options, Ending::Success).await;
@@ -440,7 +438,7 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     world.kinesis.expire(&shards[1]);
     world.kinesis.outage_of_records(false);
     let process = world.process("worker", &server, MEMORY);
-    // The other shards go on meanwhile.
+    // The other shards continue meanwhile.
     for _ in 0..20 {
         let _ = world.refresh(&process, &server, &options, Ending::Success).await;
         sleep(Duration::from_secs(5)).await;
@@ -460,7 +458,7 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
         sleep(Duration::from_secs(5)).await;
     }
     assert_eq!(world.lease(&unread[0]).await.committed_rows, 5, "the children go on");
-    // After the retention the row of the parent that was read goes.
+    // After the retention, the row of the parent that was read is removed.
     world.kinesis.expire(&shards[0]);
     for _ in 0..3 {
         pass(RETENTION).await;

@@ -1,4 +1,4 @@
-//! A pipe is one stream's and feeds one table: bridges and views that would have it otherwise.
+//! A pipe belongs to one stream and feeds one table: bridges and views that violate this.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use domain::sequence::Checkpoint;
 /// The worker id of a bridge in another region.
 const STRANGER: &str = "stranger";
 
-/// A bridge in another region has the same state, pipe and stream name; the pipe is there.
+/// A bridge in another region uses the same state, pipe and stream name; the pipe exists.
 pub async fn strangers(world: &World) {
     let server = world.server();
     server.begin();
@@ -42,7 +42,7 @@ pub async fn second_view(world: &World, process: &Process, options: &PullOptions
     }
 }
 
-/// A copy of the view, with its name in view=, pulls while that one refreshes.
+/// A copy of the view, with the original's name in view=, pulls while the original refreshes.
 pub async fn copied_view(world: &World, server: &FakeServer, process: &Process, options: &PullOptions) {
     server.begin();
     server.copied(Some(a_copy(true)));
@@ -105,7 +105,7 @@ async fn one_target_per_pipe() {
     for part in ["default.orders_pipe into default.orders", "default.second_pipe cannot pull it into default.another"] {
         assert!(why.contains(part), "{part}: {why}");
     }
-    // Nor at a bridge beside another server while this one has the shards.
+    // Nor from a bridge next to another server while this one has the shards.
     let other = world.server();
     other.drop_view(false);
     let elsewhere = world.process("elsewhere", &other, MEMORY);
@@ -113,11 +113,11 @@ async fn one_target_per_pipe() {
     let refused = elsewhere.pipes.pull(PIPE, STREAM, second(&options)).await.err();
     let Some(Error::BadRequest(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("at worker 'worker'"), "{why}");
-    // The first one goes on as if nothing had been.
+    // The first one continues as if nothing had happened.
     assert_eq!(world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap(), batch);
     a_moment().await;
-    // Dropped with its batch open, it leaves the pipe to the other: whole, and from what is not
-    // known to be in.
+    // Dropped with its batch open, it leaves the pipe to the other: the whole batch, and from what
+    // is not known to be inserted.
     server.drop_view(false);
     let served = process.pipes.pull(PIPE, STREAM, second(&options)).await.unwrap();
     assert_eq!(served.batch.as_ref().map(|b| b.id.clone()), batch);
@@ -125,13 +125,13 @@ async fn one_target_per_pipe() {
         assert_eq!(row.value.destination.target, "default.another");
         assert_eq!(row.value.offer.map(|offer| offer.batch), batch);
     }
-    // Made anew with a table of its own it is refused in its turn.
+    // Recreated with its own table, it is refused in turn.
     server.retarget("default.new");
     let refused = world.refresh(&process, &server, &options, Ending::Success).await;
     assert!(matches!(&refused, Err(Error::BadRequest(why)) if why.contains("into default.new")), "{refused:?}");
 }
 
-/// The end of a parent names a merge's child as if it had no other.
+/// The end of a parent names a merge's child as if it had no other parent.
 #[tokio::test(start_paused = true)]
 async fn lineage_from_list_shards() {
     let (world, server, process, _) = calm(2);
@@ -160,7 +160,7 @@ async fn a_childs_row_without_a_parent_is_completed() {
     a_moment().await;
     let child = world.kinesis.merge(&shards[0], &shards[1]);
     world.kinesis.put(&child, 10);
-    // The row is there when the first parent ends, as an earlier version made it.
+    // The row exists when the first parent ends, as an earlier version created it.
     let mut row = world.lease(&shards[0]).await;
     (row.shard_id, row.parents, row.owner, row.epoch) = (child.clone(), vec![shards[0].clone()], String::new(), 0);
     (row.checkpoint, row.offer, row.began) = (Checkpoint::TrimHorizon, None, None);
@@ -170,7 +170,7 @@ async fn a_childs_row_without_a_parent_is_completed() {
     world.judge().unwrap();
 }
 
-/// What a view pulls is in another table, whatever its refreshes say.
+/// What a view pulls goes to another table, whatever its refreshes report.
 #[tokio::test(start_paused = true)]
 async fn a_view_of_another_pipe_confirms_nothing() {
     let (world, server, process, options) = calm(1);
@@ -179,14 +179,14 @@ async fn a_view_of_another_pipe_confirms_nothing() {
     let refused = world.refresh(&process, &server, &options, Ending::Success).await.unwrap_err();
     assert!(refused.to_string().contains("pulls pipe 'another', not 'orders'"), "{refused}");
     assert!(world.leases().await.is_empty());
-    // One that pulls several, by UNION ALL for one, is given its batches.
+    // One that pulls several, for example with UNION ALL, is given its batches.
     server.drop_view(true);
     server.pulls(&["another", PIPE]);
     assert!(world.drain(&process, &server, &options).await);
     world.judge().unwrap();
 }
 
-/// Nobody can tell which of the two pulls.
+/// It is impossible to tell which of the two pulls.
 #[tokio::test(start_paused = true)]
 async fn a_copy_of_a_view_is_not_taken_for_it() {
     let (world, server, process, options) = calm(1);
@@ -199,12 +199,12 @@ async fn a_copy_of_a_view_is_not_taken_for_it() {
     for part in ["view test.orders_pipe", "view=default.orders_pipe", "drop or stop test.orders_pipe"] {
         assert!(refused.to_string().contains(part), "{part}: {refused}");
     }
-    // While it stands still it pulls nothing, and it may start at any time.
+    // While the copy is not running it pulls nothing, but it may start at any time.
     server.copied(Some(a_copy(false)));
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
     server.start_copy();
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
-    // A copy that pulls another pipe takes nothing of this one.
+    // A copy that pulls another pipe takes nothing from this one.
     server.copied(Some(Copied { pipes: vec!["another".into()], ..a_copy(true) }));
     assert!(world.drain(&process, &server, &options).await);
     world.judge().unwrap();

@@ -1,4 +1,4 @@
-//! One test for each rule of taking bad rows out of a batch.
+//! One test for each rule about removing bad rows from a batch.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +11,8 @@ use bridge::pipe::{OnFailure, PullOptions};
 use domain::limits::ISOLATE_AFTER_ATTEMPTS;
 use domain::sequence::Checkpoint;
 
-/// A calm world in which ClickHouse refuses every row whose number `every` divides, and so many
-/// records in each shard.
+/// A calm world in which ClickHouse refuses every row whose number is divisible by `every`, with
+/// `records` records in each shard.
 fn poisoned(shards: usize, every: u64, records: u64) -> (World, Arc<FakeServer>, Process, PullOptions) {
     let (world, server, process, options) = calm(shards);
     world.quarantine.poison(every);
@@ -22,7 +22,7 @@ fn poisoned(shards: usize, every: u64, records: u64) -> (World, Arc<FakeServer>,
     (world, server, process, PullOptions { on_failure: OnFailure::Isolate, ..options })
 }
 
-/// A refresh, and the batch that it was given.
+/// Runs a refresh, and returns the batch that it was given.
 async fn refresh(
     world: &World,
     process: &Process,
@@ -35,7 +35,7 @@ async fn refresh(
     batch
 }
 
-/// Refreshes, more often than the world does where nothing is bad, until every record is committed.
+/// Refreshes, more often than the world does without bad rows, until every record is committed.
 async fn drain(world: &World, process: &Process, server: &Arc<FakeServer>, options: &PullOptions) -> bool {
     for _ in 0..10 {
         if world.drain(process, server, options).await {
@@ -68,7 +68,7 @@ async fn a_bridge_that_dies_after_each_refresh_isolates_the_same_rows() {
         if world.settled().await {
             break;
         }
-        // What it knows survives only so long that a batch can be refused often enough.
+        // The bridge's knowledge survives just long enough for a batch to be refused often enough.
         if world.dice.below(2 * u64::from(ISOLATE_AFTER_ATTEMPTS)) == 0 {
             drop(process);
             process = world.process("worker", &server, MEMORY);
@@ -84,7 +84,7 @@ async fn quarantined_before_passed() {
     let (world, server, process, options) = poisoned(1, 1, 1);
     world.quarantine.away.store(true, Ordering::Relaxed);
     for _ in 0..20 {
-        // It is served all the same: the view may have been mended.
+        // It is still served: the view may have been fixed.
         assert!(refresh(&world, &process, &server, &options, Ending::Success).await.is_some());
         assert!(world.leases().await.iter().all(|row| row.value.checkpoint == Checkpoint::TrimHorizon));
     }
@@ -106,7 +106,7 @@ async fn only_what_clickhouse_refuses_because_of_its_rows_is_halved() {
     {
         assert_eq!(refresh(&world, &process, &server, &options, ending).await, first, "{ending:?}");
     }
-    // A refusal that is followed by something else begins to be counted anew.
+    // A refusal followed by another failure restarts the count.
     for ending in [Ending::Refused, Ending::Refused, Ending::FailedBefore].repeat(3) {
         assert_eq!(refresh(&world, &process, &server, &options, ending).await, first, "{ending:?}");
     }
@@ -116,7 +116,7 @@ async fn only_what_clickhouse_refuses_because_of_its_rows_is_halved() {
         assert_eq!(refresh(&world, &process, &server, &stop, Ending::Refused).await, first);
     }
     assert!(process.pipes.snapshots()[PIPE].last_error.contains(&format!("batch {}", first.clone().unwrap())));
-    // And with `isolate` it is, at once now.
+    // And with `isolate` it is halved, now immediately.
     assert_eq!(refresh(&world, &process, &server, &options, Ending::Success).await, None);
     assert_ne!(refresh(&world, &process, &server, &options, Ending::Success).await, first);
     assert!(world.drain(&process, &server, &options).await);

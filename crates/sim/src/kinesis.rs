@@ -1,5 +1,5 @@
-//! Kinesis in memory: shards, splits, merges, trimming, pages of any size, and all that goes wrong
-//! with them.
+//! In-memory Kinesis: shards, splits, merges, trimming, pages of any size, and everything that goes
+//! wrong with them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,18 +19,18 @@ use testkit::aggregate::aggregate;
 pub const STREAM: &str = "orders";
 /// Where it is.
 const REGION: &str = "eu-west-1";
-/// Its retention, unless somebody changes it.
+/// Its retention, unless it is changed.
 pub const RETENTION_HOURS: i32 = 24;
 
 /// A shard and the number of a row in it: see [`row`].
 pub type Place = (String, u128);
 
-/// The number of a row by those of its record and within that: rows are ordered by it.
+/// The number of a row from the numbers of its record and within it: rows are ordered by it.
 pub fn row(sequence: u128, sub_sequence: u32) -> u128 {
     sequence * ROWS_IN_A_RECORD + u128::from(sub_sequence).min(ROWS_IN_A_RECORD - 1)
 }
 
-/// The other way: the numbers of the record and within it.
+/// The inverse: the number of the record, and of the row within it.
 pub fn parts(row: u128) -> (SequenceNumber, u32) {
     let sequence = SequenceNumber::parse(&(row / ROWS_IN_A_RECORD).to_string()).unwrap();
     (sequence, (row % ROWS_IN_A_RECORD) as u32)
@@ -39,7 +39,7 @@ pub fn parts(row: u128) -> (SequenceNumber, u32) {
 /// More rows than any record of the model has.
 const ROWS_IN_A_RECORD: u128 = 100;
 
-/// A stream, as it is now.
+/// A stream in its current state.
 pub struct FakeKinesis {
     region: &'static str,
     pub(super) dice: Arc<Dice>,
@@ -52,25 +52,25 @@ pub struct FakeKinesis {
 struct State {
     shards: BTreeMap<String, Held>,
     sequence: u128,
-    /// What every call answers while it is set.
+    /// The error that every call returns while set.
     outage: Option<Error>,
     /// Most calls are throttled.
     storm: bool,
-    /// Some records hold several JSON documents.
+    /// Some records contain several JSON documents.
     items: bool,
-    /// The end of a parent names a merge's child as if it came from that one alone.
+    /// The end of a parent names a merge's child as if it came from that parent alone.
     names_one_parent: bool,
     /// GetRecords fails.
     unreadable: bool,
     /// The retention, hours.
     retention: i32,
-    /// How often the stream was described.
+    /// Number of DescribeStreamSummary calls.
     described: u32,
 }
 
 struct Held {
     shard: Shard,
-    /// The first and the last hash key.
+    /// First and last hash key.
     range: (u128, u128),
     records: Vec<Put>,
     trimmed: usize,
@@ -81,7 +81,7 @@ struct Put {
     sequence: u128,
     at_ms: i64,
     payload: Vec<u8>,
-    /// How many it is, as an aggregate.
+    /// Number of rows, as an aggregate.
     rows: u32,
 }
 
@@ -92,7 +92,7 @@ impl Put {
 }
 
 impl Held {
-    /// The index of the first record at or after `sequence` that is still there.
+    /// The index of the first record at or after `sequence` that still exists.
     fn at(&self, sequence: u128) -> usize {
         self.records.partition_point(|r| r.sequence < sequence).max(self.trimmed)
     }
@@ -102,14 +102,14 @@ impl Held {
     }
 }
 
-/// A payload of so many JSON documents: the elements of an array, and an object behind it.
+/// A payload of `rows` JSON documents: the elements of an array, followed by an object.
 fn items(text: &str, rows: u32) -> Vec<u8> {
     let elements: Vec<String> = (1..rows).map(|sub| format!("\"{text}/{sub}\"")).collect();
     format!("[{}]{{\"last\":\"{text}\"}}", elements.join(", ")).into_bytes()
 }
 
 impl FakeKinesis {
-    /// A stream with so many open shards.
+    /// A stream with this many open shards.
     pub fn new(dice: Arc<Dice>, clock: Arc<FakeClock>, shards: usize) -> Arc<FakeKinesis> {
         // Numbers gain a digit on the way, so that their order as text is not their order.
         let state = State { sequence: 9_900, retention: RETENTION_HOURS, ..State::default() };
@@ -122,7 +122,7 @@ impl FakeKinesis {
         Arc::new(kinesis)
     }
 
-    /// One of the same name in another region, with shards of the same names.
+    /// A stream of the same name in another region, with shards of the same names.
     pub fn elsewhere(&self) -> Arc<FakeKinesis> {
         let state = State { sequence: 9_900, ..State::default() };
         let (dice, clock) = (self.dice.clone(), self.clock.clone());
@@ -140,35 +140,35 @@ impl FakeKinesis {
         self.state.lock().unwrap()
     }
 
-    /// Ids of the shards that take records.
+    /// Ids of the open shards.
     pub fn open_shards(&self) -> Vec<String> {
         self.state().shards.iter().filter(|(_, s)| s.open()).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Ids of all shards, the closed ones included.
+    /// Ids of all shards, including closed ones.
     pub fn shards_ever(&self) -> Vec<String> {
         self.state().shards.keys().cloned().collect()
     }
 
-    /// How many shards there are, the closed ones included.
+    /// Number of shards, including closed ones.
     pub fn count(&self) -> usize {
         self.state().shards.len()
     }
 
-    /// From now on some records hold several JSON documents, which are rows only to views that
-    /// split them.
+    /// From now on some records contain several JSON documents, which only become rows for views
+    /// that split them.
     pub fn put_items(&self) {
         self.state().items = true;
     }
 
-    /// Appends `count` records to a shard, under a key that belongs there.
+    /// Appends `count` records to a shard, with a key that belongs there.
     pub fn put(&self, shard_id: &str, count: u64) {
         let key = self.state().shards[shard_id].range.0;
         self.put_key(key, count);
     }
 
-    /// Appends `count` records of one partition key to the shard that takes it now, some of them
-    /// aggregates. The key is its own hash.
+    /// Appends `count` records of one partition key to the shard that currently owns it, some of
+    /// them aggregates. The key is its own hash.
     pub fn put_key(&self, key: u128, count: u64) {
         let at_ms = self.clock.now_ms();
         let state = &mut *self.state();
@@ -190,7 +190,7 @@ impl FakeKinesis {
         }
     }
 
-    /// Appends a record that is so many rows, as it is read later.
+    /// Appends a record that becomes `rows` rows when it is read.
     pub fn put_payload(&self, shard_id: &str, payload: &[u8], rows: u32) {
         let at_ms = self.clock.now_ms();
         let state = &mut *self.state();
@@ -216,7 +216,7 @@ impl FakeKinesis {
         state.add(one, other, (a.0.min(b.0), a.1.max(b.1)))
     }
 
-    /// Pairs of open shards whose hash keys follow each other, in this order, no shard twice.
+    /// Pairs of open shards with adjacent hash keys, in this order, no shard twice.
     pub fn neighbours(&self) -> Vec<(String, String)> {
         let state = self.state();
         let mut open: Vec<&Held> = state.shards.values().filter(|s| s.open()).collect();
@@ -224,13 +224,13 @@ impl FakeKinesis {
         open.chunks_exact(2).map(|pair| (pair[0].shard.id.clone(), pair[1].shard.id.clone())).collect()
     }
 
-    /// What stands in the header of an answer: whole seconds.
+    /// The date in a response header: whole seconds.
     pub fn date_ms(&self) -> i64 {
         let now_ms = self.clock.now_ms();
         now_ms - now_ms.rem_euclid(1_000)
     }
 
-    /// Changes the retention, hours. What is older is gone at once.
+    /// Changes the retention, hours. Anything older expires immediately.
     pub fn keep(&self, hours: i32) {
         self.state().retention = hours;
         self.trim();
@@ -241,12 +241,12 @@ impl FakeKinesis {
         self.state().retention
     }
 
-    /// How often the stream was described.
+    /// Number of DescribeStreamSummary calls.
     pub fn described(&self) -> u32 {
         self.state().described
     }
 
-    /// Drops what has left the retention.
+    /// Drops what has expired.
     pub fn trim(&self) {
         self.trim_before(self.clock.now_ms() - i64::from(self.retention()) * 3_600_000);
     }
@@ -258,7 +258,7 @@ impl FakeKinesis {
         }
     }
 
-    /// A closed shard leaves the retention as a whole.
+    /// A closed shard expires as a whole.
     pub fn expire(&self, shard_id: &str) {
         self.state().shards.remove(shard_id);
     }
@@ -270,27 +270,27 @@ impl FakeKinesis {
         }
     }
 
-    /// What every call answers from now on; none: they work.
+    /// The error that every call returns from now on; `None`: they work.
     pub fn outage(&self, error: Option<Error>) {
         self.state().outage = error;
     }
 
-    /// The ends of shards name one parent of each child from now on.
+    /// From now on, the ends of shards name one parent of each child.
     pub fn name_one_parent(&self) {
         self.state().names_one_parent = true;
     }
 
-    /// Lets GetRecords fail, or work again.
+    /// Makes GetRecords fail, or work again.
     pub fn outage_of_records(&self, outage: bool) {
         self.state().unreadable = outage;
     }
 
-    /// Lets most calls be throttled, or none.
+    /// Makes most calls be throttled, or none.
     pub fn storm(&self, storm: bool) {
         self.state().storm = storm;
     }
 
-    /// The rows of a shard that have left the retention.
+    /// The rows of a shard that have expired.
     pub fn trimmed(&self, shard_id: &str) -> Vec<Place> {
         let state = self.state();
         let trimmed = state.shards.get(shard_id).map(|s| &s.records[..s.trimmed]).unwrap_or_default();
@@ -304,7 +304,7 @@ impl FakeKinesis {
         records.iter().take_while(|r| r.at_ms < ms).flat_map(|r| r.places(shard_id)).collect()
     }
 
-    /// Every row that was ever put.
+    /// Every row ever put.
     pub fn all(&self) -> Vec<Place> {
         self.state().shards.iter().flat_map(|(id, s)| s.records.iter().flat_map(|r| r.places(id))).collect()
     }
@@ -317,12 +317,12 @@ impl FakeKinesis {
         rows.filter(|(_, row)| *row > from && *row <= to).collect()
     }
 
-    /// The shards that a shard came from.
+    /// The parents of a shard.
     pub fn parents(&self, shard_id: &str) -> Vec<String> {
         self.state().shards.get(shard_id).map(|s| s.shard.parents()).unwrap_or_default()
     }
 
-    /// Whether a shard takes no more records.
+    /// Whether a shard is closed.
     pub fn closed(&self, shard_id: &str) -> bool {
         self.state().shards.get(shard_id).is_some_and(|s| !s.open())
     }
@@ -331,7 +331,7 @@ impl FakeKinesis {
         self.state().outage.clone().map_or(Ok(()), Err)
     }
 
-    /// The index of the record at which `start` stands.
+    /// The index of the record that `start` refers to.
     pub(super) fn index(&self, shard_id: &str, start: &IteratorStart) -> Result<usize, KinesisError> {
         let state = self.state();
         let held = state.shards.get(shard_id).ok_or_else(|| no_shard(shard_id))?;
@@ -344,15 +344,15 @@ impl FakeKinesis {
         })
     }
 
-    /// A page from `index` on, as far as it may go.
+    /// A page from `index` on, of at most `limit` records.
     pub(super) fn page(&self, shard_id: &str, index: usize, limit: usize) -> Result<Page, KinesisError> {
         let state = self.state();
         let Some(held) = state.shards.get(shard_id) else { return Err(no_shard(shard_id)) };
-        // What has been trimmed is passed over without a word, as Kinesis does.
+        // Trimmed records are skipped silently, as in Kinesis.
         let index = index.max(held.trimmed);
         let mut count = (held.records.len() - index).min(limit).min(1 + self.dice.below(30) as usize);
         if self.dice.trouble(10) {
-            // Kinesis may answer nothing although there is more ahead.
+            // Kinesis may return nothing although there is more ahead.
             count = 0;
         }
         let mut records = Chunk::default();

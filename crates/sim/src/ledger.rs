@@ -1,4 +1,4 @@
-//! What really happened, and the rules that every step is held to while it happens.
+//! What really happened, and the rules checked at every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use domain::record::RecordRef;
 use domain::sequence::Checkpoint;
 use formats::encode::{Format, encode_batch};
 
-/// A process of this name only does what people ask of it.
+/// A process of this name only does what operators request.
 pub const PERSON: &str = "a person";
 
 /// The target tables, and what has been written and sent.
@@ -20,7 +20,7 @@ pub struct Ledger {
     kinesis: Arc<FakeKinesis>,
     dice: Arc<Dice>,
     quarantine: Arc<FakeQuarantine>,
-    /// Whether people move positions in this run: then rows may come twice.
+    /// Whether operators move positions in this run: then rows may come twice.
     pub moves: bool,
     state: Mutex<State>,
 }
@@ -29,21 +29,21 @@ pub struct Ledger {
 struct State {
     /// How often each record was inserted into a table without deduplication.
     plain: BTreeMap<Place, u32>,
-    /// The same for a table that drops blocks it has.
+    /// The same for a table that drops repeated blocks.
     dedup: BTreeMap<Place, u32>,
     blocks: BTreeSet<Vec<(Place, Vec<u8>)>>,
-    /// The shape of every offer that was ever written, by batch and shard.
+    /// The shape of every offer ever written, by batch and shard.
     offered: BTreeMap<(String, String), String>,
     /// The bytes of every batch, by format.
     bytes: BTreeMap<(String, &'static str), Vec<u8>>,
-    /// The last record of each partition key that was inserted for the first time.
+    /// The last newly inserted record of each partition key.
     last_of_key: BTreeMap<String, u128>,
-    /// Records that left the retention before they were read, after a gap was told.
+    /// Records that expired before they were read, after the gap was reported.
     told: BTreeSet<Place>,
-    /// Records that were there when the pipe, or a seek, began at the oldest one or at a time: they
-    /// may go before they are read.
+    /// Records that existed when the pipe, or a seek, started at the oldest record or at a time:
+    /// they may expire before they are read.
     older: BTreeSet<Place>,
-    /// Batches that people took a lease of.
+    /// Batches from which an operator took a lease.
     freed: BTreeSet<String>,
     /// Batches that were refused because of their rows.
     refused: BTreeSet<String>,
@@ -96,20 +96,20 @@ impl Ledger {
         (times(&state.plain), times(&state.dedup))
     }
 
-    /// A gap was told: what of this shard has left the retention unread is known to be lost.
+    /// A gap was reported: everything of this shard that expired unread is known to be lost.
     pub fn gap_told(&self, shard_id: &str) {
         let trimmed = self.kinesis.trimmed(shard_id);
         self.state().told.extend(trimmed);
     }
 
-    /// A position is chosen that stands for what arrives from now on, and for whatever of the rest
-    /// is still there when it is read.
+    /// A position is chosen that covers everything arriving from now on, and whatever is still
+    /// there of the rest when it is read.
     pub fn begins(&self, shard_id: &str) {
         let older = self.kinesis.before(shard_id, i64::MAX);
         self.state().older.extend(older);
     }
 
-    /// A person takes a lease from its owner; what is open in it may be served by two.
+    /// An operator takes a lease from its owner; what is open in it may be served by two.
     pub fn freed(&self, lease: &Lease) {
         self.state().freed.extend(lease.offer.as_ref().map(|offer| offer.batch.clone()));
     }
@@ -119,15 +119,14 @@ impl Ledger {
         self.state().refused.insert(batch.into());
     }
 
-    /// A process sends the end of a batch whose lease it does not hold any more.
+    /// A process sends the end of a batch whose lease it no longer holds.
     pub fn ended_by_another(&self, batch: &str, lease: &Lease) {
         if !self.moves && !self.state().freed.contains(batch) {
             self.broken("a-zombie-serves-nothing", format!("the end of batch {batch} is sent, and {lease:?}"));
         }
     }
 
-    /// Whether something of this shard has left the retention that was not read, and nobody was
-    /// told.
+    /// Whether something of this shard expired unread without being reported.
     pub fn lost_untold(&self, shard_id: &str) -> bool {
         let state = self.state();
         let known = |place: &Place| {
@@ -141,13 +140,13 @@ impl Ledger {
         self.state().told.contains(place)
     }
 
-    /// How many batches were served, those served again included.
+    /// Number of batches served, including repeats.
     pub fn served_count(&self) -> u64 {
         self.state().served
     }
 
     /// A batch reached ClickHouse: every row of it must have been offered, and its bytes must be
-    /// those of the last time.
+    /// the same as last time.
     pub fn served(&self, batch: &Batch, format: Format) {
         let encoded = encode_batch(batch, format).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat();
         let mut state = self.state();
@@ -235,7 +234,7 @@ impl Ledger {
         }
     }
 
-    /// A process takes leases in one write: those of an open batch all together
+    /// A process takes leases in one write: those of an open batch must be taken together
     /// (**recovery-as-a-unit**).
     pub fn taken_together(&self, by: &str, before: &[Lease], new: &[&Lease]) {
         let state = self.state();
@@ -254,7 +253,7 @@ impl Ledger {
         }
     }
 
-    /// A row of the store was replaced by the process that took it with `taken`.
+    /// A row of the store was replaced by the process that took it with epoch `taken`.
     pub fn stepped(&self, by: &str, taken: Option<u64>, old: &Lease, new: &Lease) {
         let open = new.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
         let (shard, epoch, at) = (&new.shard_id, new.epoch, &new.checkpoint);
@@ -303,7 +302,7 @@ impl Ledger {
         }
     }
 
-    /// All of these are in the table, but what is known to be lost.
+    /// All of these must be in the table, except what is known to be lost.
     fn all_inserted(&self, rule: &str, old: &Lease, places: &[Place]) {
         let state = &mut *self.state();
         let trimmed: BTreeSet<Place> = self.kinesis.trimmed(&old.shard_id).into_iter().collect();
@@ -311,7 +310,7 @@ impl Ledger {
             if state.told.contains(place) || self.quarantine.payload(place).is_some() {
                 continue;
             }
-            // Also where nothing of the shard was ever read (**unread-within-retention**).
+            // Also if nothing of the shard was ever read (**unread-within-retention**).
             let at_record = matches!(old.checkpoint, Checkpoint::After(..));
             match trimmed.contains(place) {
                 true if !at_record && state.older.contains(place) => drop(state.told.insert(place.clone())),

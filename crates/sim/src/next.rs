@@ -1,4 +1,4 @@
-//! When a refresh begins: the bridge starts it, behind the commit of the one before.
+//! When a refresh starts: the bridge starts it, after the commit of the previous one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::rules::{a_moment, calm};
 use super::world::{Ending, PIPE, World};
 use domain::ports::StateError;
 
-/// One record: Kinesis may give more of them in several pages, so in several batches.
+/// One record: Kinesis may return several in several pages, and so in several batches.
 fn put(world: &World) {
     world.kinesis.put(&world.kinesis.open_shards()[0], 1);
 }
@@ -34,7 +34,7 @@ async fn a_refresh_without_records_is_followed_by_the_next_one() {
     let (world, server, process, options) = calm(1);
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
     timeout(Duration::from_secs(1), server.wanted()).await.expect("the next refresh is started");
-    // Begun, it is not started again, however long it waits for records.
+    // Once running, it is not started again, however long it waits for records.
     server.begin();
     let served = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
     assert!(served.batch.is_none());
@@ -71,7 +71,7 @@ async fn a_view_that_must_not_run_now_is_not_started() {
         sleep(Duration::from_secs(5)).await;
         assert_eq!(server.asked().0, 0, "{ending:?}");
     }
-    // Stopped, or with a schedule of its own that leaves long pauses.
+    // Stopped, or with its own schedule that has long pauses.
     for (stopped, slow) in [(true, false), (false, true)] {
         let (world, server, process, options) = calm(1);
         put(&world);

@@ -1,5 +1,5 @@
-//! What happens to a stream and a pipe from outside: records, reshards, outages, and people who
-//! edit the state.
+//! External events for a stream and a pipe: records, reshards, outages, and operators who edit the
+//! state.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::random::Plan;
 use super::world::{PIPE, World};
 use domain::sequence::Checkpoint;
 
-/// More shards than that a stream does not get, the closed ones included.
+/// A stream gets no more shards than this, including closed ones.
 const MOST_SHARDS: usize = 40;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The longest retention of a stream, hours.
 const LONGEST_HOURS: i32 = 48;
 
-/// Puts records under a few keys or many, and reshards the stream while it does.
+/// Puts records under a few keys or many, and reshards the stream meanwhile.
 pub async fn produce(world: &World, plan: Plan) {
     let (dice, kinesis) = (&world.dice, &world.kinesis);
     let keys: Vec<u128> = (0..dice.one_of(&[2, 8, 40])).map(|_| u128::from(dice.below(u64::MAX)) << 64).collect();
@@ -28,7 +28,7 @@ pub async fn produce(world: &World, plan: Plan) {
         if dice.percent(plan.reshards) {
             reshard(world);
         }
-        // Hours without a record, where days pass.
+        // Hours without a record, in runs that last for days.
         let most = plan.every.map_or(Duration::from_millis(1_500), |_| dice.one_of(&[HOUR / 60, HOUR, 6 * HOUR]));
         sleep(dice.within(most)).await;
     }
@@ -52,7 +52,7 @@ fn reshard(world: &World) {
     }
 }
 
-/// People and time: rows are written as they are, freed, moved; records leave the retention.
+/// Operators and time: rows are rewritten unchanged, freed, moved; records expire.
 pub async fn disturb(world: &World, plan: Plan) {
     let dice = &world.dice;
     loop {
@@ -76,8 +76,8 @@ pub async fn disturb(world: &World, plan: Plan) {
             _ if world.ledger.moves => move_back(world, &lease.shard_id).await,
             _ => {
                 if let Checkpoint::After(through, _) = &lease.checkpoint {
-                    // The record of the checkpoint stays: without it an idle shard and a gap cannot
-                    // be told apart at once.
+                    // The checkpoint's record stays: without it an idle shard and a gap cannot be
+                    // told apart immediately.
                     world.kinesis.trim_shard(&lease.shard_id, number(through));
                 }
             }
@@ -94,13 +94,13 @@ fn change_retention(world: &World) {
     }
 }
 
-/// The retention is raised only while everybody knows of what is gone: a pipe that sleeps meanwhile
+/// The retention is raised only while everyone knows what has expired: a pipe that sleeps meanwhile
 /// cannot know how short it was before.
 fn may_be_raised(world: &World) -> bool {
     world.kinesis.shards_ever().iter().all(|shard| !world.ledger.lost_untold(shard))
 }
 
-/// The retention is raised as far as it goes, if it may be.
+/// Raises the retention to the maximum, if allowed.
 pub fn raise_retention(world: &World) -> bool {
     let may = may_be_raised(world);
     if may {
@@ -109,9 +109,8 @@ pub fn raise_retention(world: &World) -> bool {
     may
 }
 
-/// The retention is lowered while pipes run, and before anybody reads what is put then, every
-/// computer is suspended: for longer than what is put is kept now, and less long than it was
-/// before.
+/// The retention is lowered while pipes run, and before anyone reads what is put then, all machines
+/// are suspended: for longer than the new retention, but not as long as the previous one.
 pub async fn lower_retention_and_suspend(world: &World) {
     let (dice, kinesis) = (&world.dice, &world.kinesis);
     kinesis.keep(RETENTION_HOURS);
@@ -122,8 +121,8 @@ pub async fn lower_retention_and_suspend(world: &World) {
     kinesis.trim();
 }
 
-/// A person moves a position back, with or without the offer, on one row or on all, by hand or with
-/// `seek`.
+/// An operator moves a position back, with or without the offer, on one row or on all, by hand or
+/// with `seek`.
 async fn move_back(world: &World, shard_id: &str) {
     let dice = &world.dice;
     match dice.below(4) {
@@ -152,7 +151,7 @@ async fn move_back(world: &World, shard_id: &str) {
     }
 }
 
-/// For a while the store is away for everybody, or Kinesis throttles them all.
+/// For a while the store is down for everyone, or Kinesis throttles everyone.
 pub async fn storms(world: &World, plan: Plan) {
     let dice = &world.dice;
     loop {

@@ -1,4 +1,4 @@
-//! Rows that ClickHouse refuses, and where they are kept.
+//! Rows that ClickHouse refuses, and where they are stored.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,13 +27,13 @@ pub fn places(batch: &Batch) -> impl Iterator<Item = Place> {
 pub struct FakeQuarantine {
     dice: Arc<Dice>,
     rows: Mutex<BTreeMap<Place, Vec<u8>>>,
-    /// The payloads of rows that were refused on their own, as ClickHouse was sent them.
+    /// The payloads of rows that were refused on their own, as sent to ClickHouse.
     sent: Mutex<BTreeMap<Place, Vec<u8>>>,
-    /// Of the sequence numbers, those that this divides belong to bad rows; 0 for none.
+    /// Sequence numbers divisible by this belong to bad rows; 0 for none.
     every: AtomicU64,
-    /// Nobody can reach it.
+    /// It is unreachable.
     pub away: AtomicBool,
-    /// It takes no further row.
+    /// It accepts no further row.
     pub full: AtomicBool,
 }
 
@@ -44,7 +44,7 @@ impl FakeQuarantine {
         Arc::new(FakeQuarantine { dice, rows, sent, every, away, full })
     }
 
-    /// From now on, each row whose sequence number `every` divides is bad.
+    /// From now on, each row whose sequence number is divisible by `every` is bad.
     pub fn poison(&self, every: u64) {
         self.every.store(every, Ordering::Relaxed);
     }
@@ -65,17 +65,17 @@ impl FakeQuarantine {
         places(batch).any(|place| self.is_bad(&place))
     }
 
-    /// What ClickHouse was sent of a row that it refused on its own.
+    /// What was sent to ClickHouse of a row that it refused on its own.
     pub fn sent(&self, place: &Place) -> Option<Vec<u8>> {
         self.sent.lock().unwrap().get(place).cloned()
     }
 
-    /// What is kept of a row.
+    /// The stored payload of a row.
     pub fn payload(&self, place: &Place) -> Option<Vec<u8>> {
         self.rows.lock().unwrap().get(place).cloned()
     }
 
-    /// Whose rows are kept.
+    /// The places of the stored rows.
     pub fn places(&self) -> Vec<Place> {
         self.rows.lock().unwrap().keys().cloned().collect()
     }

@@ -1,5 +1,5 @@
-//! Random runs: records, reshards, bad answers everywhere, crashes, pauses, people. Then calm, and
-//! the account.
+//! Random runs: records, reshards, bad responses everywhere, crashes, pauses, operators. Then calm,
+//! and the final check.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -28,45 +28,46 @@ use domain::start::Beginning;
 use domain::unpacking::{Split, Unpacking};
 use formats::encode::Format;
 
-/// How long it may take in the calm until everything is committed.
+/// How long it may take, once calm, until everything is committed.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Where days pass: the time between two GetRecords calls of a shard, and how long a pull waits for
-/// a record.
+/// In runs that last for days: the time between two GetRecords calls of a shard, and how long a
+/// pull waits for a record.
 const DAYS_POLL: Duration = Duration::from_secs(10);
 const DAYS_WAIT: Duration = Duration::from_secs(12);
 
 /// What kind of run a seed is.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Shards at the beginning.
+    /// Initial number of shards.
     pub shards: usize,
-    /// Bridges, each beside a server.
+    /// Bridges, each next to a server.
     pub workers: u64,
-    /// People move positions: then rows may come twice.
+    /// Operators move positions: then rows may come twice.
     pub moves: bool,
     /// How long things go wrong.
     pub trouble: Duration,
     /// The lease duration.
     pub lease: Duration,
-    /// Reshards happen so many times in a hundred puts.
+    /// Percentage of puts that come with a reshard.
     pub reshards: u64,
-    /// Processes stand still for up to so long.
+    /// Processes pause for up to this long.
     pub pauses: Option<Duration>,
-    /// Wall clocks are wrong by up to so much.
+    /// Wall clocks are off by up to this much.
     pub skew: Duration,
-    /// Of the sequence numbers, those that this divides belong to rows that ClickHouse refuses.
+    /// Sequence numbers divisible by this belong to rows that ClickHouse refuses.
     pub poison: Option<u64>,
-    /// The view refreshes so often; for days, and what is read too late is gone.
+    /// The refresh interval of the view; the run lasts for days, and what is read too late has
+    /// expired.
     pub every: Option<Duration>,
     /// The retention is lowered and raised meanwhile.
     pub retention: bool,
-    /// The pipe begins with what is put then.
+    /// The pipe starts with what is put from then on.
     pub latest: bool,
 }
 
 impl Plan {
-    /// Whether views take several JSON documents out of a record.
+    /// Whether views split several JSON documents out of a record.
     fn split(&self) -> Split {
         if self.shards.is_multiple_of(2) { Split::Json } else { Split::None }
     }
@@ -118,7 +119,7 @@ impl Plan {
     }
 }
 
-/// A run that a seed decides, and its trace. The error says what was wrong.
+/// A run decided by a seed, and its trace. The error says what was wrong.
 pub async fn run(seed: u64, traced: bool) -> (Result<u64, String>, Vec<String>) {
     let dice = Dice::new(seed, traced);
     let plan = Plan::of(&dice);
@@ -156,7 +157,8 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
     tracing::debug!("calm");
     let calm = Instant::now();
     if plan.every.is_some() {
-        // A shard of which nothing was read and all is gone is only passed by what comes after it.
+        // A shard of which nothing was read and everything has expired is only passed by later
+        // records.
         world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 1));
     }
     let settled = timeout(SETTLED_WITHIN, async {
@@ -191,12 +193,12 @@ fn line(l: &Lease) -> String {
     format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
 }
 
-/// In the calm, two lease durations after the last change, every lease that is not finished belongs
-/// to a living worker, everybody has some if there are enough, and they are shared out evenly by
-/// what they weigh. And so it stays.
+/// Once calm, two lease durations after the last change, every unfinished lease belongs to a live
+/// worker, each worker has some if there are enough, and they are distributed evenly by weight. And
+/// it stays that way.
 async fn shared_out(world: &World, plan: Plan, calm: Instant) -> Result<(), String> {
     if plan.every.is_some() {
-        // Nobody pulls for most of the time, and leases are given back.
+        // Nobody pulls for most of the time, and leases are released.
         return Ok(());
     }
     sleep_until((calm + LATEST).max(Instant::now()) + 2 * plan.lease).await;
@@ -226,7 +228,7 @@ async fn shared_out(world: &World, plan: Plan, calm: Instant) -> Result<(), Stri
     Ok(())
 }
 
-/// One bridge beside one server: it may come late, is started again when it dies, and may leave for
+/// One bridge next to one server: it may start late, is restarted when it dies, and may leave for
 /// good.
 async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let dice = &world.dice;
@@ -296,12 +298,12 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     }
 }
 
-/// How much a wall clock is wrong.
+/// How far a wall clock is off.
 fn skew_ms(dice: &Dice, plan: Plan) -> i64 {
     dice.within(2 * plan.skew).as_millis() as i64 - plan.skew.as_millis() as i64
 }
 
-/// A process stands still from time to time, until it is calm.
+/// A process pauses from time to time, until it is calm.
 async fn pause(dice: Arc<Dice>, gate: Arc<Gate>, worker: String, most: Duration) {
     while !dice.is_calm() {
         dice.trouble_for(dice.within(2 * most)).await;
@@ -346,8 +348,8 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
         process.gate.pass().await;
         pulled
     };
-    // The refresh is cancelled, the server dies or the bridge dies while the pull waits; or
-    // ClickHouse hears nothing for too long.
+    // The refresh is cancelled, the server crashes or the bridge crashes while the pull waits; or
+    // ClickHouse receives nothing for too long.
     let given_up = dice.trouble(8);
     let patience = if given_up { Duration::from_millis(dice.below(1_500)) } else { PATIENCE };
     let Ok(pulled) = suspended(world, plan, timeout(patience, pull)).await else {
@@ -369,7 +371,7 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
         return recovered(world, server).await;
     };
     let refused = world.rest_of_refresh(process, server, options, ending, pulled).await.err();
-    // What a person sees in `/v1/pipes`: a gap in one shard does not stop the others.
+    // What an operator sees in `/v1/pipes`: a gap in one shard does not stop the others.
     let buffers = process.pipes.snapshots().remove(PIPE).map(|s| s.buffers).unwrap_or_default();
     for error in buffers.iter().filter_map(|b| b.progress().error) {
         if let Error::Gap(told) = error {
@@ -396,7 +398,7 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     recovered(world, server).await
 }
 
-/// The answer to a pull. About twice a day in a world whose retention changes, everybody is
+/// The response to a pull. About twice a day, in a world whose retention changes, everyone is
 /// suspended while a pull waits for records.
 async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) -> T {
     let (dice, mut pull) = (&world.dice, pin!(pull));
@@ -407,10 +409,10 @@ async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) 
     tokio::select! {
         biased;
         pulled = &mut pull => return pulled,
-        // The pipe has begun by then, and its readers have seen that nothing is left to read.
+        // The pipe has started by then, and its readers have seen that nothing is left to read.
         () = sleep(DAYS_POLL + dice.within(DAYS_WAIT - DAYS_POLL)) => {}
     }
-    // Calm may have come meanwhile, and a night in it would leave no time for the rest.
+    // Calm may have begun meanwhile, and a night in it would leave no time for the rest.
     if !dice.is_calm() {
         lower_retention_and_suspend(world).await;
     }
@@ -418,7 +420,7 @@ async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) 
 }
 
 async fn recovered(world: &World, server: &FakeServer) -> Next {
-    // The schedule of the view, or the bridge, whichever is first.
+    // The view's schedule or the bridge, whichever comes first.
     tokio::select! {
         biased;
         () = server.wanted() => {}
@@ -428,7 +430,7 @@ async fn recovered(world: &World, server: &FakeServer) -> Next {
     Next::Refresh
 }
 
-/// A person changes the format in the view.
+/// An operator changes the format in the view.
 fn alter(options: &mut PullOptions) {
     let other = Format::ALL.iter().find(|f| !options.shape.starts_with(f.name()));
     options.shape = format!("{} {}", other.map(|f| f.name()).unwrap_or_default(), options.unpacking);
@@ -455,14 +457,14 @@ fn ending(dice: &Dice) -> Ending {
     ])
 }
 
-/// A gap is told. In a world that loses nothing there is none; in the others a person goes on from
-/// the oldest record.
+/// A gap is reported. In a world that loses nothing there must be none; in the others an operator
+/// continues from the oldest record.
 async fn gap(world: &World, plan: Plan, process: &Process, told: &str) {
     tracing::debug!("{told}");
     let shard = told.split("shard ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
     if plan.every.is_none() {
-        // What is committed leaves the retention at once here; whoever stood still meanwhile may
-        // miss it, and does not hold the lease.
+        // Committed records expire immediately here; a process that was paused may miss it, and
+        // does not hold the lease.
         let lease = world.lease(shard).await;
         if process.store.taken(&lease.key()) != Some(lease.epoch) {
             return;
@@ -471,7 +473,7 @@ async fn gap(world: &World, plan: Plan, process: &Process, told: &str) {
     }
     let elsewhere = world.process(PERSON, &world.server(), 1 << 20);
     world.ledger.gap_told(shard);
-    // An error may be about the answer only.
+    // The error may concern only the response.
     let _ = elsewhere.pipes.seek(PIPE, &[(shard.into(), Checkpoint::TrimHorizon)]).await;
     world.ledger.begins(shard);
 }

@@ -1,5 +1,5 @@
-//! What one process has of the world: a gate that a pause closes, and its own way to Kinesis and
-//! ClickHouse.
+//! One process's access to the world: a gate that a pause closes, and its own connection to Kinesis
+//! and ClickHouse.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -21,16 +21,16 @@ use domain::ports::{
 };
 use domain::shard::Shard;
 
-/// Whether a process runs. While it stands still (SIGSTOP) nothing leaves it, no answer reaches it
-/// and its clock shows when it stopped; what is under way goes on. (Its own timers fire all the
-/// same; what they start comes as far as the gate.)
+/// Whether a process is running. While it is paused (SIGSTOP) nothing leaves it, no response
+/// reaches it and its clock shows when it stopped; what is in flight continues. (Its own timers
+/// still fire; what they start gets as far as the gate.)
 pub struct Gate {
     paused: Flag,
     since: Mutex<Option<Instant>>,
 }
 
 impl Gate {
-    /// A process that runs.
+    /// A running process.
     pub fn new() -> Arc<Gate> {
         Arc::new(Gate { paused: Flag::new(false), since: Mutex::default() })
     }
@@ -47,28 +47,28 @@ impl Gate {
         self.paused.set(false);
     }
 
-    /// Comes back when the process runs.
+    /// Returns when the process runs.
     pub async fn pass(&self) {
         self.paused.until(false).await;
     }
 
-    /// What time it is to the process.
+    /// The current time according to the process.
     pub fn now(&self) -> Instant {
         self.since.lock().unwrap().unwrap_or_else(Instant::now)
     }
 }
 
-/// One process's way to something.
+/// One process's connection to something.
 pub struct Remote<T> {
-    /// What is there.
+    /// The other end.
     pub to: Arc<T>,
-    /// Whether the process runs.
+    /// Whether the process is running.
     pub gate: Arc<Gate>,
-    /// Chance.
+    /// Randomness.
     pub dice: Arc<Dice>,
     /// The process.
     pub who: String,
-    /// What time it is to Kinesis, as the process knows it.
+    /// Kinesis' time, as the process knows it.
     pub time: Arc<KinesisTime>,
 }
 
@@ -77,7 +77,7 @@ impl<T> Remote<T> {
         self.gate.pass().await;
         let answer = call.await;
         if self.dice.trouble(1) {
-            // The answer is slow, not lost.
+            // The response is slow, not lost.
             sleep(self.dice.within(Duration::from_secs(20))).await;
         }
         self.gate.pass().await;
@@ -87,7 +87,7 @@ impl<T> Remote<T> {
 }
 
 impl Remote<FakeKinesis> {
-    /// Like `call`, with the date of an answer that is not an error.
+    /// Like `call`, with the date of a response that is not an error.
     async fn dated<A: Debug, E: Debug>(
         &self,
         what: impl Debug,
@@ -147,7 +147,7 @@ impl Views for Remote<FakeServer> {
     }
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {
-        // An answer that is under way arrives, whatever becomes of the server.
+        // A response in flight arrives, whatever happens to the server.
         self.call("wait", self.to.wait(database, view)).await
     }
 

@@ -1,5 +1,5 @@
-//! One test for each rule of what may have left the retention unread, of the retention that
-//! changes, and of whose time counts, in a world where only happens what the test says.
+//! One test for each rule about what may have expired unread, about a changing retention, and about
+//! whose time counts, in a world where nothing happens except what the test says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use domain::start::Beginning;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Hours go by at one stroke, whoever lives beats again, and what is too old goes.
+/// Hours pass at once, live workers send heartbeats again, and what is too old expires.
 async fn hours(world: &World, hours: i32) {
     advance(HOUR * hours.unsigned_abs()).await;
     world.kinesis.trim();
     sleep(LEASE / 2).await;
 }
 
-/// Everything of a test in one place.
+/// Everything a test needs.
 struct Stage {
     world: World,
     server: Arc<FakeServer>,
@@ -49,7 +49,7 @@ impl Stage {
         Stage { world, server, process: Some(process), options: PullOptions { start, mode, ..options } }
     }
 
-    /// SIGKILL, and a start with a wall clock that is wrong by `skew_ms`.
+    /// SIGKILL, and a restart with a wall clock that is off by `skew_ms`.
     fn start_again(&mut self, skew_ms: i64) {
         self.process = None;
         self.process = Some(self.world.skewed_process("worker", &self.server, MEMORY, skew_ms));
@@ -62,8 +62,8 @@ impl Stage {
         pulled
     }
 
-    /// A pipe that has begun pulls again. Meanwhile the retention becomes `keep` hours, records are
-    /// put, and everybody sleeps for 30 h.
+    /// A running pipe pulls again. Meanwhile the retention becomes `keep` hours, records are put,
+    /// and everyone sleeps for 30 h.
     async fn change_while_a_pull_waits(&self, keep: i32) {
         assert_eq!(self.refresh(Ending::Success).await.unwrap(), None);
         let suspended = async {
@@ -75,7 +75,7 @@ impl Stage {
         let (_, ()) = tokio::join!(self.refresh(Ending::Success), suspended);
     }
 
-    /// Refreshes until a gap is told of this shard, which names the stream and what to do.
+    /// Refreshes until a gap of this shard is reported, with the stream's name and what to do.
     async fn told(&self, shard: &str) {
         for _ in 0..10 {
             let _ = self.refresh(Ending::Success).await;
@@ -90,7 +90,7 @@ impl Stage {
         panic!("no gap is told: {:?}", self.world.leases().await);
     }
 
-    /// A user goes on from the oldest record; the bridge notices.
+    /// A user continues from the oldest record; the bridge notices.
     async fn seek(&self, shard: &str) {
         self.world.ledger.gap_told(shard);
         let user = self.world.process(PERSON, &self.world.server(), MEMORY);
@@ -99,7 +99,7 @@ impl Stage {
         sleep(Duration::from_secs(40)).await;
     }
 
-    /// Everything that is there arrives, and no gap is told.
+    /// Everything that exists arrives, and no gap is reported.
     async fn all_well(&self) {
         for _ in 0..20 {
             self.refresh(Ending::Success).await.expect("no gap");
@@ -115,14 +115,14 @@ impl Stage {
     }
 }
 
-/// Where a pipe may begin, and how it may read.
+/// Where a pipe may start, and how it may read.
 fn beginnings() -> impl Iterator<Item = (Beginning, Mode)> {
     let starts = [Beginning::TrimHorizon, Beginning::LATEST];
     starts.into_iter().flat_map(|start| [(start, Mode::Polling), (start, Mode::FanOut)])
 }
 
-/// A lease that has read nothing yet stands for what arrives since it began: a pipe that slept for
-/// longer than the retention has lost some of it.
+/// A lease that has read nothing yet covers what arrives since it was created: a pipe that slept
+/// for longer than the retention has lost some of it.
 #[tokio::test(start_paused = true)]
 async fn unread_within_retention() {
     for (start, mode) in beginnings() {
@@ -140,8 +140,8 @@ async fn unread_within_retention() {
     }
 }
 
-/// The same of children, which nobody knew of: one found after a sleep stands for what arrived
-/// since its parent was closed.
+/// The same for children that nobody knew of: one found after a sleep covers what arrived since its
+/// parent was closed.
 #[tokio::test(start_paused = true)]
 async fn a_child_that_was_not_read_in_time_is_a_gap() {
     for leased in [false, true] {
@@ -152,7 +152,7 @@ async fn a_child_that_was_not_read_in_time_is_a_gap() {
         stage.process = None;
         let [child, _] = stage.world.kinesis.split(&parent);
         if leased {
-            // Its lease is there, and it was never read.
+            // Its lease exists, and it was never read.
             stage.start_again(0);
             stage.world.kinesis.outage_of_records(true);
             let _ = stage.refresh(Ending::FailedBefore).await;
@@ -163,7 +163,7 @@ async fn a_child_that_was_not_read_in_time_is_a_gap() {
         hours(&stage.world, RETENTION_HOURS + 6).await;
         stage.world.kinesis.put(&child, 10);
         stage.start_again(0);
-        // Of the parent, too, of which nothing can be known; a seek there says nothing of the
+        // The parent, too, about which nothing can be known; seeking it says nothing about the
         // child.
         stage.told(&parent).await;
         stage.seek(&parent).await;
@@ -202,8 +202,8 @@ async fn a_pipe_that_keeps_up_has_no_gap() {
     }
 }
 
-/// A user moves a position to where no record is, in front of one, or behind all: nothing is lost
-/// as long as an older record is there.
+/// A user moves a position to a place without a record: before one, or after all: nothing is lost
+/// as long as an older record exists.
 #[tokio::test(start_paused = true)]
 async fn a_position_without_a_record_is_not_a_gap() {
     for mode in [Mode::Polling, Mode::FanOut] {
@@ -211,7 +211,7 @@ async fn a_position_without_a_record_is_not_a_gap() {
             let stage = Stage::new(2, Beginning::TrimHorizon, mode);
             let [shard, other] = [0, 1].map(|n| stage.world.kinesis.open_shards()[n].clone());
             stage.world.kinesis.put(&shard, 3);
-            // Numbers that are none of the first shard's.
+            // Numbers that the first shard does not have.
             stage.world.kinesis.put(&other, 3);
             stage.world.kinesis.put(&shard, follow);
             stage.all_well().await;
@@ -241,7 +241,7 @@ async fn a_position_without_a_record_is_not_a_gap() {
     }
 }
 
-/// A pipe that just begins at the trim horizon, or at a time, of an old stream has lost nothing.
+/// A pipe that just starts on an old stream, at the trim horizon or at a time, has lost nothing.
 #[tokio::test(start_paused = true)]
 async fn the_beginning_of_a_pipe_is_not_a_gap() {
     for days in [0, 3] {
@@ -258,8 +258,8 @@ async fn the_beginning_of_a_pipe_is_not_a_gap() {
     }
 }
 
-/// What is lowered while nothing can be inserted counts, and a reader that is full for long looks
-/// again before it goes on.
+/// Lowering the retention while nothing can be inserted counts, and a reader that has been full for
+/// long checks again before it continues.
 #[tokio::test(start_paused = true)]
 async fn retention_is_followed() {
     for (restarted, mode) in
@@ -289,8 +289,8 @@ async fn retention_is_followed() {
     }
 }
 
-/// What is lowered while a pull waits counts, too: the pipe has looked before, and does not begin
-/// anew.
+/// Lowering it while a pull waits counts, too: the pipe has checked before, and does not start
+/// over.
 #[tokio::test(start_paused = true)]
 async fn retention_is_followed_by_a_running_pipe() {
     for (start, mode) in beginnings() {
@@ -302,7 +302,7 @@ async fn retention_is_followed_by_a_running_pipe() {
     }
 }
 
-/// And what is raised while a pull waits: what is unread then is still there.
+/// And if it is raised while a pull waits, unread records still exist.
 #[tokio::test(start_paused = true)]
 async fn a_retention_raised_under_a_running_pipe_is_not_a_gap() {
     for (start, mode) in beginnings() {
@@ -312,8 +312,8 @@ async fn a_retention_raised_under_a_running_pipe_is_not_a_gap() {
     }
 }
 
-/// DescribeStreamSummary has few calls a second for a whole account: a look at the shards needs
-/// one, also where the retention decides.
+/// DescribeStreamSummary has few calls per second for a whole account: checking the shards takes
+/// one, even if the decision depends on the retention.
 #[tokio::test(start_paused = true)]
 async fn a_look_describes_the_stream_once() {
     let stage = Stage::new(2, Beginning::TrimHorizon, Mode::Polling);
@@ -325,7 +325,7 @@ async fn a_look_describes_the_stream_once() {
     assert_eq!(stage.world.kinesis.described(), 2, "with a shard that is not listed");
 }
 
-/// What is raised in time loses nothing.
+/// Raising it in time loses nothing.
 #[tokio::test(start_paused = true)]
 async fn a_raised_retention_is_not_a_gap() {
     for restarted in [false, true] {
@@ -345,8 +345,8 @@ async fn a_raised_retention_is_not_a_gap() {
     }
 }
 
-/// Whatever the local clock says, now or when it was asked last: it switches nothing off, and makes
-/// no gap.
+/// Whatever the local clock says, now or when it was last asked: it disables no check, and makes no
+/// gap.
 #[tokio::test(start_paused = true)]
 async fn kinesis_time_decides() {
     for mode in [Mode::Polling, Mode::FanOut] {
@@ -358,7 +358,7 @@ async fn kinesis_time_decides() {
             stage.all_well().await;
             sleep(Duration::from_secs(5)).await;
             let _ = stage.refresh(Ending::Success).await;
-            // Then right again, and a day and a half goes by.
+            // Then it is right again, and a day and a half passes.
             stage.process = None;
             stage.world.kinesis.put(&shard, 10);
             hours(&stage.world, RETENTION_HOURS + 12).await;
@@ -369,8 +369,8 @@ async fn kinesis_time_decides() {
     }
 }
 
-/// A time in a row that lies in the future was written by a clock that was wrong. It is never, and
-/// gives way to what is seen.
+/// A time in a row that lies in the future was written by a wrong clock. It counts as never, and is
+/// replaced by what is observed.
 #[tokio::test(start_paused = true)]
 async fn a_time_in_the_future_counts_as_never() {
     for mode in [Mode::Polling, Mode::FanOut] {
@@ -397,7 +397,7 @@ async fn a_time_in_the_future_counts_as_never() {
     }
 }
 
-/// A pipe that begins with what is put from now on misses none of it, and is refused nothing.
+/// A pipe that starts with what is put from now on misses none of it, and is not refused.
 #[tokio::test(start_paused = true)]
 async fn latest_is_kinesis_now() {
     for skew_ms in [-20_000, 20_000, 86_400_000] {

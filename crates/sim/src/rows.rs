@@ -1,5 +1,5 @@
-//! Positions within a record: batches that end there, crashes, and views that take records apart in
-//! another way meanwhile.
+//! Positions within a record: batches that end there, crashes, and views that change how records
+//! are unpacked meanwhile.
 
 use std::io::Write;
 
@@ -24,7 +24,7 @@ fn by(max_rows: usize, unpacking: Unpacking) -> PullOptions {
 }
 
 /// Each bridge serves one batch, which ends somewhere in a record, and dies before or after the
-/// insert; the next one begins with what it left.
+/// insert; the next one starts with what is left.
 async fn served_in_pieces(split: Split, payload: fn(&str, u32) -> Vec<u8>) {
     let world = World::calm(2);
     for shard in world.kinesis.open_shards() {
@@ -62,7 +62,7 @@ async fn exact_to_the_item() {
     served_in_pieces(Split::Json, array).await;
     let objects = |shard: &str, rows: u32| format!("{{\"s\":\"{shard}\"}}").repeat(rows as usize).into_bytes();
     served_in_pieces(Split::Json, objects).await;
-    // Both in a user record of an aggregate.
+    // Both are inside a user record of an aggregate.
     let inside = |shard: &str, rows: u32| match rows {
         1 => aggregate(&[(shard.into(), b"[[]]".to_vec())]),
         n => aggregate(&[(shard.into(), b"[1]".to_vec()), (shard.into(), "{}\n".repeat(n as usize - 1).into_bytes())]),
@@ -71,13 +71,14 @@ async fn exact_to_the_item() {
 }
 
 /// A bridge from before there were editions has left a checkpoint within a record, and a batch open
-/// in the next one; both go on with the rows that they had for it, and what follows is taken apart
-/// as it is now.
+/// in the next one; both continue with the rows they had, and later records are unpacked the
+/// current way.
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_goes_on_with_the_rows_that_were() {
     let world = World::calm(1);
     let (shard, server) = (world.kinesis.open_shards().remove(0), world.server());
-    // Lines of which the first bridge made rows of compressed bytes with a line end behind them.
+    // Lines for which the first bridge made rows of compressed bytes, because of a line end after
+    // them.
     let two = gzip_and_a_line_end(b"a\nb\nc");
     let inside = |n: u32| aggregate(&(0..n).map(|_| ("k".into(), two.clone())).collect::<Vec<_>>());
     world.kinesis.put_payload(&shard, &inside(3), 3);
@@ -101,8 +102,9 @@ fn gzip_and_a_line_end(text: &[u8]) -> Vec<u8> {
     [encoder.finish().unwrap(), b"\n".to_vec()].concat()
 }
 
-/// A record of five lines is begun as lines; the view is altered, and the rest of it still comes as
-/// lines, also by a bridge that recovers a part of it. What follows is read as the view has it now.
+/// A record of five lines is started as lines; the view is altered, and the rest of it still comes
+/// as lines, even from a bridge that recovers part of it. Later records are read as the view has it
+/// now.
 #[tokio::test(start_paused = true)]
 async fn a_record_goes_on_as_it_was_begun() {
     let world = World::calm(1);

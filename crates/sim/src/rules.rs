@@ -1,5 +1,5 @@
-//! One test for each rule of serving, offering and settling, in a world where only happens what the
-//! test says.
+//! One test for each rule about serving, offering and settling, in a world where nothing happens
+//! except what the test says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn first_shard(world: &World) -> String {
     world.kinesis.open_shards().remove(0)
 }
 
-/// Gives answers that are on their way the time to arrive.
+/// Gives responses in flight time to arrive.
 pub async fn a_moment() {
     sleep(Duration::from_millis(500)).await;
 }
@@ -66,14 +66,14 @@ async fn offered_before_first_byte() {
     process.store.fault(Some(StateError::Unavailable("away".into())), false);
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
     assert_eq!(world.lease(&shard).await.offer, None);
-    // Written, and the answer got lost: still not a byte before it is known.
+    // Written, but the response was lost: still not a byte before the outcome is known.
     process.store.fault(Some(StateError::Unavailable("lost".into())), true);
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
     let offered = world.lease(&shard).await.offer.unwrap();
     process.store.fault(None, false);
     let batch = world.refresh(&process, &server, &options, Ending::Success).await.unwrap();
     assert_eq!(batch, Some(offered.batch));
-    // Kinesis may have given the records in several pages, so in several batches.
+    // Kinesis may have returned the records in several pages, and so in several batches.
     assert!(world.drain(&process, &server, &options).await);
     world.judge().unwrap();
 }
@@ -87,7 +87,7 @@ async fn an_offer_whose_answer_got_lost_survives_a_rest() {
     process.store.fault(Some(StateError::Unavailable("lost".into())), true);
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
     process.store.fault(None, false);
-    // Long enough for the buffers, and a batch that nobody knows to be offered, to be dropped.
+    // Long enough for the buffers to be dropped, and a batch that is not known to be offered.
     sleep(Duration::from_secs(120)).await;
     world.kinesis.put(&shard, 3);
     assert!(world.drain(&process, &server, &options).await);
@@ -109,7 +109,7 @@ async fn get_moves_no_checkpoint() {
             assert_eq!(row.value.checkpoint, Checkpoint::TrimHorizon, "{ending:?}");
         }
     }
-    // Not even a whole body, while the refresh goes on.
+    // Not even a complete body, while the refresh is running.
     server.begin();
     let served = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
     assert!(served.deliver());
@@ -131,7 +131,7 @@ async fn only_a_refresh_confirms() {
     server.drop_view(false);
     let refused = process.pipes.pull(PIPE, STREAM, options.clone()).await.err();
     assert!(matches!(refused, Some(Error::NotFound(_))), "{refused:?}");
-    // The refresh ends while the pull waits for a record: WAIT VIEW would say that all is well.
+    // The refresh ends while the pull waits for a record: WAIT VIEW would report success.
     let other = world.server();
     drop(process);
     let waiting = world.process("worker", &other, MEMORY);
@@ -143,8 +143,7 @@ async fn only_a_refresh_confirms() {
         other.end(Ok(()));
     });
     assert!(matches!(refused, Err(Error::BadRequest(_))));
-    // An end that is not known, a failure, a cancellation, a view that was replaced, a body that
-    // was not read: none of them.
+    // An unknown outcome, a failure, a cancellation, a replaced view, an unread body: none of them.
     for ending in [
         Ending::ServerCrash { inserted: true },
         Ending::FailedAfter,
@@ -168,7 +167,7 @@ async fn a_late_answer_does_not_confirm_what_the_next_refresh_left_unread() {
     world.kinesis.put(&first_shard(&world), 3);
     server.begin();
     let first = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
-    // Read whole, failed, and begun again before a WAIT VIEW looks: its answer will be about the
+    // Fully read, failed, and restarted before a WAIT VIEW checks: its answer will be about the
     // second refresh.
     assert!(first.deliver());
     let pull = process.pipes.pull(PIPE, STREAM, options.clone());
@@ -181,8 +180,8 @@ async fn a_late_answer_does_not_confirm_what_the_next_refresh_left_unread() {
     world.judge().unwrap();
 }
 
-/// The last piece of a body leaves only after the answer to the pull, so WAIT VIEW must have
-/// reached ClickHouse before that answer is used.
+/// The last piece of a body leaves only after the response to the pull, so WAIT VIEW must have
+/// reached ClickHouse before that response is used.
 #[tokio::test(start_paused = true)]
 async fn held_back_end() {
     let (world, server, process, options) = calm(1);
@@ -213,7 +212,7 @@ async fn shape_is_identity() {
     let altered = PullOptions { shape: Format::JsonEachRow.name().into(), ..options.clone() };
     let refused = world.refresh(&process, &server, &altered, Ending::Success).await;
     assert!(matches!(refused, Err(Error::BadRequest(ref m)) if m.contains("ArrowStream")), "{refused:?}");
-    // Another process holds to it as well.
+    // Another process keeps to it as well.
     drop(process);
     let process = world.process("worker", &server, MEMORY);
     let refused = world.refresh(&process, &server, &altered, Ending::Success).await;
@@ -222,7 +221,7 @@ async fn shape_is_identity() {
     let narrow = PullOptions { limits: Limits { max_rows: 1, max_bytes: 1 }, ..options.clone() };
     assert_eq!(world.refresh(&process, &server, &narrow, Ending::FailedBefore).await.unwrap(), first);
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), first);
-    // Once it is committed, any format will do; and one whose offer's answer got lost keeps the
+    // Once it is committed, any format will do; a batch whose offer's response was lost keeps the
     // shape that was written.
     a_moment().await;
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
@@ -239,8 +238,8 @@ async fn shape_is_identity() {
     world.judge().unwrap();
 }
 
-/// The answer to an offer got lost, a user took it out of one row, and the view has another format
-/// now: the row is given the first one again.
+/// The response to an offer was lost, a user removed it from one row, and the view has another
+/// format now: the row gets the original one again.
 #[tokio::test(start_paused = true)]
 async fn an_offer_that_is_completed_keeps_its_shape() {
     let (world, server, process, options) = calm(2);
@@ -272,7 +271,7 @@ async fn an_acknowledgement_commits_the_open_batch_and_no_other() {
     assert!(!world.settled().await);
     assert!(matches!(process.pipes.ack(PIPE, "0000000000000000").await, Err(Error::NotFound(_))));
     drop(process);
-    // A process that knows nothing of it yet; and twice is once.
+    // A process that knows nothing of it yet; and twice is the same as once.
     let process = world.process("worker", &server, MEMORY);
     process.pipes.ack(PIPE, &batch).await.unwrap();
     process.pipes.ack(PIPE, &batch).await.unwrap();

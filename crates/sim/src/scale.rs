@@ -1,7 +1,7 @@
-//! Many shards and many workers of one pipe: what the store is asked, and how long it takes until
-//! the leases are shared out again.
+//! Many shards and many workers of one pipe: the requests to the store, and how long it takes until
+//! the leases are distributed again.
 //!
-//! `make scale` prints it at full size, alone in its process, with the memory that a shard takes.
+//! `make scale` prints this at full size, alone in its process, with the memory that a shard takes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use domain::limits::{BEATS_PER_LEASE, SHARD_REFRESH};
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use testkit::MemoryStore;
 
-/// Rows, and how often they are asked for.
+/// Rows, with counters of the requests for them.
 #[derive(Default)]
 struct Counted {
     rows: MemoryStore,
     counts: [AtomicU64; 6],
 }
 
-/// What [`Counted`] counts, in its order.
+/// What [`Counted`] counts, in order.
 const COUNTED: [&str; 6] =
     ["lease reads", "lease rows read", "lease writes", "lease rows written", "heartbeats", "worker rows read"];
 const READS: usize = 0;
@@ -97,7 +97,7 @@ impl StateStore for Counted {
     }
 }
 
-/// One bridge and the view that pulls from it, for ever.
+/// One bridge and the view that keeps pulling from it.
 struct Bridge(Vec<AbortHandle>);
 
 impl Drop for Bridge {
@@ -151,8 +151,7 @@ fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &str) -> Bridge {
     Bridge(vec![tokio::spawn(beat).abort_handle(), tokio::spawn(pulls).abort_handle()])
 }
 
-/// How many leases each worker has; none while one is free or a worker has much more than another
-/// one.
+/// How many leases each worker has; `None` while one is free or the workers' shares differ by much.
 async fn shared_out(store: &Counted, workers: &[String]) -> bool {
     let mut held: BTreeMap<&str, usize> = workers.iter().map(|w| (w.as_str(), 0)).collect();
     let rows = store.rows.leases(Some(PIPE)).await.unwrap();
@@ -174,7 +173,7 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Waits until the leases are shared out, and says how long that took.
+    /// Waits until the leases are distributed, and reports how long that took.
     async fn converges(&self, what: &str, workers: &[String]) {
         let (began, before) = (Instant::now(), self.store.so_far());
         while !shared_out(self.store, workers).await {
@@ -190,7 +189,7 @@ impl Report<'_> {
         std::array::from_fn(|n| now[n] - before[n])
     }
 
-    /// What is asked in a minute, with records in every shard so often or none.
+    /// The requests of one minute, with a record in every shard at this interval, or none.
     async fn minute(&self, what: &str, every: Option<Duration>) -> [u64; 6] {
         let (began, before) = (Instant::now(), self.store.so_far());
         while began.elapsed() < Duration::from_secs(60) {
@@ -244,8 +243,8 @@ async fn run(shards: usize, count: usize) {
     report.converges("one dies", &names[..count - 1]).await;
     bridges.push(bridge(&world, &store, &names[count - 1]));
     report.converges("one joins", &names).await;
-    // What must stay as it is. Everybody reads all rows once in `SHARD_REFRESH`, and the first look
-    // may fall into this minute.
+    // Must not get worse. Everyone reads all rows once per `SHARD_REFRESH`, and the first check may
+    // fall into this minute.
     let (workers, shards) = (count as u64, shards as u64);
     let looks = 60 / SHARD_REFRESH.as_secs() + 1;
     assert!(idle[READS] <= workers * looks, "{idle:?}");
@@ -253,7 +252,7 @@ async fn run(shards: usize, count: usize) {
     assert!(idle[WRITES] <= workers, "the mark of idle shards at most: {idle:?}");
     let beats = workers * 60 * u64::from(BEATS_PER_LEASE) / LEASE.as_secs();
     assert!(idle[BEATS] <= beats + workers && idle[WORKERS_READ] <= (beats + workers) * workers, "{idle:?}");
-    // Each record's shard is offered once and committed once for each batch that it is in.
+    // Each record's shard is offered and committed once for each batch that it is in.
     assert!(busy[ROWS_WRITTEN] <= 2 * shards * 60 / 5 + 2 * shards, "{busy:?}");
     assert!(busy[READS] <= 2 * workers * looks, "{busy:?}");
 }

@@ -1,5 +1,5 @@
-//! The store as one process sees it: requests and answers get lost or come late, rows are changed
-//! by others, and every write is looked at.
+//! The store as one process sees it: requests and responses get lost or delayed, rows are changed
+//! by others, and every write is checked.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -18,25 +18,25 @@ use domain::limits::CLICKHOUSE_TIMEOUT;
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use testkit::MemoryStore;
 
-/// How long after it was sent a write may be carried out. Long after its sender has given up.
+/// How long after it was sent a write may be executed. Long after its sender has given up.
 pub const LATEST: Duration = Duration::from_secs(40);
 
-/// The rows, and whether anybody can reach them.
+/// The rows, and whether they are reachable.
 #[derive(Default)]
 pub struct Rows {
     /// The rows themselves, which outlive every process.
     pub held: MemoryStore,
-    /// Nobody can.
+    /// They are unreachable.
     pub away: AtomicBool,
 }
 
-/// One process's way to the rows.
+/// One process's access to the rows.
 pub struct WatchedStore {
     way: Arc<Way>,
     gate: Arc<Gate>,
 }
 
-/// What is left of a process whose request is under way when it dies.
+/// What remains of a process that dies with a request in flight.
 struct Way {
     rows: Arc<Rows>,
     dice: Arc<Dice>,
@@ -46,36 +46,36 @@ struct Way {
     taken: Mutex<BTreeMap<String, u64>>,
     /// Heartbeats do not arrive.
     mute: AtomicBool,
-    /// What every write answers while it is set; true: after it was carried out.
+    /// What every write returns while set; true: after it was executed.
     fault: Mutex<Option<(StateError, bool)>>,
-    /// Changes of leases are on their way as long as it is set.
+    /// While set, changes of leases stay in flight.
     held: Flag,
 }
 
 impl WatchedStore {
-    /// A way to `rows` for `worker`.
+    /// Access to `rows` for `worker`.
     pub fn new(rows: Arc<Rows>, dice: Arc<Dice>, ledger: Arc<Ledger>, worker: &str, gate: Arc<Gate>) -> WatchedStore {
         let (taken, mute, fault) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
         let way = Way { rows, dice, ledger, worker: worker.into(), taken, mute, fault, held: Flag::new(false) };
         WatchedStore { way: Arc::new(way), gate }
     }
 
-    /// Lets heartbeats get lost, or arrive again.
+    /// Makes heartbeats get lost, or arrive again.
     pub fn mute(&self, mute: bool) {
         self.way.mute.store(mute, Ordering::Relaxed);
     }
 
-    /// What writes of leases answer from now on; with `done`, after they were carried out.
+    /// What writes of leases return from now on; with `done`, after they were executed.
     pub fn fault(&self, error: Option<StateError>, done: bool) {
         *self.way.fault.lock().unwrap() = error.map(|error| (error, done));
     }
 
-    /// Keeps changes of leases on their way, or lets them arrive.
+    /// Keeps changes of leases in flight, or lets them arrive.
     pub fn hold(&self, hold: bool) {
         self.way.held.set(hold);
     }
 
-    /// The epoch under which this process took a lease.
+    /// The epoch with which this process took a lease.
     pub fn taken(&self, key: &str) -> Option<u64> {
         self.way.taken.lock().unwrap().get(key).copied()
     }
@@ -97,7 +97,7 @@ impl WatchedStore {
         answer
     }
 
-    /// Sends a request, which goes on when its sender gives up or dies.
+    /// Sends a request, which continues even if its sender gives up or dies.
     async fn write(
         &self,
         what: impl FnOnce() -> String,
@@ -136,7 +136,7 @@ impl Way {
         }
     }
 
-    /// Somebody writes a row as it is: nothing changes but its version.
+    /// Rewrites a row unchanged, except for its version.
     async fn touch(&self, leases: &[Versioned<Lease>]) {
         let rows = self.rows.held.leases(None).await.unwrap();
         let touched: Vec<_> =

@@ -1,4 +1,4 @@
-//! All that is outside a bridge, and bridges to put into it.
+//! Everything outside a bridge, and bridges to put into it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -37,15 +37,15 @@ pub const LEASE: Duration = Duration::from_secs(10);
 /// How long ClickHouse waits for the next byte (`http_receive_timeout`).
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Kinesis, the rows, the tables, time and chance.
+/// Kinesis, the rows, the tables, time and randomness.
 pub struct World {
-    /// Chance.
+    /// Randomness.
     pub dice: Arc<Dice>,
     /// Time.
     pub clock: Arc<FakeClock>,
     /// The stream.
     pub kinesis: Arc<FakeKinesis>,
-    /// What outlives a crash.
+    /// What survives a crash.
     pub rows: Arc<Rows>,
     /// Rows that ClickHouse refuses.
     pub quarantine: Arc<FakeQuarantine>,
@@ -60,13 +60,13 @@ pub struct World {
 pub struct Process {
     /// Its pipes.
     pub pipes: Pipes,
-    /// Its way to the rows.
+    /// Its access to the rows.
     pub store: Arc<WatchedStore>,
-    /// Whether it runs or stands still.
+    /// Whether it is running or paused.
     pub gate: Arc<Gate>,
     /// Its wall clock.
     pub clock: Arc<FakeClock>,
-    /// Its standing among the workers.
+    /// Its state among the workers.
     pub heartbeat: Heartbeat,
     beat: AbortHandle,
 }
@@ -86,41 +86,41 @@ impl Drop for Process {
     }
 }
 
-/// How a refresh goes that was given a batch.
+/// The course of a refresh that was given a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It reads all, inserts and succeeds.
+    /// It reads everything, inserts and succeeds.
     Success,
-    /// It fails before it has read all.
+    /// It fails before it has read everything.
     Unread,
-    /// It reads all and fails before it inserts.
+    /// It reads everything and fails before it inserts.
     FailedBefore,
-    /// It reads all and is cancelled before it inserts.
+    /// It reads everything and is cancelled before it inserts.
     Cancelled,
-    /// The view is replaced by another one of the same name, after all was read and before the
-    /// insert.
+    /// The view is replaced by another one of the same name, after everything was read and before
+    /// the insert.
     Replaced,
-    /// It inserts and fails all the same.
+    /// It inserts and fails nevertheless.
     FailedAfter,
-    /// ClickHouse dies, before or after the insert.
+    /// ClickHouse crashes, before or after the insert.
     ServerCrash {
         /// After it.
         inserted: bool,
     },
-    /// The bridge dies while the body is on its way.
+    /// The bridge crashes while the body is in flight.
     BridgeCrash,
-    /// The bridge dies after the last byte; the refresh succeeds.
+    /// The bridge crashes after the last byte; the refresh succeeds.
     BridgeCrashAfter,
-    /// It reads all and is refused because of its rows, although they would go in; a batch of one
-    /// row, or one that has gone in, fails for another reason.
+    /// It reads everything and is refused because of its rows, although they could be inserted; a
+    /// batch of one row, or one already inserted, fails for another reason.
     Refused,
-    /// Without reading all (a LIMIT), it succeeds and inserts nothing.
+    /// Without reading everything (a LIMIT), it succeeds and inserts nothing.
     Partial,
 }
 
 impl World {
-    /// A stream of so many shards. In a calm world nothing goes wrong by chance; `moves` says that
-    /// people will move positions.
+    /// A stream with this many shards. In a calm world nothing goes wrong at random; `moves` says
+    /// that operators will move positions.
     pub fn new(dice: Arc<Dice>, shards: usize, moves: bool, lease: Duration) -> World {
         let clock = FakeClock::new();
         let kinesis = FakeKinesis::new(dice.clone(), clock.clone(), shards);
@@ -129,14 +129,14 @@ impl World {
         World { dice, clock, kinesis, rows: Arc::default(), quarantine, ledger, lease, living: Mutex::default() }
     }
 
-    /// A world in which only happens what the test says.
+    /// A world where nothing happens except what the test says.
     pub fn calm(shards: usize) -> World {
         let dice = Dice::new(1, false);
         dice.calm();
         World::new(dice, shards, false, LEASE)
     }
 
-    /// Notes who is there to stay, or has left for good.
+    /// Records that a worker is there to stay, or has left for good.
     pub fn lives(&self, worker: &str, lives: bool) {
         let mut living = self.living.lock().unwrap();
         if lives {
@@ -146,7 +146,7 @@ impl World {
         };
     }
 
-    /// Who is there to stay.
+    /// The workers that are there to stay.
     pub fn living(&self) -> BTreeSet<String> {
         self.living.lock().unwrap().clone()
     }
@@ -156,17 +156,17 @@ impl World {
         FakeServer::new(self.dice.clone())
     }
 
-    /// Starts a bridge beside `server`.
+    /// Starts a bridge next to `server`.
     pub fn process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize) -> Process {
         self.skewed_process(worker, server, memory, 0)
     }
 
-    /// The same on a computer whose wall clock is wrong by `skew_ms`.
+    /// The same on a machine whose wall clock is off by `skew_ms`.
     pub fn skewed_process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize, skew_ms: i64) -> Process {
         self.reading(&self.kinesis, worker, server, memory, skew_ms)
     }
 
-    /// The same in another region, where the stream's name is another one's.
+    /// The same in another region, where the stream's name belongs to another stream.
     pub fn process_elsewhere(&self, worker: &str, server: &Arc<FakeServer>) -> Process {
         self.reading(&self.kinesis.elsewhere(), worker, server, 1 << 20, 0)
     }
@@ -210,7 +210,8 @@ impl World {
         Remote { to: to.clone(), gate: gate.clone(), dice: self.dice.clone(), who: who.into(), time: time.clone() }
     }
 
-    /// A refresh that pulls once and goes as `ending` says. The batch, if there was one.
+    /// A refresh that pulls once and proceeds as `ending` says. Returns the batch, if there was
+    /// one.
     pub async fn refresh(
         &self,
         process: &Process,
@@ -223,7 +224,7 @@ impl World {
         self.rest_of_refresh(process, server, options, ending, pulled).await
     }
 
-    /// What follows the answer to the pull.
+    /// What follows the response to the pull.
     pub async fn rest_of_refresh(
         &self,
         process: &Process,
@@ -249,12 +250,12 @@ impl World {
         self.ledger.served(&batch, options.shape.split(' ').next().and_then(Format::parse).unwrap());
         self.dice.delay(100).await;
         if self.dice.trouble(3) {
-            // It stands still in the middle of the body, for long enough that others may take over.
+            // It pauses in the middle of the body, for long enough that others may take over.
             process.gate.pause();
             self.dice.trouble_for(self.dice.within(PATIENCE)).await;
             process.gate.resume();
         }
-        // The rest of the body comes when the process runs, if ClickHouse waits for so long.
+        // The rest of the body comes when the process resumes, if ClickHouse waits that long.
         if timeout(PATIENCE, process.gate.pass()).await.is_err() {
             server.end(Err("Timeout exceeded while reading from socket".into()));
             return Ok(Some(batch.id.clone()));
@@ -294,7 +295,7 @@ impl World {
         Ok(Some(batch.id.clone()))
     }
 
-    /// A process ends a body: all of the batch must be in its hands still.
+    /// A process completes a body: it must still hold the whole batch.
     async fn still_held(&self, process: &Process, batch: &Batch) {
         let leases = self.leases().await.into_iter().map(|row| row.value);
         let mut lost = leases.filter(|l| batch.ranges.iter().any(|r| r.shard_id == l.shard_id));
@@ -313,7 +314,7 @@ impl World {
         self.leases().await.into_iter().map(|r| r.value).find(|l| l.shard_id == shard_id).unwrap()
     }
 
-    /// A person changes a row with SQL.
+    /// An operator changes a row with SQL.
     pub async fn edit(&self, shard_id: &str, change: impl Fn(&mut Lease)) {
         let row = self.leases().await.into_iter().find(|r| r.value.shard_id == shard_id);
         let Some(mut row) = row else { return };
@@ -352,7 +353,7 @@ impl World {
             && leases.iter().all(|l| l.value.finished() || !self.kinesis.closed(&l.value.shard_id))
     }
 
-    /// Refreshes until every record is committed. False: that did not come about in time.
+    /// Refreshes until every record is committed. Returns false if that did not happen in time.
     pub async fn drain(&self, process: &Process, server: &FakeServer, options: &PullOptions) -> bool {
         for _ in 0..300 {
             let _ = self.refresh(process, server, options, Ending::Success).await;
@@ -396,7 +397,7 @@ impl World {
     }
 }
 
-/// What the view asks for.
+/// The options of the view.
 pub fn options(limits: Limits) -> PullOptions {
     PullOptions {
         confirm: Confirm::View { database: "default".into(), view: "orders_pipe".into() },
