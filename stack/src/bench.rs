@@ -1,7 +1,7 @@
-//! `stack bench`: the figures, each beside its ceiling or floor, measured in the same run.
+//! `stack bench`: the measurements, each next to its ceiling or floor, from the same run.
 //!
-//! Nothing here passes or fails by a time: it fails when something breaks, or when a record is lost
-//! or doubled.
+//! No time makes it pass or fail: it fails if something breaks, or if a record is lost or
+//! duplicated.
 
 mod ceiling;
 pub mod floor;
@@ -59,7 +59,7 @@ enum Part {
     Takeover,
 }
 
-/// Runs what was asked and prints the table.
+/// Runs the requested parts and prints the table.
 pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let runtime = crate::commands::runtime()?;
     step("starting ZooKeeper, ClickHouse and the Kinesis emulator");
@@ -83,7 +83,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     Ok(0)
 }
 
-/// Says on standard error what comes now; the table alone is on standard output.
+/// Reports the current step on standard error; only the table goes to standard output.
 fn step(what: &str) {
     eprintln!("== {what}");
 }

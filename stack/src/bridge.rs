@@ -40,7 +40,7 @@ impl Bridge {
         let mut launch =
             Launch::new(binary, arguments(&listen, flags), dir.path().join("bridge.log")).in_folder(dir.path());
         launch.environment = environment.to_vec();
-        // Plain text, or the address could not be found between the colours.
+        // Plain text; colours would break parsing the address.
         launch.environment.push(("NO_COLOR".to_owned(), "1".to_owned()));
         launch.without = std::env::vars_os()
             .map(|(key, _)| key)
@@ -51,8 +51,7 @@ impl Bridge {
             .collect();
         let mut bridge = Bridge { service: Service::start("the bridge", launch)?, address: String::new(), _dir: dir };
         bridge.address = bridge.wait_listening()?;
-        // Views hold the address, so a restart must come back to it, also after `--listen
-        // 127.0.0.1:0`.
+        // Views contain the address, so a restart must reuse it, even after `--listen 127.0.0.1:0`.
         let args = arguments(&bridge.address, flags);
         bridge.service.change_launch(|launch| launch.args = args.into_iter().map(Into::into).collect());
         Ok(bridge)
@@ -63,12 +62,12 @@ impl Bridge {
         &self.address
     }
 
-    /// The same as a URL, without a slash at the end.
+    /// The same as a URL, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Kills the process if it runs, starts it again on the same address and waits until it
+    /// Kills the process if it is running, restarts it on the same address and waits until it
     /// listens.
     pub fn restart(&self) -> Result<()> {
         self.service.kill();
@@ -112,7 +111,7 @@ fn arguments(listen: &str, flags: &[(&str, &str)]) -> Vec<String> {
 
 /// The address in a log line such as `… listening address=127.0.0.1:40123`.
 fn listening_address(log: &str) -> Option<String> {
-    // The last line may be half written.
+    // The last line may be incomplete.
     let complete = &log[..log.rfind('\n')? + 1];
     let line = complete.lines().find(|line| line.contains("listening") && line.contains("address="))?;
     let (_, rest) = line.split_once("address=")?;

@@ -1,5 +1,5 @@
-//! A real ClickHouse: the user's own binary, or one of the engines that `scripts/install.sh` brings
-//! as libraries.
+//! A real ClickHouse: the user's own binary, or one of the engines that `scripts/install.sh`
+//! installs as libraries.
 
 mod config;
 mod engine;
@@ -16,9 +16,9 @@ pub use local::run_locally;
 use crate::service::Service;
 use crate::{Result, free_port};
 
-/// Loading a library of up to 860 MB from a cold disk takes its time.
+/// Loading a library of up to 860 MB from a cold disk takes a while.
 const START_DEADLINE: Duration = Duration::from_secs(120);
-/// Longer than any query of a test; shorter than a test runner's patience.
+/// Longer than any query of a test; shorter than a test runner's timeout.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(300);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -34,7 +34,7 @@ pub struct ClickHouse {
 impl ClickHouse {
     /// Starts a server with its configuration, data and log in `dir` and waits until it answers
     /// queries. `zookeeper_port` is the coordination service on 127.0.0.1 for KeeperMap and
-    /// Replicated tables; without one there are none.
+    /// Replicated tables; without it there are none.
     pub fn start(
         engine: Engine,
         dir: &Path,
@@ -62,7 +62,7 @@ impl ClickHouse {
         Ok(clickhouse)
     }
 
-    /// The HTTP interface, without a slash at the end.
+    /// The HTTP interface, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
     }
@@ -72,8 +72,8 @@ impl ClickHouse {
         self.native_port
     }
 
-    /// Runs one statement as `default`. Gives the answer as text (TabSeparated unless the statement
-    /// says otherwise), or ClickHouse's exception.
+    /// Runs one statement as `default`. Returns the result as text (TabSeparated unless the
+    /// statement says otherwise), or ClickHouse's exception.
     pub fn query(&self, sql: &str) -> Result<String> {
         self.query_as("default", "", sql)
     }
@@ -83,8 +83,8 @@ impl ClickHouse {
         post(&self.agent, &self.url(), user, password, sql)
     }
 
-    /// Runs statements separated by `;` at the end of a line, one after the other, up to the first
-    /// that fails.
+    /// Runs statements separated by `;` at the end of a line, one by one, up to the first that
+    /// fails.
     pub fn run_script(&self, script: &str) -> Result<()> {
         for statement in statements(script) {
             self.query(&statement).map_err(|error| format!("{error}\nin the statement:\n{statement}"))?;
@@ -92,7 +92,7 @@ impl ClickHouse {
         Ok(())
     }
 
-    /// Kills the server if it runs and starts it again on the same ports and data.
+    /// Kills the server if it is running and restarts it on the same ports and data.
     pub fn restart(&self) -> Result<()> {
         self.service.kill();
         self.start_again()
@@ -148,7 +148,7 @@ fn agent(timeout: Duration) -> ureq::Agent {
     ureq::Agent::config_builder()
         .timeout_global(Some(timeout))
         .http_status_as_error(false)
-        // The engine is on this machine, whatever proxy the environment names.
+        // The engine is on this machine, whatever proxy the environment sets.
         .proxy(None)
         .build()
         .into()
@@ -158,7 +158,7 @@ fn post(agent: &ureq::Agent, url: &str, user: &str, password: &str, sql: &str) -
     let unreachable = |error: ureq::Error| format!("cannot ask ClickHouse at {url}: {error}");
     let mut response = agent
         .post(url)
-        // The whole answer is made first: a late exception then comes as a status, not in the
+        // The whole response is produced first: a late exception then comes as a status, not in the
         // middle of the rows.
         .query("wait_end_of_query", "1")
         .header("X-ClickHouse-User", user)

@@ -9,12 +9,12 @@ use crate::{
     free_port,
 };
 
-/// ZooKeeper, Kinesis, and ClickHouse servers that have their KeeperMap tables in common and know
-/// of each other as the shards of the cluster [`CLUSTER`](crate::CLUSTER) and the replicas of
+/// ZooKeeper, Kinesis, and ClickHouse servers that share their KeeperMap tables and know of each
+/// other as the shards of the cluster [`CLUSTER`](crate::CLUSTER) and the replicas of
 /// [`REPLICAS`](crate::REPLICAS). Fields are dropped in this order.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The servers, each with data and ports of its own.
+    /// The servers, each with its own data and ports.
     pub servers: Vec<ClickHouse>,
     /// The Kinesis server.
     pub kinesis: Kinesis,
@@ -25,7 +25,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all, with as many servers.
+    /// Starts everything, with `servers` ClickHouse servers.
     pub fn start(engine: Engine, servers: usize) -> Result<Cluster> {
         let dir = tempfile::Builder::new()
             .prefix("cluster-")
@@ -44,7 +44,7 @@ impl Cluster {
         Ok(Cluster { servers, kinesis, zookeeper, dir })
     }
 
-    /// Starts a bridge beside one of the servers.
+    /// Starts a bridge next to one of the servers.
     pub fn start_bridge(&self, binary: &Path, server: usize, flags: &[(&str, &str)]) -> Result<Bridge> {
         let Some(clickhouse) = self.servers.get(server) else {
             return Err(format!("there is no server {server} in a cluster of {}", self.servers.len()));
@@ -54,12 +54,12 @@ impl Cluster {
         Bridge::start(binary, flags, &environment)
     }
 
-    /// Runs a statement on every server, and gives all answers in their order.
+    /// Runs a statement on every server, and returns all results in order.
     pub fn query_all(&self, sql: &str) -> Result<Vec<String>> {
         self.servers.iter().map(|server| server.query(sql)).collect()
     }
 
-    /// Starts servers again that ended by themselves, and gives how many: the hosted engine aborts
+    /// Restarts servers that ended by themselves, and returns how many: the hosted engine aborts
     /// when the peer of a native connection is killed in the middle of a message ("Terminate called
     /// for uncaught exception" in its log).
     pub fn revive(&self) -> Result<usize> {

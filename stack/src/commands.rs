@@ -17,8 +17,8 @@ pub fn runtime() -> stack::Result<tokio::runtime::Runtime> {
         .map_err(|error| format!("cannot start the runtime: {error}"))
 }
 
-/// Comes back when this process gets SIGTERM or, as from Ctrl-C, SIGINT. From the first poll on,
-/// these no longer end it.
+/// Returns when this process gets SIGTERM or, as from Ctrl-C, SIGINT. From the first poll on, these
+/// no longer terminate it.
 pub async fn termination() -> stack::Result<()> {
     let listen = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
     let mut terminate = listen(SignalKind::terminate())?;

@@ -86,8 +86,7 @@ impl KinesisOptions {
     }
 }
 
-/// A Kinesis server in a process of its own. A restart loses its streams unless it has a state
-/// folder.
+/// A Kinesis server in its own process. A restart loses its streams unless it has a state folder.
 #[derive(Debug)]
 pub struct Kinesis {
     service: Service,
@@ -122,7 +121,7 @@ impl Kinesis {
         self.port
     }
 
-    /// Kills the server if it runs and starts it again on the same port.
+    /// Kills the server if it is running and restarts it on the same port.
     pub fn restart(&self) -> Result<()> {
         self.service.kill();
         self.service.start_again()?;
@@ -158,7 +157,7 @@ pub fn aws_environment(endpoint: &str) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// A client for a local Kinesis. It is async to keep room for credential providers that are.
+/// A client for a local Kinesis. Async, to allow for credential providers that are.
 pub async fn kinesis_client(endpoint: &str) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())

@@ -1,5 +1,5 @@
-//! A second Kinesis, written by other people than the first: what both do alike is more likely to
-//! be true.
+//! A second Kinesis, written by other authors than the first: behaviour that both share is more
+//! likely to be right.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
@@ -15,8 +15,8 @@ const FOLDER: &str = ".stack/kinesis-local-0.6.2";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The npm package `kinesis-local` in a process of its own. It gets slower with the size of a
-/// stream: for small streams, a new one for each test.
+/// The npm package `kinesis-local` in its own process. It gets slower with the size of a stream:
+/// use it for small streams, and a new one for each test.
 #[derive(Debug)]
 pub struct KinesisLocal {
     service: Service,
@@ -26,8 +26,8 @@ pub struct KinesisLocal {
 }
 
 impl KinesisLocal {
-    /// Starts a server and waits until it accepts connections. Its end is SIGKILL: to SIGTERM it
-    /// answers after 30 s only.
+    /// Starts a server and waits until it accepts connections. It is ended with SIGKILL: it takes
+    /// 30 s to react to SIGTERM.
     pub fn start() -> Result<KinesisLocal> {
         let program = checkout().join(FOLDER).join("main.js");
         if !program.is_file() {

@@ -1,4 +1,4 @@
-//! The load: orders, the same bytes for the same numbers, and the calls that bring them into a
+//! The load: orders, with the same bytes for the same numbers, and the calls that put them into a
 //! stream.
 
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 
 use crate::Result;
 
-/// What PutRecords takes in one call.
+/// Most records per PutRecords call.
 const RECORDS_PER_CALL: u64 = 500;
-/// Enough to keep a local server busy; more only waits.
+/// Enough to keep a local server busy; more would only wait.
 const CALLS_IN_FLIGHT: usize = 6;
-/// A record that was refused this often will not be taken any more.
+/// A record refused this often will not be accepted any more.
 const MAX_TRIES: u32 = 50;
 const ACTIVE_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -27,16 +27,16 @@ const NOTES: [&str; 4] = [
     "fragile: glass, keep this side up, please",
 ];
 
-/// What was put.
+/// Statistics of a put.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PutStats {
-    /// Records that the stream took.
+    /// Records that the stream accepted.
     pub records: u64,
     /// Bytes of their data, without keys.
     pub bytes: u64,
     /// PutRecords calls made.
     pub calls: u64,
-    /// Records that were refused and sent again.
+    /// Records that were refused and retried.
     pub retried: u64,
     /// The time it took.
     pub elapsed: Duration,
@@ -85,7 +85,7 @@ pub async fn create_stream(client: &Client, name: &str, shards: i32) -> Result<(
     wait_active(client, name).await
 }
 
-/// Creates a stream unless it is there, and waits until it is ACTIVE.
+/// Creates a stream unless it exists, and waits until it is ACTIVE.
 pub async fn ensure_stream(client: &Client, name: &str, shards: i32) -> Result<()> {
     let request = client.describe_stream_summary().stream_name(name);
     match request.send().await {
@@ -118,7 +118,7 @@ pub async fn wait_active(client: &Client, name: &str) -> Result<()> {
 }
 
 /// Puts the orders `from .. from + count` into a stream, with several calls in flight, so not in
-/// order. Records that the stream refuses are sent again.
+/// order. Records that the stream refuses are retried.
 pub async fn put_orders(client: &Client, stream: &str, from: u64, count: u64) -> Result<PutStats> {
     let started = Instant::now();
     let end = from + count;
@@ -143,8 +143,8 @@ pub async fn put_orders(client: &Client, stream: &str, from: u64, count: u64) ->
     }
 }
 
-/// Puts records, each a partition key and its data, call after call and so in order; refused ones
-/// are sent again after the others of their call.
+/// Puts records, each a partition key and its data, call after call and thus in order; refused ones
+/// are retried after the others of their call.
 pub async fn put_records(
     client: &Client,
     stream: &str,
@@ -175,7 +175,7 @@ impl PutStats {
     }
 }
 
-/// One PutRecords call, and more for as long as some records are refused.
+/// One PutRecords call, repeated for as long as some records are refused.
 async fn put_batch(client: &Client, stream: &str, records: Vec<(String, Vec<u8>)>) -> Result<PutStats> {
     let mut stats = PutStats {
         records: records.len() as u64,
@@ -211,7 +211,7 @@ async fn put_batch(client: &Client, stream: &str, records: Vec<(String, Vec<u8>)
     Err(format!("the stream {stream} refused {} records {MAX_TRIES} times", entries.len()))
 }
 
-/// What Kinesis said, or why it could not be asked.
+/// Kinesis' error message, or why it could not be reached.
 fn explain<E>(error: &SdkError<E>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,

@@ -14,7 +14,7 @@ use crate::{
 pub struct LocalStack {
     /// The engine, whose KeeperMap tables are in `zookeeper`.
     pub clickhouse: ClickHouse,
-    /// Which one that is.
+    /// Which engine it is.
     pub engine: Engine,
     /// The Kinesis server.
     pub kinesis: Kinesis,
@@ -25,12 +25,12 @@ pub struct LocalStack {
 }
 
 impl LocalStack {
-    /// Starts all with their usual options.
+    /// Starts everything with the usual options.
     pub fn start(engine: Engine) -> Result<LocalStack> {
         LocalStack::start_with(engine, &KinesisOptions::default(), &ClickHouseOptions::default())
     }
 
-    /// Starts all.
+    /// Starts everything.
     pub fn start_with(engine: Engine, kinesis: &KinesisOptions, clickhouse: &ClickHouseOptions) -> Result<LocalStack> {
         let dir = tempfile::Builder::new()
             .prefix("stack-")

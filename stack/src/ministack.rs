@@ -15,8 +15,8 @@ const FOLDER: &str = ".stack/ministack-1.5.33";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The PyPI package `ministack` in a process of its own. It keeps everything in memory, and takes
-/// any credentials.
+/// The PyPI package `ministack` in its own process. It keeps everything in memory and accepts any
+/// credentials.
 #[derive(Debug)]
 pub struct MiniStack {
     service: Service,
@@ -54,7 +54,7 @@ impl MiniStack {
         Ok(stack)
     }
 
-    /// The Python that it runs on, which has boto3, too.
+    /// The Python it runs on, which also has boto3.
     pub fn python() -> Result<PathBuf> {
         let folder = checkout().join(FOLDER);
         let read = |path: PathBuf| std::fs::read(path).ok();
@@ -70,7 +70,7 @@ impl MiniStack {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Creates a bucket in S3 and gives its URL.
+    /// Creates a bucket in S3 and returns its URL.
     pub fn create_bucket(&self, name: &str) -> Result<String> {
         let url = format!("{}/{name}", self.endpoint());
         let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();

@@ -1,8 +1,8 @@
-//! `stack mutants`: plants known bugs in the bridge, one at a time, and lets the simulation find
+//! `stack mutants`: plants known bugs in the bridge, one at a time, and has the simulation find
 //! each of them.
 //!
-//! The work is done on a copy of the sources with a target folder of its own, both below
-//! `target/mutants`, so that only what a bug touches is compiled again.
+//! This works on a copy of the sources with its own target folder, both below `target/mutants`, so
+//! that only what a bug touches is recompiled.
 
 mod list;
 
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use list::{MUTANTS, Mutant, RARE};
 
-/// What runs the seeds.
+/// The test that runs the seeds.
 const TEST: &str = "every_record_arrives_exactly_once_whatever_happens";
-/// A run that takes longer does not come to an end.
+/// A run that takes longer counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Options of `stack mutants`.
@@ -34,7 +34,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
 }
 
-/// Runs them all; exit code 1 when one survives.
+/// Runs them all; exit code 1 if one survives.
 pub fn run(args: &MutantsArgs) -> Result<i32, String> {
     let place = Place::prepare()?;
     let all = MUTANTS.iter().map(|mutant| (mutant, TEST)).chain(RARE.iter().map(|(mutant, test)| (mutant, *test)));
@@ -69,7 +69,7 @@ struct Place {
 }
 
 impl Place {
-    /// Copies the sources, and what has been compiled of other people's crates.
+    /// Copies the sources, and the compiled third-party crates.
     fn prepare() -> Result<Place, String> {
         let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
         let place = Place { tree: built.join("mutants/tree"), target: built.join("mutants/target") };
@@ -97,18 +97,19 @@ impl Place {
             before.push((path, source));
         }
         let done = then().map_err(|error| format!("{}: {error}", mutant.name));
-        // The other way round: two edits may be of one file. Not from the workspace, which somebody
-        // may be working on.
+        // In reverse: two edits may be in one file. Not from the workspace, which someone may be
+        // working on.
         for (path, source) in before.into_iter().rev() {
             fs::write(&path, source).map_err(|e| format!("{}: {e}", path.display()))?;
         }
         done
     }
 
-    /// Builds and runs the simulation, or one of its directed tests. What it found, if anything.
+    /// Builds and runs the simulation, or one of its directed tests. Returns what it found, if
+    /// anything.
     fn simulate(&self, test: &str, seeds: u64) -> Result<Option<String>, String> {
         let binary = self.build()?;
-        // Into a file: nobody reads while it runs, and what does not fit into a pipe would stop it.
+        // Into a file: nobody reads while it runs, and a full pipe would block it.
         let said = self.target.join("simulation.log");
         let log = fs::File::create(&said).map_err(|e| format!("{}: {e}", said.display()))?;
         let mut run = Command::new(binary)
@@ -169,7 +170,7 @@ impl Place {
     }
 }
 
-/// Copies files that are not the same, so that what is the same keeps its time.
+/// Copies files that differ, so that unchanged ones keep their timestamps.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let said = |e: std::io::Error| format!("{}: {e}", to.display());
     if from.is_dir() {
@@ -189,7 +190,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
     fs::write(to, source).map_err(said)
 }
 
-/// Copies what was compiled, with its times, but for this workspace's own crates.
+/// Copies compiled files with their timestamps, except those of this workspace's own crates.
 fn prefill(from: &Path, to: &Path) -> Result<(), String> {
     if !from.exists() {
         return Ok(());

@@ -7,15 +7,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::Result;
 
 /// Below Linux's default ephemeral range (32768 and up): an outgoing connection can then never take
-/// the port of a component that is just being restarted.
+/// the port of a component that is being restarted.
 const FIRST: u32 = 10_000;
 const COUNT: u32 = 22_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// A TCP port on 127.0.0.1 that nothing listens on. No two calls in one process give the same port.
+/// A TCP port on 127.0.0.1 that nothing listens on. No two calls in one process return the same
+/// port.
 pub fn free_port() -> Result<u16> {
-    // Test processes that run at the same time start at different places.
+    // Concurrent test processes start at different ports.
     let seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.subsec_nanos())

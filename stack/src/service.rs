@@ -1,11 +1,10 @@
 //! A supervised child process: the common part of every component.
 //!
 //! A child must not outlive the process that started it, however that one ends. `PR_SET_PDEATHSIG`
-//! would fire when the
-//! *thread* that started the child ends, which in a test runner is at once. So every child runs
-//! under a thin supervisor (`stack supervise`), whose standard input is a pipe from here: when the
-//! pipe closes, which the kernel does even after SIGKILL, the supervisor kills the child and
-//! removes its temporary folder.
+//! would fire when the *thread* that started the child ends, which in a test runner is immediately.
+//! So every child runs under a thin supervisor (`stack supervise`), whose standard input is a pipe
+//! from here: when the pipe closes, which the kernel does even after SIGKILL, the supervisor kills
+//! the child and removes its temporary folder.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -34,13 +33,13 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Variables added to the environment it inherits.
+    /// Variables added to the inherited environment.
     pub environment: Vec<(String, String)>,
-    /// Variables taken out of the environment it inherits.
+    /// Variables removed from the inherited environment.
     pub without: Vec<OsString>,
-    /// The file that gets its standard output and error; appended to over restarts.
+    /// The file for its standard output and error; appended to across restarts.
     pub log: PathBuf,
-    /// A folder of its own, removed when the process that started it ends without ending it.
+    /// The process's own folder, removed if the process that started it ends without stopping it.
     folder: Option<PathBuf>,
 }
 
@@ -61,15 +60,15 @@ impl Launch {
         }
     }
 
-    /// Names the folder that belongs to this process alone. When a test run is killed, nobody else
-    /// can remove it; one outside the system's temporary folder is kept all the same.
+    /// Names the folder that belongs to this process alone. If a test run is killed, nothing else
+    /// can remove it; a folder outside the system's temporary folder is kept nevertheless.
     pub fn in_folder(mut self, folder: &Path) -> Launch {
         self.folder = folder.starts_with(std::env::temp_dir()).then(|| folder.to_path_buf());
         self
     }
 }
 
-/// A child process that can be started, ended and started again. Ends on drop.
+/// A child process that can be started, stopped and restarted. Stopped on drop.
 #[derive(Debug)]
 pub struct Service {
     name: String,
@@ -86,16 +85,16 @@ struct State {
 #[derive(Debug)]
 struct Running {
     supervisor: Child,
-    /// Held open for as long as the child may live. Kept out of `supervisor`, because
+    /// Held open for as long as the child may live. Not kept in `supervisor`, because
     /// [`Child::wait`] would close it.
     lifeline: ChildStdin,
     pid: Pid,
-    /// Where in the log file this run begins, in bytes.
+    /// Where this run starts in the log file, in bytes.
     log_start: u64,
 }
 
 impl Service {
-    /// Starts the process; `name` is what errors call it. It may not be ready yet: see
+    /// Starts the process; `name` is how errors refer to it. It may not be ready yet: see
     /// [`Service::wait_until`].
     pub fn start(name: &str, launch: Launch) -> Result<Service> {
         let service =
@@ -104,7 +103,7 @@ impl Service {
         Ok(service)
     }
 
-    /// Starts the process again with the same arguments, after it ended.
+    /// Restarts the process with the same arguments, after it ended.
     pub fn start_again(&self) -> Result<()> {
         let mut state = self.state();
         if state.running.is_some() {
@@ -121,13 +120,12 @@ impl Service {
         change(&mut self.state().launch);
     }
 
-    /// What errors call it.
+    /// How errors refer to it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The process id of the real process (not of its supervisor); of the last run when it has
-    /// ended.
+    /// The process id of the real process (not of its supervisor); of the last run if it has ended.
     pub fn pid(&self) -> u32 {
         self.state().last_pid
     }
@@ -140,8 +138,8 @@ impl Service {
         }
     }
 
-    /// Ends the process with SIGKILL and waits until it is gone. Does nothing when it has ended
-    /// already.
+    /// Kills the process with SIGKILL and waits until it is gone. Does nothing if it has already
+    /// ended.
     pub fn kill(&self) {
         let mut state = self.state();
         if let Some(running) = state.running.take() {
@@ -149,8 +147,8 @@ impl Service {
         }
     }
 
-    /// Asks the process to end with SIGTERM and waits for it. Gives its exit code (128 + N when
-    /// signal N ended it), or an error when it was still there after 15 s and had to be killed.
+    /// Sends SIGTERM to the process and waits for it to end. Returns its exit code (128 + N if
+    /// signal N ended it), or an error if it was still there after 15 s and had to be killed.
     pub fn stop(&self) -> Result<i32> {
         let mut state = self.state();
         let Some(mut running) = state.running.take() else {
@@ -183,19 +181,19 @@ impl Service {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a frozen process go on with SIGCONT.
+    /// Resumes a frozen process with SIGCONT.
     pub fn sigcont(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Sends a signal; does nothing when the process has ended.
+    /// Sends a signal; does nothing if the process has ended.
     pub fn signal(&self, signal: Signal) {
         if let Some(running) = &mut self.state().running {
             signal_running(running, signal);
         }
     }
 
-    /// Everything the process has written, over all its runs.
+    /// Everything the process has written, across all its runs.
     pub fn log(&self) -> String {
         let path = self.state().launch.log.clone();
         read_from(&path, 0)
@@ -208,7 +206,7 @@ impl Service {
         read_from(&state.launch.log, start)
     }
 
-    /// The last lines of the log under a heading, ready to be put after an error's sentence.
+    /// The last lines of the log under a heading, ready to be appended to an error message.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -220,7 +218,7 @@ impl Service {
         }
     }
 
-    /// The resident memory of the process in bytes; 0 when it has ended.
+    /// The resident memory of the process in bytes; 0 if it has ended.
     pub fn rss_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         status
@@ -231,11 +229,11 @@ impl Service {
             .map_or(0, |kib| kib * 1024)
     }
 
-    /// The processor time (user and system) the process has used, in seconds; 0 when it has ended.
+    /// The processor time (user and system) the process has used, in seconds; 0 if it has ended.
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        // The second field is the command's name in parentheses and may hold anything, so count
-        // from behind it.
+        // The second field is the command's name in parentheses and may contain anything, so count
+        // from after it.
         let Some((_, fields)) = stat.rsplit_once(')') else {
             return 0.0;
         };
@@ -248,7 +246,7 @@ impl Service {
         ticks as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
-    /// Waits until `ready` says so; an error when the process ends before or the deadline passes.
+    /// Waits until `ready` is satisfied; an error if the process ends first or the deadline passes.
     pub fn wait_until(&self, what: &str, deadline: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let started = Instant::now();
         loop {
@@ -303,8 +301,8 @@ fn spawn(name: &str, launch: &Launch) -> Result<Running> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
-        // Ctrl-C in a terminal goes to the whole foreground group; the children are ended in order
-        // instead.
+        // Ctrl-C in a terminal goes to the whole foreground group; the children are stopped in
+        // order instead.
         .process_group(0);
     for variable in &launch.without {
         command.env_remove(variable);
@@ -336,7 +334,7 @@ fn signal_running(running: &mut Running, signal: Signal) {
 
 fn end(mut running: Running) {
     signal_running(&mut running, Signal::KILL);
-    // A word of farewell: this is an orderly end, so the folder stays.
+    // A final message: this is an orderly end, so the folder stays.
     let _ = running.lifeline.write_all(b"end\n");
     drop(running.lifeline);
     let _ = running.supervisor.wait();
@@ -360,8 +358,8 @@ pub fn stack_binary() -> Result<PathBuf> {
     }
     let me =
         std::env::current_exe().map_err(|error| format!("cannot tell the path of the running program: {error}"))?;
-    // A program of this workspace lies beside `stack`; a test or benchmark lies in the folder
-    // `deps` beside it.
+    // A program of this workspace is next to `stack`; a test or benchmark is in the folder `deps`
+    // next to it.
     let found = me.ancestors().skip(1).take(2).map(|folder| folder.join("stack")).find(|candidate| candidate.is_file());
     found.ok_or_else(|| {
         format!(

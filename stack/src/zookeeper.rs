@@ -1,4 +1,4 @@
-//! Apache ZooKeeper, which keeps the KeeperMap tables of the engine under test.
+//! Apache ZooKeeper, which stores the KeeperMap tables of the engine under test.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::service::{Launch, Service};
 use crate::{Result, free_port};
 
-/// Debian's `libzookeeper-java` puts its dependencies into the jar's manifest; the other jar sends
+/// Debian's `libzookeeper-java` lists its dependencies in the jar's manifest; the other jar sends
 /// the log to standard error.
 const CLASSPATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar";
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ impl ZooKeeper {
         }
         let port = free_port()?;
         let config = dir.join("zoo.cfg");
-        // A short tick, so that sessions of a killed engine end soon (a session lives 2 to 20
+        // A short tick, so that sessions of a killed engine expire soon (a session lives 2 to 20
         // ticks).
         let text = format!(
             "tickTime=500\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
@@ -47,7 +47,8 @@ impl ZooKeeper {
             // Otherwise every run leaves a file in the temporary folder.
             "-XX:-UsePerfData",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            // Every create waits for its fsync otherwise: safe against power loss, slow for tests.
+            // Otherwise every create waits for its fsync: safe against power failures, but slow for
+            // tests.
             "-Dzookeeper.forceSync=no",
             "-cp",
             CLASSPATH,
@@ -67,7 +68,7 @@ impl ZooKeeper {
         self.port
     }
 
-    /// Kills the server if it runs and starts it again on the same port and data.
+    /// Kills the server if it is running and restarts it on the same port and data.
     pub fn restart(&self) -> Result<()> {
         self.service.kill();
         self.service.start_again()?;

@@ -365,7 +365,7 @@ mod rules {
         let Err(Error::BadRequest(refused)) = refused else { panic!("{refused:?}") };
         assert!(refused.contains("is being pulled here"), "{refused}");
         server.end(Ok(()));
-        // So is one left over from before a restart.
+        // A consumer left over from before a restart is deregistered, too.
         drop(process);
         let process = world.process("worker", &server, MEMORY);
         process.pipes.end(PIPE).await.unwrap();

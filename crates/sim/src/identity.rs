@@ -116,8 +116,8 @@ async fn one_target_per_pipe() {
     // The first one continues as if nothing had happened.
     assert_eq!(world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap(), batch);
     a_moment().await;
-    // Dropped with its batch open, it leaves the pipe to the other: the whole batch, and from what
-    // is not known to be inserted.
+    // If the first view is dropped with its batch open, the second gets the pipe: complete,
+    // starting with what is not known to be inserted.
     server.drop_view(false);
     let served = process.pipes.pull(PIPE, STREAM, second(&options)).await.unwrap();
     assert_eq!(served.batch.as_ref().map(|b| b.id.clone()), batch);

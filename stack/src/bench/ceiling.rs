@@ -1,6 +1,5 @@
-//! The engine's ceiling: the very bytes that the bridge sends, from a static server on loopback,
-//! inserted with the same SELECT into the same kind of table, one INSERT for each of the bridge's
-//! batches.
+//! The engine's ceiling: the exact bytes that the bridge sends, from a static server on loopback,
+//! inserted with the same SELECT into the same kind of table, one INSERT per batch of the bridge.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,7 +21,7 @@ use tokio::runtime::Runtime;
 use super::measure::{Cpu, number};
 use super::sql::Job;
 
-/// Bytes of one write: about what the bridge hands to a connection at a time.
+/// Bytes of one write: about what the bridge passes to a connection at a time.
 const PIECE: usize = 1 << 20;
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -30,13 +29,12 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Recorded {
     /// The bodies.
     pub batches: Vec<Bytes>,
-    /// What the bridge used while the bodies went to a client that only keeps them, in processor
-    /// seconds.
+    /// Processor seconds of the bridge while the bodies went to a client that only stores them.
     pub cpu_seconds: f64,
 }
 
-/// Pulls a stream from a bridge, as `query` says, with explicit acknowledgement, and keeps the
-/// bodies.
+/// Pulls a stream from a bridge with the parameters in `query` and explicit acknowledgement, and
+/// keeps the bodies.
 pub fn record(
     clickhouse: &ClickHouse,
     bridge: &Bridge,
@@ -88,7 +86,7 @@ impl Static {
         Ok(Static { address, batches: count })
     }
 
-    /// Inserts everything, batch after batch; gives the seconds it took.
+    /// Inserts everything, batch by batch; returns the seconds it took.
     pub fn insert(&self, clickhouse: &ClickHouse, job: &Job) -> Result<f64, String> {
         let began = Instant::now();
         for batch in 0..self.batches {
@@ -98,8 +96,8 @@ impl Static {
     }
 }
 
-/// In pieces and without a length, as the bridge does it: with a length ClickHouse would read in
-/// parallel ranges.
+/// In pieces and without a length, like the bridge: with a length ClickHouse would read ranges in
+/// parallel.
 async fn serve(State(batches): State<Arc<Vec<Bytes>>>, Path(batch): Path<usize>) -> Response {
     let Some(body) = batches.get(batch).cloned() else { return StatusCode::NOT_FOUND.into_response() };
     let pieces = (0..body.len()).step_by(PIECE).map(move |at| {

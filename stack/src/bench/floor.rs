@@ -1,5 +1,5 @@
-//! The floor of reading Kinesis: GetRecords through aws-sdk-kinesis, the records dropped. In a
-//! process of its own, whose processor time is then exactly that.
+//! The floor of reading Kinesis: GetRecords through aws-sdk-kinesis, the records dropped. In its
+//! own process, so that its processor time is exactly that.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::measure::own_cpu_seconds;
 
-/// The bridge's first look at a shard, before it knows the size of the records.
+/// The bridge's first limit for a shard, before it knows the size of the records.
 const FIRST_LIMIT: i32 = 1_000;
 
 /// The flags of `stack bench-floor`.
@@ -27,8 +27,8 @@ pub struct FloorArgs {
     limit: i32,
 }
 
-/// Reads every shard to its tip, all of them at once, and prints records, calls, processor seconds
-/// and seconds.
+/// Reads every shard to its tip, all of them concurrently, and prints records, calls, processor
+/// seconds and seconds.
 pub async fn run(args: FloorArgs) -> Result<i32, String> {
     let client = kinesis_client(&args.endpoint).await;
     let listed = client

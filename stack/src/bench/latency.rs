@@ -1,5 +1,5 @@
-//! From the put of a record to the query that sees it; beside it, the same rows by INSERT, without
-//! Kinesis and without a bridge.
+//! From the put of a record to the query that sees it; for comparison, the same rows by INSERT,
+//! without Kinesis and without a bridge.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,47 +23,47 @@ const SHARDS: i32 = 4;
 /// One PutRecords call of [`RECORDS_PER_TICK`] each: 1,000 records a second.
 const TICK: Duration = Duration::from_millis(10);
 const RECORDS_PER_TICK: u64 = 10;
-/// Ticks in one INSERT of the floor: 50 ms, as the pipe's `linger_ms`.
+/// Ticks per INSERT of the floor: 50 ms, like the pipe's `linger_ms`.
 const TICKS_PER_INSERT: u64 = 5;
-/// Between two looks of the observer.
+/// Time between two queries of the observer.
 const LOOK: Duration = Duration::from_millis(5);
-/// Put before the clock counts: the pipe has started by then.
+/// Records put before measuring starts: the pipe has started by then.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Longest time for the last record to come.
+/// Longest time for the last record to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A way of reading.
 #[derive(Clone, Copy)]
 struct Way {
-    /// What the URL of the view says, beside `linger_ms`.
+    /// Parameter in the view's URL, in addition to `linger_ms`.
     parameter: &'static str,
-    /// The pause of the view's own schedule; the example has another one.
+    /// The pause of the view's own schedule; the example has a different one.
     after: Option<&'static str>,
-    /// The stream, and the table.
+    /// The name of the stream and the table.
     stream: &'static str,
-    /// What the middle latency shall be.
+    /// The target for the median latency.
     aim: &'static str,
 }
 
-/// What AWS allows one polling consumer.
+/// What AWS allows a single polling consumer.
 const POLLED: Way = Way { parameter: "poll_ms=200", after: None, stream: "latency_polled", aim: "" };
-/// What it would refuse.
+/// More than AWS would allow.
 const POLLED_OFTEN: Way = Way { parameter: "poll_ms=20", after: None, stream: "latency_polled_often", aim: "< 80 ms" };
 /// Fan-out.
 const PUSHED: Way = Way { parameter: "mode=efo", after: None, stream: "latency_pushed", aim: "< 60 ms" };
-/// The view starts its own refreshes, which only releases from 26.7 on take.
+/// The view starts its own refreshes, which only works from 26.7 on.
 const AT_ONCE: Way =
     Way { parameter: "poll_ms=20", after: Some("REFRESH AFTER 0 SECOND"), stream: "latency_at_once", aim: "" };
-/// What 25.8 LTS may take longer than 26.7.
+/// The time that 25.8 LTS may take, as a multiple of that of 26.7.
 const OLDER_AIM: &str = "<= 1.5";
 
-/// What one run found. Times are in ms.
+/// The result of one run. Times are in ms.
 pub struct Latency {
-    /// How it read, and on which engine where that is another one.
+    /// How it read, and on which engine if it was another one.
     pub how: String,
-    /// What stands beside it, with its times, sorted.
+    /// What it is compared with: a name, and sorted times.
     pub beside: (&'static str, Vec<f64>),
-    /// What the middle latency, or its ratio, shall be.
+    /// The target for the median latency, or for its ratio.
     pub aim: &'static str,
     /// Records measured.
     pub records: usize,
@@ -73,14 +73,14 @@ pub struct Latency {
     pub acknowledged: Vec<f64>,
     /// Processor seconds of each process.
     pub cpu: Vec<(&'static str, f64)>,
-    /// Seconds they were counted.
+    /// The seconds over which they were counted.
     pub seconds: f64,
-    /// Batches a second.
+    /// Batches per second.
     pub batches_per_second: f64,
 }
 
-/// All ways on `stack`, beside the floor; a view that starts its own refreshes, beside one that the
-/// bridge starts; and 25.8 beside 26.7.
+/// All ways on `stack`, compared with the floor; a view that starts its own refreshes, compared
+/// with one that the bridge starts; and 25.8 compared with 26.7.
 pub fn all(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Vec<Latency>, String> {
     let floor = floor(args, stack)?;
     let run = |stack: &LocalStack, way, label, peer: &Vec<f64>| one(args, runtime, stack, way, (label, peer.clone()));
@@ -166,14 +166,15 @@ fn one(
     })
 }
 
-/// The floor: an INSERT every 50 ms of the rows of that time, seen by the same observer. Sorted ms.
+/// The floor: an INSERT every 50 ms of the rows of that interval, seen by the same observer. Sorted
+/// ms.
 fn floor(args: &BenchArgs, stack: &LocalStack) -> Result<Vec<f64>, String> {
     super::step("latency of an INSERT every 50 ms, without Kinesis and without a bridge");
     let job = Job::into("latency_floor");
     stack.clickhouse.query(&job.create_table()?)?;
     let (skipped, total) = (ticks(WARM_UP) * RECORDS_PER_TICK, total(args));
     let began = Instant::now();
-    // The time at which a row is due, not the time at which a late loop gets to it.
+    // The time at which a row is due, not when a delayed loop gets to it.
     let due = |number: u64| began + TICK * (number / RECORDS_PER_TICK) as u32;
     let seen = scope(|threads| {
         let inserting = threads.spawn(|| insert(stack, &job, total, due));
@@ -204,7 +205,7 @@ fn ticks(time: Duration) -> u64 {
     (time.as_millis() / TICK.as_millis()) as u64
 }
 
-/// Records of a run, those of the warm-up among them.
+/// Number of records in a run, including the warm-up.
 fn total(args: &BenchArgs) -> u64 {
     ticks(WARM_UP + Duration::from_secs(args.latency_seconds)) * RECORDS_PER_TICK
 }
@@ -225,7 +226,7 @@ struct Put {
     acknowledged: Instant,
 }
 
-/// Puts orders at a steady rate, whatever the time a call takes.
+/// Puts orders at a steady rate, whatever the duration of a call.
 async fn write(client: Client, stream: String, total: u64, stop: Arc<AtomicBool>) -> Result<Vec<Put>, String> {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -262,11 +263,11 @@ async fn put(client: Client, stream: String, first: u64) -> Result<Put, String> 
     }
 }
 
-/// When each record was first in a query's answer.
+/// When each record first appeared in a query's result.
 fn observe(stack: &LocalStack, table: &str, total: u64) -> Result<Vec<Instant>, String> {
     let mut seen: Vec<Option<Instant>> = vec![None; total as usize];
-    // All before it have been seen; `user_id` is the order's number, and leads the table's sorting
-    // key.
+    // Everything before it has been seen; `user_id` is the order's number, and comes first in the
+    // table's sorting key.
     let (mut next, mut moved) = (0, Instant::now());
     while next < seen.len() {
         sleep(LOOK);

@@ -1,4 +1,4 @@
-//! What the kernel and ClickHouse say: processor time, memory, numbers.
+//! What the kernel and ClickHouse report: processor time, memory, numbers.
 
 use std::fs::read_to_string;
 
@@ -7,7 +7,7 @@ use stack::{ClickHouse, Service};
 /// 1 MiB.
 pub const MIB: f64 = 1_048_576.0;
 
-/// The processor seconds that this process has used.
+/// The processor seconds used by this process.
 pub fn own_cpu_seconds() -> Result<f64, String> {
     let usage = read_to_string("/proc/self/stat").map_err(|error| format!("/proc/self/stat: {error}"))?;
     let (_, fields) = usage.rsplit_once(')').ok_or("/proc/self/stat is not understood")?;
@@ -16,7 +16,7 @@ pub fn own_cpu_seconds() -> Result<f64, String> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// The largest resident memory that a process ever had, in bytes.
+/// The peak resident memory of a process, in bytes.
 pub fn peak_memory(service: &Service) -> Result<u64, String> {
     let path = format!("/proc/{}/status", service.pid());
     let status = read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -25,11 +25,11 @@ pub fn peak_memory(service: &Service) -> Result<u64, String> {
     Ok(kib.ok_or_else(|| format!("{path} has no VmHWM"))? * 1_024)
 }
 
-/// Processor seconds of several processes, and later what each has used since.
+/// Measures the processor seconds that several processes use from a start time on.
 pub struct Cpu<'a>(Vec<(&'static str, &'a Service, f64)>);
 
 impl<'a> Cpu<'a> {
-    /// Starts to count.
+    /// Starts counting.
     pub fn start(processes: &[(&'static str, &'a Service)]) -> Cpu<'a> {
         Cpu(processes.iter().map(|(name, service)| (*name, *service, service.cpu_seconds())).collect())
     }
@@ -40,19 +40,19 @@ impl<'a> Cpu<'a> {
     }
 }
 
-/// The single number that a SELECT gives.
+/// The single number returned by a SELECT.
 pub fn number(clickhouse: &ClickHouse, sql: &str) -> Result<u64, String> {
     let answer = clickhouse.query(sql)?;
     answer.trim().parse().map_err(|_| format!("ClickHouse answered {answer:?} instead of a number to {sql}"))
 }
 
-/// The value below which `share` of the sorted values lie; 0 without any.
+/// The value below which `share` of the sorted values lie; 0 if there are none.
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     let index = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(index.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0.0)
 }
 
-/// The middle of some values; 0 without any.
+/// The median; 0 if there are no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Memory: a stream of 1 GiB through a bridge that may buffer 64 MiB.
+//! Memory: a stream of 1 GiB through a bridge with 64 MiB of buffers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{scope, sleep};
@@ -15,11 +15,11 @@ const RECORD_BYTES: u64 = 1_024;
 const BUDGET: &str = "64MiB";
 const SAMPLE: Duration = Duration::from_millis(20);
 
-/// What the run found. Sizes are in bytes.
+/// The result of the run. Sizes are in bytes.
 pub struct Memory {
-    /// The payload that went through.
+    /// Payload bytes that went through.
     pub payload_bytes: u64,
-    /// Largest resident memory, as the kernel keeps it.
+    /// Peak resident memory, according to the kernel.
     pub peak: u64,
     /// Largest of the samples.
     pub sampled_peak: u64,
@@ -29,7 +29,7 @@ pub struct Memory {
     pub seconds: f64,
 }
 
-/// Ingests the stream and watches.
+/// Ingests the stream and samples the memory.
 pub fn run(args: &BenchArgs, stack: &LocalStack) -> Result<Memory, String> {
     let records = args.memory_mib * 1_048_576 / RECORD_BYTES;
     super::step(&format!("memory: {} MiB of {RECORD_BYTES}-byte records through --memory {BUDGET}", args.memory_mib));

@@ -1,5 +1,5 @@
-//! The same orders in every kind of payload that the bridge takes apart, each beside records that
-//! hold one order each.
+//! The same orders in every kind of payload that the bridge unpacks, each compared with records of
+//! one order each.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,26 +14,26 @@ use super::shape::Shape;
 use super::sql::{Job, Reading};
 use super::throughput::{Replayed, STREAM, UNPACED, each_once, wait_for_rows};
 
-/// Of the orders of the throughput runs, one in this many: there are many kinds.
+/// Uses 1/N of the orders of the throughput runs: there are many kinds.
 const SHARE: u64 = 4;
 
 /// A kind of payload.
 pub struct Kind {
-    /// For the report.
+    /// Its name in the report.
     pub name: &'static str,
     shape: Shape,
-    /// How the bridge is told to take it apart.
+    /// The unpacking parameters in the bridge's URL.
     unpacking: &'static str,
     reading: Reading,
 }
 
 impl Kind {
-    /// A record is more than its row.
+    /// Whether a record is more than its row.
     pub fn is_packed(&self) -> bool {
         !matches!(self.shape, Shape::Plain | Shape::Event)
     }
 
-    /// The records are KPL aggregates.
+    /// Whether the records are KPL aggregates.
     pub fn is_aggregate(&self) -> bool {
         self.shape == Shape::Aggregate
     }
@@ -43,7 +43,7 @@ const fn kind(name: &'static str, shape: Shape, unpacking: &'static str, reading
     Kind { name, shape, unpacking, reading }
 }
 
-/// The first is the one beside which the others stand.
+/// The first is the baseline for the others.
 const KINDS: [Kind; 8] = [
     kind("plain", Shape::Plain, "", Reading::Payload),
     kind("KPL aggregates of 100", Shape::Aggregate, "", Reading::Payload),
@@ -55,33 +55,33 @@ const KINDS: [Kind; 8] = [
     kind("DynamoDB events, unmarshalled", Shape::Event, "", Reading::EventColumns),
 ];
 
-/// What was found for a kind, in seconds for all orders; the middle of the rounds.
+/// The measurements of one kind, in seconds for all orders; the median of the rounds.
 pub struct Found {
     /// The kind.
     pub kind: &'static Kind,
     /// From CREATE VIEW to the last row being visible.
     pub pipe_seconds: f64,
-    /// ClickHouse's processor time meanwhile.
+    /// ClickHouse's processor time during that.
     pub engine_cpu: f64,
-    /// The bridge's processor time while a client took the batches and did nothing with them.
+    /// The bridge's processor time while a client fetched the batches and discarded them.
     pub bridge_cpu: f64,
-    /// The processor time of taking the same records apart, and nothing else.
+    /// The processor time of only unpacking the same records.
     pub unpack_cpu: f64,
-    /// The processor time of the MD5 of all payloads, which the format of KPL aggregates demands.
+    /// The processor time of the MD5 of all payloads, which the KPL aggregate format requires.
     pub digest_cpu: f64,
-    /// Bytes of the payloads as they are in Kinesis.
+    /// Bytes of the payloads as stored in Kinesis.
     pub payload_bytes: u64,
 }
 
-/// Everything that was found.
+/// All measurements.
 pub struct Payloads {
-    /// Orders of each kind.
+    /// Number of orders of each kind.
     pub rows: u64,
     /// The kinds, the plain one first.
     pub kinds: Vec<Found>,
 }
 
-/// Goes through all kinds.
+/// Measures all kinds.
 pub fn run(args: &BenchArgs, stack: &LocalStack) -> Result<Payloads, String> {
     let rows = (args.records / SHARE).max(1_000);
     let kinds = KINDS.iter().enumerate().map(|(number, kind)| measure(args, stack, kind, number, rows));
@@ -129,8 +129,8 @@ fn measure(
     Ok(Found { kind, pipe_seconds, engine_cpu, bridge_cpu, unpack_cpu, digest_cpu, payload_bytes })
 }
 
-/// The processor seconds of taking the stream's records apart, from the program that does only
-/// that, and of their MD5.
+/// The processor seconds of unpacking the stream's records, from the program that only does that,
+/// and of their MD5.
 fn unpack(replayed: &Replayed, kind: &Kind, rows: u64) -> Result<(f64, f64), String> {
     let program: PathBuf = stack_binary()?.with_file_name("bench-unpack");
     let output = Command::new(&program)

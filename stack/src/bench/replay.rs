@@ -1,9 +1,9 @@
-//! A Kinesis that only replays: the few calls that reading needs, answered from records rendered
+//! A Kinesis that only replays: the few calls needed for reading, answered from records rendered
 //! beforehand.
 //!
-//! The emulator needs more processor time for a record than the bridge does, so beside it the
-//! bridge would hardly be busy. Here an answer is a copy out of memory: what remains is the
-//! bridge's own work.
+//! The emulator needs more processor time per record than the bridge does, so the bridge would be
+//! mostly idle next to it. Here a response is a copy out of memory: what remains is the bridge's
+//! own work.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -26,11 +26,12 @@ use tokio::net::TcpListener;
 
 use super::shape::Shape;
 
-/// What GetRecords gives when no limit is asked (AWS).
+/// Records returned by GetRecords if no limit is given (AWS).
 const MAX_RECORDS: u64 = 10_000;
-/// What an answer of GetRecords may hold (AWS: 10 MiB), as base64 in JSON.
+/// Largest GetRecords response (AWS: 10 MiB), as base64 in JSON.
 const MAX_ANSWER: usize = 14 << 20;
-/// Digits of a sequence number, as AWS has them today: a constant, the shard, the record.
+/// Prefix of the sequence numbers, which have as many digits as AWS's today: a constant, the shard,
+/// the record.
 const SEQUENCE_PREFIX: &str = "49650000000000000000000000";
 const RECORD_DIGITS: usize = 26;
 
@@ -67,7 +68,7 @@ struct Replay {
     largest_limit: AtomicU64,
 }
 
-/// Records as they stand in an answer, separated by commas.
+/// Records as they appear in a response, separated by commas.
 struct Shard {
     json: Vec<u8>,
     /// Where each record ends, without its comma.
@@ -75,8 +76,8 @@ struct Shard {
 }
 
 impl Shard {
-    /// Where an answer ends that begins with record `start` and has `limit` of them at most: as
-    /// with AWS, one at least, and not too many bytes.
+    /// Where a response ends that starts with record `start` and has at most `limit` records: as
+    /// with AWS, at least one, and not too many bytes.
     fn end(&self, start: usize, limit: usize) -> usize {
         let room = start.checked_sub(1).map_or(0, |before| self.ends[before]) + MAX_ANSWER;
         let fitting = self.ends.partition_point(|end| *end <= room).max(start + 1);
@@ -91,7 +92,7 @@ impl Shard {
     }
 }
 
-/// Renders the records, then serves them until the process is ended.
+/// Renders the records, then serves them until the process is terminated.
 pub async fn run(args: ReplayArgs) -> Result<i32, String> {
     let address = SocketAddr::from(([127, 0, 0, 1], args.port));
     let replay = Arc::new(render(&args)?);
@@ -145,7 +146,7 @@ fn sequence(shard: u64, index: usize) -> String {
     format!("{SEQUENCE_PREFIX}{shard:04}{index:0RECORD_DIGITS$}")
 }
 
-/// What was asked so far.
+/// The requests so far.
 async fn stats(State(replay): State<Arc<Replay>>) -> String {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     format!("{} {} {}\n", of(&replay.calls), of(&replay.served), of(&replay.largest_limit))

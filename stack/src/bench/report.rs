@@ -1,4 +1,4 @@
-//! The table that a stranger understands.
+//! The report, readable without further explanation.
 
 use super::latency::Latency;
 use super::measure::{MIB, median, percentile};
@@ -7,15 +7,15 @@ use super::payloads::Payloads;
 use super::takeover::{LEASE, Takeover};
 use super::throughput::Throughput;
 
-/// How much more than the floor of reading the bridge may use.
+/// How much more processor time than the floor the bridge may use for reading.
 const CPU_AIM: &str = "<= 1.25";
-/// The share of the bridge's processor time that taking KPL aggregates apart may have.
+/// The share of the bridge's processor time that unpacking KPL aggregates may take.
 const UNPACK_AIM: &str = "< 0.15";
 
-/// A line: what, its value, beside what, that one's value, their ratio, the aim.
+/// A line: name, value, comparison, its value, the ratio, the target.
 type Line = [String; 6];
 
-/// What was measured.
+/// All measurements.
 pub struct Figures<'a> {
     /// ClickHouse's version.
     pub clickhouse: &'a str,
@@ -27,7 +27,7 @@ pub struct Figures<'a> {
     pub latencies: Vec<Latency>,
     /// A large stream in little memory.
     pub memory: Option<Memory>,
-    /// A bridge takes over.
+    /// Takeover after a kill.
     pub takeover: Option<Takeover>,
 }
 

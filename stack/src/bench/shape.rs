@@ -1,4 +1,4 @@
-//! What a replayed Kinesis record holds: an order, or many of them as producers pack them.
+//! The contents of a replayed Kinesis record: one order, or several as producers pack them.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use md5::{Digest, Md5};
 use serde_json::{Value, json};
 use stack::load::{order, order_id};
 
-/// User records in a record of which there are several in one.
+/// User records per record, for records that contain several.
 const PACKED: u64 = 100;
 
 /// How orders become the payload of a record.
@@ -43,7 +43,7 @@ impl Shape {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// The payload of these orders, each filled up to `size` bytes.
+    /// The payload of these orders, each padded to `size` bytes.
     pub fn pack(self, numbers: &[u64], size: usize) -> Result<Vec<u8>, String> {
         let lines = || numbers.iter().map(|number| filled(*number, size)).collect::<Vec<_>>().join("\n").into_bytes();
         match self {
@@ -62,7 +62,7 @@ impl Shape {
     }
 }
 
-/// An order, filled up to `size` bytes with one more field.
+/// An order, padded to `size` bytes with an extra field.
 fn filled(number: u64, size: usize) -> String {
     let mut order = order(number);
     let field = r#","fill":""}"#;
@@ -88,7 +88,7 @@ fn event(number: u64, size: usize) -> Result<String, String> {
     Ok(event.to_string())
 }
 
-/// A value with its type of DynamoDB.
+/// A value with its DynamoDB type.
 fn typed(value: &Value) -> Value {
     match value {
         Value::Null => json!({"NULL": true}),
@@ -103,7 +103,7 @@ fn typed(value: &Value) -> Value {
 }
 
 /// As the Kinesis Producer Library writes it: a magic number, the table of keys and the records in
-/// protobuf, the MD5 of those. Each record has a key of its own.
+/// protobuf, and their MD5. Each record has its own key.
 fn aggregate(numbers: &[u64], size: usize) -> Vec<u8> {
     let mut message = Vec::new();
     for number in numbers {

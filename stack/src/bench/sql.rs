@@ -1,10 +1,10 @@
 //! The statements of the benchmark: the contract's example, with other names and addresses.
 
-/// The contract's main job. What is measured is this, not something like it.
+/// The contract's main job. The benchmark measures exactly this.
 const EXAMPLE: &str = include_str!("../../../sql/examples/orders.sql");
 const EXAMPLE_URL: &str = "http://localhost:9020/v1/pipes/orders/next?stream=orders&view=default.orders_pipe";
 const EXAMPLE_FIELDS: &str = "r.id AS id, r.user_id AS user_id, r.price AS price";
-/// What the example's SELECT gives, in its order.
+/// The columns of the example's SELECT, in order.
 const EXAMPLE_COLUMNS: &str = "_shard_id, _sequence_number, _sub_sequence_number, _timestamp, id, user_id, price";
 
 /// The example for a target table of another name.
@@ -14,7 +14,7 @@ pub struct Job {
     reading: Reading,
 }
 
-/// Where the SELECT has the fields of an order from.
+/// Where the SELECT takes the fields of an order from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// From the payload, as in the example.
@@ -28,7 +28,7 @@ pub enum Reading {
 }
 
 impl Reading {
-    /// What differs from the example.
+    /// The differences from the example.
     fn changes(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Reading::Payload => &[],
@@ -39,7 +39,7 @@ impl Reading {
     }
 }
 
-/// What differs when the payload's fields come as columns.
+/// The differences if the payload's fields come as columns.
 const INLINE: [(&str, &str); 4] = [
     (EXAMPLE_FIELDS, "id, user_id, price"),
     ("JSONExtract(_raw_message, 'Tuple(id String, user_id UInt64, price Float64)') AS r, ", "id, user_id, price, "),
@@ -47,7 +47,7 @@ const INLINE: [(&str, &str); 4] = [
     ("_batch String'", "_batch String, _error String, id String, user_id UInt64, price Float64'"),
 ];
 
-/// What differs when events are taken apart in SQL.
+/// The differences if events are unpacked in SQL.
 const EVENT_PAYLOAD: [(&str, &str); 2] = [
     (
         EXAMPLE_FIELDS,
@@ -59,7 +59,7 @@ const EVENT_PAYLOAD: [(&str, &str); 2] = [
     ),
 ];
 
-/// What differs when the bridge does it.
+/// The differences if the bridge does it.
 const EVENT_COLUMNS: [(&str, &str); 2] = [
     ("JSONExtract(_raw_message, ", "JSONExtract(_new, "),
     (
@@ -75,12 +75,12 @@ impl Job {
         Job::reading(Reading::Payload, table)
     }
 
-    /// The same with orders that come in another way.
+    /// The same for orders that are read in another way.
     pub fn reading(reading: Reading, table: impl Into<String>) -> Job {
         Job { table: table.into(), reading }
     }
 
-    /// The parameters of the bridge's format.
+    /// The URL parameters of the format.
     pub fn format(&self) -> &'static str {
         match self.reading {
             Reading::Payload | Reading::EventPayload => "format=ArrowStream",
@@ -110,7 +110,7 @@ impl Job {
         replaced(&view, "APPEND TO orders AS", &format!("APPEND TO {table} AS"))
     }
 
-    /// Inserts once, with the view's SELECT, what `url` gives.
+    /// An INSERT of what `url` returns, with the view's SELECT.
     pub fn insert(&self, url: &str) -> Result<String, String> {
         let view = replaced(&self.view()?, EXAMPLE_URL, url)?;
         let (_, select) = view.split_once(" AS\nSELECT ").ok_or("the example's view has no SELECT")?;
@@ -132,7 +132,7 @@ fn parts() -> Result<(&'static str, &'static str), String> {
     Ok((whole(&EXAMPLE[table..view]), whole(&EXAMPLE[view..])))
 }
 
-/// Like [`str::replace`], but what is to be replaced must be there.
+/// Like [`str::replace`], but fails if `from` does not occur.
 fn replaced(text: &str, from: &str, to: &str) -> Result<String, String> {
     match text.contains(from) {
         true => Ok(text.replace(from, to)),

@@ -22,14 +22,14 @@ pub const LEASE: Duration = Duration::from_secs(10);
 const STEP: u64 = 100;
 const STEP_PAUSE: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(20);
-/// Longest time for anything to come.
+/// Longest wait for any step.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What was found.
+/// The measurements.
 pub struct Takeover {
-    /// From each kill to the last first commit of the new owner, seconds.
+    /// Seconds from each kill until the new owner has made its first commit in every shard.
     pub seconds: Vec<f64>,
-    /// Records written meanwhile, each kept once.
+    /// Records written during the run, each stored once.
     pub records: u64,
 }
 
@@ -100,7 +100,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Ta
     Ok(Takeover { seconds, records })
 }
 
-/// A row of the pipe.
+/// A lease row of the pipe.
 struct Lease {
     shard: String,
     owner: String,

@@ -1,4 +1,4 @@
-//! The whole pipe as fast as it goes, beside the engine's ceiling, and what it costs.
+//! The whole pipe at full speed, next to the engine's ceiling, and what it costs.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -15,7 +15,7 @@ use super::sql::Job;
 
 /// The stream that is replayed.
 pub const STREAM: &str = "orders";
-/// Without AWS's pacing, which would be all that is measured.
+/// Without AWS's pacing, which would dominate the measurement.
 pub const UNPACED: &str = "&poll_ms=5&linger_ms=200";
 const SHARDS: u64 = 4;
 const POLL: Duration = Duration::from_millis(50);
@@ -34,13 +34,13 @@ pub struct Round {
     pub cpu: Vec<(&'static str, f64)>,
     /// ClickHouse's processor seconds for the ceiling.
     pub ceiling_cpu: f64,
-    /// The bridge's largest resident memory, bytes.
+    /// The bridge's peak resident memory, bytes.
     pub peak_memory: u64,
     /// Batches that the bridge served.
     pub batches: u64,
 }
 
-/// Everything that was found.
+/// All measurements.
 pub struct Throughput {
     /// The rounds.
     pub rounds: Vec<Round>,
@@ -50,12 +50,12 @@ pub struct Throughput {
     pub payload_bytes: u64,
     /// Records.
     pub records: u64,
-    /// Processor seconds of the bridge alone, with a client that takes the batches and does nothing
-    /// with them.
+    /// Processor seconds of only the bridge, with a client that fetches the batches and discards
+    /// them.
     pub alone_cpu: f64,
     /// Processor seconds of the floor.
     pub floor_cpu: Vec<f64>,
-    /// GetRecords calls of one reading through the bridge, and of the floor.
+    /// GetRecords calls of one read through the bridge, and of the floor.
     pub calls: (u64, u64),
 }
 
@@ -70,8 +70,7 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// Renders `records` of `record_bytes` (0: the orders as they are) and waits until they are
-    /// served.
+    /// Renders `records` orders of `record_bytes` (0: unpadded) and waits until they are served.
     pub fn start(records: u64, record_bytes: usize) -> Result<Replayed, String> {
         Replayed::of(records, record_bytes, Shape::Plain)
     }
@@ -111,7 +110,7 @@ impl Replayed {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// A bridge that reads it.
+    /// Starts a bridge that reads it.
     pub fn start_bridge(&self, args: &BenchArgs, stack: &LocalStack, flags: &[(&str, &str)]) -> Result<Bridge, String> {
         let mut environment = aws_environment(&self.endpoint());
         environment.push(("KINESIS_BRIDGE_CLICKHOUSE_URL".to_owned(), stack.clickhouse.url()));
@@ -119,7 +118,7 @@ impl Replayed {
         wait_ready(&bridge).map(|()| bridge)
     }
 
-    /// GetRecords calls so far, records served by them, and the largest limit asked for.
+    /// GetRecords calls so far, records served by them, and the largest requested limit.
     fn asked(&self) -> Result<(u64, u64, u64), String> {
         let url = format!("{}/stats", self.endpoint());
         let mut answer = ureq::get(&url).call().map_err(|error| format!("GET {url}: {error}"))?;
@@ -201,13 +200,13 @@ fn round(
     Ok(Round { pipe_seconds, ceiling_seconds, cpu, ceiling_cpu, peak_memory, batches })
 }
 
-/// Waits until the state tables are there, so that no first pull fails and backs off.
+/// Waits until the state tables exist, so that no first pull fails and backs off.
 pub fn wait_ready(bridge: &Bridge) -> Result<(), String> {
     let url = format!("{}/readyz", bridge.url());
     bridge.wait_until("/readyz", READY_DEADLINE, || ureq::get(&url).call().is_ok())
 }
 
-/// Waits until a table has `records` rows; an error when for a while no row comes.
+/// Waits until a table has `records` rows; an error if no row arrives for a while.
 pub fn wait_for_rows(stack: &LocalStack, bridge: &Bridge, table: &str, records: u64) -> Result<(), String> {
     let (mut rows, mut moved) = (0, Instant::now());
     loop {
@@ -230,12 +229,12 @@ pub fn wait_for_rows(stack: &LocalStack, bridge: &Bridge, table: &str, records: 
     }
 }
 
-/// Each record once: neither lost nor doubled.
+/// Each record once: neither lost nor duplicated.
 pub fn verify(stack: &LocalStack, table: &str, records: u64) -> Result<(), String> {
     each_once(stack, table, &["count()", "uniqExact(_shard_id, _sequence_number)", "uniqExact(id)"], records)
 }
 
-/// Each of these counts over a table is `records`.
+/// Checks that each of these counts over a table is `records`.
 pub fn each_once(stack: &LocalStack, table: &str, counts: &[&str], records: u64) -> Result<(), String> {
     for what in counts {
         let found = number(&stack.clickhouse, &format!("SELECT {what} FROM {table}"))?;
@@ -246,7 +245,7 @@ pub fn each_once(stack: &LocalStack, table: &str, counts: &[&str], records: u64)
     Ok(())
 }
 
-/// Batches that a bridge has served for the first time.
+/// Number of distinct batches that a bridge has served.
 pub fn served_batches(bridge: &Bridge) -> Result<u64, String> {
     let url = format!("{}/metrics", bridge.url());
     let mut answer = ureq::get(&url).call().map_err(|error| format!("GET {url}: {error}"))?;

@@ -1,4 +1,4 @@
-//! The engine's configuration: a rendered main file beside the very files that the containers use.
+//! The engine's configuration: a rendered main file plus the same files that the containers use.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 
-/// A user with every right of `default` and [`TEST_PASSWORD`].
+/// A user with all the privileges of `default` and [`TEST_PASSWORD`].
 pub const PASSWORD_USER: &str = "bridge_password";
-/// A user who may read the database `default` and nothing else; its password is [`TEST_PASSWORD`].
+/// A user who may only read the database `default`; its password is [`TEST_PASSWORD`].
 pub const WEAK_USER: &str = "weak";
-/// The name of the cluster that servers which know of each other are in, a shard each.
+/// The name of the cluster in which servers that know of each other are one shard each.
 pub const CLUSTER: &str = "all_servers";
 /// The name of the cluster of the same servers as replicas of one shard; the macro `{cluster}`
 /// stands for it.
@@ -28,14 +28,14 @@ const DEFAULT_USER: &str = include_str!("../../../docker/clickhouse/users.d/defa
 pub struct ClickHouseOptions {
     /// Whether `keeper_map_path_prefix` is configured; KeeperMap tables need it.
     pub keeper_map: bool,
-    /// Users besides `default`, `bridge`, [`PASSWORD_USER`] and [`WEAK_USER`].
+    /// Users in addition to `default`, `bridge`, [`PASSWORD_USER`] and [`WEAK_USER`].
     pub users: Vec<User>,
-    /// The port of the native protocol; none takes a free one.
+    /// The port of the native protocol; `None` uses a free one.
     pub native_port: Option<u16>,
-    /// The native ports of all servers on 127.0.0.1 that make up the clusters [`CLUSTER`] and
+    /// The native ports of all servers on 127.0.0.1 that form the clusters [`CLUSTER`] and
     /// [`REPLICAS`]; empty for no cluster.
     pub cluster: Vec<u16>,
-    /// One more file of users, profiles and quotas, as XML; none for none.
+    /// An additional file of users, profiles and quotas, as XML.
     pub users_xml: Option<String>,
 }
 
@@ -56,9 +56,9 @@ impl Default for ClickHouseOptions {
 pub struct User {
     /// The name.
     pub name: String,
-    /// The password, empty for none.
+    /// The password; empty for none.
     pub password: String,
-    /// Statements such as `GRANT SELECT ON default.*`; none means every right.
+    /// Statements such as `GRANT SELECT ON default.*`; empty means all privileges.
     pub grants: Vec<String>,
 }
 
@@ -71,14 +71,14 @@ pub(super) struct Ports {
 }
 
 /// The environment of an engine: what the shared files read, and no second process that would
-/// outlive the first one's end.
+/// outlive the first.
 pub(super) fn environment() -> Vec<(String, String)> {
     [("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", TEST_PASSWORD), ("CLICKHOUSE_WATCHDOG_ENABLE", "0")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
 }
 
-/// Writes everything into `dir` and gives the path of the main file.
+/// Writes everything into `dir` and returns the path of the main file.
 pub(super) fn write(dir: &Path, ports: &Ports, options: &ClickHouseOptions) -> Result<PathBuf> {
     let main = dir.join("config.xml");
     let mut files = vec![
@@ -148,8 +148,8 @@ fn render_main(dir: &Path, ports: &Ports, cluster: &[u16]) -> String {
     )
 }
 
-/// What makes servers know of each other. Their paths in ZooKeeper hold for all, and each has a
-/// name for its replicas.
+/// What makes servers know of each other. Their paths in ZooKeeper are shared, and each has its own
+/// replica name.
 fn render_cluster(native: u16, ports: &[u16]) -> String {
     if ports.is_empty() {
         return String::new();

@@ -8,29 +8,29 @@ use std::str::FromStr;
 use crate::service::{Launch, stack_binary};
 use crate::{Result, checkout};
 
-/// Which ClickHouse something runs on. A user's own ClickHouse (CLICKHOUSE_BINARY, or `clickhouse`
-/// on PATH) takes the place of every one.
+/// Which ClickHouse to run on. A user's own ClickHouse (CLICKHOUSE_BINARY, or `clickhouse` on PATH)
+/// replaces all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// 25.8 LTS, a whole clickhouse-server: Replicated tables and databases, `ON CLUSTER`, `CREATE
+    /// 25.8 LTS, a full clickhouse-server: Replicated tables and databases, `ON CLUSTER`, `CREATE
     /// USER`.
     V25_8,
-    /// 26.3 LTS, a Python module behind a thin HTTP interface: no Keeper, so a bridge keeps its
-    /// state in files.
+    /// 26.3 LTS, a Python module with a thin HTTP interface: no Keeper, so a bridge keeps its state
+    /// in files.
     V26_3,
-    /// 26.7, the engine of clickhouse-local, which listens. It has none of what [`Engine::V25_8`]
-    /// names.
+    /// 26.7, the engine of clickhouse-local, listening. It has none of what [`Engine::V25_8`]
+    /// lists.
     V26_7,
     /// 26.9, like [`Engine::V26_3`].
     V26_9,
-    /// 24.8 LTS, a whole clickhouse-server. No pipe runs on it, so it is not among [`Engine::ALL`].
+    /// 24.8 LTS, a full clickhouse-server. No pipe runs on it, so it is not in [`Engine::ALL`].
     V24_8,
 }
 
 impl FromStr for Engine {
     type Err = String;
 
-    /// A release as its variant is named: `25.8`.
+    /// Parses a release such as `25.8`.
     fn from_str(release: &str) -> Result<Engine> {
         let of_name = |engine: &Engine| format!("{engine:?}") == format!("V{}", release.replace('.', "_"));
         Engine::ALL.into_iter().find(of_name).ok_or_else(|| "not one of 25.8, 26.3, 26.7 and 26.9".to_owned())
@@ -48,13 +48,13 @@ const SHIM: &str = include_str!("shim.py");
 
 /// An engine on this machine.
 pub(super) enum Program {
-    /// A `clickhouse` program with a server in it.
+    /// A `clickhouse` program that includes a server.
     Binary(PathBuf),
-    /// A Python module's library, which has all programs of ClickHouse in it.
+    /// A Python module's library that contains all ClickHouse programs.
     Module(PathBuf),
-    /// A library that has clickhouse-local in it.
+    /// A library that contains clickhouse-local.
     Local(PathBuf),
-    /// A Python module's library from which only Python can call the engine.
+    /// A Python module's library whose engine can only be called from Python.
     Embedded(PathBuf),
 }
 
@@ -62,8 +62,7 @@ impl Engine {
     /// All that pipes run on, oldest first.
     pub const ALL: [Engine; 4] = [Engine::V25_8, Engine::V26_3, Engine::V26_7, Engine::V26_9];
 
-    /// Those that are on this machine. `scripts/install.sh` brings two, `scripts/install.sh
-    /// versions` all.
+    /// Those on this machine. `scripts/install.sh` installs two, `scripts/install.sh versions` all.
     pub fn installed() -> Vec<Engine> {
         let mut engines = Engine::ALL.to_vec();
         engines.retain(|engine| engine.find().is_ok());
@@ -72,24 +71,24 @@ impl Engine {
         engines
     }
 
-    /// Those on this machine that no pipe runs on; `scripts/install.sh versions` brings one.
+    /// Those on this machine that no pipe runs on; `scripts/install.sh versions` installs one.
     pub fn installed_but_too_old() -> Vec<Engine> {
         let mut engines = vec![Engine::V24_8];
         engines.retain(|engine| engine.find().is_ok() && !Engine::is_users_own());
         engines
     }
 
-    /// Whether KeeperMap tables and users are there.
+    /// Whether it has KeeperMap tables and users.
     pub fn has_keeper(self) -> bool {
         Engine::is_users_own() || matches!(self, Engine::V24_8 | Engine::V25_8 | Engine::V26_7)
     }
 
-    /// Whether the user's own ClickHouse takes the place of every engine.
+    /// Whether the user's own ClickHouse replaces every engine.
     pub fn is_users_own() -> bool {
         users_own().is_some()
     }
 
-    /// The user's own ClickHouse, or the library that `scripts/install.sh` brings.
+    /// The user's own ClickHouse, or the library that `scripts/install.sh` installs.
     pub(super) fn find(self) -> Result<Program> {
         if let Some(binary) = users_own() {
             return Ok(Program::Binary(binary));
@@ -112,7 +111,7 @@ impl Engine {
     }
 }
 
-/// CLICKHOUSE_BINARY, else `clickhouse` on PATH.
+/// CLICKHOUSE_BINARY, or else `clickhouse` on PATH.
 fn users_own() -> Option<PathBuf> {
     if let Some(binary) = std::env::var_os("CLICKHOUSE_BINARY").filter(|value| !value.is_empty()) {
         return Some(binary.into());
@@ -122,7 +121,7 @@ fn users_own() -> Option<PathBuf> {
 }
 
 impl Program {
-    /// A server with its log and, where its configuration does not say where, its data in `dir`.
+    /// A server with its log in `dir`, and also its data unless its configuration says otherwise.
     pub(super) fn serve(self, config: &Path, http_port: u16, dir: &Path) -> Result<Launch> {
         let log = dir.join("clickhouse.log");
         let mut config_file = OsString::from("--config-file=");
@@ -162,7 +161,7 @@ impl Program {
         }
     }
 
-    /// clickhouse-local, whose arguments are to be added.
+    /// clickhouse-local, without its arguments yet.
     pub(super) fn local(self) -> Result<Command> {
         match self {
             Program::Binary(binary) => {
@@ -185,8 +184,8 @@ impl Program {
     }
 }
 
-/// The arguments of Python up to those of the program in the library; its entry is `int (int argc,
-/// char **argv)`.
+/// The arguments of Python up to those of the program in the library; its entry point is `int (int
+/// argc, char **argv)`.
 fn hosted(library: PathBuf, entry: &str) -> Vec<OsString> {
     vec!["-I".into(), "-c".into(), HOST.into(), library.into(), entry.into()]
 }

@@ -1,4 +1,4 @@
-//! A script run as a client of ClickHouse runs it.
+//! Runs a script like a ClickHouse client does.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use super::{Engine, config};
 use crate::Result;
 
 /// Runs a script with `clickhouse local`, its data in `dir`, up to the first statement that fails.
-/// ClickHouse's own parser finds the statements, as in every client. The error is what it wrote.
+/// ClickHouse's own parser splits the statements, as in every client. The error is what it printed.
 pub fn run_locally(engine: Engine, dir: &Path, script: &str) -> Result<()> {
     let failed = |error: std::io::Error| format!("cannot run a script in {}: {error}", dir.display());
     let (file, end) = (dir.join("script.sql"), dir.join("end"));
-    // An engine hosted from a library may say nothing of how its script ended, so the script does.
+    // An engine hosted from a library may not report how its script ended, so the script does.
     let marked = format!("{script}\n;SELECT 1 INTO OUTFILE '{}' TRUNCATE;\n", end.display());
     std::fs::write(&file, marked).map_err(failed)?;
     let mut command = engine.find()?.local()?;

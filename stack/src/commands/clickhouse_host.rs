@@ -5,11 +5,12 @@ use std::ffi::{CString, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-/// `query_stable_v2` of the library: runs clickhouse-local with these arguments and gives an owned
-/// result.
+/// `query_stable_v2` of the library: runs clickhouse-local with these arguments and returns an
+/// owned result.
 type QueryStable = unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut c_void;
 
-/// Runs the engine until its query ends, which for a listening engine is when the process is ended.
+/// Runs the engine until its query ends, which for a listening engine is when the process is
+/// terminated.
 pub fn run(library: &Path, args: Vec<OsString>) -> Result<i32, String> {
     let shown = library.display();
     let args: Vec<CString> = std::iter::once(OsString::from("clickhouse"))
@@ -32,7 +33,7 @@ pub fn run(library: &Path, args: Vec<OsString>) -> Result<i32, String> {
     // outlives the call, and the engine does not write through them. The result is leaked on
     // purpose: the process ends next.
     let result = unsafe { query(argc, argv.as_mut_ptr()) };
-    // Unloading would run the engine's finalisers under threads that still run.
+    // Unloading would run the engine's finalisers while its threads are still running.
     std::mem::forget(engine);
     if result.is_null() {
         return Err("the engine refused its arguments; its log above says why".to_owned());

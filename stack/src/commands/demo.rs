@@ -12,7 +12,7 @@ const STREAM: &str = "orders";
 const SHARDS: i32 = 4;
 const DEADLINE: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The address that the examples and the printed SQL name: the bridge's default.
+/// The address used in the examples and the printed SQL: the bridge's default.
 const DOCUMENTED_URL: &str = "http://localhost:9020";
 
 /// The last sequence number of each shard in the table. Sequence numbers compare as integers, never
@@ -34,7 +34,7 @@ pub struct DemoArgs {
     sql: Option<PathBuf>,
 }
 
-/// Runs the demo; an error when a record is lost or doubled, or when nothing comes.
+/// Runs the demo; an error if a record is lost or duplicated, or if nothing arrives.
 pub fn run(args: &DemoArgs) -> Result<i32, String> {
     let example = args.sql.clone().unwrap_or_else(|| checkout().join("sql/examples/orders.sql"));
     let example =
@@ -121,7 +121,7 @@ fn sql_setup(binary: &Path, stack: &LocalStack) -> Result<String, String> {
     String::from_utf8(output.stdout).map_err(|error| failed(&error.to_string()))
 }
 
-/// The SQL with this bridge's address in the place of the default one.
+/// The SQL with this bridge's address in place of the default one.
 fn localised(sql: &str, bridge: &Bridge) -> String {
     sql.replace(DOCUMENTED_URL, &bridge.url()).replace("http://127.0.0.1:9020", &bridge.url())
 }
@@ -162,7 +162,8 @@ fn number(stack: &LocalStack, sql: &str) -> Result<u64, String> {
         .map_err(|error| format!("ClickHouse answered {answer:?} instead of a number to {sql}: {error}"))
 }
 
-/// Waits for a condition; when it does not come, the error shows what the view and the bridge say.
+/// Waits for a condition; if it is not met in time, the error shows what the view and the bridge
+/// report.
 fn wait_for(
     stack: &LocalStack,
     bridge: &Bridge,

@@ -23,7 +23,7 @@ pub struct LoadArgs {
     records: u64,
 }
 
-/// Puts the orders and says how long it took.
+/// Puts the orders and reports how long it took.
 pub async fn run(args: LoadArgs) -> Result<i32, String> {
     let client = kinesis_client(&args.endpoint).await;
     ensure_stream(&client, &args.stream, args.shards).await?;

@@ -1,5 +1,5 @@
 //! `stack supervise`: runs one command and kills it when standard input ends. [`stack::service`]
-//! tells why.
+//! explains why.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs the command with its output on this process's standard error, says `pid N` on standard
-/// output, and ends with the command's exit code, or 128 + N when signal N ended it. When standard
-/// input ends without a word, whoever started this process is dead: then the command is killed and
-/// `folder` removed.
+/// Runs the command with its output on this process's standard error, prints `pid N` on standard
+/// output, and ends with the command's exit code, or 128 + N if signal N ended it. If standard
+/// input ends without a message, the process that started this one is dead: then the command is
+/// killed and `folder` removed.
 pub fn run(folder: Option<&Path>, command: &[std::ffi::OsString]) -> Result<i32, String> {
     let Some((program, args)) = command.split_first() else {
         return Err("supervise needs a command after `--`".to_owned());
@@ -49,8 +49,8 @@ pub fn run(folder: Option<&Path>, command: &[std::ffi::OsString]) -> Result<i32,
     let status = child.wait().map_err(|error| format!("cannot wait for {shown}: {error}"))?;
     if let Some(folder) = folder.filter(|_| abandoned.load(Ordering::Acquire)) {
         let _ = std::fs::remove_dir_all(folder);
-        // The last of several processes in one temporary folder removes that too: only an empty
-        // folder can be.
+        // The last of several processes in one temporary folder removes that folder, too: it can
+        // only be removed when empty.
         if let Some(parent) = folder.parent().filter(|parent| *parent != std::env::temp_dir()) {
             let _ = std::fs::remove_dir(parent);
         }
@@ -58,7 +58,7 @@ pub fn run(folder: Option<&Path>, command: &[std::ffi::OsString]) -> Result<i32,
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
-/// Whoever started this process may be gone already; then there is nobody to tell.
+/// The process that started this one may be gone already; then there is nobody to report to.
 fn say(line: &str) {
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "{line}");

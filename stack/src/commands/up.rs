@@ -1,15 +1,15 @@
-//! `stack up`: a stack to play with.
+//! `stack up`: a stack for experiments.
 
 use std::path::Path;
 
 use stack::{Engine, LocalStack};
 
-/// Brings everything up and stays until Ctrl-C or SIGTERM; then everything ends and its folder is
+/// Starts everything and stays until Ctrl-C or SIGTERM; then everything ends and its folder is
 /// removed.
 pub fn run(engine: Engine, bridge: Option<&Path>) -> Result<i32, String> {
     let runtime = super::runtime()?;
-    // Already listened for while everything starts, so that an early Ctrl-C ends in an orderly way
-    // as well.
+    // Listens for these while everything starts, so that an early Ctrl-C also ends in an orderly
+    // way.
     let ended = runtime.spawn(super::termination());
     println!("Starting ZooKeeper, ClickHouse and Kinesis …");
     let stack = LocalStack::start(engine)?;

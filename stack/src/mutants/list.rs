@@ -6,7 +6,7 @@ pub struct Mutant {
     pub name: &'static str,
     /// The invariant (see ARCHITECTURE.md) that it breaks.
     pub breaks: &'static str,
-    /// File, text that stands there exactly once, and what takes its place.
+    /// File, text that occurs there exactly once, and its replacement.
     pub edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -400,7 +400,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
 ];
 
-/// Bugs that take so many things at once that random runs find them by luck only, each with the
+/// Bugs that need so many coincidences that random runs find them only by luck, each with the
 /// directed test that shows it.
 pub const RARE: &[(Mutant, &str)] = &[
     (

@@ -20,7 +20,7 @@ use turns::Turns;
 const BODY_LIMIT: usize = 28 * 1024 * 1024;
 const SNAPSHOT_INTERVAL_SECONDS: u64 = 60;
 
-/// Serves until the process is ended.
+/// Serves until the process is terminated.
 pub async fn run(listen: SocketAddr, options: KinesisOptions) -> Result<i32, String> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
@@ -43,7 +43,7 @@ pub async fn run(listen: SocketAddr, options: KinesisOptions) -> Result<i32, Str
         ..StoreOptions::default()
     });
     eprintln!("Kinesis listens on {bound}");
-    // Small answers must not wait for the client's delayed acknowledgement.
+    // Small responses must not wait for the client's delayed acknowledgement.
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });

@@ -1,11 +1,11 @@
-//! One request at a time: ferrokinesis 0.7.0 keeps a lock of a concurrent map while it awaits
-//! another lock, and deadlocks for good when reads and writes of a stream meet.
+//! One request at a time: ferrokinesis 0.7.0 holds a lock of a concurrent map while it awaits
+//! another lock, and deadlocks permanently when reads and writes of a stream coincide.
 //!
-//! A subscription lasts for minutes and reads the store again and again. So it is taken apart: each
-//! event is the first one of a subscription of its own, from where the last event said. That is
-//! what ferrokinesis does in its loop, in turn with everything else, and as soon as something was
-//! written instead of every 200 ms. It also gives back the position, which ferrokinesis 0.7.0 drops
-//! from a request when it checks it.
+//! A subscription lasts for minutes and reads the store again and again. So it is split up: each
+//! event is the first one of its own subscription, starting where the last event ended. That is
+//! what ferrokinesis does in its loop, but in turn with everything else, and as soon as something
+//! was written instead of every 200 ms. It also restores the position, which ferrokinesis 0.7.0
+//! drops from a request when it validates it.
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// A subscription request is small.
 const SUBSCRIBE_LIMIT: usize = 64 * 1024;
-/// How often a subscription has an event without records, as ferrokinesis does it.
+/// How often a subscription gets an event without records, as in ferrokinesis.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// The content type of a subscription's events.
 const JSON: &str = "application/x-amz-json-1.1";
@@ -39,7 +39,7 @@ const BREATH: Duration = Duration::from_millis(10);
 pub struct Turns {
     store: Store,
     turn: Arc<Semaphore>,
-    /// Told after each request that may have changed something.
+    /// Notified after each request that may have changed something.
     written: watch::Sender<()>,
     /// How long a subscription lives.
     life: Duration,
@@ -74,8 +74,7 @@ impl Turns {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, SUBSCRIBE_LIMIT).await.unwrap_or_default();
         let asked = serde_json::from_slice(&body).unwrap_or_default();
-        // Who asks, and whether the consumer and the shard exist, is still for ferrokinesis to look
-        // at.
+        // Validating the caller, the consumer and the shard is left to ferrokinesis.
         let begun = self.in_turn(Request::from_parts(head, Body::from(body)), next).await;
         if begun.status() != StatusCode::OK {
             return begun;
@@ -106,7 +105,7 @@ struct Subscription {
     asked: Value,
 }
 
-/// What an event tells, as far as it matters here.
+/// The contents of an event, as far as needed here.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Pushed {
@@ -116,7 +115,7 @@ struct Pushed {
 }
 
 impl Subscription {
-    /// Sends events until the shard, the subscription's life or the client's interest ends.
+    /// Sends events until the shard or the subscription ends, or the client goes away.
     async fn push(mut self, mut event: Bytes, sender: &mpsc::Sender<Bytes>, ends: Instant) {
         let (mut sent, mut heartbeat) = (Instant::now(), true);
         while let Some(pushed) = parse(&event) {
@@ -142,10 +141,10 @@ impl Subscription {
         }
     }
 
-    /// The first event after the position that is asked for, and what comes before it.
+    /// The first event after the requested position, and what comes before it.
     async fn event(&mut self) -> Option<(Bytes, Bytes)> {
         let _turn = self.turns.turn.acquire().await;
-        // From here on it counts what is written.
+        // From here on, writes count.
         self.written.mark_unchanged();
         let body = execute_streaming(&self.turns.store, self.asked.clone(), JSON).await.ok()?;
         let mut frames = body.into_data_stream();
@@ -154,7 +153,7 @@ impl Subscription {
     }
 }
 
-/// Reads an event: prelude (total length, length of the headers, checksum), headers, payload,
+/// Parses an event: prelude (total length, length of the headers, checksum), headers, payload,
 /// checksum.
 fn parse(frame: &Bytes) -> Option<Pushed> {
     let headers = u32::from_be_bytes(frame.get(4..8)?.try_into().ok()?) as usize;
