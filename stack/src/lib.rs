@@ -1,21 +1,21 @@
 //! The local stack: the real components that the integration tests, the demo and the benchmarks run
 //! on.
 //!
-//! | component | what it really is |
+//! | component | implementation |
 //! |---|---|
-//! | [`ClickHouse`] | a ClickHouse server, of a user's own program or of one of the libraries that [`Engine`] names |
-//! | [`ZooKeeper`] | Apache ZooKeeper, which keeps the KeeperMap tables |
-//! | [`Kinesis`] | the Kinesis server of the `ferrokinesis` crate, in a process of its own |
-//! | [`KinesisLocal`] | a second Kinesis server, independent of the first: the npm package `kinesis-local` |
-//! | [`MiniStack`] | an S3 and a DynamoDB: the PyPI package `ministack` |
+//! | [`ClickHouse`] | a ClickHouse server: the user's own, or one of those in [`Engine`] |
+//! | [`ZooKeeper`] | Apache ZooKeeper, which stores the KeeperMap tables |
+//! | [`Kinesis`] | the Kinesis server of the `ferrokinesis` crate, in its own process |
+//! | [`KinesisLocal`] | a second, independent Kinesis server: the npm package `kinesis-local` |
+//! | [`MiniStack`] | S3 and DynamoDB: the PyPI package `ministack` |
 //! | [`Bridge`] | the product's own binary |
 //!
 //! Each is a child process on 127.0.0.1 with a free port. It ends when its value is dropped, and
 //! also when the process that started it is killed (see [`Service`]). All calls block; they may be
 //! made from a tokio test, since nothing they wait for runs on the caller's runtime.
 //!
-//! Errors are sentences for the person who runs the tests; those about a component end with the
-//! last lines of its log.
+//! Errors are sentences for whoever runs the tests; those about a component end with the last lines
+//! of its log.
 
 mod bridge;
 mod clickhouse;
@@ -43,7 +43,7 @@ pub use ports::free_port;
 pub use service::{Launch, Service};
 pub use zookeeper::ZooKeeper;
 
-/// What every fallible call of this crate gives; the error is a sentence for a person.
+/// The result of every fallible call of this crate; the error is a human-readable sentence.
 pub type Result<T> = std::result::Result<T, String>;
 
 /// The checkout this crate was built in.
