@@ -257,6 +257,10 @@ pub const REFRESH_DUE_SECONDS: u32 = 3;
 pub const REFRESH_START: Duration = Duration::from_secs(2);
 /// First pause before checking whether a refresh has begun; each further pause is twice as long.
 pub const REFRESH_LOOK: Duration = Duration::from_millis(5);
+/// Statements about leases that one bridge has in flight. Hundreds of pipes that wake at the same
+/// time make ClickHouse run out of file descriptors (seen with 300) and delay the heartbeat, which
+/// does not count here.
+pub const LEASE_STATEMENTS: usize = 64;
 /// Outstanding WAIT VIEW statements of one pipe.
 pub const MAX_OUTSTANDING_WAITS: usize = 8;
 /// How often an idle pipe checks whether it is still needed.

@@ -7,11 +7,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::clickhouse::FakeServer;
+use super::dice::Dice;
 use super::kinesis::STREAM;
-use super::world::{Ending, PIPE, Process, WIDE, World, options};
+use super::world::{Ending, LEASE, PIPE, Process, WIDE, World, options};
 use bridge::pipe::{Confirm, PullOptions};
 use domain::batch::Limits;
 use domain::error::Error;
+use domain::limits::{PIPE_IDLE_BUFFERS, SHARD_REFRESH};
 use domain::ports::StateError;
 use domain::sequence::Checkpoint;
 use formats::encode::Format;
@@ -277,4 +279,28 @@ async fn an_acknowledgement_commits_the_open_batch_and_no_other() {
     process.pipes.ack(PIPE, &batch).await.unwrap();
     assert!(world.settled().await);
     world.judge().unwrap();
+}
+
+/// Other pipes of the same bridge come and go: one that nobody pulls asks neither ClickHouse nor
+/// Kinesis because of that.
+#[tokio::test(start_paused = true)]
+async fn a_resting_pipe_asks_nothing_when_others_come_and_go() {
+    let dice = Dice::new(1, true);
+    dice.calm();
+    let world = World::new(dice.clone(), 1, false, LEASE);
+    let (server, explicit) = (world.server(), PullOptions { confirm: Confirm::Explicit, ..options(WIDE) });
+    let process = world.process("worker-0", &server, MEMORY);
+    assert!(process.pipes.pull("resting", STREAM, explicit.clone()).await.unwrap().batch.is_none());
+    // Its readers have ended, and a look at its shards would be due.
+    sleep(PIPE_IDLE_BUFFERS + 2 * SHARD_REFRESH).await;
+    let before = dice.trace().len();
+    for other in ["one", "two", "three"] {
+        assert!(process.pipes.pull(other, STREAM, explicit.clone()).await.unwrap().batch.is_none());
+        process.pipes.end(other).await.unwrap();
+        sleep(LEASE).await;
+    }
+    // A heartbeat names all pipes.
+    let asked = dice.trace().split_off(before).into_iter();
+    let asked: Vec<String> = asked.filter(|line| line.contains("resting") && !line.contains("Worker {")).collect();
+    assert!(asked.is_empty(), "{asked:#?}");
 }

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::columns::{LEASE_COLUMNS, LeaseRow};
 use super::statement;
 use super::verdict::{Verdict, verdict};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
 use domain::lease::Lease;
+use domain::limits::LEASE_STATEMENTS;
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use domain::rows;
 use sql;
@@ -29,6 +31,8 @@ pub struct KeeperMapStore {
     leases: String,
     workers: String,
     tables: Arc<Mutex<Tables>>,
+    /// What pipes ask at the same time. Heartbeats do not queue here.
+    turns: Arc<Semaphore>,
 }
 
 /// What this process has done about the tables. Explains errors that only say that they are
@@ -79,7 +83,14 @@ impl KeeperMapStore {
     pub fn new(clickhouse: ClickHouse, database: &str) -> KeeperMapStore {
         let (leases, workers) = (qualified(database, "leases"), qualified(database, "workers"));
         let tables = Arc::new(Mutex::new(Tables::Awaited));
-        KeeperMapStore { clickhouse, database: database.into(), leases, workers, tables }
+        let turns = Arc::new(Semaphore::new(LEASE_STATEMENTS));
+        KeeperMapStore { clickhouse, database: database.into(), leases, workers, tables, turns }
+    }
+
+    /// Waits until this statement about leases may be sent.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // The error is that of a closed semaphore, and nobody closes this one.
+        self.turns.acquire().await.ok()
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -252,6 +263,7 @@ impl StateStore for KeeperMapStore {
         // By key, which nobody can edit: a shard whose column `pipe` was edited must not just
         // vanish.
         let condition = pipe.map_or("1".into(), |pipe| format!("startsWith(key, {})", literal(&format!("{pipe}/"))));
+        let _turn = self.turn().await;
         let lines = self.select(&condition).await.map_err(|error| self.error(&error))?;
         let mut leases = Vec::with_capacity(lines.len());
         for line in &lines {
@@ -275,6 +287,7 @@ impl StateStore for KeeperMapStore {
         }
         let rows: Vec<LeaseRow> = leases.iter().map(LeaseRow::from).collect();
         let insert = statement::insert(&self.leases, &rows).map_err(StateError::Misconfigured)?;
+        let _turn = self.turn().await;
         match self.clickhouse.execute(&insert).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == Kind::Conflict => {
@@ -292,6 +305,7 @@ impl StateStore for KeeperMapStore {
         let rows: Vec<LeaseRow> = leases.iter().map(|row| LeaseRow::from(&row.value)).collect();
         let expected: Vec<i32> = leases.iter().map(|row| row.version).collect();
         let update = statement::update(&self.leases, &rows, &expected).map_err(StateError::Misconfigured)?;
+        let _turn = self.turn().await;
         match self.alter(&update).await {
             Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(
                 "a lease of pipe '{}' was changed or deleted by somebody else: {}",
@@ -312,6 +326,7 @@ impl StateStore for KeeperMapStore {
         }
         let rows: Vec<LeaseRow> = leases.iter().map(|row| LeaseRow::from(&row.value)).collect();
         let versions: Vec<i32> = leases.iter().map(|row| row.version).collect();
+        let _turn = self.turn().await;
         match self.alter(&statement::delete(&self.leases, &rows, &versions)).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(

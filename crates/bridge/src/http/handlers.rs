@@ -310,10 +310,14 @@ impl App {
         let leases = deps.store.leases(None).await?;
         let mut workers = deps.store.workers().await?;
         workers.sort_by(|a, b| a.worker_id.cmp(&b.worker_id));
+        let mut held: BTreeMap<&str, u64> = BTreeMap::new();
+        for lease in &leases {
+            *held.entry(&lease.value.owner).or_default() += 1;
+        }
         Ok(workers
             .into_iter()
             .map(|worker| WorkerRow {
-                leases: leases.iter().filter(|l| l.value.owner == worker.worker_id).count() as u64,
+                leases: held.get(worker.worker_id.as_str()).copied().unwrap_or(0),
                 alive: !deps.members.is_dead(&worker.worker_id),
                 worker_id: worker.worker_id,
                 address: worker.address,

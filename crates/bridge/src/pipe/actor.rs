@@ -120,7 +120,7 @@ impl Actor {
                     self.settle(confirmation).await;
                     continue;
                 }
-                Event::Members if self.work.is_some() => self.tend().await,
+                Event::Members if self.work.as_ref().is_some_and(Work::circle_changed) => self.tend().await,
                 Event::Time if self.idle() => break,
                 Event::Members | Event::Time => continue,
                 Event::Stop => break,

@@ -97,6 +97,12 @@ impl Work {
         }
     }
 
+    /// Whether a worker that matters to this pipe came, died or changed rows since the last look.
+    /// What others do with other pipes must not make this one ask ClickHouse and Kinesis.
+    pub fn circle_changed(&self) -> bool {
+        self.deps.members.circle(&self.pipe, &self.deps.worker_id) != self.circle
+    }
+
     /// Whether other workers pull this pipe.
     pub fn others_pull(&self) -> bool {
         !self.circle.workers.is_empty()

@@ -80,6 +80,11 @@ impl ShardBuffer {
         self.state().progress.clone()
     }
 
+    /// Whether the shard is closed and read to its end.
+    pub fn ended(&self) -> bool {
+        self.state().progress.ended
+    }
+
     /// Puts back what was taken last, in front of the rest.
     pub fn put_back(&self, slices: Vec<Slice>) {
         let mut state = self.state();

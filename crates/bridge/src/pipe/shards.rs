@@ -146,7 +146,7 @@ impl Shards {
         for buffer in self.buffers() {
             rows += buffer.rows();
             bytes += buffer.bytes();
-            capped += usize::from(buffer.bytes() >= source.shard_cap.get() as usize || buffer.progress().ended);
+            capped += usize::from(buffer.bytes() >= source.shard_cap.get() as usize || buffer.ended());
         }
         rows >= limits.max_rows
             || bytes >= limits.max_bytes
@@ -179,12 +179,6 @@ impl Shards {
                 running.buffer.put_back(range.slices);
             }
         }
-    }
-
-    /// Shards that are closed, read to their end, and wholly taken into batches.
-    pub fn drained(&self) -> Vec<String> {
-        let ended = self.buffers().filter(|b| b.since().is_none() && b.progress().ended);
-        ended.map(|b| b.shard_id.clone()).collect()
     }
 }
 

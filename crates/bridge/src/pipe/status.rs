@@ -17,9 +17,9 @@ pub struct Status(Arc<Mutex<Snapshot>>);
 /// The state at one moment.
 #[derive(Clone, Default)]
 pub struct Snapshot {
-    /// All leases of the pipe, whoever holds them.
+    /// All leases of the pipe, whoever holds them, ordered by shard id.
     pub leases: Vec<Lease>,
-    /// The buffers of the shards that are read here.
+    /// The buffers of the shards that are read here, ordered by shard id.
     pub buffers: Vec<Arc<ShardBuffer>>,
     /// How often in a row the offered batch has failed.
     pub failed_attempts: u32,
@@ -77,7 +77,8 @@ impl Snapshot {
 
     /// The buffer of a shard, when it is read here.
     pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
-        self.buffers.iter().find(|b| b.shard_id == shard_id)
+        let at = self.buffers.binary_search_by(|buffer| buffer.shard_id.as_str().cmp(shard_id));
+        self.buffers.get(at.ok()?)
     }
 
     /// What a shard is doing.
@@ -92,7 +93,10 @@ impl Snapshot {
         if lease.owner.is_empty() {
             return ShardState::Unowned;
         }
-        let unfinished_parent = |p: &String| self.leases.iter().any(|l| l.shard_id == *p && !l.finished());
+        let unfinished_parent = |parent: &String| {
+            let at = self.leases.binary_search_by(|lease| lease.shard_id.cmp(parent));
+            at.is_ok_and(|at| !self.leases[at].finished())
+        };
         if lease.parents.iter().any(unfinished_parent) {
             return ShardState::WaitingForParent;
         }

@@ -239,12 +239,12 @@ impl Work {
             return self.balance().await;
         }
         let now = self.deps.clock.now_ms();
-        let drained = self.shards.drained();
         let mut changes = Vec::new();
         for buffer in self.shards.buffers().filter(|b| b.since().is_none()) {
             let Some(lease) = self.leases.get(&buffer.shard_id).filter(|l| l.offer.is_none()) else { continue };
             let holder = self.leases.holder(&lease.shard_id);
-            if drained.contains(&lease.shard_id) {
+            // Closed, read to its end, and wholly taken into batches.
+            if buffer.ended() && buffer.since().is_none() {
                 changes.push(lease.finish(&holder, now)?);
             } else if let Some(seen) = self.seen_anew(buffer, lease) {
                 changes.push(lease.caught_up(&holder, seen, now)?);
@@ -416,11 +416,13 @@ impl Work {
     }
 
     /// Stops reading and forgets what is in memory only: buffers, and an open batch that nobody is
-    /// waiting for (an offered one can be read again).
-    pub fn rest(&mut self) {
+    /// waiting for (an offered one can be read again). Whether there was anything to forget.
+    pub fn rest(&mut self) -> bool {
         self.search = Search::default();
+        let read = self.shards.buffers().next().is_some();
         self.shards.clear();
-        self.open.take_if(|open| open.waits == 0 && !open.confirmed);
+        let open = self.open.take_if(|open| open.waits == 0 && !open.confirmed);
+        read || open.is_some()
     }
 
     /// Lets readers run again after a rest.

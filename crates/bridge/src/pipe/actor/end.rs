@@ -35,8 +35,9 @@ impl Actor {
             if work.shards.buffers().next().is_some() {
                 info!(pipe = self.pipe, "nobody pulls; reading stops and the buffers are dropped");
             }
-            work.rest();
-            self.publish();
+            if work.rest() {
+                self.publish();
+            }
         }
         false
     }
