@@ -19,10 +19,11 @@ const CRATES: [(&str, &[&str]); 10] = [
 ];
 
 /// What a module may use besides itself within its crate, where it has one above or below it.
-const MODULES: [(&str, &[&str]); 13] = [
+const MODULES: [(&str, &[&str]); 14] = [
     ("adapters/clickhouse", &[]),
     ("adapters/clock", &[]),
-    ("adapters/kinesis", &[]),
+    ("adapters/aws", &[]),
+    ("adapters/kinesis", &["aws"]),
     ("adapters/state", &["clickhouse"]),
     ("bridge/metrics", &[]),
     ("bridge/read", &[]),
