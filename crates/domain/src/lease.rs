@@ -5,8 +5,9 @@
 //! makes it durable with a compare-and-set on the row's version, for all leases of a batch or for
 //! none. The invariants upheld here:
 //!
-//! * **offer-is-frozen**: an offered range stays until `commit` or `discard`; only a batch whose
-//!   insert ClickHouse refused because of its rows is replaced, by `halve`.
+//! * **offer-is-frozen**: an offered range stays until `commit` or `discard`, or until an operator
+//!   moves the lease with `seek`; only a batch whose insert ClickHouse refused because of its rows
+//!   is replaced, by `halve`.
 //! * **halves-are-prefixes**: the replacement of an offered range starts where the range started
 //!   and ends before its end; what is cut off is offered later.
 //! * **commit-equals-offer**: a commit moves the checkpoint exactly to the end of the offered

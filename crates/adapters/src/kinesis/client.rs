@@ -23,6 +23,7 @@ use domain::limits::{
 };
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page, Stream};
 use domain::record::{Chunk, RecordRef};
+use domain::sequence::SequenceNumber;
 use domain::shard::Shard;
 
 /// Kinesis in one account and region.
@@ -74,6 +75,18 @@ impl AwsKinesis {
 
     pub(super) fn count(&self, call: &str, error: KinesisError) -> KinesisError {
         counted(&self.errors, call, error)
+    }
+}
+
+/// A position as AWS takes it: its kind, a sequence number, a time.
+pub(super) fn position(start: &IteratorStart) -> (ShardIteratorType, Option<String>, Option<DateTime>) {
+    let behind = |sequence: &SequenceNumber| Some(sequence.as_str().to_owned());
+    match start {
+        IteratorStart::TrimHorizon => (ShardIteratorType::TrimHorizon, None, None),
+        IteratorStart::Latest => (ShardIteratorType::Latest, None, None),
+        IteratorStart::AtTimestamp(ms) => (ShardIteratorType::AtTimestamp, None, Some(DateTime::from_millis(*ms))),
+        IteratorStart::At(sequence) => (ShardIteratorType::AtSequenceNumber, behind(sequence), None),
+        IteratorStart::After(sequence) => (ShardIteratorType::AfterSequenceNumber, behind(sequence), None),
     }
 }
 
@@ -176,19 +189,8 @@ impl KinesisApi for AwsKinesis {
 
     async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
         let call = self.control.get_shard_iterator().stream_name(stream).shard_id(shard_id);
-        let call = match start {
-            IteratorStart::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            IteratorStart::Latest => call.shard_iterator_type(ShardIteratorType::Latest),
-            IteratorStart::AtTimestamp(ms) => {
-                call.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(*ms))
-            }
-            IteratorStart::At(sequence) => call
-                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
-                .starting_sequence_number(sequence.as_str()),
-            IteratorStart::After(sequence) => call
-                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
-                .starting_sequence_number(sequence.as_str()),
-        };
+        let (kind, sequence, at) = position(start);
+        let call = call.shard_iterator_type(kind).set_starting_sequence_number(sequence).set_timestamp(at);
         let output = checked!(self, "GetShardIterator", stream, shard_id, call.send())?;
         output.shard_iterator.ok_or_else(|| {
             KinesisError::Other(Error::Unavailable(format!(

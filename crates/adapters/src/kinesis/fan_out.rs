@@ -9,13 +9,10 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{Builder, Config, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
-use aws_sdk_kinesis::types::{
-    ConsumerStatus, ShardIteratorType, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream,
-};
-use aws_smithy_types::DateTime;
+use aws_sdk_kinesis::types::{ConsumerStatus, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
 use prometheus::IntCounterVec;
 
-use super::client::{AwsKinesis, child, chunk};
+use super::client::{AwsKinesis, child, chunk, position};
 use super::error::{Subject, checked, classify};
 use domain::error::Error;
 use domain::limits::{MAX_CONSUMERS_PER_STREAM, SUBSCRIPTION_SILENCE};
@@ -124,20 +121,8 @@ impl Subscriber {
 }
 
 fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
-    let position = StartingPosition::builder();
-    let position = match start {
-        IteratorStart::TrimHorizon => position.r#type(ShardIteratorType::TrimHorizon),
-        IteratorStart::Latest => position.r#type(ShardIteratorType::Latest),
-        IteratorStart::AtTimestamp(ms) => {
-            position.r#type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(*ms))
-        }
-        IteratorStart::At(sequence) => {
-            position.r#type(ShardIteratorType::AtSequenceNumber).sequence_number(sequence.as_str())
-        }
-        IteratorStart::After(sequence) => {
-            position.r#type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence.as_str())
-        }
-    };
+    let (kind, sequence, at) = position(start);
+    let position = StartingPosition::builder().r#type(kind).set_sequence_number(sequence).set_timestamp(at);
     position.build().map_err(|e| Error::Internal(format!("a position to subscribe at is not complete: {e}")))
 }
 
