@@ -13,6 +13,7 @@ import argparse
 import base64
 import json
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from decimal import Decimal
@@ -59,8 +60,16 @@ def query(endpoint, sql):
     }
     url = endpoint + "/?" + urllib.parse.urlencode(settings)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, data=(sql + " FORMAT JSONEachRow").encode())) as answer:
-        return [decoded(line) for line in answer if line.strip()]
+    request = urllib.request.Request(url, data=(sql + " FORMAT JSONEachRow").encode())
+    while True:
+        try:
+            with opener.open(request) as answer:
+                return [decoded(line) for line in answer if line.strip()]
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")
+            # While another test makes a function, 25.8 looks for its temporary file, which may be gone.
+            if "File not found" not in said or ".sql.tmp" not in said:
+                raise RuntimeError(said) from error
 
 
 def decoded(text):
