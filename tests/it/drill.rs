@@ -315,9 +315,9 @@ fn at_least_once_without_a_window() {
     println!("{} rows came more than once, as they may without a window", drill.rows() - plan.records);
 }
 
-/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and kills the bridge
-/// before it can commit; then the bridge comes back. Tries until the batch was still open after the kill; `feed` puts
-/// records for each attempt.
+/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and
+/// kills the bridge before it can commit; then the bridge comes back. Tries until the batch was
+/// still open after the kill; `feed` puts records for each attempt.
 pub fn kill_between_insert_and_commit(
     stack: &LocalStack,
     bridge: &Bridge,
@@ -338,7 +338,8 @@ pub fn kill_between_insert_and_commit(
     }
 }
 
-/// One attempt. Whether the bridge was killed after a batch was inserted and before it was committed.
+/// One attempt. Whether the bridge was killed after a batch was inserted and before it was
+/// committed.
 fn catch(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) -> bool {
     let clickhouse = &stack.clickhouse;
     let open = format!(

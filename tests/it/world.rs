@@ -98,12 +98,7 @@ pub fn environment_with(changes: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// Runs a statement on the shared ClickHouse.
 pub fn sql(statement: &str) -> String {
-    let mut answer = stack().clickhouse.query(statement);
-    // While another test makes a function, 25.8 looks for its temporary file, which may be gone by then.
-    while answer.as_ref().is_err_and(|error| error.contains("File not found") && error.contains(".sql.tmp")) {
-        answer = stack().clickhouse.query(statement);
-    }
-    answer.unwrap_or_else(|error| panic!("{error}\nin\n{statement}"))
+    stack().clickhouse.query(statement).unwrap_or_else(|error| panic!("{error}\nin\n{statement}"))
 }
 
 /// The exception of a statement.

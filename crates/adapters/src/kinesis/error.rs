@@ -1,4 +1,4 @@
-//! From an SDK error to what it means: one sentence for a person, or a signal for the reader.
+//! From an SDK error to what it means: one sentence for the user, or a signal for the reader.
 
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, SecondsFormat};

@@ -20,7 +20,6 @@ use domain::lease::Lease;
 use domain::limits::LEASE_STATEMENTS;
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use domain::rows;
-use sql;
 use sql::quote::{literal, qualified};
 
 /// The tables `leases` and `workers` of one database.

@@ -9,7 +9,6 @@ use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
 use domain::error::Error;
 use domain::limits::{QUARANTINE_BYTES, QUARANTINE_PAYLOAD, QUARANTINE_ROWS};
 use domain::ports::{Kept, Quarantine, QuarantinedRow};
-use sql;
 use sql::quote::{literal, qualified};
 
 const COLUMNS: &str = "key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _raw_message, raw_message_bytes, \

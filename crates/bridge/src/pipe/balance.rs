@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::leases::Written;
-use super::members::Members;
+use super::members::{Circle, Members};
 use super::work::Work;
 use domain::error::Error;
 use domain::lease::Lease;
@@ -18,7 +18,7 @@ impl Work {
     /// Takes and gives back what the plan says, when something has changed or it is time to look.
     /// True when leases changed hands.
     pub(super) async fn balance(&mut self) -> Result<bool, Error> {
-        let circle = self.deps.members.circle(&self.pipe, &self.deps.worker_id);
+        let circle = self.circle_now();
         if circle != self.circle {
             // Somebody came, died, or says that rows have changed.
             self.leases.reload().await?;
@@ -100,7 +100,11 @@ impl Work {
     /// Whether a worker that matters to this pipe came, died or changed rows since the last look.
     /// What others do with other pipes must not make this one ask ClickHouse and Kinesis.
     pub fn circle_changed(&self) -> bool {
-        self.deps.members.circle(&self.pipe, &self.deps.worker_id) != self.circle
+        self.circle_now() != self.circle
+    }
+
+    fn circle_now(&self) -> Circle {
+        self.deps.members.circle(&self.pipe, &self.deps.worker_id)
     }
 
     /// Whether other workers pull this pipe.
