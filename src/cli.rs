@@ -18,22 +18,22 @@ pub struct Cli {
 pub enum Command {
     /// Run the bridge.
     Serve(Flags),
-    /// Tell whether AWS, the stream, ClickHouse, KeeperMap and the token work.
+    /// Check that AWS, the stream, ClickHouse, KeeperMap and the token work.
     Check {
-        /// The stream to look at.
+        /// The stream to check.
         #[arg(long, value_name = "NAME")]
         stream: Option<String>,
-        /// What `serve` would be given.
+        /// The flags of `serve`.
         #[command(flatten)]
         flags: Flags,
     },
-    /// Print SQL.
+    /// Print the SQL that sets up the bridge, a pipe or change capture, or run it.
     Sql {
         /// Which SQL.
         #[command(subcommand)]
         command: SqlCommand,
     },
-    /// Look at tables of DynamoDB.
+    /// Compare DynamoDB tables with their copies in ClickHouse.
     Dynamodb {
         /// What to do.
         #[command(subcommand)]
@@ -44,39 +44,39 @@ pub enum Command {
 /// Which SQL to print.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SqlCommand {
-    /// The statements that create database, state tables, named collection and views.
+    /// Print the statements that create the database, state tables, named collection and views.
     Setup(Flags),
-    /// The statements of a pipe: table and view, made from a sample of the stream.
+    /// Print or run the statements of a pipe: table and views, derived from a sample of the stream.
     Pipe {
-        /// What the pipe is to be.
+        /// The pipe to create.
         #[command(flatten)]
         pipe: Box<PipeFlags>,
-        /// What `serve` would be given.
+        /// The flags of `serve`.
         #[command(flatten)]
         flags: Flags,
     },
-    /// The statements of change capture from a DynamoDB table: target, views, pipe, and how its
-    /// exports are loaded.
+    /// Print or run the statements that mirror a DynamoDB table: target, views, pipe, and the
+    /// loading of its exports.
     Dynamodb {
-        /// What is to be captured.
+        /// The table to mirror.
         #[command(flatten)]
         wanted: Box<DynamoDbFlags>,
-        /// What `serve` would be given.
+        /// The flags of `serve`.
         #[command(flatten)]
         flags: Flags,
     },
 }
 
-/// What to do with a table of DynamoDB.
+/// What to do with a DynamoDB table.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DynamoDbCommand {
-    /// Tell whether the table in ClickHouse has exactly the items of the table in DynamoDB, while
-    /// changes keep flowing.
+    /// Check that the ClickHouse table has exactly the items of the DynamoDB table, while changes
+    /// keep flowing.
     Verify {
-        /// What is compared, and how.
+        /// What to compare, and how.
         #[command(flatten)]
         verify: VerifyFlags,
-        /// What `serve` would be given.
+        /// The flags of `serve`.
         #[command(flatten)]
         flags: Flags,
     },

@@ -24,22 +24,22 @@ use stack::{Engine, LocalStack};
 /// The flags of `stack bench`.
 #[derive(clap::Args)]
 pub struct BenchArgs {
-    /// The clickhouse-kinesis-bridge to measure, a release build.
+    /// The clickhouse-kinesis-bridge program to measure, a release build.
     #[arg(long)]
     bridge: PathBuf,
-    /// Records of the throughput runs.
+    /// How many records each throughput run loads.
     #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     records: u64,
-    /// Rounds of throughput and of takeover; the figures are the middle ones.
+    /// Rounds of throughput and of takeover; the median is reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Seconds of each latency run.
+    /// Length of each latency run, in seconds.
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=90))]
     latency_seconds: u64,
-    /// MiB of records in the memory run.
+    /// How many MiB of records the memory run loads.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
     memory_mib: u64,
-    /// Only some of the parts.
+    /// Run only these parts.
     #[arg(long, value_delimiter = ',', default_value = "throughput,payloads,latency,memory,takeover")]
     only: Vec<Part>,
 }

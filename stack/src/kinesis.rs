@@ -19,7 +19,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How the local Kinesis behaves. These are also the flags of `stack kinesis`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct KinesisOptions {
-    /// How many open shards there may be, over all streams.
+    /// How many open shards all streams may have together.
     #[arg(long, default_value_t = 10_000)]
     pub shard_limit: u32,
     /// How long creating, updating and deleting a stream take, in milliseconds each.

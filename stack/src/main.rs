@@ -22,34 +22,34 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring everything up on free ports, print the addresses, and stay until Ctrl-C or SIGTERM.
+    /// Start everything on free ports, print the addresses, and run until Ctrl-C or SIGTERM.
     Up {
-        /// Also start this clickhouse-kinesis-bridge.
+        /// Also start this clickhouse-kinesis-bridge program.
         #[arg(long)]
         bridge: Option<PathBuf>,
-        /// The ClickHouse: 25.8, a whole server, or 26.7.
+        /// ClickHouse release: 25.8 (a full server) or 26.7.
         #[arg(long, value_name = "RELEASE", default_value = "26.7")]
         clickhouse: Engine,
     },
-    /// Bring records from a Kinesis stream into a ClickHouse table and check that none is lost or
-    /// doubled.
+    /// Load records from a Kinesis stream into a ClickHouse table, and check that none is lost or
+    /// duplicated.
     Demo(commands::demo::DemoArgs),
     /// Measure a bridge, each figure beside its ceiling.
     Bench(bench::BenchArgs),
-    /// Serve records that were rendered beforehand, for `bench`.
+    /// Serve records prepared in advance, for `bench`.
     #[command(hide = true)]
     BenchReplay(bench::replay::ReplayArgs),
     /// Read a stream and drop the records, for `bench`.
     #[command(hide = true)]
     BenchFloor(bench::floor::FloorArgs),
-    /// Plant known bugs in the bridge's sources, one at a time in a copy, and see whether the
+    /// Plant known bugs in a copy of the bridge's sources, one at a time, and check that the
     /// simulation finds each.
     Mutants(mutants::MutantsArgs),
-    /// Put orders into a stream.
+    /// Write orders to a stream.
     Load(commands::load::LoadArgs),
     /// Serve a local Kinesis.
     Kinesis {
-        /// The TCP port; 0 takes a free one and says which.
+        /// The TCP port; 0 picks a free one, which is printed.
         #[arg(long, default_value_t = 0)]
         port: u16,
         /// The address to listen on; a container needs 0.0.0.0.
@@ -69,7 +69,7 @@ enum Command {
     },
     /// Run a command and kill it when standard input ends.
     Supervise {
-        /// A folder to remove when standard input ends without a word.
+        /// A folder to remove if standard input ends without a message.
         #[arg(long)]
         folder: Option<PathBuf>,
         /// The command and its arguments.

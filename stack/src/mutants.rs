@@ -22,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Options of `stack mutants`.
 #[derive(Args)]
 pub struct MutantsArgs {
-    /// Only bugs with one of these in their names.
+    /// Only bugs whose names contain one of these.
     names: Vec<String>,
-    /// How many seeds may pass before a bug counts as not found.
+    /// After how many seeds without a failure a bug counts as not found.
     #[arg(long, default_value_t = 2_000)]
     seeds: u64,
 }

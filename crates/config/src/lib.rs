@@ -22,17 +22,17 @@ use domain::secret::Secret;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "AWS region, credentials and endpoints come from the usual AWS_* variables and files.")]
 pub struct Flags {
-    /// Where to listen; port 0 takes a free one.
+    /// IP address and port to listen on; port 0 picks a free one.
     #[arg(long, env = "KINESIS_BRIDGE_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:9020")]
     pub listen: String,
-    /// HTTP interface of ClickHouse.
+    /// URL of ClickHouse's HTTP interface.
     #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_URL", value_name = "URL", default_value = "http://127.0.0.1:8123")]
     pub clickhouse_url: String,
-    /// User in ClickHouse.
+    /// ClickHouse user.
     #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_USER", value_name = "NAME", default_value = "default")]
     pub clickhouse_user: String,
-    /// Password in ClickHouse; others may see it in the process list, so rather use the file or the
-    /// variable.
+    /// ClickHouse password. Other users can see it in the process list: prefer the file or the
+    /// environment variable.
     #[arg(
         long,
         env = "KINESIS_BRIDGE_CLICKHOUSE_PASSWORD",
@@ -42,7 +42,7 @@ pub struct Flags {
         hide_default_value = true
     )]
     pub clickhouse_password: Secret,
-    /// File that holds the password in ClickHouse.
+    /// File with the ClickHouse password.
     #[arg(
         long,
         env = "KINESIS_BRIDGE_CLICKHOUSE_PASSWORD_FILE",
@@ -51,30 +51,31 @@ pub struct Flags {
         hide_default_value = true
     )]
     pub clickhouse_password_file: String,
-    /// Database in ClickHouse where the state tables live.
+    /// ClickHouse database of the state tables.
     #[arg(long, env = "KINESIS_BRIDGE_CLICKHOUSE_DATABASE", value_name = "NAME", default_value = "kinesis")]
     pub clickhouse_database: String,
-    /// Where leases and checkpoints are kept: `keeper-map`, or `file:DIR` for a single server
+    /// Where to keep leases and checkpoints: `keeper-map`, or `file:DIR` for a single bridge
     /// without Keeper.
     #[arg(long, env = "KINESIS_BRIDGE_STATE", value_name = "STORE", default_value = "keeper-map")]
     pub state: String,
-    /// Name of this bridge among all that share the state; the same after a restart. By default
-    /// host name and port.
+    /// Name of this bridge: unique among those that share the state, and the same after a restart.
+    /// By default, host name and port.
     #[arg(long, env = "KINESIS_BRIDGE_WORKER_ID", value_name = "ID", default_value = "", hide_default_value = true)]
     pub worker_id: String,
-    /// A bridge that shows no sign of life for so long loses its shards to the others.
+    /// A bridge that sends no heartbeat for this long loses its shards to the others.
     #[arg(long, env = "KINESIS_BRIDGE_LEASE_DURATION", value_name = "DURATION", default_value = "10s")]
     pub lease_duration: String,
-    /// Memory of all buffers together.
+    /// Memory limit for all buffers together.
     #[arg(long, env = "KINESIS_BRIDGE_MEMORY", value_name = "SIZE", default_value = "256MiB")]
     pub memory: String,
-    /// File that holds a token, which every request but /healthz and /readyz must then bring.
+    /// File with a bearer token, which every request except /healthz and /readyz must then send.
     #[arg(long, env = "KINESIS_BRIDGE_TOKEN_FILE", value_name = "FILE", default_value = "", hide_default_value = true)]
     pub token_file: String,
-    /// What to log: error, warn, info, debug, trace, off, or a filter as `info,bridge::pipe=debug`.
+    /// Log level: off, error, warn, info, debug or trace; or a filter such as
+    /// `info,bridge::pipe=debug`.
     #[arg(long, env = "KINESIS_BRIDGE_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     pub log_level: String,
-    /// How to log: text or json.
+    /// Log format: text or json.
     #[arg(long, env = "KINESIS_BRIDGE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: String,
 }

@@ -22,7 +22,7 @@ pub struct FloorArgs {
     /// The stream.
     #[arg(long)]
     stream: String,
-    /// The records to ask for in a call.
+    /// How many records to request per call.
     #[arg(long)]
     limit: i32,
 }

@@ -50,7 +50,7 @@ pub struct ReplayArgs {
     /// Its orders, over all shards.
     #[arg(long)]
     records: u64,
-    /// Bytes that each order's JSON is filled up to; 0 leaves the orders as they are, about 200.
+    /// Pad each order's JSON to this many bytes; 0 leaves the orders as they are, about 200 bytes.
     #[arg(long, default_value_t = 0)]
     record_bytes: usize,
     /// How orders become records.

@@ -23,13 +23,14 @@ const LAST_OF_SHARDS: &str = "SELECT _shard_id AS shard_id, argMax(_sequence_num
 /// The flags of `stack demo`.
 #[derive(clap::Args)]
 pub struct DemoArgs {
-    /// The clickhouse-kinesis-bridge to show.
+    /// The clickhouse-kinesis-bridge program to show.
     #[arg(long)]
     bridge: PathBuf,
-    /// How many records to put into the stream.
+    /// How many records to write to the stream.
     #[arg(long, default_value_t = 100_000)]
     records: u64,
-    /// The table and the view to create; the checkout's sql/examples/orders.sql unless given.
+    /// SQL file with the table and the view to create; by default the checkout's
+    /// sql/examples/orders.sql.
     #[arg(long)]
     sql: Option<PathBuf>,
 }

@@ -9,16 +9,16 @@ pub struct LoadArgs {
     /// The URL of the Kinesis to write to.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     endpoint: String,
-    /// The stream; created when it is not there.
+    /// The stream; created if it does not exist.
     #[arg(long, default_value = "orders")]
     stream: String,
-    /// The shards of a stream that is created.
+    /// How many shards a created stream has.
     #[arg(long, default_value_t = 4)]
     shards: i32,
     /// The number of the first order.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// How many orders to put.
+    /// How many orders to write.
     #[arg(long, default_value_t = 100_000)]
     records: u64,
 }

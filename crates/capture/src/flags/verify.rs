@@ -6,26 +6,26 @@ use clap::Args;
 
 use domain::limits::{MAX_SCAN_SEGMENTS, MAX_VERIFY_RCU, MAX_VERIFY_TIMEOUT, MIN_VERIFY_TIMEOUT};
 
-/// What `dynamodb verify` is told.
+/// The flags of `dynamodb verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifyFlags {
-    /// The table in DynamoDB.
+    /// The DynamoDB table.
     #[arg(long, value_name = "NAME")]
     pub table: String,
-    /// The table in ClickHouse, as `default.users`; a part that is no plain name stands in
-    /// backquotes. By default `default` and the name of the table.
+    /// The ClickHouse table, such as `default.users`; put backquotes around a part that is not a
+    /// plain identifier. By default, the table of the same name in `default`.
     #[arg(long, value_name = "TABLE")]
     pub target: Option<String>,
-    /// Segments of the table that are scanned at the same time.
+    /// How many segments of the table to scan in parallel.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SCAN_SEGMENTS)))]
     pub segments: u32,
-    /// Read capacity units a second that DynamoDB is asked for.
+    /// Read capacity units to use per second, on average.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VERIFY_RCU)))]
     pub rcu: u32,
-    /// How long items that differ are looked at again, after both tables were read.
+    /// How long to recheck items that differ, after both tables were read.
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = timeout)]
     pub timeout: Duration,
-    /// Items of each kind that are shown.
+    /// How many items of each kind to show.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
 }
