@@ -13,7 +13,7 @@ use domain::ports::{IteratorStart, KinesisApi, StateStore};
 /// Checks AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes
 /// nothing except missing state tables.
 pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, String> {
-    let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
+    let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
     let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await;
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
@@ -39,8 +39,8 @@ pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>
     }
     findings.push(state);
     let token = match config.token {
-        Some(_) => "requests need the token of the file",
-        None => "no token is set: whoever reaches the port may read the streams",
+        Some(_) => "requests need the token in --token-file",
+        None => "no token is set: anyone who can reach the port can read the streams",
     };
     findings.push(Finding::new("token", Verdict::Fine, token));
     Ok(findings)

@@ -79,7 +79,7 @@ fn resolve(flags: Flags) -> Result<Config, String> {
 
 fn run<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime.map_err(|e| format!("the runtime cannot start: {e}"))?.block_on(work))
+    Ok(runtime.map_err(|e| format!("cannot start the runtime: {e}"))?.block_on(work))
 }
 
 /// Logs go to stderr. Without colours if stderr is not a terminal, or if NO_COLOR is set.
@@ -104,5 +104,5 @@ fn bridge_url(config: &Config) -> String {
 
 /// A closed pipe (`| head`) is the user's choice and not a panic.
 fn print(text: &str) -> Result<(), String> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("the output cannot be written: {e}"))
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("cannot write the output: {e}"))
 }

@@ -38,18 +38,21 @@ fn place() -> String {
 /// Runs the bridge until SIGTERM or SIGINT. The error is one sentence saying why it could not
 /// start.
 pub async fn serve(config: Config) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("SIGTERM cannot be watched: {e}"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("SIGINT cannot be watched: {e}"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("cannot handle SIGTERM: {e}"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("cannot handle SIGINT: {e}"))?;
     let listener = TcpListener::bind(config.listen).await.map_err(|e| {
-        format!("cannot listen on {}: {e}; another process may have the port: choose one with --listen", config.listen)
+        format!(
+            "cannot listen on {}: {e}; another process may be using the port: choose another with --listen",
+            config.listen
+        )
     })?;
-    let address = listener.local_addr().map_err(|e| format!("the bound address is not known: {e}"))?;
+    let address = listener.local_addr().map_err(|e| format!("cannot determine the bound address: {e}"))?;
     // Port 0 was replaced by a real one; two bridges on one host must not share a name.
     let worker_id = match config.worker_id.strip_suffix(":0") {
         Some(host) => format!("{host}:{}", address.port()),
         None => config.worker_id.clone(),
     };
-    let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
+    let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
     let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors.clone()).await);
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
@@ -117,7 +120,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         // epoch and expires.
         why = heartbeat.refused() => return Err(why),
     }
-    info!("stopping: open batches are settled or kept, leases are given back");
+    info!("stopping: settling or keeping open batches, releasing leases");
     let ended = timeout(SHUTDOWN - SHUTDOWN_MARGIN, async {
         // Responses being sent continue while the pipes wait for their refreshes.
         app.pipes.stop().await;
@@ -128,7 +131,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         let _ = serving.await;
     });
     if ended.await.is_err() {
-        warn!("some answers were still being sent; their batches stay offered and are served again");
+        warn!("some responses were still being sent; their batches stay offered and will be served again");
     }
     info!("stopped");
     Ok(())
@@ -163,7 +166,7 @@ async fn tell_abilities(clickhouse: ClickHouse, config: Config) {
             Err(error) => {
                 let message = clickhouse.explain_foreign(&error);
                 if message != said {
-                    warn!("what ClickHouse can do is not known yet: {message}");
+                    warn!("cannot tell yet what ClickHouse supports: {message}");
                     said = message;
                 }
             }

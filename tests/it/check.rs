@@ -20,17 +20,16 @@ fn of_clickhouse(user: &str) -> Vec<String> {
     let dependent = match sql(&format!("SELECT value FROM system.settings WHERE name = '{DEPENDENT_VIEWS}'")).trim() {
         "1" => format!("ok    {DEPENDENT_VIEWS}: 1: views below a pipe's table get no row twice"),
         _ => format!(
-            "note  {DEPENDENT_VIEWS}: 0 for this user, the default before 26.2: rows may be doubled or missing below a pipe's table where \
-             the SELECT of the pipe's view does not set it to 1, as README's SQL and `sql pipe` do"
+            "note  {DEPENDENT_VIEWS}: 0 for this user, the default before 26.2: rows may be duplicated or missing below a pipe's table unless the SELECT of the pipe's view sets it to 1, as the README's SQL and `sql pipe` do"
         ),
     };
     vec![
         format!(
-            "ok    ClickHouse {} at {server}: has APPEND, SYSTEM WAIT VIEW and all else that pipes need",
+            "ok    ClickHouse {} at {server}: has APPEND, SYSTEM WAIT VIEW and everything else that pipes need",
             version.trim()
         ),
         format!("ok    grants of ClickHouse user '{user}': all that docs/deploy.md lists"),
-        "ok    background_schedule_pool_size: 64: that many views can wait for records at a time; ".into(),
+        "ok    background_schedule_pool_size: 64: up to this many views can wait for records at a time; ".into(),
         dependent,
     ]
 }
@@ -49,7 +48,7 @@ fn check_finds_that_all_is_well() {
     ];
     expected.extend(of_clickhouse("bridge"));
     expected.push("ok    state tables in database 'kinesis': ".into());
-    expected.push("ok    token: requests need the token of the file".into());
+    expected.push("ok    token: requests need the token in --token-file".into());
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), expected.len(), "{said}");
     // Other tests make streams, views and leases of their own.
@@ -137,7 +136,7 @@ fn a_user_who_finds_the_tables_need_not_create_them() {
             sql(create);
         }
         let (verdict, says) = grants(user, database);
-        let named = format!("{create} (only to create its tables, which are there)");
+        let named = format!("{create} (only to create its tables, which already exist)");
         assert!(verdict == Verdict::Note && says.contains(&named), "{says}");
         // A view of a pipe that the user sees and may not wait for.
         sql(&format!("CREATE DATABASE {database}_views"));

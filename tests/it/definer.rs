@@ -126,7 +126,7 @@ fn the_user_of_a_pipe_has_what_its_views_need_and_nothing_else() {
                 "GRANT NAMED COLLECTION ON definer_state_bridge",
             ]
         );
-        let missing_view = "must both be there (and this user must see them)";
+        let missing_view = "must both exist (and this user must see them)";
         let grants = [
             ("INSERT ON default.definer_orders", ") ON default.definer_orders. (ACCESS_DENIED)"),
             ("INSERT ON default.definer_orders_errors", ") ON default.definer_orders_errors. (ACCESS_DENIED)"),

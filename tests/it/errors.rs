@@ -49,27 +49,26 @@ fn queries_tell_their_mistakes() {
         ("/v1/stream", "there is no path '/v1/stream'; the nearest is /v1/streams"),
         (
             "/v1/streams/no%20name/records",
-            "the stream 'no name' is no valid name: it must have 1 to 128 letters, digits, '_', '.' or '-'",
+            "the stream 'no name' is not a valid name: it must have 1 to 128 letters, digits, '_', '.' or '-'",
         ),
         ("/v1/pipes/p/seek", "/v1/pipes/{pipe}/seek takes POST, not 'GET'"),
-        ("/v1/streams?limit=5", "'limit' is no parameter of /v1/streams; the nearest is format"),
+        ("/v1/streams?limit=5", "'limit' is not a parameter of /v1/streams; the nearest is format"),
         (
             "/v1/streams/err-query/records?form=2026-11-21",
-            "'form' is no parameter of /v1/streams/{stream}/records; the nearest is from",
+            "'form' is not a parameter of /v1/streams/{stream}/records; the nearest is from",
         ),
         (
             "/v1/streams/err-query/records?from=yesterday",
-            "from='yesterday' is refused: it must be a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
-             milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d, or with shard= a sequence number",
+            "from='yesterday' is refused: it must be a time such as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
+             milliseconds (13 digits), now, or a time ago such as -90s, -30m, -1h, -7d, or with shard= a sequence number",
         ),
         (
             "/v1/streams/err-query/records?from=2026-11-21T11:00:00Z&to=2026-11-21T10:00:00Z",
-            "from lies after to; exchange them, or leave to empty to read until now",
+            "from is later than to: swap them, or leave to empty to read until now",
         ),
         (
             "/v1/streams/err-query/records?from=49668899999999999999999999999999999999999999999999999999",
-            "from='49668899999999999999999999999999999999999999999999999999' is a sequence number, which has a meaning within one shard only: add \
-             shard=",
+            "from='49668899999999999999999999999999999999999999999999999999' is a sequence number, which means something only within one shard: add shard=",
         ),
         (
             "/v1/streams/err-query/records?shard=shardId-000000000007",
@@ -77,7 +76,7 @@ fn queries_tell_their_mistakes() {
         ),
         (
             "/v1/streams/err-query/records?slice=8%2F8",
-            "slice='8/8' is refused: write i/n with i from 0 to n-1 and n from 1 to 1024, as in slice=0/8",
+            "slice='8/8' is refused: write i/n with i from 0 to n-1 and n from 1 to 1024, such as slice=0/8",
         ),
         (
             "/v1/streams/err-query/records?format=CSV",
@@ -118,19 +117,18 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
             "err_missing",
             "stream=err-pipe&view=default.nowhere",
             "there is no refreshable view 'default.nowhere' that the bridge's user may see: view= must name the refreshable materialized view that \
-             pulls pipe 'err_missing', and the user needs SYSTEM VIEWS on it (when this comes from its CREATE, give url() the structure as its third argument)",
+             pulls pipe 'err_missing', and the user needs SYSTEM VIEWS on it (if its CREATE fails with this error, give url() the structure as its third argument)",
         ),
         (
             "err_table",
             "stream=err-pipe&view=default.err_table",
             "there is no refreshable view 'default.err_table' that the bridge's user may see: view= must name the refreshable materialized view that \
-             pulls pipe 'err_table', and the user needs SYSTEM VIEWS on it (when this comes from its CREATE, give url() the structure as its third argument)",
+             pulls pipe 'err_table', and the user needs SYSTEM VIEWS on it (if its CREATE fails with this error, give url() the structure as its third argument)",
         ),
         (
             "err_other",
             "stream=err-pipe&view=default.err_idle_view",
-            "view 'default.err_idle_view' is not refreshing now (status Scheduled), so this pull of pipe 'err_other' does not come from it: name \
-             the view that pulls in view=, and read by hand from /v1/streams/…/records or with ack=explicit",
+            "view 'default.err_idle_view' is not refreshing now (status Scheduled), so this pull of pipe 'err_other' does not come from it: view= must name the view that pulls; to read by hand, use /v1/streams/…/records or ack=explicit",
         ),
         (
             "err_unqualified",
@@ -140,13 +138,13 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
         (
             "err_start",
             "stream=err-pipe&view=default.err_start_view&start=beginning",
-            "start='beginning' is refused: it must be trim_horizon, latest or a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), \
-             Unix seconds (10 digits) or milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d",
+            "start='beginning' is refused: it must be trim_horizon, latest or a time such as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), \
+             Unix seconds (10 digits) or milliseconds (13 digits), now, or a time ago such as -90s, -30m, -1h, -7d",
         ),
         (
             "err_parameter",
             "stream=err-pipe&viev=default.err_parameter_view",
-            "'viev' is no parameter of /v1/pipes/{pipe}/next; the nearest is view",
+            "'viev' is not a parameter of /v1/pipes/{pipe}/next; the nearest is view",
         ),
         (
             "err_mode",
@@ -161,7 +159,7 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
         (
             "err_confirm",
             "stream=err-pipe",
-            "one of view and ack is required: view=<database>.<view> names the refreshable view that pulls, ack=explicit is for readers that \
+            "either view or ack is required: view=<database>.<view> names the refreshable view that pulls, ack=explicit is for readers that \
              call ack",
         ),
         (
@@ -212,14 +210,14 @@ fn positions_and_acknowledgements_tell_their_mistakes() {
             "err_posted/seek",
             "shard_id String, position String",
             "('', 'oldest')",
-            "row 1 of the body is refused: the position 'oldest' must be trim_horizon, latest, a time as 2026-11-21T10:00:00.000Z, 2026-11-21 \
-             10:00:00 (UTC), Unix seconds (10 digits) or milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d, or a sequence number",
+            "row 1 of the body is refused: the position 'oldest' must be trim_horizon, latest, a time such as 2026-11-21T10:00:00.000Z, 2026-11-21 \
+             10:00:00 (UTC), Unix seconds (10 digits) or milliseconds (13 digits), now, or a time ago such as -90s, -30m, -1h, -7d, or a sequence number",
         ),
         (
             "err_posted/seek",
             "shard_id String, position String",
             "('', '49668899999999999999999999999999999999999999999999999999')",
-            "row 1 of the body is refused: the position is a sequence number, which has a meaning within one shard only: name it in shard_id",
+            "row 1 of the body is refused: the position is a sequence number, which means something only within one shard: name the shard in shard_id",
         ),
         (
             "err_posted/seek",

@@ -192,8 +192,8 @@ fn a_stream_with_all_its_consumers_says_so() {
     let path = "/v1/pipes/efo_full/next?stream=efo-full&ack=explicit&wait_ms=100&mode=efo";
     let told = wait_for("the sentence", || Some(get(&bridge, path)).filter(|answer| answer.status != 503));
     assert_eq!(told.status, 400, "{}", told.text());
-    let sentence = "stream 'efo-full' takes no further consumer (LimitExceededException), so 'clickhouse-kinesis-bridge-efo_full' cannot be \
-                    registered: a stream may have 20, and 5 that are being created; deregister one, or read with mode=polling";
+    let sentence = "stream 'efo-full' cannot have another consumer (LimitExceededException), so 'clickhouse-kinesis-bridge-efo_full' cannot be \
+                    registered: a stream may have 20, of which 5 may be in creation; deregister one, or read with mode=polling";
     assert!(told.text().contains(sentence), "{}", told.text());
     // As it says.
     put_numbered("efo-full", "a", 10);

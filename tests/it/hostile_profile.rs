@@ -294,7 +294,7 @@ fn a_constraint_is_one_sentence() {
     let stack = stack_with("<limit>5</limit><constraints><limit><readonly/></limit></constraints>", "");
     let begins = "the profile of ClickHouse user 'odd' forbids a setting that the bridge sends with every statement (Setting limit should \
                   not be changed.";
-    assert_told(&stack, begins, "take the constraint away");
+    assert_told(&stack, begins, "remove the constraint");
 }
 
 fn a_quota_is_one_sentence() {

@@ -56,11 +56,12 @@ where
         | "InvalidClientTokenId"
         | "IncompleteSignature"
         | "MissingAuthenticationTokenException" => Failure::Denied(format!(
-            "AWS does not accept the credentials for {thing} ({code}): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs"
+            "AWS does not accept the credentials for {thing} ({code}): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that they are for \
+             this region"
         )),
-        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => Failure::Denied(format!(
-            "the AWS credentials for {thing} have expired ({code}): renew them, or use a role that renews itself"
-        )),
+        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => {
+            Failure::Denied(format!("the AWS credentials for {thing} have expired ({code}): renew them, or use a role"))
+        }
         "AccessDeniedException" | "KMSAccessDeniedException" => Failure::Denied(format!(
             "AWS does not allow {name} on {thing} ({code}): the policy must allow {}:{name} ({message})",
             service.to_ascii_lowercase()

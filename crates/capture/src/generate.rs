@@ -50,7 +50,7 @@ pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Resul
     generator.url(bridge_url, Split::None)?;
     if flags.order_by.contains(|c: char| c == ';' || c.is_control()) {
         return Err(format!(
-            "--order-by is {}: it must be one expression, without semicolons and line breaks",
+            "--order-by is {}: it must be one expression, without semicolons or line breaks",
             shown(&flags.order_by)
         ));
     }
@@ -58,7 +58,7 @@ pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Resul
     let mut sample = Sample::take(config, &flags.stream).await?;
     if sample.len() == 0 {
         return Err(format!(
-            "stream {} has no records to make a table from: put some in, or run this again when the first have come",
+            "stream {} has no records to derive a table from: write some, or run this again once there are some",
             shown(&flags.stream)
         ));
     }
@@ -140,7 +140,7 @@ impl Generator<'_> {
         plan.rounds = self.server.rounds_in_json().await?;
         if plan.columns.is_empty() {
             return Err(format!(
-                "no column of {} has a field in the sample of stream {}: name fields and columns with --map",
+                "no column of {} has a field in the sample of stream {}: assign fields to columns with --map",
                 shown(&self.flags.table),
                 shown(&self.flags.stream)
             ));
@@ -171,15 +171,15 @@ impl Generator<'_> {
             && !["_shard_id", "_sequence_number", "_sub_sequence_number"].iter().all(|c| plan.record.contains(c))
         {
             lines.push(format!(
-                "The table {table} lacks _shard_id, _sequence_number or _sub_sequence_number: of two batches with the same rows the second would be \
-                 dropped. Add these columns, or leave out --no-errors."
+                "The table {table} lacks _shard_id, _sequence_number or _sub_sequence_number. Without them, the second of two batches with the \
+                 same rows would be dropped. Add these columns, or leave out --no-errors."
             ));
         }
         if target.errors {
             lines.push(format!("Records that do not fit go to {} instead.", shown(&format!("{}_errors", self.table))));
         } else {
-            lines.push("A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.".into());
-            lines.push("Without --no-errors such records are kept apart.".into());
+            lines.push("A record that is not a JSON object, or a value that does not fit its column, is inserted as NULL or default values.".into());
+            lines.push("Without --no-errors, such records go to a table of their own.".into());
         }
         lines.push(match (plan.rest, found.is_some() && !self.flags.no_rest) {
             (true, _) => format!("Fields without a column are kept in {REST}: see the end."),
@@ -226,7 +226,7 @@ impl Generator<'_> {
         let (columns, sql) = render::judged(plan, &sample.source(usize::MAX));
         let answer = self.server.ask(&sql, "JSONEachRow").await?;
         let answer: Value =
-            serde_json::from_str(answer.trim()).map_err(|e| format!("ClickHouse's answer is not understood: {e}"))?;
+            serde_json::from_str(answer.trim()).map_err(|e| format!("ClickHouse's response cannot be parsed: {e}"))?;
         let number = |name: &str| answer[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         let (parsed, twice) = (number("parsed"), number("twice"));
         if parsed < objects {
@@ -249,11 +249,11 @@ impl Generator<'_> {
             let example = shown(&example.chars().take(QUOTED).collect::<String>());
             if plan.strict {
                 (column.ty, column.as_text) = (Type::leaf("String").nullable(), true);
-                plan.notes.push(format!("{field} has values that {ty} does not take, as {example}: String."));
+                plan.notes.push(format!("{field} has values that do not fit {ty}, such as {example}: String."));
             } else {
                 let name = shown(&column.name);
                 plan.notes.push(format!(
-                    "Values of {field} in the sample that do not fit the column {name} {ty}: {misfits}, as {example}."
+                    "Values of {field} in the sample that do not fit the column {name} {ty}: {misfits}, such as {example}."
                 ));
             }
         }
@@ -264,7 +264,7 @@ impl Generator<'_> {
         for name in target.creates() {
             if self.server.table(&self.database, &name).await?.is_some() {
                 return Err(format!(
-                    "{} exists in database {} already, and nothing was changed: drop it, or look at the statements without --apply",
+                    "{} exists in database {} already, so nothing was changed: drop it, or run without --apply to see the statements",
                     shown(&name),
                     shown(&self.database)
                 ));

@@ -117,7 +117,7 @@ impl Verifier<'_> {
             }
             if bytes > self.memory {
                 return Err(format!(
-                    "the keys of DynamoDB table '{}' need more than --memory {} MiB: that was enough for {} items, about {} bytes each; give it more",
+                    "the keys of DynamoDB table '{}' need more than --memory {} MiB: that was enough for {} items, about {} bytes each; raise it",
                     self.flags.table,
                     self.memory >> 20,
                     prints.len(),
@@ -163,7 +163,7 @@ impl Verifier<'_> {
         report.compared = rows + only_here as u64;
         if too_many > 0 || candidates.len() + only_here > most {
             return Err(format!(
-                "{} of {} items are not equal, more than can be looked at again with --memory {} MiB: is {} the target of this table, and was it loaded?",
+                "{} of {} items are not equal, more than can be rechecked with --memory {} MiB: is {} the target of this table, and was it loaded?",
                 candidates.len() + too_many + only_here,
                 report.compared,
                 self.memory >> 20,

@@ -191,20 +191,22 @@ impl Flags {
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse()
-        .map_err(|_| format!("is '{text}': it must be an IP address and a port, as 127.0.0.1:9020 or [::]:9020"))
+        .map_err(|_| format!("is '{text}': it must be an IP address and a port, such as 127.0.0.1:9020 or [::]:9020"))
 }
 
 /// Messages never repeat the URL: a malformed one may contain a password.
 fn url(text: &str) -> Result<String, String> {
-    let uri: Uri = text.parse().map_err(|_| "is no URL: it must look like http://127.0.0.1:8123".to_string())?;
+    let uri: Uri = text.parse().map_err(|_| "is not a URL: it must look like http://127.0.0.1:8123".to_string())?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err("must begin with http:// or https://".into());
     }
     if uri.authority().is_none_or(|a| a.as_str().contains('@')) {
-        return Err("must not hold a user or a password: use --clickhouse-user and --clickhouse-password-file".into());
+        return Err(
+            "must not contain a user or a password: use --clickhouse-user and --clickhouse-password-file".into()
+        );
     }
     if uri.query().is_some() {
-        return Err("must have no query: settings of ClickHouse belong into the user's profile".into());
+        return Err("must not have a query: ClickHouse settings belong in the user's profile".into());
     }
     Ok(text.trim_end_matches('/').into())
 }
@@ -219,9 +221,10 @@ fn user(text: String) -> Result<String, String> {
 fn password(given: Secret, file: &str) -> Result<Secret, String> {
     match (given.expose().is_empty(), file) {
         (_, "") => Ok(given),
-        (false, _) => {
-            Err("is given beside --clickhouse-password (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD): use one of them".into())
-        }
+        (false, _) => Err(
+            "is given together with --clickhouse-password (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD): use only one of them"
+                .into(),
+        ),
         (true, file) => secret(file),
     }
 }
@@ -232,10 +235,10 @@ fn token(file: &str) -> Result<Option<Secret>, String> {
     }
     let token = secret(file)?;
     match token.expose().as_bytes() {
-        [] => Err(format!("names '{file}', which is empty: it must hold a token")),
+        [] => Err(format!("names '{file}', which is empty: it must contain a token")),
         text if text.iter().all(u8::is_ascii_graphic) => Ok(Some(token)),
         _ => Err(format!(
-            "names '{file}', whose token has characters that no header may hold: use letters, digits and punctuation"
+            "names '{file}', whose token has characters that an HTTP header cannot contain: use letters, digits and punctuation"
         )),
     }
 }
@@ -247,7 +250,7 @@ fn secret(file: &str) -> Result<Secret, String> {
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.contains(char::is_control) {
-        return Err(format!("names '{file}', which must hold one line and nothing else"));
+        return Err(format!("names '{file}', which must contain exactly one line"));
     }
     Ok(Secret::from(line.to_owned()))
 }
@@ -265,7 +268,7 @@ fn state(text: &str) -> Result<State, String> {
         ("keeper-map", _) => Ok(State::KeeperMap),
         (_, Some(dir)) if !dir.is_empty() => Ok(State::File(dir.into())),
         _ => Err(format!(
-            "is '{text}': it must be keeper-map, or file: and a directory as in file:/var/lib/kinesis-bridge"
+            "is '{text}': it must be keeper-map, or file: and a directory such as file:/var/lib/kinesis-bridge"
         )),
     }
 }
@@ -273,9 +276,9 @@ fn state(text: &str) -> Result<State, String> {
 fn default_worker_id(port: u16) -> Result<String, String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
     let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty());
-    let host = host.ok_or("is not given and the host has no name to make it from: set it")?;
+    let host = host.ok_or("is not set and the host has no name to derive it from: set it")?;
     name(format!("{host}:{port}"), "_.-:")
-        .map_err(|_| format!("is not given and '{host}:{port}', made from the host's name, is none: set it"))
+        .map_err(|_| format!("is not set and '{host}:{port}', derived from the host name, is not a valid ID: set it"))
 }
 
 fn lease_duration(text: &str) -> Result<Duration, String> {
@@ -283,14 +286,14 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).ok().filter(|d| allowed.contains(d)).ok_or_else(|| {
         let format = humantime::format_duration;
         let (least, most) = (format(MIN_LEASE_DURATION), format(MAX_LEASE_DURATION));
-        format!("is '{text}': it must be a duration from {least} to {most}, as 10s or 1m 30s")
+        format!("is '{text}': it must be a duration from {least} to {most}, such as 10s or 1m 30s")
     })
 }
 
 fn memory(text: &str) -> Result<usize, String> {
     size(text).filter(|n| *n >= MIN_MEMORY).ok_or_else(|| {
         let least = MIN_MEMORY >> 20;
-        format!("is '{text}': it must be a whole number of B, KB, MB, GB, KiB, MiB or GiB and at least {least}MiB, as 256MiB")
+        format!("is '{text}': it must be a whole number of B, KB, MB, GB, KiB, MiB or GiB and at least {least}MiB, such as 256MiB")
     })
 }
 
@@ -318,7 +321,9 @@ fn log_filter(text: String) -> Result<String, String> {
     if level || filter {
         return Ok(text);
     }
-    Err(format!("is '{text}': it must be off, error, warn, info, debug, trace, or a filter as info,bridge::pipe=debug"))
+    Err(format!(
+        "is '{text}': it must be off, error, warn, info, debug, trace, or a filter such as info,bridge::pipe=debug"
+    ))
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -125,14 +125,14 @@ fn every_problem_is_one_sentence() {
     let cases: [(&str, &str, &str); 27] = [
         ("--listen", "localhost:9020", "an IP address and a port"),
         ("--listen", "9020", "is '9020'"),
-        ("--clickhouse-url", "http://[::1", "is no URL"),
+        ("--clickhouse-url", "http://[::1", "is not a URL"),
         ("--clickhouse-url", "127.0.0.1:8123", "must begin with http:// or https://"),
         ("--clickhouse-url", "clickhouse://h:9000", "must begin with http:// or https://"),
         ("--clickhouse-url", "http://me:hush@h:8123", "use --clickhouse-user and --clickhouse-password-file"),
-        ("--clickhouse-url", "http://h:8123/?password=hush", "must have no query"),
+        ("--clickhouse-url", "http://h:8123/?password=hush", "must not have a query"),
         ("--clickhouse-user", "", "a name of 1 to 128 bytes"),
         ("--clickhouse-password-file", "/no/such/file", "names '/no/such/file', which cannot be read"),
-        ("--clickhouse-password-file", path(&two_lines), "one line and nothing else"),
+        ("--clickhouse-password-file", path(&two_lines), "exactly one line"),
         ("--clickhouse-database", "a b", "is 'a b': it must have 1 to 128 characters"),
         ("--clickhouse-database", &long, "1 to 128 characters"),
         ("--state", "file:", "it must be keeper-map, or file: and a directory"),
@@ -144,10 +144,10 @@ fn every_problem_is_one_sentence() {
         ("--memory", "1MiB", "at least 32MiB"),
         ("--memory", "lots", "is 'lots'"),
         ("--token-file", "/no/such/file", "which cannot be read"),
-        ("--token-file", path(&empty), "is empty: it must hold a token"),
-        ("--token-file", path(&spaced), "characters that no header may hold"),
+        ("--token-file", path(&empty), "is empty: it must contain a token"),
+        ("--token-file", path(&spaced), "characters that an HTTP header cannot contain"),
         ("--log-level", "inof", "is 'inof'"),
-        ("--log-level", "bridge=loud", "or a filter as"),
+        ("--log-level", "bridge=loud", "or a filter such as"),
         ("--log-format", "xml", "must be text or json"),
         ("--log-format", "", "is ''"),
     ];
@@ -159,7 +159,7 @@ fn every_problem_is_one_sentence() {
         assert!(!message.contains("hush"), "{message}");
     }
     let both = problem(&["--clickhouse-password=hush", "--clickhouse-password-file=/tmp/x"]);
-    assert!(both.contains("use one of them") && !both.contains("hush"), "{both}");
+    assert!(both.contains("use only one of them") && !both.contains("hush"), "{both}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub enum Error {
 /// What to do about a gap in `pipe`, as the end of a sentence.
 pub fn go_on(pipe: &str) -> String {
     format!(
-        "insert a position into the table `seek` of `sql setup`, or POST it to /v1/pipes/{pipe}/seek, to go on from there"
+        "insert a position into the table `seek` of `sql setup`, or POST it to /v1/pipes/{pipe}/seek, to continue from there"
     )
 }
 

@@ -289,7 +289,7 @@ impl Lease {
         self.held_by(holder)?;
         match self.checkpoint == Checkpoint::TrimHorizon && self.offer.is_none() {
             true => Ok(Lease { parents, updated_ms: now_ms, ..self.clone() }),
-            false => Err(self.broken(&format!("its parents become {} after it was begun", parents.join(", ")))),
+            false => Err(self.broken(&format!("its parents changed to {} after reading began", parents.join(", ")))),
         }
     }
 
@@ -325,7 +325,7 @@ impl Lease {
     pub fn halve(&self, holder: &Holder, batch: &str, first: Option<Offer>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         let Some(open) = self.offer.as_ref().filter(|open| open.batch == batch && self.offer_follows()) else {
-            return Err(self.broken(&format!("batch {batch} is halved and is not what is open")));
+            return Err(self.broken(&format!("batch {batch} is halved, but it is not the open one")));
         };
         let is_prefix = |half: &Offer| {
             half.batch != open.batch
@@ -337,9 +337,7 @@ impl Lease {
                 && half.shards <= open.shards
         };
         match first.as_ref().filter(|half| !is_prefix(half)) {
-            Some(half) => {
-                Err(self.broken(&format!("batch {} is no part of batch {batch} from its beginning", half.batch)))
-            }
+            Some(half) => Err(self.broken(&format!("batch {} is not the beginning of batch {batch}", half.batch))),
             None => Ok(Lease { offer: first, updated_ms: now_ms, ..self.clone() }),
         }
     }
@@ -353,7 +351,7 @@ impl Lease {
             Some(other) => {
                 return Err(self.broken(&format!("batch {batch} is committed while {} is open", other.batch)));
             }
-            None => return Err(self.broken(&format!("batch {batch} is committed and was never offered"))),
+            None => return Err(self.broken(&format!("batch {batch} is committed, but was never offered"))),
         };
         if !self.offer_follows() {
             return Err(self.broken(&format!("batch {batch} ends at {}, before {}", offer.through, self.checkpoint)));

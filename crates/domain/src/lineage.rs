@@ -202,22 +202,22 @@ impl Lost {
         let (stream, shard, position) = (&lease.stream, &lease.shard_id, &lease.checkpoint);
         let why = match self {
             Lost::Expired => format!(
-                "the whole shard has left the stream's retention of {} h, with records that were not read; the oldest record of the stream is in \
-                 another shard",
+                "the whole shard is older than the stream's retention of {} h, and some of its records were never read; the oldest record of \
+                 the stream is in another shard",
                 retention_ms / 3_600_000
             ),
-            Lost::Recreated => "the stream was deleted, with what was not read of it, and created again under its name; the oldest record is that of \
-                 the new one"
+            Lost::Recreated => "the stream was deleted, with its unread records, and recreated under the same name; the oldest record is that \
+                                of the new stream"
                 .into(),
-            Lost::Replaced => "the shard begins after that position, so the stream was deleted and created again under its name; the oldest record is \
-                 the shard's first"
+            Lost::Replaced => "the shard begins after that position, so the stream was deleted and recreated under the same name; the oldest \
+                               record is the shard's first"
                 .into(),
-            Lost::Reopened => "the shard was read to its end and is open again, so the stream was deleted and created again under its name; the \
-                 oldest record is the shard's first"
+            Lost::Reopened => "the shard was read to its end and is open again, so the stream was deleted and recreated under the same name; \
+                               the oldest record is the shard's first"
                 .into(),
         };
         format!(
-            "stream '{stream}', shard {shard}: position {position} cannot be continued: {why}; {}",
+            "stream '{stream}', shard {shard}: reading cannot continue from position {position}: {why}; {}",
             go_on(&lease.pipe)
         )
     }

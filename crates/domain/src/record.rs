@@ -244,7 +244,7 @@ impl Slice {
 pub fn sequence_of(record: RecordRef<'_>) -> Result<SequenceNumber, super::error::Error> {
     SequenceNumber::parse(record.sequence_number).ok_or_else(|| {
         super::error::Error::Unavailable(format!(
-            "Kinesis gave the sequence number '{}', which is no decimal number",
+            "Kinesis returned the sequence number '{}', which is not a decimal number",
             record.sequence_number.chars().take(64).collect::<String>()
         ))
     })

@@ -26,7 +26,7 @@ impl Rows {
     pub fn create(&mut self, leases: &[Lease]) -> Result<(), StateError> {
         check(leases.iter())?;
         if let Some(taken) = leases.iter().find(|lease| self.leases.contains_key(&lease.key())) {
-            return Err(StateError::Conflict(format!("the lease '{}' exists", taken.key())));
+            return Err(StateError::Conflict(format!("the lease '{}' already exists", taken.key())));
         }
         for lease in leases {
             self.leases.insert(lease.key(), Versioned { version: 0, value: lease.clone() });
@@ -84,7 +84,7 @@ pub fn check<'a>(leases: impl ExactSizeIterator<Item = &'a Lease>) -> Result<(),
     let mut seen = HashSet::with_capacity(count);
     for lease in leases {
         if !seen.insert(lease.key()) {
-            return Err(StateError::Misconfigured(format!("the lease '{}' is twice in one write", lease.key())));
+            return Err(StateError::Misconfigured(format!("the lease '{}' appears twice in one write", lease.key())));
         }
     }
     Ok(())

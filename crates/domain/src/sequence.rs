@@ -110,7 +110,7 @@ impl Checkpoint {
         };
         parsed.ok_or_else(|| {
             format!(
-                "'{sequence}' is no position: write a sequence number, TRIM_HORIZON, AT_TIMESTAMP:<unix ms> or SHARD_END"
+                "'{sequence}' is not a position: write a sequence number, TRIM_HORIZON, AT_TIMESTAMP:<unix ms> or SHARD_END"
             )
         })
     }

@@ -20,7 +20,7 @@ use item::Item;
 use time::Unit;
 
 /// How each error begins.
-const NO_EVENT: &str = "the payload is no change event of DynamoDB: ";
+const NO_EVENT: &str = "the payload is not a DynamoDB change event: ";
 /// Most characters of an event's own text that a message quotes.
 const QUOTED: usize = 64;
 
@@ -114,7 +114,7 @@ impl Event {
     }
 
     fn understand(&mut self, payload: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(payload).map_err(|e| format!("it is no UTF-8: {e}"))?;
+        let text = std::str::from_utf8(payload).map_err(|e| format!("it is not valid UTF-8: {e}"))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut parser = serde_json::Deserializer::from_str(text);
         let mut found = Found::default();
@@ -152,7 +152,7 @@ impl Event {
             ("INSERT" | "MODIFY", false) | ("REMOVE", true) => {}
             ("INSERT" | "MODIFY", true) => return Err(format!("it is {} without a NewImage", self.name)),
             ("REMOVE", false) => return Err("it is REMOVE with a NewImage".into()),
-            _ => return Err(format!("its eventName is {}: none of INSERT, MODIFY and REMOVE", quoted(&self.name))),
+            _ => return Err(format!("its eventName is {}, not INSERT, MODIFY or REMOVE", quoted(&self.name))),
         }
         let Some(time) = found.time else {
             return Err("its field dynamodb has no ApproximateCreationDateTime".into());
@@ -164,7 +164,7 @@ impl Event {
             Some(other) => {
                 let other = shortened(other);
                 return Err(format!(
-                    "its ApproximateCreationDateTimePrecision is {other}: neither MILLISECOND nor MICROSECOND"
+                    "its ApproximateCreationDateTimePrecision is {other}, not MILLISECOND or MICROSECOND"
                 ));
             }
         };
@@ -172,7 +172,7 @@ impl Event {
         let version = time::microseconds(time, unit).filter(|version| DYNAMODB_TIMES.contains(version));
         self.version = version.ok_or_else(|| {
             let (time, unit) = (shortened(time), unit.plural());
-            format!("its ApproximateCreationDateTime is {time}: no time from 2012 to 2100 when it counts {unit}")
+            format!("its ApproximateCreationDateTime is {time}, which is not between 2012 and 2100 if it counts {unit}")
         })?;
         self.ttl_delete = self.name == "REMOVE" && found.identity.is_some_and(is_time_to_live);
         Ok(())
@@ -269,7 +269,7 @@ struct Found<'de> {
 impl Found<'_> {
     fn once<E: serde::de::Error>(&mut self, field: &'static str) -> Result<(), E> {
         if !field.is_empty() && self.fields.contains(&field) {
-            return Err(E::custom(format_args!("the field {field} stands there twice")));
+            return Err(E::custom(format_args!("the field {field} appears twice")));
         }
         self.fields.push(field);
         Ok(())
@@ -317,7 +317,7 @@ impl Visitor<'_> for Text<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a text as {}", self.field)
+        write!(f, "a string for {}", self.field)
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
@@ -402,7 +402,7 @@ impl<'de> Visitor<'de> for Change<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object as dynamodb")
+        f.write_str("an object for dynamodb")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {

@@ -448,7 +448,7 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     let snapshot = process.pipes.snapshots().remove(PIPE).unwrap();
     let told = snapshot.buffer(&shards[1]).unwrap().progress().error.unwrap();
     assert!(
-        matches!(told, Error::Gap(ref m) if m.contains(&shards[1]) && m.contains("left the stream's retention")),
+        matches!(told, Error::Gap(ref m) if m.contains(&shards[1]) && m.contains("the whole shard is older")),
         "{told:?}"
     );
     assert_eq!(snapshot.state(&world.lease(&shards[1]).await), ShardState::Gap);

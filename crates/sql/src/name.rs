@@ -11,7 +11,7 @@ pub fn table_name(flag: &str, text: &str) -> Result<(String, String), String> {
         Some([database, table]) => Ok((database.clone(), table.clone())),
         Some([table]) => Ok(("default".into(), table.clone())),
         _ => Err(format!(
-            "--{flag} is '{text}': write <database>.<table>, each part in backquotes where it is not a plain name"
+            "--{flag} is '{text}': write <database>.<table>, with backquotes around a part that is not a plain identifier"
         )),
     }
 }

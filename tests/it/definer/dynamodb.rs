@@ -54,7 +54,7 @@ fn a_target_keeps_its_definer_and_may_get_another() {
                 "GRANT SHOW TABLES ON default.definer_users_mv",
             ]
         );
-        let missing_view = "must both be there (and this user must see them)";
+        let missing_view = "must both exist (and this user must see them)";
         let needed = [
             ("INSERT ON default.definer_users", ") ON default.definer_users. (ACCESS_DENIED)"),
             ("INSERT ON default.definer_users_errors", ") ON default.definer_users_errors. (ACCESS_DENIED)"),

@@ -35,7 +35,7 @@ fn what_the_connected_user_lacks_is_named() {
         let apply = || run(&[&flags[..], &["--definer", "made_pipe", "--apply"]].concat());
         assert_eq!(
             refused(&apply()),
-            "error: ClickHouse user \"maker\" may not create views that run as user \"made_pipe\", and nothing was changed: run GRANT SET DEFINER ON \
+            "error: ClickHouse user \"maker\" may not create views that run as user \"made_pipe\", so nothing was changed: run GRANT SET DEFINER ON \
              `made_pipe` TO `maker` as an administrator, or name another user with --clickhouse-user\n"
         );
         sql("GRANT SET DEFINER ON made_pipe TO maker");
@@ -65,7 +65,7 @@ fn a_user_of_users_xml_is_not_changed() {
         stream_of("definer-xml", &[r#"{"id": 1}"#]);
         let script = succeeded(run("definer-xml", "definer_xml", &["--definer", "default", "--apply"]));
         for line in [
-            "-- The views run as ClickHouse user \"default\", with its rights alone.\n",
+            "-- The views run as ClickHouse user \"default\", with only its privileges.\n",
             "-- SQL cannot change that user (it is in users.xml, or in LDAP). It needs these grants there:\n",
             "-- GRANT READ ON URL, CREATE TEMPORARY TABLE ON *.*\n",
         ] {

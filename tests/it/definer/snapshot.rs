@@ -6,18 +6,18 @@ use super::run;
 use crate::engines::on;
 use crate::sql_pipe::{stream_of, succeeded};
 
-const NOTE: &str = "-- The views run as ClickHouse user \"shop_pipe\", with its rights alone.\n";
+const NOTE: &str = "-- The views run as ClickHouse user \"shop_pipe\", with only its privileges.\n";
 const STATEMENTS: &str = "
 -- The views run as this user. Nobody can log in as it.
 CREATE USER IF NOT EXISTS `shop_pipe` IDENTIFIED WITH no_authentication HOST NONE;
 
--- The destination, and the table through which the views bring records into it.
+-- The destination, and the table through which records reach it.
 GRANT INSERT ON `default`.`shop_orders`, INSERT ON `default`.`shop_orders_errors`, SELECT, INSERT ON `default`.`shop_orders_landing` TO `shop_pipe`;
 
 -- The pipe's view stops while one of these is missing, so it must see them.
 GRANT SHOW TABLES ON `default`.`shop_orders_mv`, SHOW TABLES ON `default`.`shop_orders_errors_mv` TO `shop_pipe`;
 
--- ClickHouse wants both for url(). The second allows temporary tables only.
+-- ClickHouse requires both for url(). The second allows temporary tables only.
 GRANT READ ON URL, CREATE TEMPORARY TABLE ON *.* TO `shop_pipe`;
 
 -- The bridge's address and token.

@@ -47,28 +47,22 @@ const CASES: [Case; 8] = [
         name: "wrong_key",
         fault: Some(Fault::Aws(400, "UnrecognizedClientException")),
         environment: &[],
-        records: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (UnrecognizedClientException): check \
-                  AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
-        pipe: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (UnrecognizedClientException): check \
-               AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
+        records: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (UnrecognizedClientException): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that they are for this region",
+        pipe: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (UnrecognizedClientException): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that they are for this region",
     },
     Case {
         name: "wrong_secret",
         fault: Some(Fault::Aws(400, "InvalidSignatureException")),
         environment: &[],
-        records: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (InvalidSignatureException): check \
-                  AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
-        pipe: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (InvalidSignatureException): check \
-               AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that the region is theirs",
+        records: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (InvalidSignatureException): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that they are for this region",
+        pipe: "AWS does not accept the credentials for stream 'err-aws' in region us-east-1 (InvalidSignatureException): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that they are for this region",
     },
     Case {
         name: "expired",
         fault: Some(Fault::Aws(400, "ExpiredTokenException")),
         environment: &[("AWS_SESSION_TOKEN", SESSION_TOKEN), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)],
-        records: "the AWS credentials for stream 'err-aws' in region us-east-1 have expired (ExpiredTokenException): renew them, or use a role \
-                  that renews itself",
-        pipe: "the AWS credentials for stream 'err-aws' in region us-east-1 have expired (ExpiredTokenException): renew them, or use a role \
-               that renews itself",
+        records: "the AWS credentials for stream 'err-aws' in region us-east-1 have expired (ExpiredTokenException): renew them, or use a role",
+        pipe: "the AWS credentials for stream 'err-aws' in region us-east-1 have expired (ExpiredTokenException): renew them, or use a role",
     },
     Case {
         name: "denied",

@@ -103,7 +103,7 @@ fn a_clickhouse_that_comes_later_finds_a_working_bridge() {
     let server = relay.url();
     let bridge = bridge_in("err_late", &[], &[("KINESIS_BRIDGE_CLICKHOUSE_URL", &server)]);
     let sentence = format!(
-        "ClickHouse at {server} gives no answer: connection refused; is it running, and is --clickhouse-url its HTTP port?"
+        "ClickHouse at {server} does not answer: connection refused; is it running, and is --clickhouse-url its HTTP port?"
     );
     wait_until("the log line", || bridge.log().contains(&format!("not usable yet: {sentence}")));
     assert_eq!(get(&bridge, "/readyz").status, 503);

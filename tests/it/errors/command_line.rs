@@ -32,8 +32,7 @@ fn a_port_that_is_taken_is_named() {
     assert_eq!(
         stderr(&output),
         format!(
-            "error: cannot listen on {address}: Address already in use (os error 98); another process may have the port: choose one with \
-             --listen\n"
+            "error: cannot listen on {address}: Address already in use (os error 98); another process may be using the port: choose another with --listen\n"
         )
     );
 }
@@ -63,18 +62,15 @@ fn all_bad_flags_are_told_at_once_and_no_secret() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         stderr(&output),
-        "error: --listen (KINESIS_BRIDGE_LISTEN) is 'localhost': it must be an IP address and a port, as 127.0.0.1:9020 or [::]:9020\n\
-         error: --clickhouse-url (KINESIS_BRIDGE_CLICKHOUSE_URL) must not hold a user or a password: use --clickhouse-user and \
+        "error: --listen (KINESIS_BRIDGE_LISTEN) is 'localhost': it must be an IP address and a port, such as 127.0.0.1:9020 or [::]:9020\n\
+         error: --clickhouse-url (KINESIS_BRIDGE_CLICKHOUSE_URL) must not contain a user or a password: use --clickhouse-user and \
          --clickhouse-password-file\n\
-         error: --clickhouse-password-file (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD_FILE) is given beside --clickhouse-password \
-         (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD): use one of them\n\
+         error: --clickhouse-password-file (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD_FILE) is given together with --clickhouse-password (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD): use only one of them\n\
          error: --clickhouse-database (KINESIS_BRIDGE_CLICKHOUSE_DATABASE) is 'my database': it must have 1 to 128 characters, letters, digits \
          or any of _.-\n\
-         error: --state (KINESIS_BRIDGE_STATE) is 'redis': it must be keeper-map, or file: and a directory as in \
-         file:/var/lib/kinesis-bridge\n\
-         error: --lease-duration (KINESIS_BRIDGE_LEASE_DURATION) is 'soon': it must be a duration from 100ms to 1h, as 10s or 1m 30s\n\
-         error: --memory (KINESIS_BRIDGE_MEMORY) is '1MiB': it must be a whole number of B, KB, MB, GB, KiB, MiB or GiB and at least 32MiB, as \
-         256MiB\n\
+         error: --state (KINESIS_BRIDGE_STATE) is 'redis': it must be keeper-map, or file: and a directory such as file:/var/lib/kinesis-bridge\n\
+         error: --lease-duration (KINESIS_BRIDGE_LEASE_DURATION) is 'soon': it must be a duration from 100ms to 1h, such as 10s or 1m 30s\n\
+         error: --memory (KINESIS_BRIDGE_MEMORY) is '1MiB': it must be a whole number of B, KB, MB, GB, KiB, MiB or GiB and at least 32MiB, such as 256MiB\n\
          error: --token-file (KINESIS_BRIDGE_TOKEN_FILE) names '/nowhere/token', which cannot be read: No such file or directory (os error \
          2)\n"
     );
@@ -109,7 +105,7 @@ fn check_tells_all_that_is_wrong_at_once() {
              FAIL  stream 'err-none': there are no AWS credentials for stream 'err-none' in region us-east-1: {credentials}\n\
              FAIL  ClickHouse at {server}: {refused}\n\
              FAIL  state tables in database 'kinesis': {refused}\n\
-             ok    token: no token is set: whoever reaches the port may read the streams\n"
+             ok    token: no token is set: anyone who can reach the port can read the streams\n"
         )
     );
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), "error: 4 of 5 findings are bad\n"));
@@ -126,7 +122,7 @@ fn check_tells_all_that_is_wrong_at_once() {
             "FAIL  grants of ClickHouse user '{WEAK_USER}': missing: GRANT SELECT, INSERT ON `kinesis`.* TO `{WEAK_USER}`; "
         ),
         &format!("GRANT SELECT ON system.view_refreshes TO `{WEAK_USER}`; "),
-        &format!("note  background_schedule_pool_size: could not be looked at: ClickHouse user '{WEAK_USER}' lacks"),
+        &format!("note  background_schedule_pool_size: could not be checked: ClickHouse user '{WEAK_USER}' lacks"),
     ] {
         assert!(said.contains(finding), "{finding}\nis not in\n{said}");
     }

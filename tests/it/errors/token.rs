@@ -17,14 +17,14 @@ fn the_token_opens_the_door_and_is_told_nowhere() {
             "SELECT count(_key) FROM url('{records}', 'ArrowStream', '_key String'{headers}) SETTINGS http_max_tries = 1, max_threads = 1"
         )
     };
-    let sentence = "this bridge wants a bearer token: pass headers('Authorization' = 'Bearer …') to url(), or use the named collection";
+    let sentence = "this bridge requires a bearer token: pass headers('Authorization' = 'Bearer …') to url(), or use the named collection";
     for headers in
         ["", ", headers('Authorization' = 'token-that-nobody-may-see')", ", headers('Authorization' = 'Basic dTpw')"]
     {
         assert_eq!(message(&exception(&select(headers))), sentence, "{headers}");
     }
     let another = message(&exception(&select(", headers('Authorization' = 'Bearer wrong')"))).to_owned();
-    for part in ["not the token of this bridge", "--token-file", "sql setup"] {
+    for part in ["not this bridge's", "--token-file", "sql setup"] {
         assert!(another.contains(part), "{part}: {another}");
     }
     assert_eq!(sql(&select(&format!(", headers('Authorization' = 'Bearer {TOKEN}')"))), "7\n");

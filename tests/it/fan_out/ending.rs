@@ -44,7 +44,7 @@ fn a_pipe_that_is_pulled_does_not_end() {
     let refused = exception(&end("end_pulled"));
     let sentence = "pipe 'end_pulled' is being pulled here, so it cannot end: DROP its view, or stop it with SYSTEM STOP VIEW, first";
     assert_eq!(message(&refused), sentence);
-    assert!(exception(&end("another")).contains("both must be the same"));
+    assert!(exception(&end("another")).contains("they must be the same"));
     // It goes on.
     put_numbered("end-pulled", "b", 20);
     assert_table_has_each_once("end_pulled", 40);

@@ -25,7 +25,7 @@ fn a_subscription_that_stalls_is_noticed_and_comes_back() {
     put_numbered("efo-stall", "b", 200);
     rows.extend(pull_all(&bridge, "efo_stall", query, 200));
     // It is shown while it lasts.
-    let told = "gave no event for 12 s; reading goes on by polling, and fan-out is tried again in";
+    let told = "delivered no event for 12 s; polling instead, and trying fan-out again in";
     wait_until("both shards to tell", || {
         shards(&bridge, "efo_stall")
             .iter()
@@ -47,8 +47,8 @@ fn a_subscription_that_stalls_is_noticed_and_comes_back() {
 #[test]
 fn records_flow_while_fan_out_fails_in_any_way() {
     let faults = [
-        ("silent", Fault::Silent, "gave no answer for 10 s"),
-        ("half", Fault::Stall(1), "gave no event for 12 s"),
+        ("silent", Fault::Silent, "got no answer for 10 s"),
+        ("half", Fault::Stall(1), "delivered no event for 12 s"),
         ("cut", Fault::Cut, "SubscribeToShard"),
         ("denied", Fault::Aws(400, "AccessDeniedException"), "the policy must allow kinesis:SubscribeToShard"),
         ("failing", Fault::Status(500), "SubscribeToShard"),

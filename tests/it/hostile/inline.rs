@@ -299,7 +299,7 @@ fn names_in_another_case_are_refused() {
     let payloads = [
         (r#"{"whole":1}"#, "", "1"),
         (r#"{"WHOLE":2}"#, "", "2"),
-        (r#"{"whole":3,"Whole":4}"#, "differ in case only", "0"),
+        (r#"{"whole":3,"Whole":4}"#, "differ only in case", "0"),
         (r#"{"_KEY":"x","whole":5}"#, "virtual column", "0"),
         (r#"{"_Raw_Message":"x"}"#, "virtual column", "0"),
         (r#"{"tuple":{"x":1,"X":2},"whole":6}"#, "", "6"),

@@ -352,7 +352,7 @@ fn every_payload_is_accounted_for() {
     }
     assert_eq!(sql("SELECT n, s FROM hostile_inline WHERE s = 'packed'"), "7\tpacked\n".repeat(9));
     let told = sql(
-        "SELECT DISTINCT _error FROM hostile_inline WHERE _error != '' AND NOT startsWith(_error, 'the payload is no JSON object for a row: ')",
+        "SELECT DISTINCT _error FROM hostile_inline WHERE _error != '' AND NOT startsWith(_error, 'the payload is not a JSON object that makes a row: ')",
     );
     assert_eq!(told, "");
     for pipe in WAYS.map(|way| way.pipe) {

@@ -77,7 +77,10 @@ fn a_backfill_ends_where_the_pipe_began() {
     sql("DROP TABLE bf_live_view");
 
     let refused = get(&bridge, "/v1/streams/bf-live/records?until_pipe=absent");
-    assert!(refused.status == 404 && message(&refused.text()).contains("there is no pipe of that name"), "{refused:?}");
+    assert!(
+        refused.status == 404 && message(&refused.text()).contains("there is no pipe with that name"),
+        "{refused:?}"
+    );
     create_stream("bf-other", 1);
     let refused = get(&bridge, "/v1/streams/bf-other/records?until_pipe=bf_live");
     assert!(refused.status == 400 && refused.text().contains("reads stream 'bf-live'"), "{refused:?}");

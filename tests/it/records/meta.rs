@@ -150,7 +150,7 @@ fn a_bridge_is_ready_while_its_state_can_be_reached() {
     assert_eq!(head(&bridge, "/readyz").status, 200);
     relay.close();
     wait_until("unreadiness", || ready().status == 503);
-    assert!(ready().text().contains("gives no answer"), "{}", ready().text());
+    assert!(ready().text().contains("does not answer"), "{}", ready().text());
     assert_eq!(head(&bridge, "/readyz").status, 503);
     let health = get(&bridge, "/healthz");
     assert_eq!((health.status, health.text().as_str()), (200, "ok\n"));

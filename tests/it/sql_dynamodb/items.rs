@@ -94,7 +94,7 @@ fn times_in_the_wrong_unit_decide_nothing() {
     send("sqld_units", wrong.into_iter().chain([put_event(&table, &item("last"), began + 1)]));
     answers("SELECT value FROM sqld_units_final", "last\n");
     answers("SELECT max(version) FROM sqld_units", &format!("{}\n", began + 1));
-    let errors = "SELECT count(), countIf(reason LIKE '%no time from 2012 to 2100 when it counts %'), countIf(raw_message LIKE '%wrong%') FROM sqld_units_errors";
+    let errors = "SELECT count(), countIf(reason LIKE '%not between 2012 and 2100 if it counts %'), countIf(raw_message LIKE '%wrong%') FROM sqld_units_errors";
     answers(errors, &format!("{count}\t{count}\t{count}\n"));
     drop_pipes(&["sqld_units"]);
 }

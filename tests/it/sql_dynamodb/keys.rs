@@ -38,11 +38,16 @@ fn numbers_that_do_not_fit_are_kept_apart_or_make_the_key_text() {
         "SELECT splitByString(': ', reason)[1], raw_message, version > 0, is_deleted FROM sqld_wide_errors ORDER BY reason LIKE '%key%' DESC FORMAT TSVRaw",
         &format!(
             "the key \"id\" does not fit Int64\t{{\"id\":12345678901234567890,\"name\":\"name of 12345678901234567890\"}}\t1\t0\n{}",
-            "the payload is no change event of DynamoDB\tgarbage\t0\t0\n"
+            "the payload is not a DynamoDB change event\tgarbage\t0\t0\n"
         ),
     );
     let again = printed("sqld_wide", &[]);
-    assert!(again.contains("The column \"id\" is Int64, and the sample has keys that it does not hold: they go to \"sqld_wide_errors\"."), "{again}");
+    assert!(
+        again.contains(
+            "The column \"id\" is Int64, but the sample has keys that do not fit: they go to \"sqld_wide_errors\"."
+        ),
+        "{again}"
+    );
     sql("DROP TABLE sqld_wide_pipe");
     // Seen beforehand, they make the column text.
     printed("sqld_wide", &["--apply", "--target", "default.sqld_wide_text"]);
@@ -109,18 +114,14 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
         shown.sort_unstable();
         let shown = shown.join(", ");
         let sentence = format!(
-            "the changes of DynamoDB table \"{name}\" have other key attributes than {shown}: it was created again with other keys; nothing is lost \
-             while this view waits; drop it and run sql dynamodb for another target"
+            "the changes of DynamoDB table \"{name}\" have other key attributes than {shown}: it was recreated with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target"
         );
         assert!(exception.contains(&sentence), "{exception}");
         assert_eq!(sql(&format!("SELECT count() FROM {name} WHERE id != 'a\":\"b'")), "0\n");
         // As the sentence says.
         sql(&format!("DROP TABLE {name}_pipe"));
         let said = refused(&run(name, &["--apply"]));
-        assert!(
-            said.contains("was dropped and created again since") && said.contains("choose another --target"),
-            "{said}"
-        );
+        assert!(said.contains("was dropped and recreated after") && said.contains("choose another --target"), "{said}");
         let target = format!("default.{name}_new");
         enable_streaming(name, name, true);
         printed(name, &["--apply", "--target", &target]);
@@ -143,7 +144,7 @@ fn a_table_of_the_same_keys_goes_on_when_nothing_of_the_earlier_one_is_left() {
     let said = refused(&run(name, &["--apply"]));
     assert_eq!(
         said,
-        "DynamoDB table \"sqld_same\" was dropped and created again since \"default.sqld_same\" was made, and items of the earlier one are still in there (1): \
+        "DynamoDB table \"sqld_same\" was dropped and recreated after \"default.sqld_same\" was made, which still has items of the earlier table (1): \
          run the statement that dynamodb verify prints for them, or choose another --target"
     );
     sql(&format!("INSERT INTO sqld_same (id, version, is_deleted) VALUES ('old', {}, 1)", began + 1));

@@ -58,14 +58,14 @@ fn without_dynamodb_the_keys_must_be_named() {
     assert!(
         said.starts_with("DescribeTable on DynamoDB table 'sqld_away' in region us-east-1 did not reach DynamoDB: ")
             && said
-                .ends_with("; where DynamoDB cannot be asked, name the keys with --key NAME:TYPE (TYPE is S, N or B)"),
+                .ends_with("; if DynamoDB is not accessible, name the keys with --key NAME:TYPE (TYPE is S, N or B)"),
         "{said}"
     );
     let named = [&flags[..], &["--key", "a:b:S", "--key", "at:N"]].concat();
     let script = succeeded(run_in(&away, &named));
     assert!(
         script.contains(
-            "-- DynamoDB could not be asked, so keys, streaming and the table's identity are not checked: DescribeTable"
+            "-- DynamoDB is not accessible, so keys, streaming and the table's identity were not checked: DescribeTable"
         ),
         "{script}"
     );
@@ -88,7 +88,7 @@ fn without_dynamodb_the_keys_must_be_named() {
     captured("sqld_reserved", &[("version_attribute", Key::S)]);
     assert_eq!(
         refused(&run("sqld_reserved", &[])),
-        "the key attribute \"version_attribute\" cannot be a column: its name is kept for another one, or no name"
+        "the key attribute \"version_attribute\" cannot be a column: its name is reserved, or not a valid column name"
     );
 }
 
@@ -106,13 +106,13 @@ fn exports_that_are_none_or_of_something_else() {
     assert_eq!(
         said(&[&started]),
         format!(
-            "the export at {started} is not finished, it has no manifest-summary.json yet: run this again when DynamoDB says that it is COMPLETED"
+            "the export at {started} is not finished, it has no manifest-summary.json yet: run this again when DynamoDB reports it as COMPLETED"
         )
     );
     assert_eq!(
         said(&[&format!("{root}/nothing/")]),
         format!(
-            "there is no export at {root}/nothing: it must be the folder named like the export, as https://BUCKET.s3.REGION.amazonaws.com/PREFIX/AWSDynamoDB/ID"
+            "there is no export at {root}/nothing: the URL must be that of the folder named after the export, such as https://BUCKET.s3.REGION.amazonaws.com/PREFIX/AWSDynamoDB/ID"
         )
     );
     let refusing = said(&["http://127.0.0.1:1/bucket/p"]);
@@ -137,21 +137,18 @@ fn exports_that_are_none_or_of_something_else() {
         format!("the export at {ion} is in the format ION: export again in the format DynamoDB JSON")
     );
     let timeless = with("04-timeless", "exportTime", Value::Null);
-    assert_eq!(
-        said(&[&timeless]),
-        format!("manifest-summary.json of the export at {timeless} has no time that is understood")
-    );
+    assert_eq!(said(&[&timeless]), format!("manifest-summary.json of the export at {timeless} has no valid time"));
     let moved = with("05-moved", "manifestFilesS3Key", "q/AWSDynamoDB/05-moved/manifest-files.json".into());
     assert_eq!(
         said(&[&moved]),
         format!(
-            "the export at {moved} says that its folder in the bucket is q/AWSDynamoDB/05-moved: give the URL of the place to which DynamoDB exported"
+            "the export at {moved} says that its folder in the bucket is q/AWSDynamoDB/05-moved: give the URL to which DynamoDB exported"
         )
     );
     put(bucket, "p/AWSDynamoDB/06-broken/manifest-summary.json", b"{\"tableArn\":");
     let broken = said(&[&format!("{root}/p/AWSDynamoDB/06-broken")]);
     assert!(
-        broken.starts_with("manifest-summary.json of the export at ") && broken.contains(" is not understood: "),
+        broken.starts_with("manifest-summary.json of the export at ") && broken.contains(" cannot be parsed: "),
         "{broken}"
     );
     let other = create_table("sqld_refuse_other", &[("id", Key::S)]);
@@ -185,7 +182,7 @@ fn exports_that_are_none_or_of_something_else() {
     assert!(inside.contains(" has everything up to ") && inside.ends_with(": leave it out"), "{inside}");
     let second = export(&table, bucket, "11-full").full([&item("a")], at, true);
     let twice = said(&[&full, &second]);
-    assert!(twice.ends_with(" are full ones: give one, and the incremental ones after it"), "{twice}");
+    assert!(twice.ends_with(" are both full exports: give one, and the incremental exports after it"), "{twice}");
     let alone = incremental("12-alone", at, at + SECOND);
     let first = said(&[&alone]);
     assert!(first.contains(" has only the changes from ") && first.ends_with(": also give the full export"), "{first}");
@@ -221,7 +218,7 @@ fn exports_that_are_none_or_of_something_else() {
     let script = succeeded(run_in(&[], &flags));
     for note in [
         "-- It could not be proved that changes of table \"sqld_refuse\" went to stream \"sqld_refuse_stream\" before the export of ",
-        "-- Changes carry milliseconds, so two changes of an item within one have equal versions",
+        "-- Changes carry milliseconds, so two changes of an item within the same millisecond have equal versions",
         "-- So there",
         "UPDATE",
     ] {
@@ -234,11 +231,11 @@ fn a_clickhouse_that_is_away_or_has_something_there() {
     captured("sqld_there", &[("id", Key::S)]);
     let flags = ["--table", "sqld_there", "--stream", "sqld_there"];
     let away = refused(&run_in(&[("KINESIS_BRIDGE_CLICKHOUSE_URL", "http://127.0.0.1:1")], &flags));
-    assert!(away.starts_with("ClickHouse at http://127.0.0.1:1 gives no answer: connection refused"), "{away}");
+    assert!(away.starts_with("ClickHouse at http://127.0.0.1:1 does not answer: connection refused"), "{away}");
     sql("CREATE TABLE sqld_there_landing (x Int64) ENGINE = Null");
     assert_eq!(
         refused(&run("sqld_there", &["--apply"])),
-        "\"sqld_there_landing\" exists in database \"default\" already, without the target that belongs to it, and nothing was changed: drop it, or choose \
+        "\"sqld_there_landing\" exists in database \"default\" already, without the target that belongs to it, so nothing was changed: drop it, or choose \
          another --target"
     );
     assert_eq!(sql("SELECT name FROM system.tables WHERE name LIKE 'sqld_there%'"), "sqld_there_landing\n");
@@ -252,14 +249,14 @@ fn a_clickhouse_that_is_away_or_has_something_there() {
         ("(id String) ENGINE = MergeTree ORDER BY id", "it has no column version Int64"),
         (
             "(id String, rest Map(String, String), version Int64, is_deleted UInt8) ENGINE = MergeTree ORDER BY id",
-            "it is a MergeTree, and no ReplacingMergeTree(version, is_deleted)",
+            "it is a MergeTree, not a ReplacingMergeTree(version, is_deleted)",
         ),
     ] {
         sql(&format!("CREATE OR REPLACE TABLE sqld_there {create}"));
         assert_eq!(
             refused(&run("sqld_there", &["--apply"])),
             format!(
-                "\"default.sqld_there\" is no target for DynamoDB table \"sqld_there\": {why}. If its keys are others now, choose another --target"
+                "\"default.sqld_there\" is not a target for DynamoDB table \"sqld_there\": {why}. If its keys have changed, choose another --target"
             )
         );
     }

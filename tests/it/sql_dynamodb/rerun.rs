@@ -76,7 +76,7 @@ fn attributes_that_came_later_get_columns() {
     sql("SYSTEM START VIEW sqld_again_pipe");
     put_items("sqld_again", [&item(60, &[])]);
     send("sqld_again", [put_event(&table, &item(60, &[]), began)]);
-    let sentence = "the views \"sqld_again_mv\" and \"sqld_again_errors_mv\" must both be there";
+    let sentence = "the views \"sqld_again_mv\" and \"sqld_again_errors_mv\" must both exist";
     // The refresh that was stopped may have said something before.
     wait_until(sentence, || refresh_exception("sqld_again_pipe").contains(sentence));
     // Everything that is lost is made again, and then there is nothing to do but to say the views

@@ -72,7 +72,7 @@ fn names_in_items_are_never_statements() {
     let keys: Vec<String> = KEYS.iter().flat_map(|(name, _)| ["--key".to_owned(), format!("{name}:S")]).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let away = printed(&[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")], &keys);
-    assert!(away.contains("-- DynamoDB could not be asked"), "{away}");
+    assert!(away.contains("-- DynamoDB is not accessible"), "{away}");
     just_these(&away, &NEW, &[]);
     printed(&[], &["--apply"]);
 

@@ -131,9 +131,9 @@ fn refusals(table: &Table, at: i64) {
         ("tableArn", "is one of "),
         ("tableId", "an earlier table"),
         ("outputFormat", "is in the format"),
-        ("exportTime", "no time that is understood"),
+        ("exportTime", "no valid time"),
         ("manifestFilesS3Key", "its folder in the bucket is "),
-        ("itemCount", "is not understood"),
+        ("itemCount", "cannot be parsed"),
     ] {
         summary(field, attack.as_str().into());
         // Before the end that the key of a manifest has.
@@ -145,8 +145,8 @@ fn refusals(table: &Table, at: i64) {
     summary("itemCount", 1.into());
     for (key, part) in [
         (json!(attack.replace('\n', "")), "is a pattern to ClickHouse"),
-        (json!(attack), "cuts off at the line break"),
-        (json!([attack]), "is not understood"),
+        (json!(attack), "truncates at the line break"),
+        (json!([attack]), "cannot be parsed"),
     ] {
         files(&key);
         refused(&key.to_string(), part);

@@ -43,23 +43,27 @@ fn streams_without_objects() {
     let flow =
         "2 123456789010 eni-1235b8ca 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK";
     let cases: [Case; 14] = [
-        ("gzip", vec![broken(&gzip(object)); 3], &["3 of 3 records begin as gzip data and cannot be decompressed: "]),
-        ("zlib", vec![broken(&zlib(object))], &["1 of 1 records begin as zlib data and cannot be decompressed: "]),
+        (
+            "gzip",
+            vec![broken(&gzip(object)); 3],
+            &["3 of 3 records begin like gzip data, but cannot be decompressed: "],
+        ),
+        ("zlib", vec![broken(&zlib(object))], &["1 of 1 records begin like zlib data, but cannot be decompressed: "]),
         ("zstd", vec![b"\x28\xB5\x2F\xFD\x04\x00\xff".to_vec()], &["1 of 1 records begin as zstd data"]),
         (
             "glue",
             vec![behind(&glue, object.as_bytes()), behind(&glue, object.as_bytes()), behind(&glue, avro)],
             &[
-                "2 of 3 records are JSON behind a header of the AWS Glue Schema Registry: see \"Behind a header\" in docs/sql.md",
-                "1 of 3 records have a header of the AWS Glue Schema Registry, and Avro, Protobuf or compressed data behind it: ",
+                "2 of 3 records are JSON after an AWS Glue Schema Registry header: see \"Behind a header\" in docs/sql.md",
+                "1 of 3 records have an AWS Glue Schema Registry header, followed by Avro, Protobuf or compressed data: ",
             ],
         ),
         (
             "confluent",
             vec![behind(&[0, 0, 0, 0, 7], object.as_bytes()), behind(&[0, 0, 0, 1, 7], avro)],
             &[
-                "1 of 2 records are JSON behind a header of the Confluent Schema Registry: see \"Behind a header\"",
-                "1 of 2 records have a header of the Confluent Schema Registry, and Avro or Protobuf behind it: ",
+                "1 of 2 records are JSON after a Confluent Schema Registry header: see \"Behind a header\"",
+                "1 of 2 records have a Confluent Schema Registry header, followed by Avro or Protobuf: ",
             ],
         ),
         (
@@ -77,8 +81,8 @@ fn streams_without_objects() {
             text(&["id,name,amount", "1,\"Schmidt, Anna\",5.00\n2,Bo,6\n"]),
             &["2 of 2 records are CSV: see \"CSV\" in docs/sql.md"],
         ),
-        ("tabs", text(&["1\ta\tb\n", "2\t\tc\n"]), &["2 of 2 records are fields between tabs: see \"Tabs\""]),
-        ("spaces", text(&[flow, flow, flow]), &["3 of 3 records are fields between spaces: see \"Spaces\""]),
+        ("tabs", text(&["1\ta\tb\n", "2\t\tc\n"]), &["2 of 2 records are fields separated by tabs: see \"Tabs\""]),
+        ("spaces", text(&[flow, flow, flow]), &["3 of 3 records are fields separated by spaces: see \"Spaces\""]),
         (
             "binary",
             vec![avro.to_vec()],
@@ -108,7 +112,7 @@ fn streams_with_objects_among_others() {
     let said = printed("sql-contents-events", "sqlp_contents", &[]);
     let command = "sql dynamodb --table \"users\" --stream \"sql-contents-events\"";
     assert!(
-        said.contains(&format!("\n-- 3 of 5 records are change events of DynamoDB: {command} makes a table")),
+        said.contains(&format!("\n-- 3 of 5 records are change events of DynamoDB: {command} creates a table")),
         "{said}"
     );
     assert!(said.contains("\n-- 1 of 5 records are plain text: land them raw"), "{said}");
@@ -116,6 +120,6 @@ fn streams_with_objects_among_others() {
     let object = "{\"id\": 1}";
     stream("sql-contents-mixed", vec![gzip(object), gzip(object), object.into(), broken(&gzip(object))]);
     let said = printed("sql-contents-mixed", "sqlp_contents", &[]);
-    assert!(said.contains("\n-- 1 of 4 records begin as gzip data and cannot be decompressed: "), "{said}");
+    assert!(said.contains("\n-- 1 of 4 records begin like gzip data, but cannot be decompressed: "), "{said}");
     assert!(!said.contains("DynamoDB") && !said.contains("plain text"), "{said}");
 }

@@ -95,7 +95,7 @@ fn messages_become_columns_and_nothing_of_an_event_is_lost() {
 
     // The hint without the flag, and the rows of a dry run.
     let hint = printed(STREAM, "sqlp_events", &[]);
-    assert!(hint.contains("messages are JSON objects: --message makes columns of their fields.\n"), "{hint}");
+    assert!(hint.contains("messages are JSON objects: --message turns their fields into columns.\n"), "{hint}");
     let dry = printed(STREAM, "sqlp_messages_dry", &["--message", "--dry-run"]);
     assert!(dry.contains("\n-- level:") && dry.contains("\n-- _log_message:"), "{dry}");
 }

@@ -101,7 +101,7 @@ fn a_table_that_exists_keeps_its_types_and_what_does_not_fit_is_told() {
             "-- Fields without a column are not kept. To keep them, first run ALTER TABLE `default`.`sqlp_old` ADD COLUMN rest Map(String, String) COMMENT 'fields without a column of their own, as JSON'",
             "-- The column \"other\" has no field in the sample: it gets its default.",
             "-- The column \"sums\" is left out: AggregateFunction(sum, UInt64) cannot be made from JSON.",
-            "-- The field \"extra\" has no column and is not brought: ADD COLUMN `extra` Nullable(Int64) would take it.",
+            "-- The field \"extra\" has no column and is not loaded: ADD COLUMN `extra` Nullable(Int64) would hold it.",
             "-- Values of \"id\" in the sample that do not fit the column \"id\" UInt32: 1, as \"4000000000000\".",
             "-- Values of \"price\" in the sample that do not fit the column \"price\" Decimal(18, 2): 1, as \"1.005\".",
             "-- Values of \"status\" in the sample that do not fit the column \"status\" Enum8('paid' = 1, 'open' = 2): 1, as \"\\\"lost\\\"\".",
@@ -135,7 +135,7 @@ fn a_dry_run_shows_rows_and_changes_nothing() {
     assert!(!said.contains("it's ü 19\n"), "{said}");
     let said = printed("sql-dry", "sqlp_dry", &["--dry-run"]);
     assert_eq!(said.matches("Row ").count(), 10, "{said}");
-    assert!(said.contains("-- reason:               no valid JSON\n-- raw_message:          garbage"), "{said}");
+    assert!(said.contains("-- reason:               not valid JSON\n-- raw_message:          garbage"), "{said}");
     assert_eq!(tables("sqlp_dry%"), "");
 }
 

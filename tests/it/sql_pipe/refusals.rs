@@ -19,7 +19,7 @@ fn streams_without_records_and_without_json() {
     create_stream("sql-empty", 1);
     assert_eq!(
         refused(&run("sql-empty", "sqlp_none", &[])),
-        "error: stream \"sql-empty\" has no records to make a table from: put some in, or run this again when the first have come\n"
+        "error: stream \"sql-empty\" has no records to derive a table from: write some, or run this again once there are some\n"
     );
     let missing = refused(&run("sql-missing", "sqlp_none", &[]));
     assert!(
@@ -29,9 +29,8 @@ fn streams_without_records_and_without_json() {
     stream_of("sql-no-json", &["text", "[1]", "\u{1f980}"]);
     assert_eq!(
         refused(&run("sql-no-json", "sqlp_none", &["--apply"])),
-        "error: none of the 3 newest records of stream \"sql-no-json\" is a JSON object, so there are no fields to make columns of: 2 of 3 records are \
-         plain text: land them raw, see \"Raw landing\" in docs/sql.md; 1 of 3 records are JSON arrays: split=json in the URL of the pipe makes a \
-         row of each element\n"
+        "error: none of the 3 newest records of stream \"sql-no-json\" is a JSON object, so there are no fields to derive columns from: 2 of 3 records are \
+         plain text: land them raw, see \"Raw landing\" in docs/sql.md; 1 of 3 records are JSON arrays: split=json in the URL of the pipe turns each element into a row\n"
     );
     assert_eq!(sql("SELECT count() FROM system.tables WHERE name LIKE 'sqlp_none%'"), "0\n");
 }
@@ -42,7 +41,7 @@ fn a_clickhouse_that_is_away_or_refuses() {
     let away = refused(&run_in(&[("KINESIS_BRIDGE_CLICKHOUSE_URL", "http://127.0.0.1:1")], &flags));
     assert_eq!(
         away,
-        "error: ClickHouse at http://127.0.0.1:1 gives no answer: connection refused; is it running, and is --clickhouse-url its HTTP port?\n"
+        "error: ClickHouse at http://127.0.0.1:1 does not answer: connection refused; is it running, and is --clickhouse-url its HTTP port?\n"
     );
     let weak = [("KINESIS_BRIDGE_CLICKHOUSE_USER", WEAK_USER), ("KINESIS_BRIDGE_CLICKHOUSE_PASSWORD", TEST_PASSWORD)];
     // It may look, and so it may print; it may not create.
@@ -51,7 +50,7 @@ fn a_clickhouse_that_is_away_or_refuses() {
     assert!(
         forbidden.starts_with("error: ClickHouse user 'weak' lacks a required privilege: weak: Not enough privileges.")
             && forbidden.ends_with(
-                "; this was in CREATE TABLE `default`.`sqlp_refused`; 0 of 6 statements were run before it\n"
+                "; this was in CREATE TABLE `default`.`sqlp_refused`; 0 of 6 statements had run before it\n"
             ),
         "{forbidden}"
     );
@@ -72,8 +71,7 @@ fn what_exists_is_not_touched() {
     sql("CREATE TABLE IF NOT EXISTS sqlp_twice_landing (x Int64) ENGINE = Null");
     assert_eq!(
         refused(&run("sql-twice", "sqlp_twice", &["--apply"])),
-        "error: \"sqlp_twice_landing\" exists in database \"default\" already, and nothing was changed: drop it, or look at the statements without \
-         --apply\n"
+        "error: \"sqlp_twice_landing\" exists in database \"default\" already, so nothing was changed: drop it, or run without --apply to see the statements\n"
     );
     assert_eq!(sql("SELECT name FROM system.tables WHERE name LIKE 'sqlp_twice%'"), "sqlp_twice_landing\n");
 }

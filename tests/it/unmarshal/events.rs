@@ -91,7 +91,7 @@ fn every_event_is_the_same_in_every_format() {
             match event {
                 Some(event) => assert_eq!(*row, Row::event(n, event.clone()), "{format}: {}", text()),
                 None => {
-                    let told = row.error.starts_with("the payload is no change event of DynamoDB: ");
+                    let told = row.error.starts_with("the payload is not a DynamoDB change event: ");
                     assert!(told, "{format}: '{}' for {}", row.error, text());
                     assert!(row.raw == *payload, "{format}: another payload than {}", text());
                     let (name, table) = (row.event.name.clone(), row.event.table.clone());

@@ -62,7 +62,7 @@ fn what_arrives_late_is_equal() {
     layout::delete(name, &[("id".to_owned(), S("gone".into()))].into(), 2);
     let said = equal(&verify.wait_with_output().expect("an end"));
     assert!(said.starts_with("3 items in DynamoDB table 'verify_late', 3 in "), "{said}");
-    assert!(said.contains("\n4 items compared, 3 of them again in "), "{said}");
+    assert!(said.contains("\n4 items compared, 3 of them rechecked in "), "{said}");
 }
 
 /// How many changes ClickHouse is behind: far more than are made between a read in DynamoDB and one
@@ -117,8 +117,7 @@ fn what_changes_in_dynamodb_only_is_not_proved_to_be_equal() {
         ended.store(true, Ordering::Relaxed);
         assert_eq!(
             unequal(&output),
-            "missing in ClickHouse: 1\n  {\"id\":\"still\"}\nundecided: 1: changed in DynamoDB each time they were looked at, so it is not proved that \
-             they are equal\n  {\"id\":\"hot\"} (missing in ClickHouse)\n`default`.`verify_undecided` is empty\n"
+            "missing in ClickHouse: 1\n  {\"id\":\"still\"}\nundecided: 1: changed in DynamoDB between all checks, so they are not proved equal\n  {\"id\":\"hot\"} (missing in ClickHouse)\n`default`.`verify_undecided` is empty\n"
         );
     });
 }

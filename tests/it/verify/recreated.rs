@@ -54,7 +54,7 @@ fn rows_of_an_earlier_table_are_marked_by_the_printed_statement() {
         .expect(&said);
     assert!(list.starts_with("only in ClickHouse: 3\n"), "{list}");
     let (sentence, statement) = hint.split_once('\n').expect("a statement");
-    assert_eq!(sentence, ": it was dropped and created again. This marks what is older as deleted:");
+    assert_eq!(sentence, ": it was dropped and recreated. This marks what is older as deleted:");
     assert!(!statement.starts_with("--"), "{statement}");
     stack().clickhouse.run_script(statement).expect(statement);
     let said = unequal(&run(dynamodb, &flags));
@@ -78,5 +78,5 @@ fn equal_rows_that_are_older_are_told() {
     put_items(name, &[item("equal")]);
     layout::insert(name, &[layout::row(&item("equal"), 1), layout::row(&item("extra"), 1)]);
     let said = unequal(&run(name, &["--timeout", "5s"]));
-    assert!(said.contains("\n-- 1 items that are equal are older, too, and would be marked: load an export"), "{said}");
+    assert!(said.contains("\n-- 1 equal items are older, too, and would be marked: first load an export"), "{said}");
 }

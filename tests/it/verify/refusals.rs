@@ -40,12 +40,12 @@ fn tables_that_are_not_there_or_not_of_this_layout() {
     assert_eq!(
         target("default.verify_absent"),
         format!(
-            "error: ClickHouse at {server} has no table `default`.`verify_absent`: name it with --target, or make it with `sql dynamodb`\n"
+            "error: ClickHouse at {server} has no table `default`.`verify_absent`: name it with --target, or create it with `sql dynamodb`\n"
         )
     );
     assert_eq!(
         target("a.b.c"),
-        "error: --target is 'a.b.c': write <database>.<table>, each part in backquotes where it is not a plain name\n"
+        "error: --target is 'a.b.c': write <database>.<table>, with backquotes around a part that is not a plain identifier\n"
     );
     let columns = "rest Map(String, String), version Int64, is_deleted UInt8";
     for (name, columns, engine, sentence) in [
@@ -53,42 +53,40 @@ fn tables_that_are_not_there_or_not_of_this_layout() {
             "verify_engine",
             format!("id String, {columns}"),
             "ReplacingMergeTree(version) ORDER BY id",
-            "`default`.`verify_engine` is no table of change capture: its engine is ReplacingMergeTree(version), not ReplacingMergeTree(version, \
-             is_deleted); make the target with `sql dynamodb`",
+            "`default`.`verify_engine` is not a table of change capture: its engine is ReplacingMergeTree(version), not ReplacingMergeTree(version, \
+             is_deleted); create the target with `sql dynamodb`",
         ),
         (
             "verify_memory",
             format!("id String, {columns}"),
             "Memory",
-            "`default`.`verify_memory` is no table of change capture: its engine is Memory, not ReplacingMergeTree(version, is_deleted); make the \
-             target with `sql dynamodb`",
+            "`default`.`verify_memory` is not a table of change capture: its engine is Memory, not ReplacingMergeTree(version, is_deleted); create the target with `sql dynamodb`",
         ),
         (
             "verify_no_rest",
             "id String, version Int64, is_deleted UInt8".into(),
             "ReplacingMergeTree(version, is_deleted) ORDER BY id",
-            "`default`.`verify_no_rest` has no column rest, where the attributes are that no column holds exactly: make the target with `sql dynamodb`",
+            "`default`.`verify_no_rest` has no column rest for the attributes that no other column holds exactly: create the target with `sql dynamodb`",
         ),
         (
             "verify_other_key",
             format!("id String, at Int64, {columns}"),
             "ReplacingMergeTree(version, is_deleted) ORDER BY (id, at)",
             "`default`.`verify_other_key` is sorted by (id, at), but the key of DynamoDB table 'verify_refused' is (id): its key schema was changed, or \
-             this is the target of another table; name the right one with --target, or make a new one with `sql dynamodb`",
+             this is the target of another table; name the right one with --target, or create a new one with `sql dynamodb`",
         ),
         (
             "verify_expression",
             format!("id String, {columns}"),
             "ReplacingMergeTree(version, is_deleted) ORDER BY lower(id)",
             "`default`.`verify_expression` is sorted by (lower(id)), but the key of DynamoDB table 'verify_refused' is (id): its key schema was changed, \
-             or this is the target of another table; name the right one with --target, or make a new one with `sql dynamodb`",
+             or this is the target of another table; name the right one with --target, or create a new one with `sql dynamodb`",
         ),
         (
             "verify_type",
             format!("id String, seen DateTime, {columns}"),
             "ReplacingMergeTree(version, is_deleted) ORDER BY id",
-            "column `seen` of `default`.`verify_type` has the type DateTime, which holds no attribute of DynamoDB: make it a MATERIALIZED or an ALIAS \
-             column, or drop it",
+            "column `seen` of `default`.`verify_type` has the type DateTime, which cannot hold a DynamoDB attribute: make it a MATERIALIZED or ALIAS column, or drop it",
         ),
     ] {
         sql(&format!("CREATE TABLE {name} ({columns}) ENGINE = {engine}"));
@@ -150,7 +148,7 @@ fn what_clickhouse_refuses() {
     table();
     assert_eq!(
         with(&[("KINESIS_BRIDGE_CLICKHOUSE_URL", "http://127.0.0.1:1")]),
-        "error: ClickHouse at http://127.0.0.1:1 gives no answer: connection refused; is it running, and is --clickhouse-url its HTTP port?\n"
+        "error: ClickHouse at http://127.0.0.1:1 does not answer: connection refused; is it running, and is --clickhouse-url its HTTP port?\n"
     );
     sql("CREATE DATABASE IF NOT EXISTS verify_hidden");
     sql("CREATE TABLE IF NOT EXISTS verify_hidden.t (id String) ENGINE = MergeTree ORDER BY id");
@@ -167,7 +165,7 @@ fn flags_are_checked() {
     for (flags, said) in [
         (&["--segments", "0"][..], "0 is not in 1..=256"),
         (&["--rcu", "none"], "invalid digit"),
-        (&["--timeout", "1s"], "it must be a duration from 5s to 1day, as 30s or 2m"),
+        (&["--timeout", "1s"], "it must be a duration from 5s to 1day, such as 30s or 2m"),
     ] {
         let output = run(NAME, flags);
         let told = String::from_utf8_lossy(&output.stderr);

@@ -97,7 +97,7 @@ fn a_table_that_is_larger_than_memory_is_told() {
         panic!("{said}")
     };
     assert!((200_000..400_000).contains(&items.parse::<u64>().expect("a number")), "{said}");
-    assert!(rest.ends_with(" bytes each; give it more\n"), "{said}");
+    assert!(rest.ends_with(" bytes each; raise it\n"), "{said}");
 }
 
 /// The scan finds nothing, so all items are looked at by their keys; of those, DynamoDB gives a few
@@ -123,7 +123,7 @@ fn keys_that_are_left_undone_are_asked_for_again() {
     });
     let changes = [("AWS_ENDPOINT_URL_DYNAMODB", &*endpoint)];
     let said = equal(&command(&changes, name, &["--rcu", "1000000"]).output().expect("an end"));
-    assert!(said.contains("\n250 items compared, 250 of them again in 1 rounds; "), "{said}");
+    assert!(said.contains("\n250 items compared, 250 of them rechecked in 1 rounds; "), "{said}");
     // A unit for each item, computed from its size; the scan was free.
     assert!(said.contains(" s, 250.0 read capacity units\n"), "{said}");
 }
@@ -141,7 +141,7 @@ fn more_differences_than_can_be_looked_at_are_told() {
     let changes = [("AWS_ENDPOINT_URL_DYNAMODB", &*endpoint), ("KINESIS_BRIDGE_MEMORY", "32MiB")];
     assert_eq!(
         refused(&command(&changes, name, &["--segments", "1"]).output().expect("an end")),
-        "error: 40000 of 40001 items are not equal, more than can be looked at again with --memory 32 MiB: is `default`.`verify_foreign` the target of \
+        "error: 40000 of 40001 items are not equal, more than can be rechecked with --memory 32 MiB: is `default`.`verify_foreign` the target of \
          this table, and was it loaded?\n"
     );
 }

@@ -86,21 +86,23 @@ pub(super) fn pool(answer: &Answer<Pool>) -> Finding {
     let what = "background_schedule_pool_size";
     let raise = "raise it in the server's configuration above the number of pipes";
     let (verdict, says) = match answer {
-        Err(why) => (Verdict::Note, format!("could not be looked at: {why}")),
-        Ok(Pool { threads: 0, .. }) => (Verdict::Note, format!("the server does not tell it; {raise}")),
+        Err(why) => (Verdict::Note, format!("could not be checked: {why}")),
+        Ok(Pool { threads: 0, .. }) => (Verdict::Note, format!("the server does not report it; {raise}")),
         Ok(Pool { threads, views }) if threads <= views => (
             Verdict::Bad,
             format!(
-                "{threads}, and {views} refreshable views share these threads; each that waits for records keeps one, so some \
-                 would never run: {raise}"
+                "{threads}, and {views} refreshable views share these threads; each view that waits for records occupies one, so some would \
+                 never run: {raise}"
             ),
         ),
         Ok(Pool { threads, .. }) if *threads < SCHEDULE_POOL_THREADS => {
-            (Verdict::Note, format!("{threads} views can wait for records at a time, which is few: {raise}"))
+            (Verdict::Note, format!("only {threads} views can wait for records at a time: {raise}"))
         }
         Ok(Pool { threads, views }) => (
             Verdict::Fine,
-            format!("{threads}: that many views can wait for records at a time; there are {views} refreshable views"),
+            format!(
+                "{threads}: up to this many views can wait for records at a time; there are {views} refreshable views"
+            ),
         ),
     };
     Finding::new(what, verdict, says)
@@ -112,12 +114,12 @@ pub(super) const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materi
 /// What a batch that is served again does to the views below its target.
 pub(super) fn dependent_views(answer: &Answer<bool>) -> Finding {
     let (verdict, says) = match answer {
-        Err(why) => (Verdict::Note, format!("could not be looked at: {why}")),
+        Err(why) => (Verdict::Note, format!("could not be checked: {why}")),
         Ok(true) => (Verdict::Fine, "1: views below a pipe's table get no row twice".into()),
         Ok(false) => (
             Verdict::Note,
-            "0 for this user, the default before 26.2: rows may be doubled or missing below a pipe's table where the SELECT of the \
-             pipe's view does not set it to 1, as README's SQL and `sql pipe` do"
+            "0 for this user, the default before 26.2: rows may be duplicated or missing below a pipe's table unless the SELECT of the pipe's \
+             view sets it to 1, as the README's SQL and `sql pipe` do"
                 .into(),
         ),
     };
@@ -190,7 +192,7 @@ pub(super) struct Grants {
 pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
     let what = format!("grants of ClickHouse user '{}'", wanted.user);
     let grants = match answer {
-        Err(why) => return Finding::new(what, Verdict::Note, format!("could not be looked at: {why}")),
+        Err(why) => return Finding::new(what, Verdict::Note, format!("could not be checked: {why}")),
         Ok(grants) if grants.readonly == 0 => grants,
         Ok(grants) => return Finding::new(what, Verdict::Bad, read_only(wanted.user, &grants.readonly.to_string())),
     };
@@ -208,9 +210,9 @@ pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
     };
     parts.extend(others.iter().map(|right| {
         let why = match right.purpose {
-            Purpose::Check => "only for what is said about background_schedule_pool_size",
-            Purpose::Guess => "only if a pipe's view is there: none can be seen",
-            Purpose::Work | Purpose::Create => "only to create its tables, which are there",
+            Purpose::Check => "only to check background_schedule_pool_size",
+            Purpose::Guess => "only if it has a pipe's view: none is visible",
+            Purpose::Work | Purpose::Create => "only to create its tables, which already exist",
         };
         format!("{} ({why})", right.statement(wanted.user))
     }));
@@ -220,7 +222,7 @@ pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
 /// The message for a user that may not write.
 pub(super) fn read_only(user: &str, value: &str) -> String {
     format!(
-        "ClickHouse user '{user}' has the setting readonly = {value}, and the bridge writes its state and sets settings: give the \
+        "ClickHouse user '{user}' has the setting readonly = {value}, but the bridge writes its state and changes settings: give the \
          user a profile with readonly = 0, or name another user with --clickhouse-user"
     )
 }

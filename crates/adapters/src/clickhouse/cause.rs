@@ -56,17 +56,17 @@ pub(super) fn cause(exception: &str) -> Cause {
     let inner = exception.split_once("Refresh failed: ").map_or(exception, |(_, inner)| inner);
     let digits = inner.strip_prefix("Code: ").and_then(|rest| rest.split('.').next());
     let Some(code) = digits.and_then(|digits| digits.parse::<u32>().ok()) else {
-        return Cause::Other("the refresh did not end with an error of ClickHouse's own");
+        return Cause::Other("the refresh did not fail with an error of ClickHouse");
     };
     let is_in = |list: &[(u32, &str)]| list.iter().any(|(number, _)| *number == code);
     let in_function = is_in(&ROWS_IN_FUNCTIONS) && inner.contains("while executing 'FUNCTION ");
     match () {
-        () if !is_in(&ROWS) && !in_function => Cause::Other("rows do not cause an error of this kind"),
+        () if !is_in(&ROWS) && !in_function => Cause::Other("errors of this kind are not caused by rows"),
         () if inner.contains("while pushing to view") => {
-            Cause::Other("a materialized view below the table failed, and the table itself may have the rows already")
+            Cause::Other("a materialized view below the table failed, and the table itself may already have the rows")
         }
         () if inner.contains("Received from ") => {
-            Cause::Other("another server failed, and some of the servers may have their rows already")
+            Cause::Other("another server failed, and some of the servers may already have their rows")
         }
         () => Cause::Rows,
     }

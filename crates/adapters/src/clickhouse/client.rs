@@ -59,7 +59,7 @@ impl ClickHouse {
     /// The same for a statement unrelated to the bridge's own tables.
     pub fn explain_foreign(&self, error: &ClickHouseError) -> String {
         match error.kind() {
-            Kind::Schema => format!("ClickHouse at {} says: {}", self.server, error.message),
+            Kind::Schema => format!("ClickHouse at {} reports: {}", self.server, error.message),
             _ => self.explain(error),
         }
     }
@@ -141,7 +141,7 @@ impl ClickHouse {
     pub async fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, ClickHouseError> {
         let lines = self.json_lines(sql).await?;
         let parsed = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<Vec<T>, _>>();
-        parsed.map_err(|e| ClickHouseError::transport(format!("an answer that is not understood: {e}")))
+        parsed.map_err(|e| ClickHouseError::transport(format!("a response that cannot be parsed: {e}")))
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
     async fn a_statement_without_an_answer_may_be_keepers_fault() {
         let never = within(CLICKHOUSE_TIMEOUT, std::future::pending::<Result<(), ClickHouseError>>()).await;
         let told = ClickHouse::new("http://ch:8123", "u", "").explain(&never.expect_err("no answer"));
-        let begins = format!("ClickHouse at http://ch:8123 gives no answer within {} s", CLICKHOUSE_TIMEOUT.as_secs());
+        let begins = format!("ClickHouse at http://ch:8123 did not answer within {} s", CLICKHOUSE_TIMEOUT.as_secs());
         assert!(told.starts_with(&begins) && told.contains("Keeper"), "{told}");
     }
 

@@ -11,7 +11,7 @@ use domain::limits::CLICKHOUSE_ERROR_CHARS;
 use domain::ports::Cause;
 
 /// How the message of a timeout begins.
-const LATE: &str = "no answer within ";
+const LATE: &str = "did not answer within ";
 
 /// The error of a failed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,9 @@ impl ClickHouseError {
     /// ClickHouse is fine.
     pub(super) fn late(time: Duration) -> ClickHouseError {
         let seconds = time.as_secs();
-        ClickHouseError::transport(format!("{LATE}{seconds} s: it is overloaded or stuck, or its Keeper is away"))
+        ClickHouseError::transport(format!(
+            "{LATE}{seconds} s: it is overloaded or stuck, or its Keeper is unavailable"
+        ))
     }
 
     /// What it means.
@@ -131,14 +133,14 @@ impl ClickHouseError {
                 "{said}: create the database with ENGINE = Atomic, or name another one with --clickhouse-database"
             ),
             Kind::Schema => format!(
-                "the tables of the bridge in ClickHouse at {server} are missing or of another version ({said}): run `clickhouse-kinesis-bridge \
-                 sql setup | clickhouse-client`, or restart the bridge as a user that may create them"
+                "the bridge's tables in ClickHouse at {server} are missing or from another version ({said}): run `clickhouse-kinesis-bridge \
+                 sql setup | clickhouse-client`, or restart the bridge with a user that may create them"
             ),
-            Kind::Transport if said.starts_with(LATE) => format!("ClickHouse at {server} gives {said}"),
-            Kind::Transport => format!("ClickHouse at {server} gives no answer: {said}"),
+            Kind::Transport if said.starts_with(LATE) => format!("ClickHouse at {server} {said}"),
+            Kind::Transport => format!("ClickHouse at {server} does not answer: {said}"),
             Kind::Conflict | Kind::Busy | Kind::Profile | Kind::Other => match self.code {
-                Some(code) => format!("ClickHouse at {server} says (code {code}): {said}"),
-                None => format!("ClickHouse at {server} says: {said}"),
+                Some(code) => format!("ClickHouse at {server} reports code {code}: {said}"),
+                None => format!("ClickHouse at {server} reports: {said}"),
             },
         }
     }
@@ -174,12 +176,12 @@ fn causes(error: &clickhouse::error::Error) -> String {
             Some(io::ErrorKind::ConnectionRefused) => {
                 return "connection refused; is it running, and is --clickhouse-url its HTTP port?".into();
             }
-            Some(io::ErrorKind::TimedOut) => return "no connection in time; check --clickhouse-url".into(),
+            Some(io::ErrorKind::TimedOut) => return "the connection timed out; check --clickhouse-url".into(),
             _ => {}
         }
         let text = cause.to_string();
         if text.contains("dns error") || text.contains("failed to lookup address") {
-            return "the host name in --clickhouse-url is not known".into();
+            return "the host name in --clickhouse-url cannot be resolved".into();
         }
         innermost = text;
         source = cause.source();

@@ -22,7 +22,7 @@ impl ClickHouse {
             return Ok(vec![Finding::new("ClickHouse", Verdict::Bad, lacking)]);
         }
         let what = format!("ClickHouse {} at {}", needs.version, self.server());
-        let works = "has APPEND, SYSTEM WAIT VIEW and all else that pipes need";
+        let works = "has APPEND, SYSTEM WAIT VIEW and everything else that pipes need";
         let explained = |error: ClickHouseError| self.explain_foreign(&error);
         Ok(vec![
             Finding::new(what, Verdict::Fine, works),

@@ -60,12 +60,12 @@ pub(super) fn conflict(code: u32, said: &str, server: &str, user: &str) -> Optio
     Some(match code {
         // From a setting that the user may not change at all, or from a statement that writes.
         164 => format!(
-            "ClickHouse user '{user}' is read-only ({said}), and the bridge sets settings and writes its state: give the user a profile \
+            "ClickHouse user '{user}' is read-only ({said}), but the bridge changes settings and writes its state: give the user a profile \
              with readonly = 0, or name another user with --clickhouse-user"
         ),
         452 => format!(
-            "the profile of ClickHouse user '{user}' forbids a setting that the bridge sends with every statement ({said}): take the \
-             constraint away, or name another user with --clickhouse-user"
+            "the profile of ClickHouse user '{user}' forbids a setting that the bridge sends with every statement ({said}): remove the \
+             constraint, or name another user with --clickhouse-user"
         ),
         115 => format!(
             "ClickHouse at {server} does not know a setting that the bridge sends ({said}): upgrade to 25.8 LTS or later"
@@ -74,7 +74,7 @@ pub(super) fn conflict(code: u32, said: &str, server: &str, user: &str) -> Optio
             "ClickHouse user '{user}' has used up its quota ({said}): raise it, or give the bridge a user without one"
         ),
         392 => format!(
-            "ClickHouse user '{user}' has the setting allow_ddl = 0 ({said}), and the bridge changes its state with ALTER: set it to 1 in \
+            "ClickHouse user '{user}' has the setting allow_ddl = 0 ({said}), but the bridge changes its state with ALTER: set it to 1 in \
              the user's profile"
         ),
         158 | 161 | 165 | 167 | 168 | 191 | 306 | 307 | 396 => format!(

@@ -160,7 +160,7 @@ impl Views for ClickHouse {
                     Ok(Some(state)) if !state.exception.is_empty() => {
                         RefreshOutcome::Failed(Failure { why: state.exception, cause: state.cause })
                     }
-                    _ => RefreshOutcome::Unknown("ClickHouse's exception is no text".into()),
+                    _ => RefreshOutcome::Unknown("ClickHouse's exception is not valid UTF-8".into()),
                 },
                 _ => RefreshOutcome::Failed(Failure { why: error.message, cause: error.cause }),
             },

@@ -65,7 +65,7 @@ impl AwsKinesis {
     async fn summary(&self, stream: &str) -> Result<StreamDescriptionSummary, Error> {
         let sent = self.control.describe_stream_summary().stream_name(stream).send();
         let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
-        let nothing = || Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' answered nothing"));
+        let nothing = || Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' returned nothing"));
         output.stream_description_summary.ok_or_else(nothing)
     }
 
@@ -194,7 +194,7 @@ impl KinesisApi for AwsKinesis {
         let output = checked!(self, "GetShardIterator", stream, shard_id, call.send())?;
         output.shard_iterator.ok_or_else(|| {
             KinesisError::Other(Error::Unavailable(format!(
-                "GetShardIterator of shard {shard_id}, stream '{stream}', answered nothing"
+                "GetShardIterator of shard {shard_id}, stream '{stream}', returned nothing"
             )))
         })
     }
@@ -204,7 +204,7 @@ impl KinesisApi for AwsKinesis {
         let output = checked!(self, "GetRecords", stream, shard_id, call.send())?;
         let records = chunk(output.records).ok_or_else(|| {
             KinesisError::Other(Error::Unavailable(format!(
-                "GetRecords of shard {shard_id}, stream '{stream}', answered more than 4 GiB"
+                "GetRecords of shard {shard_id}, stream '{stream}', returned more than 4 GiB"
             )))
         })?;
         Ok(Page {

@@ -69,7 +69,8 @@ where
             "InvalidArgumentException" | "ValidationException" => {
                 return KinesisError::Other(Error::BadRequest(match time_to_come(message) {
                     Some(time) => format!(
-                        "{thing} cannot be read from {time} on, which is in the future: a pipe waits until then, or seek it to a time that has passed ({call})"
+                        "{thing} cannot be read from {time} on, which is in the future: a pipe waits until then, unless you seek it to a time \
+                         in the past ({call})"
                     ),
                     None => format!("Kinesis refuses {call} on {thing}: {message}"),
                 }));
@@ -89,8 +90,8 @@ where
 /// What is used up when a call is throttled.
 fn limit_of(call: &str) -> &'static str {
     match call {
-        "GetRecords" => "other consumers share its 5 calls and 2 MiB a second",
-        _ => "the calls that AWS allows a second are used up",
+        "GetRecords" => "other consumers share its 5 calls and 2 MiB per second",
+        _ => "the calls per second that AWS allows are used up",
     }
 }
 

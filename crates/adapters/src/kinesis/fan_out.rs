@@ -36,8 +36,8 @@ impl FanOutApi for AwsKinesis {
             // Another worker of the pipe was faster.
             Ok(_) | Err(KinesisError::InUse(_)) => Ok(()),
             Err(KinesisError::LimitExceeded(_)) => Err(Error::BadRequest(format!(
-                "stream '{}' takes no further consumer (LimitExceededException), so '{name}' cannot be registered: a stream may have \
-                 {MAX_CONSUMERS_PER_STREAM}, and 5 that are being created; deregister one, or read with mode=polling",
+                "stream '{}' cannot have another consumer (LimitExceededException), so '{name}' cannot be registered: a stream may have \
+                 {MAX_CONSUMERS_PER_STREAM}, of which 5 may be in creation; deregister one, or read with mode=polling",
                 stream.name
             ))),
             Err(other) => Err(other.into()),
@@ -71,7 +71,7 @@ impl FanOutApi for AwsKinesis {
                 errors: self.errors.clone(),
             })),
             Err(KinesisError::Other(Error::NotFound(why))) => Err(KinesisError::NoConsumer(format!(
-                "the consumer {consumer_arn} is not registered any more, or its shard is gone ({why})"
+                "the consumer {consumer_arn} is no longer registered, or its shard is gone ({why})"
             ))),
             Err(other) => Err(other),
         }
@@ -123,7 +123,7 @@ impl Subscriber {
 fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
     let (kind, sequence, at) = position(start);
     let position = StartingPosition::builder().r#type(kind).set_sequence_number(sequence).set_timestamp(at);
-    position.build().map_err(|e| Error::Internal(format!("a position to subscribe at is not complete: {e}")))
+    position.build().map_err(|e| Error::Internal(format!("the position to subscribe at is incomplete: {e}")))
 }
 
 /// The SubscribeToShard response as it comes in.
@@ -172,7 +172,7 @@ impl AwsSubscription {
             true => None,
             false => Some(
                 SequenceNumber::parse(&event.continuation_sequence_number)
-                    .ok_or_else(|| broken("goes on at what is no decimal number"))?,
+                    .ok_or_else(|| broken("continues at a position that is not a decimal number"))?,
             ),
         };
         Ok(Event {

@@ -162,7 +162,7 @@ impl LeaseRow {
             text => match SequenceNumber::parse(text) {
                 Some(first) => Some((first, self.began_sub_sequence_number)),
                 None => {
-                    let problem = format!("'{text}' is no sequence number: write one, or nothing");
+                    let problem = format!("'{text}' is not a sequence number: write one, or leave it empty");
                     return Err(BadColumn { column: "began_sequence_number", problem });
                 }
             },
@@ -203,7 +203,7 @@ impl LeaseRow {
             SequenceNumber::parse(text).ok_or_else(|| BadColumn {
                 column,
                 problem: format!(
-                    "'{text}' is no sequence number: write one, or set offered_batch = '' to forget the batch"
+                    "'{text}' is not a sequence number: write one, or set offered_batch = '' to drop the batch"
                 ),
             })
         };

@@ -76,7 +76,7 @@ impl FileStore {
             Err(TryLockError::WouldBlock) => {
                 return Err(StateError::Misconfigured(format!(
                     "the state directory '{}' is in use by another bridge: stop that one, or give each its own --state file:DIR \
-                     (several bridges share their work with --state keeper-map only)",
+                     (bridges can share pipes only with --state keeper-map)",
                     dir.display()
                 )));
             }
@@ -115,7 +115,7 @@ impl FileStore {
             inner.rows().leases = next.leases;
             renamed.map_err(|e| unavailable("sync", &inner.dir, &e))
         });
-        done.await.map_err(|e| StateError::Unavailable(format!("the state was not written: {e}")))?
+        done.await.map_err(|e| StateError::Unavailable(format!("the state could not be written: {e}")))?
     }
 }
 
@@ -181,7 +181,7 @@ fn load(path: &Path) -> Result<Option<Rows>, StateError> {
     let (first, lines) = text.split_once('\n').unwrap_or((&text, ""));
     let header: Header = serde_json::from_str(first).map_err(|e| {
         let problem = format!(
-            "{e}: the first line must be {{\"format\":{STATE_FILE_FORMAT},\"rows\":<how many follow>,\"crc32\":\"<of these>\"}}"
+            "{e}: the first line must be {{\"format\":{STATE_FILE_FORMAT},\"rows\":<number of rows that follow>,\"crc32\":\"<their checksum>\"}}"
         );
         corrupt(path, 1, &problem)
     })?;
@@ -189,7 +189,7 @@ fn load(path: &Path) -> Result<Option<Rows>, StateError> {
         return Err(corrupt(
             path,
             1,
-            &format!("its format is {}, and this bridge knows {STATE_FILE_FORMAT}", header.format),
+            &format!("its format is {}, but this bridge knows only {STATE_FILE_FORMAT}", header.format),
         ));
     }
     let (count, crc32) = (lines.lines().count(), format!("{:08x}", crc32fast::hash(lines.as_bytes())));
@@ -197,14 +197,14 @@ fn load(path: &Path) -> Result<Option<Rows>, StateError> {
         return Err(corrupt(
             path,
             count + 1,
-            &format!("{count} rows follow the first line, which counts {}", header.rows),
+            &format!("{count} rows follow the first line, which says {}", header.rows),
         ));
     }
     if !header.crc32.is_empty() && header.crc32 != crc32 {
         return Err(corrupt(
             path,
             1,
-            &format!("the checksum of the rows is {crc32}, and the first line says {}", header.crc32),
+            &format!("the checksum of the rows is {crc32}, but the first line says {}", header.crc32),
         ));
     }
     let mut rows = Rows::default();
@@ -216,7 +216,7 @@ fn load(path: &Path) -> Result<Option<Rows>, StateError> {
             .into_lease()
             .map_err(|bad| corrupt(path, number, &format!("lease '{key}', {}: {}", bad.column, bad.problem)))?;
         if rows.leases.insert(key.clone(), Versioned { version: line.version, value: lease }).is_some() {
-            return Err(corrupt(path, number, &format!("the lease '{key}' is there twice")));
+            return Err(corrupt(path, number, &format!("the lease '{key}' appears twice")));
         }
     }
     Ok(Some(rows))
@@ -224,16 +224,16 @@ fn load(path: &Path) -> Result<Option<Rows>, StateError> {
 
 fn corrupt(path: &Path, line: usize, problem: &str) -> StateError {
     StateError::Misconfigured(format!(
-        "the state file '{}' is not whole, see line {line} ({problem}); it is left as it is: put it back from a backup; or, if you changed it on \
-         purpose, write the number of rows and \"crc32\":\"\" into its first line; or move the whole directory away, and every pipe begins anew",
+        "the state file '{}' is damaged, see line {line} ({problem}); it was left untouched: restore it from a backup; or, if you edited it on \
+         purpose, write the number of rows and \"crc32\":\"\" into its first line; or move the whole directory away, and every pipe starts over",
         path.display()
     ))
 }
 
 fn lost(dir: &Path) -> StateError {
     StateError::Misconfigured(format!(
-        "the state directory '{}' was in use and its file {LEASES} is not there: put it back from a backup, or move the whole directory away, and \
-         every pipe begins anew",
+        "the state directory '{}' has been used before, but its file {LEASES} is missing: restore it from a backup, or move the whole \
+         directory away, and every pipe starts over",
         dir.display()
     ))
 }
@@ -398,7 +398,7 @@ mod tests {
         assert!(refused(dir.path(), vouched(3, rows).as_bytes()).contains("2 rows follow"));
         let first = rows.lines().next().expect("a row");
         let twice = refused(dir.path(), vouched(2, &format!("{first}\n{first}\n")).as_bytes());
-        assert!(twice.contains("is there twice"), "{twice}");
+        assert!(twice.contains("appears twice"), "{twice}");
         let nonsense = refused(dir.path(), vouched(2, &rows.replacen("42", "newest", 1)).as_bytes());
         assert!(nonsense.contains("line 2") && nonsense.contains("sequence_number"), "{nonsense}");
         fs::write(&path, vouched(2, rows)).expect("the file");

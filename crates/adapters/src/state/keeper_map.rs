@@ -156,10 +156,10 @@ impl KeeperMapStore {
         let (leases, kept) = (&self.leases, qualified(&self.database, "leases_before"));
         let lacking = lacking.join(", ");
         Some(StateError::Misconfigured(format!(
-            "the table {leases} in ClickHouse at {} was made by an earlier version of the bridge and has no column {lacking}, and KeeperMap \
+            "the table {leases} in ClickHouse at {} was created by an earlier version of the bridge and lacks the column {lacking}, and KeeperMap \
              cannot add one: stop all bridges that use it; run CREATE TABLE {kept} ENGINE = MergeTree ORDER BY key AS SELECT * FROM {leases}; \
              DROP TABLE {leases} SYNC, on every server that has it; `clickhouse-kinesis-bridge sql setup | clickhouse-client`; INSERT INTO {leases} \
-             (* EXCEPT ({lacking})) SELECT * FROM {kept}; then start the bridges, which go on where they were",
+             (* EXCEPT ({lacking})) SELECT * FROM {kept}; then start the bridges, which continue where they stopped",
             self.clickhouse.server()
         )))
     }
@@ -208,7 +208,7 @@ impl KeeperMapStore {
             (Verdict::Unclear(why), _) => Err(StateError::Unavailable(why)),
             (Verdict::Untouched, Err(error)) => Err(self.error(&error)),
             (Verdict::Untouched, Ok(())) => {
-                Err(StateError::Unavailable(format!("a write to {} cannot be seen there yet", self.leases)))
+                Err(StateError::Unavailable(format!("a write to {} is not visible there yet", self.leases)))
             }
         }
     }
@@ -218,7 +218,7 @@ impl KeeperMapStore {
         match (error.kind(), &*self.tables()) {
             (Kind::Schema, Tables::Refused(why)) => why.clone(),
             (Kind::Schema, Tables::Awaited) => StateError::Unavailable(format!(
-                "the state tables in database '{}' are being looked for or created: try again in a moment",
+                "the state tables in database '{}' are still being checked or created: try again in a moment",
                 self.database
             )),
             _ => self.said(error),
@@ -240,7 +240,7 @@ impl KeeperMapStore {
     fn lease(&self, line: &str) -> Result<Versioned<Lease>, (Option<Named>, String)> {
         let named = || serde_json::from_str::<Named>(line).ok();
         let stored: StoredRow = serde_json::from_str(line)
-            .map_err(|e| (named(), format!("a row of {} is not understood: {e}", self.leases)))?;
+            .map_err(|e| (named(), format!("a row of {} cannot be parsed: {e}", self.leases)))?;
         let key = stored.row.key.clone();
         let lease = stored.row.into_lease().map_err(|bad| {
             let problem = format!(
@@ -272,7 +272,7 @@ impl StateStore for KeeperMapStore {
                 // One bad row stops its own pipe, not all of them.
                 Err((named, problem)) => {
                     let (key, pipe) = named.map(|n| (n.key, n.pipe)).unwrap_or_default();
-                    tracing::warn!(key, pipe, "a lease is left out: {problem}");
+                    tracing::warn!(key, pipe, "ignoring a lease: {problem}");
                 }
             }
         }
@@ -290,7 +290,7 @@ impl StateStore for KeeperMapStore {
         match self.clickhouse.execute(&insert).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == Kind::Conflict => {
-                Err(StateError::Conflict(format!("one of the leases exists already: {}", error.message)))
+                Err(StateError::Conflict(format!("one of the leases already exists: {}", error.message)))
             }
             error => self.settle(error, rows.into_iter().map(|row| (row, 0)).collect()).await,
         }

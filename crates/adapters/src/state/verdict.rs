@@ -32,7 +32,7 @@ pub fn verdict(acknowledged: bool, written: &[(LeaseRow, i32)], now: &HashMap<St
             Some((is, at)) if at == version && is == row => done = true,
             Some((_, at)) if at == version => lost = Some(format!("the lease '{key}' was changed by somebody else")),
             Some((_, at)) if *at == version - 1 => untouched = true,
-            Some((_, at)) => later = Some(format!("the lease '{key}' is at version {at} by now")),
+            Some((_, at)) => later = Some(format!("the lease '{key}' is now at version {at}")),
             None if *version == 0 => untouched = true,
             None => gone = Some(format!("the lease '{key}' was deleted by somebody else")),
         }

@@ -24,7 +24,7 @@ pub enum Answer {
 
 /// The body ends before its end.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer could not be completed")]
+#[error("the response could not be completed")]
 pub struct Broken;
 
 impl Body for Answer {

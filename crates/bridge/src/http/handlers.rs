@@ -78,7 +78,7 @@ impl App {
     pub async fn answer(self: &Arc<Self>, request: Request, incoming: Incoming) -> Result<Reply, Error> {
         if incoming.range.is_some() && !matches!(request, Request::Next(_)) {
             return Err(Error::RangeNotSatisfiable(
-                "the connection broke in the middle of an answer that cannot be continued: run the query again".into(),
+                "the connection broke in the middle of a response that cannot be resumed: run the query again".into(),
             ));
         }
         match request {
@@ -133,7 +133,7 @@ impl App {
                 let last = last.unwrap_or(u64::MAX).min(total.saturating_sub(1));
                 if first > last {
                     return Err(Error::RangeNotSatisfiable(format!(
-                        "the open batch of pipe '{pipe}' has {total} bytes, so it cannot be continued at byte {first}"
+                        "the open batch of pipe '{pipe}' has {total} bytes, so it cannot be resumed at byte {first}"
                     )));
                 }
                 Some(Part { first, last, total })
@@ -181,7 +181,7 @@ impl App {
                 Ok(Some(leases))
             }
             None => Err(Error::NotFound(format!(
-                "until_pipe={pipe}: there is no pipe of that name, or it has not been pulled yet; create its view first"
+                "until_pipe={pipe}: there is no pipe with that name, or it has not been pulled yet; create its view first"
             ))),
         }
     }
@@ -403,7 +403,7 @@ async fn send_batch(served: Served, form: Form, part: Option<Part>, sender: Send
             // Before the bytes leave: the refresh may end the moment they arrive.
             if !served.deliver() {
                 tracing::warn!(
-                    "the end of a batch is not sent: this process stood still, and its leases may be with others"
+                    "the end of a batch is not sent: this process was paused, and others may hold its leases"
                 );
                 return sender.fail().await;
             }

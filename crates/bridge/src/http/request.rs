@@ -321,7 +321,7 @@ fn slice(text: &str) -> Result<SliceOf, Error> {
         .ok_or_else(|| {
             let most = limits::MAX_SLICES;
             Error::BadRequest(format!(
-                "slice={} is refused: write i/n with i from 0 to n-1 and n from 1 to {most}, as in slice=0/8",
+                "slice={} is refused: write i/n with i from 0 to n-1 and n from 1 to {most}, such as slice=0/8",
                 quoted(text)
             ))
         })
@@ -335,11 +335,11 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
         (Some(view), None) => view_name(view)?,
         (None, Some("explicit")) => Confirm::Explicit,
         (None, Some(other)) => {
-            return Err(Error::BadRequest(format!("ack={} is refused: the one value is ack=explicit", quoted(other))));
+            return Err(Error::BadRequest(format!("ack={} is refused: the only value is ack=explicit", quoted(other))));
         }
         (None, None) => {
             return Err(Error::BadRequest(
-                "one of view and ack is required: view=<database>.<view> names the refreshable view that pulls, \
+                "either view or ack is required: view=<database>.<view> names the refreshable view that pulls, \
                  ack=explicit is for readers that call ack"
                     .into(),
             ));
@@ -361,7 +361,7 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
     let on_failure = match query.get("on_failure") {
         Some(_) if confirm == Confirm::Explicit => {
             return Err(Error::BadRequest(
-                "on_failure is refused with ack=explicit: only the refresh of a view tells that a batch failed, and why".into(),
+                "on_failure is refused with ack=explicit: only the refresh of a view shows that a batch failed, and why".into(),
             ));
         }
         None | Some("stop") => OnFailure::Stop,
@@ -400,7 +400,7 @@ fn view_name(text: &str) -> Result<Confirm, Error> {
     match parts(text).filter(whole).map(<[String; 2]>::try_from) {
         Some(Ok([database, view])) => Ok(Confirm::View { database, view }),
         Some(Err(parts)) if parts.len() == 1 => refuse("qualify it with its database, as in view=default.orders_pipe"),
-        Some(Err(_)) => refuse("it has more than a database and a name; a name with a dot must stand in backquotes"),
-        None => refuse("write <database>.<view>, each part in backquotes where it is not a plain name"),
+        Some(Err(_)) => refuse("it has more parts than a database and a name; put backquotes around a name with a dot"),
+        None => refuse("write <database>.<view>, with backquotes around a part that is not a plain identifier"),
     }
 }

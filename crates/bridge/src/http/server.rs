@@ -88,7 +88,7 @@ impl Server {
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = cut.notified() => return warn!("a client that took nothing for too long was cut off"),
+            () = cut.notified() => return warn!("closed connection: client stopped reading"),
             () = stopped(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -158,12 +158,12 @@ impl Server {
         match given {
             Some(given) if token.matches(given) => Ok(()),
             Some(_) => Err(Error::Unauthorized(
-                "the bearer token that came is not the token of this bridge: take the one in its --token-file, and run `clickhouse-kinesis-bridge \
-                 sql setup` with that file again for the named collection"
+                "the bearer token is not this bridge's: use the one in its --token-file, and run `clickhouse-kinesis-bridge \
+                 sql setup` with that file again to update the named collection"
                     .into(),
             )),
             None => Err(Error::Unauthorized(
-                "this bridge wants a bearer token: pass headers('Authorization' = 'Bearer …') to url(), or use the named collection".into(),
+                "this bridge requires a bearer token: pass headers('Authorization' = 'Bearer …') to url(), or use the named collection".into(),
             )),
         }
     }

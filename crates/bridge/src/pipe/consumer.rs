@@ -125,7 +125,7 @@ impl FanOut {
         while began.elapsed() < CONSUMER_PATIENCE {
             match self.api.consumer(&self.stream, &self.name).await? {
                 Some(consumer) if consumer.active => {
-                    info!(stream = self.stream.name, consumer = self.name, "fan-out reads as this consumer");
+                    info!(stream = self.stream.name, consumer = self.name, "fan-out reads through this consumer");
                     return Ok(known.insert(consumer.arn).clone());
                 }
                 // Just being registered, or deregistered.

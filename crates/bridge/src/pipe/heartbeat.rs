@@ -106,7 +106,7 @@ impl Heartbeat {
             Ok(Ok(Admission::Admitted)) => Ok(()),
             Ok(Ok(Admission::Refused(why))) => Err(Error::Unavailable(why.clone())),
             _ => Err(Error::Unavailable(format!(
-                "it is not certain yet that no other process uses the worker id '{}'; trying again",
+                "it is not certain yet that no other process uses worker id '{}'; trying again",
                 self.0.worker_id
             ))),
         }
@@ -160,7 +160,7 @@ impl Heartbeat {
                     well = true;
                 }
                 Err(error) if well => {
-                    warn!("the heartbeat cannot be written: {}", Error::from(error));
+                    warn!("cannot write the heartbeat: {}", Error::from(error));
                     well = false;
                 }
                 Err(_) => {}
@@ -178,7 +178,10 @@ impl Heartbeat {
         row.incarnation = Incarnation::parse(&row.incarnation).end().to_string();
         row.pipes.clear();
         if let Err(error) = self.patiently(store.heartbeat(&row)).await {
-            warn!("the other workers have to find out that this one has ended: {}", Error::from(error));
+            warn!(
+                "cannot announce that this worker has stopped, so the others will wait for its heartbeat: {}",
+                Error::from(error)
+            );
         }
     }
 
@@ -205,7 +208,10 @@ impl Heartbeat {
                 }
                 match &first {
                     None => {
-                        info!(worker = self.0.worker_id, "waiting whether another process still uses this worker id");
+                        info!(
+                            worker = self.0.worker_id,
+                            "waiting to see whether another process still uses this worker id"
+                        );
                         first = Some((row, self.0.clock.monotonic()));
                     }
                     Some((first, _)) if (first.heartbeat, &first.incarnation) != (row.heartbeat, &row.incarnation) => {
@@ -225,7 +231,7 @@ impl Heartbeat {
 
     /// A store that does not answer must not keep a heartbeat from being tried again in time.
     async fn patiently<T>(&self, asked: impl Future<Output = Result<T, StateError>>) -> Result<T, StateError> {
-        let late = |_| Err(StateError::Unavailable("the state store does not answer in time".into()));
+        let late = |_| Err(StateError::Unavailable("the state store did not answer in time".into()));
         timeout(self.0.lease_duration / 2, asked).await.unwrap_or_else(late)
     }
 
@@ -239,7 +245,7 @@ impl Heartbeat {
         if own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse) {
             warn!(
                 worker = self.0.worker_id,
-                "no heartbeat arrived for {lapse:?}; the leases may be with others, and are looked at again"
+                "no heartbeat arrived for {lapse:?}; others may hold the leases now; rereading them"
             );
             own.lapses += 1;
         }

@@ -288,8 +288,8 @@ impl Reader {
     fn not_of_this_stream(&self, why: &str) -> Error {
         let last = self.last.as_ref().map_or("", |(last, _)| last.as_str());
         Error::Gap(format!(
-            "stream '{}', shard {}: position {last} is not in the shard, so the stream may have been deleted and created again under its name, and \
-             records may be lost ({why}); {}",
+            "stream '{}', shard {}: position {last} is not in the shard, so the stream may have been deleted and recreated under the same name, \
+             and records may be lost ({why}); {}",
             self.source.stream,
             self.buffer.shard_id,
             go_on(&self.pipe)
@@ -316,7 +316,7 @@ impl Reader {
                 return Ok(());
             }
         }
-        let oldest = first.map_or("there is no oldest record, the shard holds none".into(), |first| {
+        let oldest = first.map_or("the shard has no records".into(), |first| {
             format!("the oldest record is {}", first.sequence_number)
         });
         if self.vanished {
@@ -363,7 +363,7 @@ impl Reader {
         };
         let why = match (early, self.last.is_some()) {
             (true, _) => format!(
-                "is gone, although the stream's retention is {hours} h now, so it was shorter in the meantime, and {oldest}"
+                "is gone, although the stream's retention is {hours} h now, so it must have been shorter for a while, and {oldest}"
             ),
             (false, true) => format!("is older than the stream's retention of {hours} h and {oldest}"),
             (false, false) => format!("was not read for longer than the stream's retention of {hours} h and {oldest}"),

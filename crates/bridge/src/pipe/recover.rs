@@ -42,7 +42,7 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
             return Err(lost("its first record is gone"));
         }
         if compare_digits(first.sequence_number, offer.through.as_str()).is_gt() {
-            return Err(lost("its records give fewer rows than they did"));
+            return Err(lost("its records now give fewer rows"));
         }
         seen = true;
         let mut unpacker = Unpacker::new(page.records, 0, rules.clone());
@@ -63,13 +63,13 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
         Some(last) if last.sequence_number == offer.through.as_str() && last.sub_sequence == offer.through_sub => {
             Ok(slices)
         }
-        _ => Err(lost("its last row is another one")),
+        _ => Err(lost("its last row is a different one")),
     }
 }
 
 fn lost(lease: &Lease, offer: &Offer, why: &str) -> Error {
     Error::Gap(format!(
-        "stream '{}', shard {}: batch {} ({}..{}) was offered, may be in ClickHouse or not, and cannot be read again: {why}; {}",
+        "stream '{}', shard {}: batch {} ({}..{}) was offered, may or may not be in ClickHouse, and cannot be read again: {why}; {}",
         lease.stream,
         lease.shard_id,
         offer.batch,

@@ -90,7 +90,7 @@ impl Retention {
         let this = self.clone();
         tokio::spawn(async move {
             if let Err(error) = this.look().await {
-                debug!(stream = this.stream, "the retention could not be looked at: {error}");
+                debug!(stream = this.stream, "the retention could not be checked: {error}");
             }
         });
     }

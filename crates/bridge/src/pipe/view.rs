@@ -33,13 +33,14 @@ pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &
     match views.view(database, view).await? {
         Some(state) if state.running => Ok(state),
         Some(state) => Err(Error::BadRequest(format!(
-            "view '{database}.{view}' is not refreshing now (status {}), so this pull of pipe '{pipe}' does not come from it: name the view that \
-             pulls in view=, and read by hand from /v1/streams/…/records or with ack=explicit",
+            "view '{database}.{view}' is not refreshing now (status {}), so this pull of pipe '{pipe}' does not come from it: view= must name \
+             the view that pulls; to read by hand, use /v1/streams/…/records or ack=explicit",
             state.status
         ))),
         None => Err(Error::NotFound(format!(
             "there is no refreshable view '{database}.{view}' that the bridge's user may see: view= must name the refreshable materialized view that \
-             pulls pipe '{pipe}', and the user needs SYSTEM VIEWS on it (when this comes from its CREATE, give url() the structure as its third argument)"
+             pulls pipe '{pipe}', and the user needs SYSTEM VIEWS on it (if its CREATE fails with this error, give url() the structure as its \
+             third argument)"
         ))),
     }
 }
@@ -81,7 +82,9 @@ pub async fn start_next(views: &dyn Views, view: &Puller) {
         match views.view(&view.database, &view.name).await {
             Ok(Some(state)) if state.uuid == view.uuid && state.due() => {
                 if let Err(error) = views.refresh(&view.database, &view.name).await {
-                    return debug!("the next refresh of view '{view}' begins when its schedule says: {error}");
+                    return debug!(
+                        "cannot start the next refresh of view '{view}', which now waits for its schedule: {error}"
+                    );
                 }
             }
             // The last refresh is about to leave this state, or the next has begun: then it pulls

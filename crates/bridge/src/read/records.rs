@@ -47,7 +47,7 @@ impl Range<Moment> {
         };
         if reversed {
             return Err(Error::BadRequest(
-                "from lies after to; exchange them, or leave to empty to read until now".into(),
+                "from is later than to: swap them, or leave to empty to read until now".into(),
             ));
         }
         let Range { stream, shard, slice, unpacking, .. } = self;

@@ -78,7 +78,7 @@ impl DynamoDb {
     pub async fn table(&self, name: &str) -> Result<Table, String> {
         let sent = self.client.describe_table().table_name(name).send().await;
         let output = sent.map_err(|e| explain("DescribeTable", name, self.region.as_deref(), &e))?;
-        let nothing = || format!("DescribeTable of DynamoDB table '{name}' answered nothing");
+        let nothing = || format!("DescribeTable of DynamoDB table '{name}' returned nothing");
         let table = output.table.ok_or_else(nothing)?;
         let types = table.attribute_definitions.unwrap_or_default();
         let key = |name: &str| {

@@ -50,7 +50,7 @@ impl DynamoDb {
         let asked = keys.len();
         let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
         let keys =
-            keys.map_err(|error| format!("BatchGetItem of DynamoDB table '{table}' cannot be asked for: {error}"))?;
+            keys.map_err(|error| format!("BatchGetItem of DynamoDB table '{table}' cannot be requested: {error}"))?;
         let get = self.client.batch_get_item().request_items(table, keys);
         let get = get.return_consumed_capacity(ReturnConsumedCapacity::Total).customize().config_override(patient());
         let output = get.send().await.map_err(|e| explain("BatchGetItem", table, self.region.as_deref(), &e))?;

@@ -35,6 +35,6 @@ fn timeout(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).ok().filter(|time| allowed.contains(time)).ok_or_else(|| {
         let format = humantime::format_duration;
         let (least, most) = (format(MIN_VERIFY_TIMEOUT), format(MAX_VERIFY_TIMEOUT));
-        format!("it must be a duration from {least} to {most}, as 30s or 2m")
+        format!("it must be a duration from {least} to {most}, such as 30s or 2m")
     })
 }

@@ -127,47 +127,45 @@ impl Content {
                 let command = format!("sql dynamodb --table {table} --stream {stream}");
                 (
                     "are change events of DynamoDB",
-                    format!("{command} makes a table that has the items, see docs/dynamodb.md"),
+                    format!("{command} creates a table with the items, see docs/dynamodb.md"),
                 )
             }
             Content::Array => {
-                ("are JSON arrays", "split=json in the URL of the pipe makes a row of each element".into())
+                ("are JSON arrays", "split=json in the URL of the pipe turns each element into a row".into())
             }
             Content::Documents => {
-                ("are several JSON documents", "split=json in the URL of the pipe makes a row of each".into())
+                ("are several JSON documents", "split=json in the URL of the pipe turns each into a row".into())
             }
             Content::Scalar => ("are JSON, but neither objects nor arrays", RAW.into()),
             Content::Damaged(kind) => {
-                let are = format!("begin as {kind} data and cannot be decompressed");
-                return (are, format!("they are cut off, damaged, or larger than 16 MiB; {RAW}"));
+                let are = format!("begin like {kind} data, but cannot be decompressed");
+                return (are, format!("they are truncated, damaged, or larger than 16 MiB; {RAW}"));
             }
             Content::Foreign(kind) => {
                 return (
                     format!("are {kind}"),
-                    format!("neither the bridge nor ClickHouse reads them in a column; {RAW}"),
+                    format!("neither the bridge nor ClickHouse can read them in a column; {RAW}"),
                 );
             }
-            Content::Glue(true) => {
-                ("are JSON behind a header of the AWS Glue Schema Registry", example("Behind a header"))
-            }
+            Content::Glue(true) => ("are JSON after an AWS Glue Schema Registry header", example("Behind a header")),
             Content::Glue(false) => (
-                "have a header of the AWS Glue Schema Registry, and Avro, Protobuf or compressed data behind it",
+                "have an AWS Glue Schema Registry header, followed by Avro, Protobuf or compressed data",
                 format!("ClickHouse has no function that reads it; {RAW}"),
             ),
             Content::Confluent(true) => {
-                ("are JSON behind a header of the Confluent Schema Registry", example("Behind a header"))
+                ("are JSON after a Confluent Schema Registry header", example("Behind a header"))
             }
             Content::Confluent(false) => (
-                "have a header of the Confluent Schema Registry, and Avro or Protobuf behind it",
+                "have a Confluent Schema Registry header, followed by Avro or Protobuf",
                 format!("ClickHouse has no function that reads it; {RAW}"),
             ),
             Content::Base64(true) => ("are JSON in base64", example("In base64")),
             Content::Base64(false) => ("are base64", format!("base64Decode(_raw_message) gives the bytes; {RAW}")),
             Content::Csv => ("are CSV", example("CSV")),
-            Content::Tsv => ("are fields between tabs", example("Tabs")),
-            Content::Spaces => ("are fields between spaces", example("Spaces")),
+            Content::Tsv => ("are fields separated by tabs", example("Tabs")),
+            Content::Spaces => ("are fields separated by spaces", example("Spaces")),
             Content::Text => ("are plain text", RAW.into()),
-            Content::Empty => ("are empty", "they have nothing to make columns of".into()),
+            Content::Empty => ("are empty", "there is nothing to derive columns from".into()),
             Content::Binary => ("are bytes that are not text, such as Avro, Protobuf or MessagePack", RAW.into()),
         };
         (are.to_owned(), advice)
@@ -367,7 +365,7 @@ mod tests {
             "{said:?}"
         );
         assert!(
-            said[1].starts_with("1 of 4 records begin as gzip data and cannot be decompressed: they are cut off"),
+            said[1].starts_with("1 of 4 records begin like gzip data, but cannot be decompressed: they are truncated"),
             "{said:?}"
         );
         let odd = EVENT.replace("users", "$(reboot)");

@@ -94,7 +94,7 @@ impl Definer {
         let answer = server.ask(&format!("CHECK GRANT SET DEFINER ON {name}"), "TSV").await?;
         if answer.trim() == "0" && *user != self.name {
             return Err(format!(
-                "ClickHouse user {} may not create views that run as user {}, and nothing was changed: run GRANT SET DEFINER ON {name} TO {} as an \
+                "ClickHouse user {} may not create views that run as user {}, so nothing was changed: run GRANT SET DEFINER ON {name} TO {} as an \
                  administrator, or name another user with --clickhouse-user",
                 shown(user),
                 shown(&self.name),
@@ -115,7 +115,7 @@ impl Definer {
         );
         let views = server.ask(&views, "JSONEachRow").await?;
         let views: Result<Vec<Below>, _> = views.lines().map(serde_json::from_str).collect();
-        let views = views.map_err(|e| format!("ClickHouse's answer is not understood: {e}"))?;
+        let views = views.map_err(|e| format!("ClickHouse's response cannot be parsed: {e}"))?;
         if views.is_empty() {
             return Ok(Vec::new());
         }
@@ -158,7 +158,7 @@ impl Definer {
     /// What the reader of the statements should know.
     pub fn notes(&self, needs: &Needs<'_>) -> Vec<String> {
         let name = shown(&self.name);
-        let mut notes = vec![format!("The views run as ClickHouse user {name}, with its rights alone.")];
+        let mut notes = vec![format!("The views run as ClickHouse user {name}, with only its privileges.")];
         if self.kept == Kept::ReadOnly {
             notes.push(
                 "SQL cannot change that user (it is in users.xml, or in LDAP). It needs these grants there:".into(),
@@ -190,7 +190,7 @@ impl Needs<'_> {
             false => vec![("The destination.", on("INSERT", ""))],
             true => vec![
                 (
-                    "The destination, and the table through which the views bring records into it.",
+                    "The destination, and the table through which records reach it.",
                     [on("INSERT", ""), on("INSERT", "_errors"), on("SELECT, INSERT", "_landing")].join(", "),
                 ),
                 (
@@ -200,7 +200,7 @@ impl Needs<'_> {
             ],
         };
         let url = "READ ON URL, CREATE TEMPORARY TABLE ON *.*";
-        grants.push(("ClickHouse wants both for url(). The second allows temporary tables only.", url.into()));
+        grants.push(("ClickHouse requires both for url(). The second allows temporary tables only.", url.into()));
         if let Some(collection) = self.collection {
             grants.push(("The bridge's address and token.", format!("NAMED COLLECTION ON {collection}")));
         }

@@ -96,7 +96,7 @@ impl Generator<'_> {
         head.extend(self.about_exports(exports, found.is_some()).await?);
 
         let (images, items) = self.sample(exports).await?;
-        head.push(format!("Made from {} items in the sample of stream and exports.", items.count));
+        head.push(format!("Made from {} items sampled from the stream and the exports.", items.count));
         if items.count == 0 {
             head.push("So there are only columns for the keys, and everything else is in rest. Run this again when there are changes or an export.".into());
         }
@@ -179,7 +179,8 @@ impl Generator<'_> {
         match left.trim() {
             "0" => Ok(true),
             left => Err(format!(
-                "DynamoDB table {} was dropped and created again since {} was made, and items of the earlier one are still in there ({left}): run the statement \
+                "DynamoDB table {} was dropped and recreated after {} was made, which still has items of the earlier table ({left}): run the \
+                 statement \
                  that dynamodb verify prints for them, or choose another --target",
                 shown(&self.flags.table),
                 shown(&format!("{}.{}", self.database, self.table))
@@ -194,17 +195,19 @@ impl Generator<'_> {
         let mut notes = Vec::new();
         match &destination {
             Some(Ok(destination)) if !destination.microseconds => notes.push(
-                "Changes carry milliseconds, so two changes of an item within one have equal versions, and which of them counts is up to their order in the stream. \
+                "Changes carry milliseconds, so two changes of an item within the same millisecond have equal versions, and their order in the \
+                 stream decides which one counts. \
                  For microseconds: aws dynamodb update-kinesis-streaming-destination with ApproximateCreationDateTimePrecision=MICROSECOND."
                     .into(),
             ),
-            Some(Err(why)) if exports.is_empty() => notes.push(format!("As yet {why}.")),
+            Some(Err(why)) if exports.is_empty() => notes.push(format!("So far {why}.")),
             _ => {}
         }
         let Some(last) = exports.last() else {
             if !target_exists {
-                notes.push("This brings changes only. To have the items that were there before:".into());
-                notes.push("1. let the changes go to the stream (aws dynamodb enable-kinesis-streaming-destination), and wait until that is ACTIVE;".into());
+                notes.push("This loads only changes. To load the items that were there before, too:".into());
+                notes.push("1. send the changes to the stream (aws dynamodb enable-kinesis-streaming-destination), and wait until that is \
+                            ACTIVE;".into());
                 notes.push(
                     "2. export the table to S3 (aws dynamodb export-table-to-point-in-time, format DYNAMODB_JSON);"
                         .into(),
@@ -234,7 +237,8 @@ impl Generator<'_> {
         })?);
         if !has_change_before(self.config, self.flags, last.span.end()).await? {
             notes.push(format!(
-                "It could not be proved that changes of table {table} went to stream {stream} before the export of {}: the stream has none that is older.",
+                "It could not be proved that changes of table {table} went to stream {stream} before the export of {}: the stream has no older \
+                 change.",
                 export::time(last.span.end())
             ));
         }
@@ -267,11 +271,11 @@ impl Generator<'_> {
             found.engine.ends_with("ReplacingMergeTree") && found.engine_full.contains("version, is_deleted)");
         let columns = Columns::parse(&self.source.keys, &rows).and_then(|columns| match replaces {
             true => Ok(columns),
-            false => Err(format!("it is a {}, and no ReplacingMergeTree(version, is_deleted)", found.engine)),
+            false => Err(format!("it is a {}, not a ReplacingMergeTree(version, is_deleted)", found.engine)),
         });
         let mut columns = columns.map_err(|why| {
             format!(
-                "{name} is no target for DynamoDB table {}: {why}. If its keys are others now, choose another --target",
+                "{name} is not a target for DynamoDB table {}: {why}. If its keys have changed, choose another --target",
                 shown(&self.flags.table)
             )
         })?;
@@ -282,7 +286,7 @@ impl Generator<'_> {
         };
         for key in columns.keys.iter().filter(narrow) {
             notes.push(format!(
-                "The column {} is Int64, and the sample has keys that it does not hold: they go to {}.",
+                "The column {} is Int64, but the sample has keys that do not fit: they go to {}.",
                 shown(&key.name),
                 shown(&format!("{}_errors", self.table))
             ));
@@ -301,7 +305,8 @@ impl Generator<'_> {
         for suffix in ["_landing", "_errors", "_mv", "_errors_mv", "_final", "_pipe"] {
             if self.exists(suffix).await? {
                 return Err(format!(
-                    "{} exists in database {} already, without the target that belongs to it, and nothing was changed: drop it, or choose another --target",
+                    "{} exists in database {} already, without the target that belongs to it, so nothing was changed: drop it, or choose \
+                     another --target",
                     shown(&format!("{}{suffix}", self.table)),
                     shown(&self.database)
                 ));
@@ -393,7 +398,7 @@ impl Generator<'_> {
             "SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM {} GROUP BY attribute ORDER BY count() DESC",
             target.named("")
         );
-        comment("Attributes without a column of their own. Run this command again for those that shall have one.")
+        comment("Attributes without a column of their own. Run this command again to add columns for them.")
             + &comment(&query)
     }
 

@@ -10,8 +10,8 @@ pub fn is_read(database: &str, table: &str) -> String {
     let views = ["_mv", "_errors_mv"].map(|suffix| format!("{table}{suffix}"));
     let [first, second] = views.clone().map(|name| shown(&name));
     let missing = literal(&format!(
-        "the views {first} and {second} must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; \
-         nothing is lost meanwhile"
+        "the views {first} and {second} must both exist (and this user must see them), or the records of the pipe would be stored nowhere: \
+         create the missing one again; nothing is lost meanwhile"
     ));
     let names = views.map(|name| literal(&name)).join(", ");
     let database = literal(database);

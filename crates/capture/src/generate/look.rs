@@ -47,7 +47,7 @@ pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, 
     let contents = Contents::of(sample.payloads()).sentences(stream);
     if objects == 0 {
         return Err(format!(
-            "none of the {rows} newest records of stream {name} is a JSON object, so there are no fields to make columns of: {}",
+            "none of the {rows} newest records of stream {name} is a JSON object, so there are no fields to derive columns from: {}",
             contents.join("; ")
         ));
     }
@@ -67,7 +67,7 @@ fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<Strin
     let (rows, is_cloudwatch) = (sample.len(), sample.split() == Split::CloudWatch);
     if !wanted {
         let objects = if is_cloudwatch { sample.messages() } else { 0 };
-        let said = format!("{objects} of {rows} messages are JSON objects: --message makes columns of their fields.");
+        let said = format!("{objects} of {rows} messages are JSON objects: --message turns their fields into columns.");
         return Ok(if objects > 0 { vec![said] } else { Vec::new() });
     }
     if !is_cloudwatch {
@@ -82,7 +82,7 @@ fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<Strin
         objects => Ok(vec![
             format!("{objects} of {rows} messages are JSON objects, and their fields become columns."),
             format!(
-                "What else an event has is in columns that begin with _log_; a message of another kind is in {MESSAGE}, whole."
+                "The other fields of an event are in columns that begin with _log_; a message of another kind is in {MESSAGE}, whole."
             ),
         ]),
     }

@@ -180,7 +180,7 @@ pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> 
     for (path, column) in &mapped {
         if !taken.insert(column.to_string()) {
             let (field, column) = (shown(&path.join(".")), shown(column));
-            return Err(format!("--map brings {field} into the column {column}, which something else has already"));
+            return Err(format!("--map loads {field} into the column {column}, which already has another source"));
         }
     }
     for (path, ty) in all {
@@ -210,14 +210,16 @@ fn remark(path: &[String], shape: &Shape, ty: &Type) -> Option<String> {
     ];
     let kinds: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
     match ty {
-        _ if shape.twice > 0 => Some(format!("{field} has objects with a name twice, which no type holds: as text.")),
+        _ if shape.twice > 0 => {
+            Some(format!("{field} has objects with a name twice, which no type can hold: as text."))
+        }
         _ if kinds.len() > 1 => Some(format!("{field} has {}: each as text.", kinds.join(", "))),
         Type::Leaf(name) if name == "JSON" => Some(format!(
-            "{field} has objects that differ much: JSON. A null in it is not told from a field that is not there."
+            "{field} has objects that differ a lot: JSON. A null in it cannot be told from a missing field."
         )),
         _ if kinds.is_empty() => Some(format!("{field} has only nulls in the sample: String.")),
         ty if shape.numbers.count > 0 && ty.has_leaf(&|name| name == "String") => {
-            Some(format!("{field} has numbers with more digits than ClickHouse's types keep: String."))
+            Some(format!("{field} has numbers with more digits than ClickHouse's types can hold: String."))
         }
         _ => None,
     }
@@ -290,14 +292,14 @@ pub fn existing_table(
     if plan.columns.iter().all(|column| at(shape, &column.path).is_none()) {
         plan.columns.clear();
     }
-    let lost = if plan.rest { "is only in rest" } else { "is not brought" };
+    let lost = if plan.rest { "is only in rest" } else { "is not loaded" };
     for (path, ty) in all {
         let brought = |column: &Column| column.path.starts_with(&path) || path.starts_with(&column.path);
         if !plan.columns.iter().any(brought) {
             let column = identifier(&column_name(&path));
             let field = shown(&path.join("."));
             plan.notes
-                .push(format!("The field {field} has no column and {lost}: ADD COLUMN {column} {ty} would take it."));
+                .push(format!("The field {field} has no column and {lost}: ADD COLUMN {column} {ty} would hold it."));
         }
     }
     Ok(plan)
@@ -355,7 +357,7 @@ mod tests {
         assert!(
             plan(false, &["idd=x"]).unwrap_err().contains("which no record of the sample has; it has \"id\", \"u\"")
         );
-        assert!(plan(false, &["id=x", "u=x"]).unwrap_err().contains("something else has already"));
+        assert!(plan(false, &["id=x", "u=x"]).unwrap_err().contains("already has another source"));
         assert!(Mapping::parse("id").is_err() && Mapping::parse("id=").is_err());
     }
 

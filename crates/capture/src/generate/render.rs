@@ -116,14 +116,14 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     all.push(format!(
         "{}CREATE TABLE {landing}\n(\n{POSITION_COLUMNS}    _raw_message String,\n    _json String,\n{own}    _error String\n)\nENGINE = Null",
         comments(
-            "Keeps nothing: records pass through it to the two views below. _error is empty for those that fit;\n\
+            "Stores nothing: records pass through it to the two views below. _error is empty for those that fit;\n\
              _json is the record, with numbers quoted that ClickHouse would change."
         )
     ));
     all.push(format!(
         "{}CREATE TABLE {errors}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    failed_at DateTime DEFAULT now()\n)\n\
          ENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY{window}",
-        comment("What does not fit, and why; for seven days.")
+        comment("What does not fit, and why; kept for seven days.")
     ));
     let rows = rows(plan, &format!("{landing}\n    WHERE _error = ''"), false);
     all.push(format!("CREATE MATERIALIZED VIEW {} TO {}{definer} AS\n{rows}", target.named("_mv"), target.named("")));
@@ -144,7 +144,7 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
 pub fn look_into_rest(target: &Target) -> String {
     let table = target.named("");
     comments(&format!(
-        "Fields without a column, and how often they came. Run this command again for the columns that would take them.\n\
+        "Fields without a column, and how often they occurred. Run this command again to see columns for them.\n\
          SELECT replaceRegexpAll(arrayJoin(mapKeys({REST})), '\\\\[[^]]*\\\\]', '[]') AS field, count() FROM {table} GROUP BY field ORDER BY count() DESC"
     ))
 }
@@ -378,14 +378,14 @@ fn sorted_out(plan: &Plan, source: &str) -> String {
     let rest = plan.rest.then(|| format!("{} AS {REST}", rest(&known(&plan.columns), &mut parts)));
     let computed: Vec<String> = parts.definitions().into_iter().chain(rest).chain(misfits).collect();
     let rest = if plan.rest { format!(" {REST},") } else { String::new() };
-    let (marked, mark) = (has_mark(), literal(&format!("a text has {MARK}, which marks numbers here")));
+    let (marked, mark) = (has_mark(), literal(&format!("a string has {MARK}, which marks numbers here")));
     let computed = computed.join(",\n        ");
     let with = with(&computed).replace('\n', "\n    ");
     format!(
         "SELECT\n    {POSITION}, _raw_message, _json,{rest}\n    \
-         multiIf(\n        {marked}, {mark},\n        NOT isValidJSON(if(empty({fields}), _json, '{{}}')), 'no valid JSON',\n        \
-         JSONType(if(empty({fields}), _json, '{{}}')) != 'Object', 'no JSON object',\n        \
-         NOT ({}), 'a field comes twice',\n        {last}) AS _error\n\
+         multiIf(\n        {marked}, {mark},\n        NOT isValidJSON(if(empty({fields}), _json, '{{}}')), 'not valid JSON',\n        \
+         JSONType(if(empty({fields}), _json, '{{}}')) != 'Object', 'not a JSON object',\n        \
+         NOT ({}), 'a field appears twice',\n        {last}) AS _error\n\
          FROM (\n    {with}SELECT *,\n        {computed}\n    FROM {}\n)",
         once(&fields),
         with_json(source, false)

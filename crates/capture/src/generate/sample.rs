@@ -38,7 +38,7 @@ struct Row {
 impl Sample {
     /// Reads the newest records.
     pub async fn take(config: &Config, stream: &str) -> Result<Sample, String> {
-        let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
+        let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
         let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
         let reading = Reading { kinesis, clock: Arc::new(SystemClock), budget: Budget::new(config.memory) };
         let whole = read(&reading, stream, Split::None).await?;

@@ -166,7 +166,7 @@ impl Server {
     fn failed(&self, error: &ClickHouseError, statement: &str, done: usize, all: usize) -> String {
         let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
         format!(
-            "{}; this was in {first}; {done} of {all} statements were run before it",
+            "{}; this was in {first}; {done} of {all} statements had run before it",
             self.clickhouse.explain_foreign(error)
         )
     }

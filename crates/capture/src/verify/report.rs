@@ -118,7 +118,7 @@ impl Report {
             writeln!(out, "{} items in DynamoDB table '{table}', {} in {target}", self.in_dynamodb, self.in_clickhouse);
         let _ = writeln!(
             out,
-            "{} items compared, {} of them again in {} rounds; {} s, {:.1} read capacity units",
+            "{} items compared, {} of them rechecked in {} rounds; {} s, {:.1} read capacity units",
             self.compared,
             self.looked_again,
             self.rounds,
@@ -139,7 +139,7 @@ impl Report {
         }
         let undecided =
             |wanted: Verdict| self.unequal.iter().filter(|(_, _, verdict)| *verdict == wanted).collect::<Vec<_>>();
-        let why = ": changed in DynamoDB each time they were looked at, so it is not proved that they are equal";
+        let why = ": changed in DynamoDB between all checks, so they are not proved equal";
         self.list(&mut out, "undecided", why, &undecided(Verdict::Changing));
         let why = ": not seen unchanged for long enough before --timeout; raise it, or --rcu";
         self.list(&mut out, "undecided", why, &undecided(Verdict::NotReached));
@@ -188,13 +188,13 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "{older} items that are only in ClickHouse are older than DynamoDB table '{}': it was dropped and created again. This marks what is older as \
-             deleted:",
+            "{older} items that are only in ClickHouse are older than DynamoDB table '{}': it was dropped and recreated. This marks what is \
+             older as deleted:",
             self.table
         );
         if self.older_and_equal > 0 {
             out.push_str(&comment(&format!(
-                "{} items that are equal are older, too, and would be marked: load an export of the table as it is now before that (sql dynamodb --export)",
+                "{} equal items are older, too, and would be marked: first load an export of the table as it is now (sql dynamodb --export)",
                 self.older_and_equal
             )));
         }

@@ -153,7 +153,7 @@ impl Source {
 
     fn no_key(&self) -> String {
         format!(
-            "DynamoDB table '{}' gave an item without its key: its key schema was changed while it was read; try again",
+            "DynamoDB table '{}' returned an item without its key: its key schema was changed while it was read; run this again",
             self.table.name
         )
     }

@@ -86,7 +86,7 @@ impl Target {
         let exists = clickhouse.text(&format!("EXISTS TABLE {name}"), "TSV", &[]).await.map_err(said)?;
         if exists.trim() != "1" {
             return Err(format!(
-                "ClickHouse at {} has no table {name}: name it with --target, or make it with `sql dynamodb`",
+                "ClickHouse at {} has no table {name}: name it with --target, or create it with `sql dynamodb`",
                 clickhouse.server()
             ));
         }
@@ -103,21 +103,23 @@ impl Target {
             literal(table)
         );
         let found = clickhouse.rows::<TableRow>(&sql).await.map_err(said)?.into_iter().next();
-        let found = found.ok_or_else(|| format!("ClickHouse tells nothing of {name}: the user may not look at it"))?;
+        let found = found.ok_or_else(|| {
+            format!("ClickHouse reports nothing about {name}: the user lacks the privilege to see it")
+        })?;
         let sql =
             format!("SELECT name, type, comment, default_kind FROM system.columns WHERE {of_table} ORDER BY position");
         let rows = clickhouse.rows::<ColumnRow>(&sql).await.map_err(said)?;
         let has = |column: &str| rows.iter().any(|row| row.name == column);
         if !found.engine_full.contains("version, is_deleted)") || !found.engine_full.contains("ReplacingMergeTree(") {
             return Err(format!(
-                "{name} is no table of change capture: its engine is {}, not ReplacingMergeTree(version, is_deleted); make the target with `sql \
-                 dynamodb`",
+                "{name} is not a table of change capture: its engine is {}, not ReplacingMergeTree(version, is_deleted); create the target with \
+                 `sql dynamodb`",
                 found.engine_full.split(" ORDER BY").next().unwrap_or_default()
             ));
         }
         if !has("rest") {
             return Err(format!(
-                "{name} has no column rest, where the attributes are that no column holds exactly: make the target with `sql dynamodb`"
+                "{name} has no column rest for the attributes that no other column holds exactly: create the target with `sql dynamodb`"
             ));
         }
         let wanted_key = found.wanted.strip_prefix("SELECT ").unwrap_or_default();
@@ -125,7 +127,7 @@ impl Target {
         if found.sorting_key != wanted_key && found.sorting_key != format!("({wanted_key})") {
             return Err(format!(
                 "{name} is sorted by ({}), but the key of DynamoDB table '{source}' is ({}): its key schema was changed, or this is the target of another \
-                 table; name the right one with --target, or make a new one with `sql dynamodb`",
+                 table; name the right one with --target, or create a new one with `sql dynamodb`",
                 found.sorting_key, wanted_key
             ));
         }
@@ -134,7 +136,7 @@ impl Target {
             let column = |holds| Column { name: row.name.clone(), attribute, holds, ty: row.ty.clone() };
             Some(Holds::of(&row.ty, &row.comment).map(column).ok_or_else(|| {
                 format!(
-                    "column {} of {name} has the type {}, which holds no attribute of DynamoDB: make it a MATERIALIZED or an ALIAS column, or drop it",
+                    "column {} of {name} has the type {}, which cannot hold a DynamoDB attribute: make it a MATERIALIZED or ALIAS column, or drop it",
                     identifier(&row.name),
                     row.ty
                 )
@@ -217,7 +219,7 @@ impl Target {
 
     fn row(&self, line: &[u8]) -> Result<(Key, Row), String> {
         read_row(&self.columns, &self.keys, line)
-            .ok_or_else(|| format!("a row of {} is not understood: {}", self.name, String::from_utf8_lossy(line)))
+            .ok_or_else(|| format!("a row of {} cannot be parsed: {}", self.name, String::from_utf8_lossy(line)))
     }
 }
 
@@ -279,7 +281,7 @@ fn read_row(columns: &[Column], keys: &[KeyAttribute], line: &[u8]) -> Option<(K
     }
     let valid = std::str::from_utf8(line).is_ok();
     if !valid {
-        item.insert(String::new(), Value::Broken("bytes that are no text".into()));
+        item.insert(String::new(), Value::Broken("bytes that are not text".into()));
     }
     let version = version.get().parse().ok()?;
     let item = (is_deleted.get() != "1").then_some(item);
@@ -328,7 +330,7 @@ mod tests {
         let (key, row) = read_row(&columns, &keys, b"[\"a\xff\",null,{},7,1]").unwrap();
         assert_eq!((key.values()[0], row.item), ("a\u{fffd}", None));
         let (_, row) = read_row(&columns, &keys, b"[\"a\xff\",null,{},7,0]").unwrap();
-        assert_eq!(row.item.unwrap()[""], Value::Broken("bytes that are no text".into()));
+        assert_eq!(row.item.unwrap()[""], Value::Broken("bytes that are not text".into()));
     }
 
     #[test]

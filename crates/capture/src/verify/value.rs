@@ -96,7 +96,7 @@ impl Value {
             Value::Text(text) => quoted(text),
             Value::List(values) | Value::Set(values) => list(values),
             Value::Map(item) => shown(item),
-            Value::Broken(text) => format!("no JSON: {}", quoted(text)),
+            Value::Broken(text) => format!("not JSON: {}", quoted(text)),
         }
     }
 }

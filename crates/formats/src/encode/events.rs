@@ -221,7 +221,7 @@ mod tests {
             if n % 50 == 0 {
                 let wrong = format!("{{\"eventName\":\"INSERT\",\"tableName\":\"t{n}\\u0001\"}}");
                 let event = Expected { name: "INSERT".into(), table: format!("t{n}\u{1}"), ..Expected::default() };
-                let error = "the payload is no change event of DynamoDB: it has no field dynamodb".into();
+                let error = "the payload is not a DynamoDB change event: it has no field dynamodb".into();
                 expected.push((event, error, wrong.clone().into_bytes()));
                 payloads.push(wrong.into_bytes());
             }

@@ -65,12 +65,12 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
         go_through(map, self.0)?;
         let virtual_column = |name: &&Name<'_>| VIRTUAL.iter().any(|column| name.is(column));
         if let Some(name) = self.0.iter().find(virtual_column) {
-            return Err(A::Error::custom(format_args!("it has a field {}, as a virtual column", name.0)));
+            return Err(A::Error::custom(format_args!("its field {} has the name of a virtual column", name.0)));
         }
         self.0.sort_unstable_by(|a, b| a.lower().cmp(b.lower()));
         match self.0.windows(2).find(|pair| pair[0].is(&pair[1].0)) {
             Some(pair) => {
-                Err(A::Error::custom(format_args!("the fields {} and {} differ in case only", pair[0].0, pair[1].0)))
+                Err(A::Error::custom(format_args!("the fields {} and {} differ only in case", pair[0].0, pair[1].0)))
             }
             None => Ok(()),
         }
@@ -89,7 +89,7 @@ fn go_through<'de, A: MapAccess<'de>>(mut map: A, names: &mut Names<'de>) -> Res
     let own = names.get_mut(first..).unwrap_or_default();
     own.sort_unstable();
     match own.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(A::Error::custom(format_args!("the field {} stands there twice", pair[0].0))),
+        Some(pair) => Err(A::Error::custom(format_args!("the field {} appears twice", pair[0].0))),
         None => Ok(()),
     }
 }
@@ -216,11 +216,11 @@ mod tests {
             ("7", "a JSON object"),
             ("{\"a\":1}{\"b\":2}", "trailing characters"),
             ("{\"a\":1", "EOF"),
-            ("{\"a\":1,\"\\u0061\":2}", "the field a stands there twice"),
-            ("{\"x\":[{\"a\":1,\"a\":2}]}", "the field a stands there twice"),
+            ("{\"a\":1,\"\\u0061\":2}", "the field a appears twice"),
+            ("{\"x\":[{\"a\":1,\"a\":2}]}", "the field a appears twice"),
             ("{\"_timestamp\":1}", "_timestamp"),
-            ("{\"_KEY\":1}", "a field _KEY, as a virtual column"),
-            ("{\"b\":0,\"Id\":1,\"a\":2,\"iD\":3}", "differ in case only"),
+            ("{\"_KEY\":1}", "its field _KEY has the name of a virtual column"),
+            ("{\"b\":0,\"Id\":1,\"a\":2,\"iD\":3}", "differ only in case"),
             ("{\"a\":\"\\ud800\"}", "hex escape"),
             ("{\"a\":1e999}", "out of range"),
             ("{\"a\":\"\u{1}\"}", "control character"),

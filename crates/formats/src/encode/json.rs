@@ -70,7 +70,7 @@ impl Json {
         ready: &mut VecDeque<Bytes>,
     ) -> Result<(), Error> {
         let Some(shard) = self.shards.get(shard) else {
-            return Err(Error::Internal(format!("a record names shard {shard} of {}", self.shards.len())));
+            return Err(Error::Internal(format!("a record refers to shard {shard} of {}", self.shards.len())));
         };
         let second = record.timestamp_ms.div_euclid(1_000);
         if second != self.second {
@@ -101,7 +101,9 @@ impl Json {
             Payload::Inline => {
                 let (fields, raw, error) = match fields(record.payload) {
                     Ok(fields) => (fields, &[][..], String::new()),
-                    Err(why) => (&[][..], record.payload, format!("the payload is no JSON object for a row: {why}")),
+                    Err(why) => {
+                        (&[][..], record.payload, format!("the payload is not a JSON object that makes a row: {why}"))
+                    }
                 };
                 out.extend_from_slice(b",\"_error\":\"");
                 escape(error.as_bytes(), out);

@@ -113,7 +113,7 @@ fn object<'de, A: MapAccess<'de>>(
     }
     close(json, '}');
     match names.double(first) {
-        Some(name) => Err(A::Error::custom(format_args!("the name {} stands there twice", quoted(name)))),
+        Some(name) => Err(A::Error::custom(format_args!("the name {} appears twice", quoted(name)))),
         None => Ok(()),
     }
 }
@@ -191,7 +191,7 @@ impl Visitor<'_> for Kind {
 
     fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
         let known = KINDS.into_iter().find(|kind| *kind == name);
-        known.ok_or_else(|| E::custom(format_args!("{} is no type of DynamoDB", quoted(name))))
+        known.ok_or_else(|| E::custom(format_args!("{} is not a DynamoDB type", quoted(name))))
     }
 }
 
@@ -213,7 +213,7 @@ impl<'de> Visitor<'de> for Map<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object as M")
+        f.write_str("an object for M")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
@@ -245,7 +245,7 @@ impl<'de> Visitor<'de> for List<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an array as {}", self.kind)
+        write!(f, "an array for {}", self.kind)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
@@ -359,7 +359,7 @@ impl<'de> DeserializeSeed<'de> for Number<'_> {
             Some(_) => Cow::Owned(serde_json::from_str(raw).map_err(D::Error::custom)?),
         };
         if !is_number(&text) {
-            return Err(D::Error::custom(format_args!("{} is no number of JSON", shortened(raw))));
+            return Err(D::Error::custom(format_args!("{} is not a JSON number", shortened(raw))));
         }
         self.0.push_str(&text);
         Ok(())

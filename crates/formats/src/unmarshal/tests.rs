@@ -73,31 +73,31 @@ fn what_is_no_value_is_told() {
     assert_eq!(plain(&deep(32)), format!("{}1{}", "[".repeat(32), "]".repeat(32)));
     let (too_deep, long) = (deep(500), format!("{{\"{}\":1}}", "x".repeat(10_000)));
     for (value, why) in [
-        (r#"{"X":"a"}"#, "'X' is no type of DynamoDB"),
-        (&long, "xxx…' is no type of DynamoDB"),
+        (r#"{"X":"a"}"#, "'X' is not a DynamoDB type"),
+        (&long, "xxx…' is not a DynamoDB type"),
         ("{}", "a value has no type"),
         (r#"{"S":"a","N":"1"}"#, "a value has two types, S and N"),
         (r#"{"S":"a","S":"b"}"#, "a value has two types, S and S"),
-        (r#"{"N":"ten"}"#, r#""ten" is no number of JSON"#),
-        (r#"{"N":" 1"}"#, "is no number"),
-        (r#"{"N":"1 "}"#, "is no number"),
-        (r#"{"N":"+1"}"#, "is no number"),
-        (r#"{"N":"01"}"#, "is no number"),
-        (r#"{"N":"1."}"#, "is no number"),
-        (r#"{"N":""}"#, "is no number"),
-        (r#"{"N":"[1]"}"#, "is no number"),
-        (r#"{"N":"1\n"}"#, "is no number"),
-        (r#"{"N":[1]}"#, "[1] is no number"),
-        (r#"{"N":true}"#, "true is no number"),
-        (r#"{"NS":["1","x"]}"#, r#""x" is no number"#),
+        (r#"{"N":"ten"}"#, r#""ten" is not a JSON number"#),
+        (r#"{"N":" 1"}"#, "is not a JSON number"),
+        (r#"{"N":"1 "}"#, "is not a JSON number"),
+        (r#"{"N":"+1"}"#, "is not a JSON number"),
+        (r#"{"N":"01"}"#, "is not a JSON number"),
+        (r#"{"N":"1."}"#, "is not a JSON number"),
+        (r#"{"N":""}"#, "is not a JSON number"),
+        (r#"{"N":"[1]"}"#, "is not a JSON number"),
+        (r#"{"N":"1\n"}"#, "is not a JSON number"),
+        (r#"{"N":[1]}"#, "[1] is not a JSON number"),
+        (r#"{"N":true}"#, "true is not a JSON number"),
+        (r#"{"NS":["1","x"]}"#, r#""x" is not a JSON number"#),
         (r#"{"S":1}"#, "expected a text"),
         (r#"{"SS":[1]}"#, "expected a text"),
-        (r#"{"SS":"a"}"#, "expected an array as SS"),
-        (r#"{"L":{}}"#, "expected an array as L"),
-        (r#"{"M":[]}"#, "expected an object as M"),
+        (r#"{"SS":"a"}"#, "expected an array for SS"),
+        (r#"{"L":{}}"#, "expected an array for L"),
+        (r#"{"M":[]}"#, "expected an object for M"),
         (r#"{"BOOL":"true"}"#, "expected a boolean"),
         (r#"{"NULL":false}"#, "a NULL is not true"),
-        (r#"{"M":{"a":{"N":"1"},"b":{"N":"2"},"\u0061":{"N":"3"}}}"#, "the name 'a' stands there twice"),
+        (r#"{"M":{"a":{"N":"1"},"b":{"N":"2"},"\u0061":{"N":"3"}}}"#, "the name 'a' appears twice"),
         ("\"text\"", "a value with its type"),
         ("null", "a value with its type"),
         (r#"{"S":"\ud800"}"#, "hex escape"),
@@ -115,7 +115,7 @@ fn what_is_no_value_is_told() {
         let expected = Expected { name: "INSERT".into(), table: "users".into(), ..Expected::default() };
         assert_eq!(told(&event), expected, "{value}");
     }
-    assert!(read(with(r#"{"S":"a"},"v":{"S":"b"}"#)).error().contains(": the name 'v' stands there twice"));
+    assert!(read(with(r#"{"S":"a"},"v":{"S":"b"}"#)).error().contains(": the name 'v' appears twice"));
 }
 
 /// Each change of an event, and why it is none then.
@@ -144,24 +144,24 @@ fn what_is_no_event_is_told() {
         (absent("ApproximateCreationDateTime"), "has no ApproximateCreationDateTime", "INSERT", "users"),
         (
             change("\"INSERT\"", "\"UPSERT\""),
-            "its eventName is 'UPSERT': none of INSERT, MODIFY and REMOVE",
+            "its eventName is 'UPSERT', not INSERT, MODIFY or REMOVE",
             "UPSERT",
             "users",
         ),
         (change("\"INSERT\"", "\"REMOVE\""), "it is REMOVE with a NewImage", "REMOVE", "users"),
-        (change("\"INSERT\"", "5"), "expected a text as eventName", "", "users"),
+        (change("\"INSERT\"", "5"), "expected a string for eventName", "", "users"),
         (change("1719347890250647", "\"now\""), "ApproximateCreationDateTime is \"now\": no time", "INSERT", "users"),
         (change("1719347890250647", "-1"), "ApproximateCreationDateTime is -1: no time", "INSERT", "users"),
-        (change("1719347890250647", "9223372036854775808"), "no time from 2012 to 2100", "INSERT", "users"),
+        (change("1719347890250647", "9223372036854775808"), "not between 2012 and 2100", "INSERT", "users"),
         (change("1719347890250647", "1719347890250"), "when it counts microseconds", "INSERT", "users"),
         (
             change("\"MICROSECOND\"", "\"SECOND\""),
-            "Precision is \"SECOND\": neither MILLISECOND nor MICROSECOND",
+            "Precision is \"SECOND\", not MILLISECOND or MICROSECOND",
             "INSERT",
             "users",
         ),
-        (change("\"eventSource\"", "\"eventID\""), "the field eventID stands there twice", "INSERT", "users"),
-        (change("\"SizeBytes\"", "\"Keys\""), "the field Keys stands there twice", "INSERT", "users"),
+        (change("\"eventSource\"", "\"eventID\""), "the field eventID appears twice", "INSERT", "users"),
+        (change("\"SizeBytes\"", "\"Keys\""), "the field Keys appears twice", "INSERT", "users"),
         (change("{\"id\":{\"S\":\"k\"}}", "[]"), "expected an object of attributes", "INSERT", "users"),
     ] {
         let read = read(&payload);
@@ -178,7 +178,7 @@ fn what_is_no_event_is_told() {
     let at = bytes.iter().rposition(|byte| *byte == b'k').expect("the key");
     bytes[at] = 0xff;
     let read = read(&bytes);
-    assert!(read.error().contains("it is no UTF-8"), "{}", read.error());
+    assert!(read.error().contains("it is not valid UTF-8"), "{}", read.error());
     assert_eq!((read.name(), read.table()), ("INSERT", "users"));
 }
 

@@ -1,5 +1,5 @@
 -- DynamoDB table "customers", with its changes from stream "customers".
--- Made from 3 items in the sample of stream and exports.
+-- Made from 3 items sampled from the stream and the exports.
 -- Only in rest, since no column may have such a name: "with.dot".
 
 -- Read it with FINAL, or through the view below: of all rows of an item the one with the highest version counts.
@@ -18,7 +18,7 @@ CREATE TABLE `default`.`customers`
     `scores` Array(Int64),
     `tags` Array(String),
     `version_attribute` Nullable(Int64),
-    rest Map(String, String) COMMENT 'attributes that the other columns do not say exactly, as JSON',
+    rest Map(String, String) COMMENT 'attributes that the other columns do not hold exactly, as JSON',
     version Int64 COMMENT 'when the item was written, microseconds since 1970',
     is_deleted UInt8
 )
@@ -26,7 +26,7 @@ ENGINE = ReplacingMergeTree(version, is_deleted)
 ORDER BY (`id`)
 COMMENT 'DynamoDB table arn:aws:dynamodb:us-east-1:000000000000:table/customers, id ID';
 
--- Keeps nothing: changes and exports pass through it to the two views below. reason is empty for what fits.
+-- Stores nothing: changes and exports pass through it to the two views below. reason is empty for what fits.
 CREATE TABLE `default`.`customers_landing`
 (
     attributes Map(String, String),
@@ -42,12 +42,12 @@ CREATE TABLE `default`.`customers_landing`
     _error String,
     reason String MATERIALIZED multiIf(
         _error != '', _error,
-        NOT startsWith(attributes['id'], '"'), concat('the key "id" is no text: ', attributes['id']),
+        NOT startsWith(attributes['id'], '"'), concat('the key "id" is not a string: ', attributes['id']),
         '')
 )
 ENGINE = Null;
 
--- What is no change event, or has a key that does not fit, and why; for seven days.
+-- What is not a change event, or has a key that does not fit, and why; kept for seven days.
 CREATE TABLE `default`.`customers_errors`
 (
     _key String,
@@ -105,8 +105,8 @@ SELECT _key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_num
 FROM `default`.`customers_landing`
 WHERE reason != '';
 
--- The items that there are now. An attribute that had no column yet when the item came is read from rest. Maps and lists stay text: the type JSON
--- refuses numbers beyond 64 bits and forgets nulls and empty maps. CAST(column, 'JSON') is there for those who know that theirs have none.
+-- The current items. An attribute that had no column yet when its item arrived is read from rest. Maps and lists stay text: the type JSON
+-- refuses numbers beyond 64 bits and drops nulls and empty maps. If yours have none of these, use CAST(column, 'JSON').
 CREATE OR REPLACE VIEW `default`.`customers_final` AS
 SELECT
     item.`id`,
@@ -135,17 +135,17 @@ SELECT
 FROM url('http://localhost:PORT/v1/pipes/customers/next?stream=customers&view=default.customers_pipe&unmarshal=dynamodb', 'ArrowStream',
     '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _event_name String, _event_id String, _table String, _version Int64, _is_deleted UInt8, _ttl_delete UInt8, _keys String, _new String, _old String, _attributes Map(String, String), _error String, _raw_message String, _batch String')
 WHERE (SELECT throwIf(count() < 2,
-        'the views "customers_mv" and "customers_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
+        'the views "customers_mv" and "customers_errors_mv" must both exist (and this user must see them), or the records of the pipe would be stored nowhere: create the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'default' AND name IN ('customers_mv', 'customers_errors_mv')) = 0
     AND _table IN ('', 'customers') AND (_error != '' OR _version >= CREATED)
     AND NOT throwIf(_table IN ('', 'customers') AND (_error != '' OR _version >= CREATED) AND _error = ''
         AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, '("(?:[^"\\\\]|\\\\.)*"):(?:"(?:[^"\\\\]|\\\\.)*"|[^",}]+)'))) != ['id'],
-        'the changes of DynamoDB table "customers" have other key attributes than "id": it was created again with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')
+        'the changes of DynamoDB table "customers" have other key attributes than "id": it was recreated with other keys; nothing is lost while this view waits; drop it and run sql dynamodb for another target')
 ORDER BY _shard_id, length(_sequence_number), _sequence_number, _sub_sequence_number
 SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_insert_select = 'enable_even_for_bad_queries', deduplicate_blocks_in_dependent_materialized_views = 1;
 
 -- Loads the full export of TIME, 2 items. It may be run again: of all rows of an item the one with the highest version counts.
--- ClickHouse reads the files with the credentials that it has for S3 itself (environment, role, <s3> in its configuration); none stand here.
+-- ClickHouse reads the files with its own credentials for S3 (environment, role, <s3> in its configuration); there are none in this statement.
 INSERT INTO `default`.`customers_landing` (attributes, version, is_deleted)
 SELECT attributes, VERSION AS version, 0 AS is_deleted
 FROM (
@@ -155,8 +155,8 @@ FROM (
     FROM s3('http://127.0.0.1:S3/sqld-customers/{exports/AWSDynamoDB/01693685827463-2d8752fd/data/0000016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0001016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0002016936858274632d8752fd.json.gz,exports/AWSDynamoDB/01693685827463-2d8752fd/data/0003016936858274632d8752fd.json.gz}', 'LineAsString', 'line String')
 )
 WHERE NOT throwIf(NOT mapContains(attributes, 'id'), 'a line of the export has no key attribute "id": is this an export of DynamoDB table "customers"?')
-    AND NOT throwIf(has(mapValues(attributes), ''), 'a line of an export of DynamoDB table "customers" has an attribute without a type that DynamoDB has')
+    AND NOT throwIf(has(mapValues(attributes), ''), 'a line of an export of DynamoDB table "customers" has an attribute without a DynamoDB type')
 SETTINGS s3_ignore_file_doesnt_exist = 0, use_hive_partitioning = 0;
 
--- Attributes without a column of their own. Run this command again for those that shall have one.
+-- Attributes without a column of their own. Run this command again to add columns for them.
 -- SELECT arrayJoin(mapKeys(rest)) AS attribute, count() FROM `default`.`customers` GROUP BY attribute ORDER BY count() DESC

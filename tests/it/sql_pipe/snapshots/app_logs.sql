@@ -24,7 +24,7 @@ ENGINE = MergeTree
 ORDER BY (_timestamp, _shard_id)
 SETTINGS non_replicated_deduplication_window = 1000;
 
--- Keeps nothing: records pass through it to the two views below. _error is empty for those that fit;
+-- Stores nothing: records pass through it to the two views below. _error is empty for those that fit;
 -- _json is the record, with numbers quoted that ClickHouse would change.
 CREATE TABLE `shop`.`app_logs_landing`
 (
@@ -41,7 +41,7 @@ CREATE TABLE `shop`.`app_logs_landing`
 )
 ENGINE = Null;
 
--- What does not fit, and why; for seven days.
+-- What does not fit, and why; kept for seven days.
 CREATE TABLE `shop`.`app_logs_errors`
 (
     _key String,
@@ -103,9 +103,9 @@ SELECT
     _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream, _raw_message, _json, rest,
     multiIf(
         position(_raw_message, '\\u0001#') > 0, 'a text has \\u0001#, which marks numbers here',
-        NOT isValidJSON(if(empty(fields), _json, '{}')), 'no valid JSON',
-        JSONType(if(empty(fields), _json, '{}')) != 'Object', 'no JSON object',
-        NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field comes twice',
+        NOT isValidJSON(if(empty(fields), _json, '{}')), 'not valid JSON',
+        JSONType(if(empty(fields), _json, '{}')) != 'Object', 'not a JSON object',
+        NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field appears twice',
         if(empty(misfits), '', concat('does not fit: ', arrayStringConcat(misfits, ', ')))) AS _error
 FROM (
     WITH
@@ -146,10 +146,10 @@ FROM (
     )
 )
 WHERE (SELECT throwIf(count() < 2,
-        'the views "app_logs_mv" and "app_logs_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
+        'the views "app_logs_mv" and "app_logs_errors_mv" must both exist (and this user must see them), or the records of the pipe would be stored nowhere: create the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('app_logs_mv', 'app_logs_errors_mv')) = 0
 ORDER BY ALL
 SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort';
 
--- Fields without a column, and how often they came. Run this command again for the columns that would take them.
+-- Fields without a column, and how often they occurred. Run this command again to see columns for them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`app_logs` GROUP BY field ORDER BY count() DESC

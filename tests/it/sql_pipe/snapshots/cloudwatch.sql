@@ -1,9 +1,9 @@
 -- A pipe from stream "sql-cloudwatch", made from 10 rows of its records.
 -- Records are envelopes of CloudWatch Logs: split=cloudwatch makes a row of each log event.
--- 3 of 10 messages are JSON objects: --message makes columns of their fields.
+-- 3 of 10 messages are JSON objects: --message turns their fields into columns.
 -- Exactly-once: see Guarantees in README.md.
--- A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.
--- Without --no-errors such records are kept apart.
+-- A record that is not a JSON object, or a value that does not fit its column, is inserted as NULL or default values.
+-- Without --no-errors, such records go to a table of their own.
 -- Fields without a column are kept in rest: see the end.
 
 CREATE TABLE `shop`.`cloudwatch`
@@ -71,5 +71,5 @@ FROM (
 ORDER BY ALL
 SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_blocks_in_dependent_materialized_views = 1;
 
--- Fields without a column, and how often they came. Run this command again for the columns that would take them.
+-- Fields without a column, and how often they occurred. Run this command again to see columns for them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`cloudwatch` GROUP BY field ORDER BY count() DESC

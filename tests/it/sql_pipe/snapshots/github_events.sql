@@ -2,7 +2,7 @@
 -- Exactly-once: see Guarantees in README.md.
 -- Records that do not fit go to "github_events_errors" instead.
 -- Fields without a column are kept in rest: see the end.
--- "payload" has objects that differ much: JSON. A null in it is not told from a field that is not there.
+-- "payload" has objects that differ a lot: JSON. A null in it cannot be told from a missing field.
 
 CREATE TABLE `shop`.`github_events`
 (
@@ -24,7 +24,7 @@ ENGINE = MergeTree
 ORDER BY (_timestamp, _shard_id)
 SETTINGS non_replicated_deduplication_window = 1000;
 
--- Keeps nothing: records pass through it to the two views below. _error is empty for those that fit;
+-- Stores nothing: records pass through it to the two views below. _error is empty for those that fit;
 -- _json is the record, with numbers quoted that ClickHouse would change.
 CREATE TABLE `shop`.`github_events_landing`
 (
@@ -41,7 +41,7 @@ CREATE TABLE `shop`.`github_events_landing`
 )
 ENGINE = Null;
 
--- What does not fit, and why; for seven days.
+-- What does not fit, and why; kept for seven days.
 CREATE TABLE `shop`.`github_events_errors`
 (
     _key String,
@@ -103,9 +103,9 @@ SELECT
     _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream, _raw_message, _json, rest,
     multiIf(
         position(_raw_message, '\\u0001#') > 0, 'a text has \\u0001#, which marks numbers here',
-        NOT isValidJSON(if(empty(fields), _json, '{}')), 'no valid JSON',
-        JSONType(if(empty(fields), _json, '{}')) != 'Object', 'no JSON object',
-        NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field comes twice',
+        NOT isValidJSON(if(empty(fields), _json, '{}')), 'not valid JSON',
+        JSONType(if(empty(fields), _json, '{}')) != 'Object', 'not a JSON object',
+        NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field appears twice',
         if(empty(misfits), '', concat('does not fit: ', arrayStringConcat(misfits, ', ')))) AS _error
 FROM (
     WITH
@@ -148,10 +148,10 @@ FROM (
     )
 )
 WHERE (SELECT throwIf(count() < 2,
-        'the views "github_events_mv" and "github_events_errors_mv" must both be there (and this user must see them), or what the pipe brings is kept nowhere: make the missing one again; nothing is lost meanwhile')
+        'the views "github_events_mv" and "github_events_errors_mv" must both exist (and this user must see them), or the records of the pipe would be stored nowhere: create the missing one again; nothing is lost meanwhile')
         FROM system.tables WHERE database = 'shop' AND name IN ('github_events_mv', 'github_events_errors_mv')) = 0
 ORDER BY ALL
 SETTINGS http_max_tries = 1, max_threads = 1, insert_deduplicate = 1, insert_deduplication_token = '', limit = 0, offset = 0, sort_overflow_mode = 'throw', deduplicate_blocks_in_dependent_materialized_views = 1, short_circuit_function_evaluation = 'disable', date_time_input_format = 'best_effort', input_format_try_infer_dates = 0, input_format_try_infer_datetimes = 0, output_format_json_quote_64bit_integers = 0;
 
--- Fields without a column, and how often they came. Run this command again for the columns that would take them.
+-- Fields without a column, and how often they occurred. Run this command again to see columns for them.
 -- SELECT replaceRegexpAll(arrayJoin(mapKeys(rest)), '\\[[^]]*\\]', '[]') AS field, count() FROM `shop`.`github_events` GROUP BY field ORDER BY count() DESC

@@ -1,7 +1,7 @@
 -- A pipe from stream "sql-vehicles", made from 25 of its records.
 -- Exactly-once: see Guarantees in README.md.
--- A record that is no JSON object, or a value that does not fit its column, arrives as NULL or default values.
--- Without --no-errors such records are kept apart.
+-- A record that is not a JSON object, or a value that does not fit its column, is inserted as NULL or default values.
+-- Without --no-errors, such records go to a table of their own.
 -- Fields without a column are not kept.
 
 CREATE TABLE `shop`.`vehicles`

@@ -41,7 +41,7 @@ fn views_find_a_thread_each_or_are_counted() {
         assert_eq!(verdict(16, views), Verdict::Bad);
     }
     let unknown = pool(&Err("denied".into()));
-    assert_eq!((unknown.verdict, &*unknown.says), (Verdict::Note, "could not be looked at: denied"));
+    assert_eq!((unknown.verdict, &*unknown.says), (Verdict::Note, "could not be checked: denied"));
 }
 
 fn lacking(rights: &[&str], has_tables: bool) -> Finding {
@@ -71,7 +71,7 @@ fn rights_to_create_are_needed_until_the_tables_are_there() {
         (there.verdict, &*there.says),
         (
             Verdict::Note,
-            "missing: GRANT TABLE ENGINE ON KeeperMap TO `bridge` (only to create its tables, which are there)"
+            "missing: GRANT TABLE ENGINE ON KeeperMap TO `bridge` (only to create its tables, which already exist)"
         )
     );
 }

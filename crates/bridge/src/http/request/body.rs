@@ -78,7 +78,7 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
         let position = Position::parse(&text)?;
         if row.shard_id.is_empty() && matches!(position, Position::Sequence(_)) {
             return Err(
-                "the position is a sequence number, which has a meaning within one shard only: name it in shard_id"
+                "the position is a sequence number, which means something only within one shard: name the shard in shard_id"
                     .into(),
             );
         }
@@ -87,7 +87,7 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
             id => Some(name("shard_id", id).map_err(|e| e.to_string())?),
         };
         if row.sub_sequence_number.is_some() && !matches!(position, Position::Sequence(_)) {
-            return Err("sub_sequence_number belongs to a sequence number: leave it out, or set it to NULL".into());
+            return Err("sub_sequence_number is only for a sequence number: leave it out, or set it to NULL".into());
         }
         Ok(SeekRow { pipe, shard_id, position, sub_sequence_number: row.sub_sequence_number })
     })
@@ -120,7 +120,7 @@ fn named(path: &str, row: &str) -> Result<String, String> {
     }
     match row == path {
         true => Ok(path.to_owned()),
-        false => Err(format!("the row names the pipe {} and the path '{path}': both must be the same", quoted(row))),
+        false => Err(format!("the row names pipe {}, but the path names '{path}': they must be the same", quoted(row))),
     }
 }
 
@@ -168,10 +168,12 @@ mod tests {
         let told = |answer: Result<Vec<SeekRow>, Error>| answer.expect_err("a refusal").to_string();
         assert!(
             told(parse_seek(ROWS, "a"))
-                .contains("row 2 of the body is refused: the row names the pipe 'b' and the path 'a'")
+                .contains("row 2 of the body is refused: the row names pipe 'b', but the path names 'a'")
         );
         assert!(told(parse_seek(b"{\"position\":\"latest\"}", "")).contains("it names no pipe"));
-        assert!(told(parse_seek(b"{\"pipe\":\"a/b\",\"position\":\"latest\"}", "")).contains("'a/b' is no valid name"));
+        assert!(
+            told(parse_seek(b"{\"pipe\":\"a/b\",\"position\":\"latest\"}", "")).contains("'a/b' is not a valid name")
+        );
         assert!(parse_end(b"{\"pipe\":\"\"}", "").is_err() && parse_end(b"{\"pipe\":\"\"}", "a").is_err());
     }
 }

@@ -13,8 +13,8 @@ use domain::start::Beginning;
 /// have 10 or 13.
 const SEQUENCE_DIGITS: usize = 17;
 /// What a message says about times.
-const TIMES: &str = "a time as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
-                     milliseconds (13 digits), now, or so long ago as -90s, -30m, -1h, -7d";
+const TIMES: &str = "a time such as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
+                     milliseconds (13 digits), now, or a time ago such as -90s, -30m, -1h, -7d";
 
 /// Where a checkpoint is moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Boun
     match sequence(text) {
         Some(sequence) if one_shard => Ok(Bound::Sequence(sequence)),
         Some(_) => Err(Error::BadRequest(format!(
-            "{parameter}={} is a sequence number, which has a meaning within one shard only: add shard=",
+            "{parameter}={} is a sequence number, which means something only within one shard: add shard=",
             quoted(text)
         ))),
         None => Err(Error::BadRequest(format!(

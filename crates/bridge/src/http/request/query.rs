@@ -30,7 +30,7 @@ impl<'p> Query<'p> {
                     [] => ", which takes none".into(),
                     _ => format!("; the nearest is {}", nearest(&name, known.iter().map(|k| (k.to_string(), *k)))),
                 };
-                return Err(Error::BadRequest(format!("{} is no parameter of {path}{hint}", quoted(&name))));
+                return Err(Error::BadRequest(format!("{} is not a parameter of {path}{hint}", quoted(&name))));
             };
             if pairs.iter().any(|(other, _)| *other == name) {
                 return Err(Error::BadRequest(format!("{name} is given twice; give it once")));
@@ -84,7 +84,7 @@ impl<'p> Query<'p> {
             (Payload::Raw, unmarshal) => unmarshal,
             _ => {
                 return Err(Error::BadRequest(
-                    "payload=inline and unmarshal=dynamodb are both given: give payload=inline for the fields of a payload as columns, or \
+                    "payload=inline and unmarshal=dynamodb are both given: use payload=inline for the fields of a payload as columns, or \
                      unmarshal=dynamodb for the columns of DynamoDB's change events"
                         .into(),
                 ));
@@ -148,7 +148,7 @@ fn decoded(text: &str) -> Result<String, Error> {
     let spaced = text.replace('+', " ");
     match percent_decode_str(&spaced).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(Error::BadRequest(format!("the parameter {} is no UTF-8 when it is decoded", quoted(text)))),
+        Err(_) => Err(Error::BadRequest(format!("the parameter {} is not valid UTF-8 once decoded", quoted(text)))),
     }
 }
 
@@ -179,7 +179,7 @@ pub(super) fn name(what: &str, text: &str) -> Result<String, Error> {
         return Ok(text.into());
     }
     Err(Error::BadRequest(format!(
-        "the {what} {} is no valid name: it must have 1 to {} letters, digits, '_', '.' or '-'",
+        "the {what} {} is not a valid name: it must have 1 to {} letters, digits, '_', '.' or '-'",
         quoted(text),
         limits::MAX_NAME
     )))

@@ -86,12 +86,12 @@ pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart)
         let answer = timeout(SUBSCRIBE_TIMEOUT, source.fan_out.subscribe(&shard_id, &start)).await;
         let error = match answer {
             Err(_) => {
-                return Err(Left::Stalled(format!("SubscribeToShard on {subject} gave no answer"), SUBSCRIBE_TIMEOUT));
+                return Err(Left::Stalled(format!("SubscribeToShard on {subject} got no answer"), SUBSCRIBE_TIMEOUT));
             }
             Ok(Err(error)) => error,
             Ok(Ok(mut subscription)) => match timeout(SUBSCRIPTION_SILENCE, subscription.next()).await {
                 Err(_) => {
-                    let silent = format!("a subscription to {subject} gave no event");
+                    let silent = format!("a subscription to {subject} delivered no event");
                     return Err(Left::Stalled(silent, SUBSCRIPTION_SILENCE));
                 }
                 Ok(Ok(Some(first))) => return Ok(Opened { subscription, first, asked_ms, began: Instant::now() }),
@@ -203,7 +203,7 @@ impl Reader {
                 Ok(Err(error)) => Err(Left::Failed(error.into())),
                 Err(_) => {
                     let (shard, stream) = (&self.buffer.shard_id, &self.source.stream);
-                    let silent = format!("the subscription to shard {shard} of stream '{stream}' gave no event");
+                    let silent = format!("the subscription to shard {shard} of stream '{stream}' delivered no event");
                     Err(Left::Stalled(silent, SUBSCRIPTION_SILENCE))
                 }
             }
@@ -227,7 +227,7 @@ impl Reader {
             }
         };
         let pause = retry.failed().as_secs();
-        let message = format!("{why}; reading goes on by polling, and fan-out is tried again in {pause} s");
+        let message = format!("{why}; polling instead, and trying fan-out again in {pause} s");
         warn!(stream = self.source.stream, shard = self.buffer.shard_id, "{message}");
         self.buffer.note(|p| (p.mode, p.fallback) = (Mode::Polling, Some(message)));
     }

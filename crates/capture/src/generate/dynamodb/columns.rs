@@ -173,7 +173,7 @@ impl Key {
         let name = column_of(&key.name).filter(|name| !RESERVED.contains(&&**name) && !name.contains(char::is_control));
         let name = name.ok_or_else(|| {
             format!(
-                "the key attribute {} cannot be a column: its name is kept for another one, or no name",
+                "the key attribute {} cannot be a column: its name is reserved, or not a valid column name",
                 shown(&key.name)
             )
         })?;
@@ -208,11 +208,11 @@ impl Key {
             ),
             (KeyType::N, true) => (
                 format!("match({json}, '^-?[0-9]')"),
-                format!("concat({}, {json})", literal(&format!("the key {name} is no number: "))),
+                format!("concat({}, {json})", literal(&format!("the key {name} is not a number: "))),
             ),
             (KeyType::S | KeyType::B, _) => (
                 format!("startsWith({json}, '\"')"),
-                format!("concat({}, {json})", literal(&format!("the key {name} is no text: "))),
+                format!("concat({}, {json})", literal(&format!("the key {name} is not a string: "))),
             ),
         }
     }
@@ -293,7 +293,7 @@ impl Columns {
         }
         if too_many > 0 {
             notes.push(format!(
-                "Only in rest, since a table with more than {MAX_ATTRIBUTE_COLUMNS} columns is not made: {too_many} attributes that few items have."
+                "Only in rest, since the table has at most {MAX_ATTRIBUTE_COLUMNS} columns: {too_many} attributes that few items have."
             ));
         }
         notes

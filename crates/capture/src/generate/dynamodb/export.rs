@@ -111,17 +111,18 @@ impl Export {
             Some(text) => text,
             None if read_file(server, &format!("{url}/_started")).await?.is_some() => {
                 return Err(format!(
-                    "the export at {url} is not finished, it has no manifest-summary.json yet: run this again when DynamoDB says that it is COMPLETED"
+                    "the export at {url} is not finished, it has no manifest-summary.json yet: run this again when DynamoDB reports it as COMPLETED"
                 ));
             }
             None => {
                 return Err(format!(
-                    "there is no export at {url}: it must be the folder named like the export, as https://BUCKET.s3.REGION.amazonaws.com/PREFIX/AWSDynamoDB/ID"
+                    "there is no export at {url}: the URL must be that of the folder named after the export, such as \
+                     https://BUCKET.s3.REGION.amazonaws.com/PREFIX/AWSDynamoDB/ID"
                 ));
             }
         };
         let not_understood =
-            |file: &str, why: &serde_json::Error| format!("{file} of the export at {url} is not understood: {why}");
+            |file: &str, why: &serde_json::Error| format!("{file} of the export at {url} cannot be parsed: {why}");
         let summary: Summary =
             serde_json::from_str(&summary).map_err(|why| not_understood("manifest-summary.json", &why))?;
         if summary.output_format != "DYNAMODB_JSON" {
@@ -130,8 +131,8 @@ impl Export {
                 visible(&summary.output_format)
             ));
         }
-        let span = span(&summary)
-            .ok_or_else(|| format!("manifest-summary.json of the export at {url} has no time that is understood"))?;
+        let span =
+            span(&summary).ok_or_else(|| format!("manifest-summary.json of the export at {url} has no valid time"))?;
         if let Some(wrong) = span.times().into_iter().find(|ms| !DYNAMODB_TIMES.contains(&ms.saturating_mul(1_000))) {
             return Err(format!(
                 "manifest-summary.json of the export at {url} has the time {}, which is not between 2012 and 2100",
@@ -140,7 +141,7 @@ impl Export {
         }
         let root = root(url, &summary.manifest_files).ok_or_else(|| {
             format!(
-                "the export at {url} says that its folder in the bucket is {}: give the URL of the place to which DynamoDB exported",
+                "the export at {url} says that its folder in the bucket is {}: give the URL to which DynamoDB exported",
                 visible(summary.manifest_files.trim_end_matches("/manifest-files.json"))
             )
         })?;
@@ -210,9 +211,8 @@ impl Export {
             "a line of the export has no key attribute {}: is this an export of DynamoDB table {table}?",
             shown(partition_key)
         ));
-        let no_type = literal(&format!(
-            "a line of an export of DynamoDB table {table} has an attribute without a type that DynamoDB has"
-        ));
+        let no_type =
+            literal(&format!("a line of an export of DynamoDB table {table} has an attribute without a DynamoDB type"));
         let no_time = literal(&format!(
             "a line of an incremental export of DynamoDB table {table} does not say when it was written"
         ));
@@ -250,7 +250,8 @@ impl Export {
                 "Loads {what}{part}. It may be run again: of all rows of an item the one with the highest version counts."
             ));
             let credentials = comment(
-                "ClickHouse reads the files with the credentials that it has for S3 itself (environment, role, <s3> in its configuration); none stand here.",
+                "ClickHouse reads the files with its own credentials for S3 (environment, role, <s3> in its configuration); there are none in \
+                 this statement.",
             );
             format!(
                 "{loads}{credentials}INSERT INTO {landing} (attributes, version, is_deleted)\nSELECT attributes, {columns}\nFROM (\n    SELECT\n        {item},\n        {attributes}\n    \
@@ -285,7 +286,7 @@ async fn read_file(server: &Server, url: &str) -> Result<Option<String>, String>
 fn object(key: &str) -> Result<String, String> {
     if key.contains('\n') {
         return Err(format!(
-            "the export has an object {}, whose name ClickHouse cuts off at the line break: export to another prefix",
+            "the export has an object {}, whose name ClickHouse truncates at the line break: export to another prefix",
             shown(key)
         ));
     }
@@ -333,7 +334,7 @@ pub fn chained(mut exports: Vec<Export>) -> Result<Vec<Export>, String> {
         match pair[1].span {
             Span::Full { .. } => {
                 return Err(format!(
-                    "the exports at {before} and {} are full ones: give one, and the incremental ones after it",
+                    "the exports at {before} and {} are both full exports: give one, and the incremental exports after it",
                     pair[1].url
                 ));
             }
@@ -392,7 +393,7 @@ mod tests {
         for (wrong, why) in [
             (vec![full(10), part(11, 20)], "are missing"),
             (vec![part(10, 20), part(21, 30)], "are missing"),
-            (vec![full(10), full(11)], "are full ones"),
+            (vec![full(10), full(11)], "are both full exports"),
             (vec![full(10), part(5, 10)], "leave it out"),
             (vec![part(10, 20), part(10, 20)], "leave it out"),
         ] {

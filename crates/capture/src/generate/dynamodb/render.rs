@@ -76,7 +76,7 @@ impl Target<'_> {
             "Read it with FINAL, or through the view below: of all rows of an item the one with the highest version counts.",
         );
         format!(
-            "{head}CREATE TABLE {table}\n(\n{columns}    rest Map(String, String) COMMENT 'attributes that the other columns do not say exactly, as JSON',\n    \
+            "{head}CREATE TABLE {table}\n(\n{columns}    rest Map(String, String) COMMENT 'attributes that the other columns do not hold exactly, as JSON',\n    \
              version Int64 COMMENT 'when the item was written, microseconds since 1970',\n    is_deleted UInt8\n)\n\
              ENGINE = ReplacingMergeTree(version, is_deleted)\nORDER BY ({order})\nCOMMENT {about}"
         )
@@ -120,7 +120,7 @@ impl Target<'_> {
              _raw_message String,\n    _error String,\n    reason String MATERIALIZED multiIf(\n        _error != '', _error,\n{fits}        '')\n)\n\
              ENGINE = Null",
             comment(
-                "Keeps nothing: changes and exports pass through it to the two views below. reason is empty for what fits."
+                "Stores nothing: changes and exports pass through it to the two views below. reason is empty for what fits."
             ),
             self.named("_landing")
         )
@@ -132,7 +132,7 @@ impl Target<'_> {
             "{}CREATE TABLE {}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    version Int64,\n    is_deleted UInt8,\n    \
              failed_at DateTime DEFAULT now()\n)\nENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY\n\
              SETTINGS non_replicated_deduplication_window = 1000",
-            comment("What is no change event, or has a key that does not fit, and why; for seven days."),
+            comment("What is not a change event, or has a key that does not fit, and why; kept for seven days."),
             self.named("_errors")
         )
     }
@@ -215,8 +215,8 @@ impl Target<'_> {
         });
         let columns: String = keys.chain(others).map(|column| format!("    {column},\n")).collect();
         let head = comments(
-            "The items that there are now. An attribute that had no column yet when the item came is read from rest. Maps and lists stay text: the type JSON\n\
-             refuses numbers beyond 64 bits and forgets nulls and empty maps. CAST(column, 'JSON') is there for those who know that theirs have none.",
+            "The current items. An attribute that had no column yet when its item arrived is read from rest. Maps and lists stay text: the type JSON\n\
+             refuses numbers beyond 64 bits and drops nulls and empty maps. If yours have none of these, use CAST(column, 'JSON').",
         );
         format!(
             "{head}CREATE OR REPLACE VIEW {} AS\nSELECT\n{columns}    {row}.rest AS rest\nFROM {} AS {row} FINAL",
@@ -248,8 +248,8 @@ impl Target<'_> {
         let keys = names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
         let shown_keys = names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ");
         let stop = literal(&format!(
-            "the changes of DynamoDB table {} have other key attributes than {shown_keys}: it was created again with other keys; nothing is lost while \
-             this view waits; drop it and run sql dynamodb for another target",
+            "the changes of DynamoDB table {} have other key attributes than {shown_keys}: it was recreated with other keys; nothing is lost \
+             while this view waits; drop it and run sql dynamodb for another target",
             shown(self.source)
         ));
         let pattern = literal(KEY_NAMES);

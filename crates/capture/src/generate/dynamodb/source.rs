@@ -42,7 +42,7 @@ impl Source {
     pub async fn ask(flags: &DynamoDbFlags) -> Result<Source, String> {
         let given = flags.key.iter().map(|text| parse_key(text)).collect::<Result<Vec<_>, _>>()?;
         if given.len() > 2 {
-            return Err("--key is given more than twice: a table has a partition key, and a sort key at most".into());
+            return Err("--key is given more than twice: a table has a partition key and at most one sort key".into());
         }
         let dynamodb = DynamoDb::from_environment().await;
         let mut notes = Vec::new();
@@ -50,12 +50,12 @@ impl Source {
             Ok(table) => Some(table),
             Err(why) if given.is_empty() => {
                 return Err(format!(
-                    "{why}; where DynamoDB cannot be asked, name the keys with --key NAME:TYPE (TYPE is S, N or B)"
+                    "{why}; if DynamoDB is not accessible, name the keys with --key NAME:TYPE (TYPE is S, N or B)"
                 ));
             }
             Err(why) => {
                 notes.push(format!(
-                    "DynamoDB could not be asked, so keys, streaming and the table's identity are not checked: {why}"
+                    "DynamoDB is not accessible, so keys, streaming and the table's identity were not checked: {why}"
                 ));
                 None
             }
@@ -64,7 +64,7 @@ impl Source {
             Some(table) if given.is_empty() || given == table.keys => table.keys.clone(),
             Some(table) => {
                 return Err(format!(
-                    "--key says {}, and the keys of DynamoDB table {} are {}",
+                    "--key says {}, but the keys of DynamoDB table {} are {}",
                     spelled(&given),
                     shown(&flags.table),
                     spelled(&table.keys)
@@ -76,7 +76,7 @@ impl Source {
             Some(_) => match dynamodb.destinations(&flags.table).await {
                 Ok(destinations) => Some(destinations),
                 Err(why) => {
-                    notes.push(format!("Whether the table's changes go to the stream could not be asked: {why}"));
+                    notes.push(format!("It is not known whether the table's changes go to the stream: {why}"));
                     None
                 }
             },
@@ -143,7 +143,7 @@ pub async fn has_change_before(config: &Config, flags: &DynamoDbFlags, end_ms: i
 }
 
 async fn kinesis() -> Result<AwsKinesis, String> {
-    let metrics = Metrics::new().map_err(|e| format!("the metrics cannot be set up: {e}"))?;
+    let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
     Ok(AwsKinesis::from_environment(metrics.kinesis_errors).await)
 }
 
