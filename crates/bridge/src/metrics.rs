@@ -1,45 +1,45 @@
-//! The figures an operator needs, in Prometheus text.
+//! The metrics an operator needs, in Prometheus text.
 
 use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-/// All figures. Cheap to clone.
+/// All metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
     batches: IntCounterVec,
     rows: IntCounterVec,
     bytes: IntCounterVec,
-    /// Kinesis calls that failed, by call and kind.
+    /// Failed Kinesis calls, by call and kind.
     pub kinesis_errors: IntCounterVec,
-    /// HTTP answers by path kind and status.
+    /// HTTP responses by kind of path and status.
     pub requests: IntCounterVec,
-    /// How far each shard's reader is behind the tip, s.
+    /// How far each shard's reader is behind the newest record, in seconds.
     pub lag: GaugeVec,
-    /// Records read and not yet in a batch, by pipe and shard.
+    /// Records read but not yet in a batch, by pipe and shard.
     pub buffered_rows: GaugeVec,
-    /// Refreshes of the pipe that failed since its last commit.
+    /// Failed refreshes since the pipe's last commit.
     pub failed_attempts: GaugeVec,
-    /// Shards of the pipe whose position has left the retention.
+    /// Shards of the pipe whose position has expired.
     pub gaps: GaugeVec,
-    /// Subscriptions that fell silent, by pipe.
+    /// Stalled subscriptions, by pipe.
     pub fan_out_stalls: IntCounterVec,
-    /// Shards of the pipe that are polled although fan-out is wanted.
+    /// Shards of the pipe that are polled because fan-out failed.
     pub fan_out_fallbacks: GaugeVec,
-    /// What was found in records that were no plain row, by stream and outcome.
+    /// What was found in records that are not plain rows, by stream and outcome.
     pub unpacked: IntCounterVec,
     /// Batches that were replaced by their first half because ClickHouse refused them.
     pub halvings: IntCounterVec,
     quarantined_rows: IntCounterVec,
-    /// Leases held here, by pipe.
+    /// Leases held by this bridge, by pipe.
     pub leases: GaugeVec,
-    /// Bytes held of the memory budget.
+    /// Bytes held by buffers.
     pub memory_used: IntGauge,
-    /// The memory budget.
+    /// The memory limit of buffers, in bytes.
     pub memory_limit: IntGauge,
 }
 
 impl Metrics {
-    /// All figures at zero.
+    /// All metrics at zero.
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, labels: &[&str]| {
@@ -59,46 +59,54 @@ impl Metrics {
             rows: counter("rows_total", "Rows committed to ClickHouse.", &["pipe"])?,
             bytes: counter(
                 "bytes_total",
-                "Payload, key and sequence number bytes committed to ClickHouse.",
+                "Bytes of payloads, keys and sequence numbers committed to ClickHouse.",
                 &["pipe"],
             )?,
-            kinesis_errors: counter("kinesis_errors_total", "Kinesis calls that failed.", &["call", "kind"])?,
+            kinesis_errors: counter("kinesis_errors_total", "Failed Kinesis calls.", &["call", "kind"])?,
             requests: counter("http_requests_total", "HTTP requests answered.", &["path", "status"])?,
-            lag: gauge("lag_seconds", "How far the reader of a shard is behind its tip.", &["pipe", "shard"])?,
-            buffered_rows: gauge("buffered_rows", "Records read and not yet in a batch.", &["pipe", "shard"])?,
-            failed_attempts: gauge("failed_attempts", "Refreshes that failed since the last commit.", &["pipe"])?,
-            gaps: gauge("gaps", "Shards whose position has left the retention; only seek goes on.", &["pipe"])?,
-            fan_out_stalls: counter("fan_out_stalls_total", "Subscriptions that fell silent.", &["pipe"])?,
+            lag: gauge(
+                "lag_seconds",
+                "Seconds that the reader of a shard is behind its newest record.",
+                &["pipe", "shard"],
+            )?,
+            buffered_rows: gauge("buffered_rows", "Records read but not yet in a batch.", &["pipe", "shard"])?,
+            failed_attempts: gauge("failed_attempts", "Failed refreshes since the last commit.", &["pipe"])?,
+            gaps: gauge("gaps", "Shards whose position has expired; seek resumes them.", &["pipe"])?,
+            fan_out_stalls: counter(
+                "fan_out_stalls_total",
+                "Subscriptions that stalled, or were never answered.",
+                &["pipe"],
+            )?,
             fan_out_fallbacks: gauge(
                 "fan_out_fallbacks",
-                "Shards that are polled although mode=efo was asked for.",
+                "Shards that are polled despite mode=efo, because fan-out failed.",
                 &["pipe"],
             )?,
             unpacked: counter(
                 "unpacked_total",
-                "What pipes found in records that were no plain row.",
+                "What pipes found in records that are not plain rows.",
                 &["stream", "outcome"],
             )?,
             halvings: counter("halvings_total", "Batches replaced by their first half to find bad rows.", &["pipe"])?,
             quarantined_rows: counter(
                 "quarantined_rows_total",
-                "Rows that ClickHouse refuses, put into the quarantine.",
+                "Rows refused by ClickHouse and put into the quarantine.",
                 &["pipe"],
             )?,
-            leases: gauge("leases", "Leases held by this worker.", &["pipe"])?,
+            leases: gauge("leases", "Leases held by this bridge.", &["pipe"])?,
             memory_used: single("memory_used_bytes", "Bytes held by buffers.")?,
-            memory_limit: single("memory_limit_bytes", "Bytes that buffers may hold.")?,
+            memory_limit: single("memory_limit_bytes", "Limit of the bytes held by buffers (--memory).")?,
             registry,
         })
     }
 
-    /// Counts a batch that was served, replayed, recovered, or ended as committed, quarantined,
-    /// failed, unread (to its end) or unknown.
+    /// Counts a batch: served, replayed or recovered, or its end: committed, quarantined, failed,
+    /// unread (to its end) or unknown.
     pub fn batch(&self, pipe: &str, outcome: &str) {
         self.batches.with_label_values(&[pipe, outcome]).inc();
     }
 
-    /// Counts a row that went to the quarantine, the only one of its batch.
+    /// Counts a quarantined row, the only one of its batch.
     pub fn quarantined(&self, pipe: &str) {
         self.batch(pipe, "quarantined");
         self.quarantined_rows.with_label_values(&[pipe]).inc();
@@ -111,7 +119,7 @@ impl Metrics {
         self.bytes.with_label_values(&[pipe]).inc_by(bytes);
     }
 
-    /// The text that Prometheus reads.
+    /// The metrics in Prometheus text format.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
