@@ -11,7 +11,7 @@ use domain::limits::CLICKHOUSE_ERROR_CHARS;
 use domain::ports::Cause;
 
 /// How the message of a timeout begins.
-const LATE: &str = "did not answer within ";
+const LATE: &str = "no answer within ";
 
 /// The error of a failed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +136,10 @@ impl ClickHouseError {
                 "the bridge's tables in ClickHouse at {server} are missing or from another version ({said}): run `clickhouse-kinesis-bridge \
                  sql setup | clickhouse-client`, or restart the bridge with a user that may create them"
             ),
-            Kind::Transport if said.starts_with(LATE) => format!("ClickHouse at {server} {said}"),
-            Kind::Transport => format!("ClickHouse at {server} does not answer: {said}"),
+            Kind::Transport => match said.strip_prefix(LATE) {
+                Some(time) => format!("ClickHouse at {server} did not answer within {time}"),
+                None => format!("ClickHouse at {server} does not answer: {said}"),
+            },
             Kind::Conflict | Kind::Busy | Kind::Profile | Kind::Other => match self.code {
                 Some(code) => format!("ClickHouse at {server} reports code {code}: {said}"),
                 None => format!("ClickHouse at {server} reports: {said}"),
