@@ -1,5 +1,5 @@
-//! The HTTP interface: `request` says what is asked, `handlers` do it, `body` sends it, `error`
-//! says what went wrong, `server` holds the limits.
+//! The HTTP interface: `request` parses what is asked, `handlers` do it, `body` sends it, `error`
+//! reports what went wrong, `server` has the limits.
 
 mod body;
 mod error;

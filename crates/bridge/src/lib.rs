@@ -1,5 +1,5 @@
-//! A pipe at work and how it is served: `read` goes through shards, `pipe` batches and settles,
-//! `http` answers.
+//! The running pipes: `read` goes through shards, `pipe` makes and settles batches, `http` serves
+//! them.
 
 pub mod http;
 pub mod metrics;

@@ -1,10 +1,10 @@
-//! A pipe at work: `reader` fills a `buffer` a shard, `work` makes batches of them durable through
-//! `leases`, `actor` serves and settles them, `recover` reads a dead process's batch again,
-//! `consumer` is as whom fan-out reads, `registry` finds the actor of a pipe, `members` tells
-//! living workers from dead ones, `heartbeat` keeps this one living, `balance` shares the leases
-//! out between them, `lineage` looks at the shards of the stream, `retention` at how long it keeps
-//! records, `view` is what it agrees on with the view that pulls it, `seen` is what a lease is told
-//! of its position, `identity` keeps one stream and one target to a pipe.
+//! A running pipe: `reader` fills a `buffer` per shard, `work` makes batches of them durable
+//! through `leases`, `actor` serves and settles them, `recover` rereads a dead process's batch,
+//! `consumer` is the registered consumer that fan-out reads through, `registry` finds the actor of
+//! a pipe, `members` tells live workers from dead ones, `heartbeat` keeps this one alive, `balance`
+//! distributes the leases among them, `lineage` follows the shards of the stream, `retention` how
+//! long it keeps records, `view` is the protocol with the view that pulls, `seen` is what is
+//! written into a lease about its position, `identity` holds a pipe to one stream and one target.
 
 mod actor;
 mod balance;

@@ -1,4 +1,4 @@
-//! Bodies that are made while they are sent.
+//! Bodies that are produced while they are sent.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use tokio::time::{Instant, timeout};
 use crate::read::budget::Budget;
 use domain::limits::{BODY_QUEUE, SENDER_LOOK, STALLED_READ};
 
-/// The body of an answer.
+/// The body of a response.
 pub enum Answer {
     /// All of it.
     Whole(Option<Bytes>),
-    /// Pieces as they come. An `Err` breaks the connection, so that a client can tell a part from
-    /// the whole.
+    /// Pieces as they are produced. An `Err` breaks the connection, so that a client can tell an
+    /// incomplete body from a complete one.
     Pieces(mpsc::Receiver<Result<Bytes, Broken>>),
 }
 
-/// The body ends before its end.
+/// The body could not be completed.
 #[derive(Debug, thiserror::Error)]
 #[error("the response could not be completed")]
 pub struct Broken;
@@ -59,20 +59,19 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A body and its sender. `cut` ends the connection when the client takes no piece for
-    /// `patience`.
+    /// A body and its sender. `cut` ends the connection if the client reads nothing for `patience`.
     pub fn new(cut: Arc<Notify>, patience: Duration) -> (Sender, Answer) {
         let (pieces, receiver) = mpsc::channel(BODY_QUEUE);
         (Sender { pieces, cut, patience, memory: None }, Answer::Pieces(receiver))
     }
 
-    /// The answer holds some of this memory: when others wait for it, a client that takes nothing
-    /// is cut off after [`STALLED_READ`].
+    /// The response holds some of this memory: while others wait for it, a client that reads
+    /// nothing is disconnected after [`STALLED_READ`].
     pub fn yielding(self, memory: Budget) -> Sender {
         Sender { memory: Some(memory), ..self }
     }
 
-    /// Queues a piece. False: the client is gone, or was cut off for being slow.
+    /// Queues a piece. False if the client is gone, or was disconnected for being slow.
     pub async fn send(&self, piece: Bytes) -> bool {
         if piece.is_empty() {
             return !self.pieces.is_closed();

@@ -1,11 +1,11 @@
-//! Errors as answers. The body is what ClickHouse shows in its exception.
+//! Errors as responses. ClickHouse shows the body in its exception.
 
 use hyper::StatusCode;
 
 use domain::error::Error;
 
-/// The status of an error. ClickHouse repeats a request after 5xx and not after 4xx: what only a
-/// person can mend is 4xx.
+/// The status of an error. ClickHouse repeats a request after 5xx but not after 4xx, so what only
+/// an operator can fix is 4xx.
 pub fn status(error: &Error) -> StatusCode {
     match error {
         Error::BadRequest(_) | Error::AccessDenied(_) | Error::Gap(_) => StatusCode::BAD_REQUEST,

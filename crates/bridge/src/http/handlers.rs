@@ -1,4 +1,4 @@
-//! What each request does. Parsing is in `request`, the protocol is in `pipe`.
+//! What each request does. Parsing is in `request`, the protocol in `pipe`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,11 +32,11 @@ pub struct App {
     pub pipes: Pipes,
     /// Bounded reads.
     pub reading: Reading,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
 }
 
-/// An answer before it is put into HTTP.
+/// A response before it is turned into HTTP.
 pub struct Reply {
     /// The body.
     pub body: Answer,
@@ -63,11 +63,11 @@ impl Reply {
     }
 }
 
-/// What a request brings besides its path and query.
+/// What a request carries besides its path and query.
 pub struct Incoming {
     /// The body of a POST.
     pub body: Bytes,
-    /// First and, if given, last byte of the header `Range`.
+    /// First and, if given, last byte of the `Range` header.
     pub range: Option<(u64, Option<u64>)>,
     /// Ends the connection.
     pub cut: Arc<Notify>,
@@ -170,7 +170,7 @@ impl App {
         Ok(Reply { body, content_type: form.format().content_type(), part: None })
     }
 
-    /// The leases of the pipe at whose beginning a read ends.
+    /// The leases of the pipe at whose start a read ends.
     async fn bounding(&self, pipe: Option<&str>, stream: &str) -> Result<Option<Vec<Lease>>, Error> {
         let Some(pipe) = pipe else { return Ok(None) };
         let rows = self.pipes.deps().store.leases(Some(pipe)).await?;
@@ -190,7 +190,7 @@ impl App {
         let pipe = self.bounding(until_pipe, &range.stream).await?;
         let range = self.reading.at_now(range).await?;
         let planned = self.reading.plan(&range, pipe.as_deref()).await?;
-        // As Kinesis told it with the last answer.
+        // As reported by Kinesis with its last response.
         let now_ms = self.reading.now_ms();
         let ends_ms = match range.to {
             Bound::Open => Some(now_ms),
@@ -414,7 +414,7 @@ async fn send_batch(served: Served, form: Form, part: Option<Part>, sender: Send
     }
 }
 
-/// Sends what a bounded read finds, `left` records at most.
+/// Sends what a bounded read finds, at most `left` records.
 async fn send_found(
     mut encoder: Encoder,
     first: Option<(usize, Chunk)>,

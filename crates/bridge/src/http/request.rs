@@ -1,4 +1,4 @@
-//! Requests as values: path, query and body to an enum, or one sentence about what is wrong. Pure.
+//! Parses path, query and body into an enum, or into one sentence saying what is wrong. Pure.
 
 mod body;
 mod position;
@@ -27,7 +27,7 @@ use position::bound;
 pub use position::{Position, beginning};
 use query::{Query, name, nearest, quoted};
 
-/// Everything that can be asked for.
+/// All requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `GET /v1/streams`
@@ -46,20 +46,20 @@ pub enum Request {
     Sample {
         /// Stream name.
         stream: String,
-        /// Most records.
+        /// Maximum number of records.
         limit: usize,
         /// How records become rows.
         unpacking: Unpacking,
-        /// Form of the rows; not Parquet.
+        /// Format of the rows; not Parquet.
         form: Form,
     },
     /// `GET /v1/streams/{stream}/records`
     Records(RecordsRequest),
     /// `GET /v1/streams/{stream}/records/plan`
     Plan {
-        /// What would be read.
+        /// What to plan.
         range: Range<Moment>,
-        /// In each shard it would end where this pipe began.
+        /// In each shard, reading would end where this pipe started.
         until_pipe: Option<String>,
         /// Format of the rows.
         format: Format,
@@ -78,15 +78,15 @@ pub enum Request {
     },
     /// `POST /v1/pipes/{pipe}/seek` or `POST /v1/seek`; the body is read by [`parse_seek`].
     Seek {
-        /// Name of the pipe; empty where the rows name it.
+        /// Name of the pipe; empty if the rows name it.
         pipe: String,
     },
     /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end` or `POST /v1/end`, whose body is
     /// read by [`parse_end`].
     End {
-        /// Name of the pipe; empty where the rows name it.
+        /// Name of the pipe; empty if the rows name it.
         pipe: String,
-        /// The request itself says it; otherwise the body has to.
+        /// Whether the request itself names the pipe; otherwise the body has to.
         confirmed: bool,
     },
     /// `POST /v1/pipes/{pipe}/ack`; the body is read by [`parse_ack`].
@@ -105,13 +105,13 @@ pub enum Request {
 /// A bounded read without state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordsRequest {
-    /// What is read. There is a shard where a bound is a sequence number.
+    /// The range to read. It has a shard if a bound is a sequence number.
     pub range: Range<Moment>,
-    /// In each shard it ends where this pipe began.
+    /// In each shard, reading ends where this pipe started.
     pub until_pipe: Option<String>,
-    /// Most records.
+    /// Maximum number of records.
     pub limit: Option<usize>,
-    /// Form of the rows.
+    /// Format of the rows.
     pub form: Form,
 }
 
@@ -122,11 +122,11 @@ pub struct NextRequest {
     pub pipe: String,
     /// Stream name.
     pub stream: String,
-    /// Who says that a batch has arrived.
+    /// Who confirms that a batch has arrived.
     pub confirm: Confirm,
-    /// Where a pipe without a checkpoint begins.
+    /// Where a pipe without a checkpoint starts.
     pub start: Beginning,
-    /// How large the batch may get.
+    /// How large the batch may become.
     pub limits: Limits,
     /// How long a batch may fill once it has a record.
     pub linger: Duration,
@@ -134,19 +134,19 @@ pub struct NextRequest {
     pub wait: Duration,
     /// How to read.
     pub mode: Mode,
-    /// What becomes of bad rows.
+    /// What happens to bad rows.
     pub on_failure: OnFailure,
     /// Time between two GetRecords calls on a shard.
     pub poll: Duration,
     /// How records become rows.
     pub unpacking: Unpacking,
-    /// Form of the rows; not Parquet.
+    /// Format of the rows; not Parquet.
     pub form: Form,
 }
 
-/// A path, who may call it how, and what it becomes.
+/// A path, its methods, and the request that it becomes.
 struct Endpoint {
-    /// With at most one part in braces.
+    /// May have one part in braces.
     path: &'static str,
     method: &'static str,
     parameters: &'static [&'static str],
@@ -248,11 +248,9 @@ const ENDPOINTS: [Endpoint; 17] = [
     Endpoint::get("/readyz", &[], |_, _| Ok(Request::Readyz)),
 ];
 
-/// Reads a request line. `HEAD` is accepted where `GET` is and gives the same value; what it means
-/// is the caller's matter.
-///
-/// A parameter with an empty value counts as not given, so that SQL can put URLs together from
-/// parts.
+/// Reads a request line. `HEAD` is accepted wherever `GET` is and gives the same value; the caller
+/// handles the difference. A parameter with an empty value counts as not given, so that SQL can
+/// assemble URLs from parts.
 pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, Error> {
     let Some((endpoint, captured)) = ENDPOINTS.iter().find_map(|e| Some((e, matching(e.path, path)?))) else {
         let known = nearest(path, ENDPOINTS.iter().map(|e| (filled(e.path, path), e.path)));
@@ -273,7 +271,7 @@ pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, E
     (endpoint.build)(captured, &query)
 }
 
-/// Whether `path` has the form of `template`: none when not, else what stands for the part in
+/// Matches `path` with `template`: none if it does not match, otherwise the value of the part in
 /// braces, with its name.
 fn matching<'p>(template: &'static str, path: &'p str) -> Option<Option<(&'static str, &'p str)>> {
     let (mut parts, mut captured) = (path.split('/'), None);
@@ -288,14 +286,14 @@ fn matching<'p>(template: &'static str, path: &'p str) -> Option<Option<(&'stati
     parts.next().is_none().then_some(captured)
 }
 
-/// The template with the parts of `path` in place of those in braces, to compare the two.
+/// The template with the parts in braces replaced by those of `path`, to compare the two.
 fn filled(template: &str, path: &str) -> String {
     let parts: Vec<&str> = path.split('/').collect();
     let fill = |(i, part)| if str::starts_with(part, '{') { parts.get(i).copied().unwrap_or(part) } else { part };
     template.split('/').enumerate().map(fill).collect::<Vec<_>>().join("/")
 }
 
-/// What a bounded read reads, and the pipe that bounds it.
+/// The range of a bounded read, and the pipe that limits it.
 fn range(stream: String, query: &Query<'_>) -> Result<(Range<Moment>, Option<String>), Error> {
     let shard = query.get("shard").map(|text| name("shard", text)).transpose()?;
     let bound = |parameter| match query.get(parameter) {
@@ -306,7 +304,7 @@ fn range(stream: String, query: &Query<'_>) -> Result<(Range<Moment>, Option<Str
     let until_pipe = query.get("until_pipe").map(|text| name("pipe", text)).transpose()?;
     let slice = query.get("slice").map(slice).transpose()?;
     let range = Range { stream, from, to, shard, slice, unpacking: query.unpacking()? };
-    // Whether one lies after the other is known now where both are relative or neither is.
+    // The order of the two is known now only if both are relative or neither is.
     let is_relative = |bound: &Bound<Moment>| matches!(bound, Bound::Time(Moment::Ago(_)));
     if is_relative(&range.from) == is_relative(&range.to) {
         range.clone().at(i64::MAX)?;
@@ -393,7 +391,7 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
     })
 }
 
-/// Reads `db.view`; each part may stand in backquotes.
+/// Parses `db.view`; each part may be in backquotes.
 fn view_name(text: &str) -> Result<Confirm, Error> {
     let refuse = |why: &str| Err(Error::BadRequest(format!("view={} is refused: {why}", quoted(text))));
     let whole = |parts: &Vec<String>| !parts.iter().any(|part| part.is_empty() || part.contains(char::is_control));

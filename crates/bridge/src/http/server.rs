@@ -1,4 +1,4 @@
-//! Connections, headers, limits: everything HTTP that is not about Kinesis.
+//! Connections, headers, limits: the part of HTTP that has nothing to do with Kinesis.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers until `stop` turns true, then lets open answers end.
+    /// Serves until `stop` becomes true, then lets open responses finish.
     pub async fn run(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let this = Arc::new(self);
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -52,13 +52,13 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(failed) => {
-                    // Out of file descriptors, usually: give others time to close.
+                    // Usually out of file descriptors: give other connections time to close.
                     warn!("a connection could not be accepted: {failed}");
                     tokio::time::sleep(ACCEPT_REST).await;
                     continue;
                 }
             };
-            // Small answers must not wait for Nagle's algorithm.
+            // Small responses must not wait for Nagle's algorithm.
             let _ = stream.set_nodelay(true);
             let (this, stop) = (this.clone(), stop.clone());
             connections.spawn(async move {
@@ -121,8 +121,8 @@ impl Server {
         };
         if head && !probe {
             // HEAD has no effect (**head-has-no-effect**) and no body, so an error could not be
-            // read: the GET that follows tells it. No length is announced, or ClickHouse would read
-            // in parallel ranges.
+            // read: the GET that follows reports it. No length is announced, or ClickHouse would
+            // read ranges in parallel.
             *response.status_mut() = StatusCode::OK;
             response.headers_mut().remove(CONTENT_LENGTH);
             let (_, body) = super::body::Sender::new(Arc::default(), HEADER_TIMEOUT);
@@ -169,12 +169,12 @@ impl Server {
     }
 }
 
-/// Ends when `stop` turns true, or its owner is gone.
+/// Returns when `stop` becomes true, or its owner is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// `Range: bytes=N-` or `bytes=N-M`. Another unit is ignored, as HTTP demands; several ranges are
+/// `Range: bytes=N-` or `bytes=N-M`. Other units are ignored, as HTTP requires; several ranges are
 /// refused.
 fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Error> {
     let Some(text) = headers.get(RANGE).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("bytes=")) else {
@@ -190,7 +190,7 @@ fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Error> {
     }
 }
 
-/// The path without its names, for a metric label of few values.
+/// The path without its names, for a metric label with few values.
 fn kind(path: &str) -> &'static str {
     if path.strip_prefix("/v1/pipes/").is_some_and(|pipe| !pipe.contains('/')) {
         return "pipe";

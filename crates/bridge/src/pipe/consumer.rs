@@ -1,5 +1,5 @@
-//! The registered consumer as which a pipe is pushed its records: one a pipe, shared by all
-//! workers, found by its name.
+//! The registered consumer that a pipe reads through with enhanced fan-out: one per pipe, shared by
+//! all workers and found by its name.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -13,18 +13,19 @@ use domain::error::Error;
 use domain::limits::{CONSUMER_LOOK, CONSUMER_PATIENCE, MAX_CONSUMER_NAME, SUBSCRIBES_AT_ONCE};
 use domain::ports::{FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
 
-/// Before the name of the pipe.
+/// Prefix of the pipe's name.
 const PREFIX: &str = "clickhouse-kinesis-bridge-";
-/// Before a name that was shortened, so that it is never the name of another pipe.
+/// Prefix of a shortened name, so that it never equals the name of another pipe.
 const PREFIX_OF_SHORTENED: &str = "clickhouse-kinesis-bridge.";
 
-/// The name of a pipe's consumer. Pipes have the characters that AWS allows; one that is too long
-/// keeps its beginning and gets a hash.
+/// The name of a pipe's consumer. Pipe names have only characters that AWS allows; one that is too
+/// long is cut and gets a hash.
 pub fn consumer_name(pipe: &str) -> String {
     if PREFIX.len() + pipe.len() <= MAX_CONSUMER_NAME {
         return format!("{PREFIX}{pipe}");
     }
-    // Not for secrecy: the same in every version of the program and on every machine.
+    // Not for security: it only has to be the same in every version of the program and on every
+    // machine.
     let hash = format!(".{:x}", Md5::digest(pipe));
     let kept: String = pipe.chars().take(MAX_CONSUMER_NAME - PREFIX_OF_SHORTENED.len() - hash.len()).collect();
     format!("{PREFIX_OF_SHORTENED}{kept}{hash}")
@@ -36,20 +37,19 @@ pub struct FanOut {
     api: Arc<dyn FanOutApi>,
     stream: Stream,
     name: String,
-    /// The consumer's resource name, once it was active.
+    /// The consumer's ARN, once it has been active.
     arn: Arc<Mutex<Option<String>>>,
     wanted: Arc<std::sync::Mutex<Wanted>>,
     turns: Arc<Semaphore>,
     stalls: IntCounter,
 }
 
-/// Whether readers shall use it, and a channel to each: they are woken in their order, so that runs
-/// can be repeated.
+/// Whether readers are to use it, and a channel to each: they are woken in order, so that runs are
+/// reproducible.
 type Wanted = (bool, Vec<watch::Sender<bool>>);
 
 impl FanOut {
-    /// Nothing is asked or registered before it is wanted. `stalls` counts subscriptions that fell
-    /// silent.
+    /// Looks up and registers nothing until it is needed. `stalls` counts stalled subscriptions.
     pub fn new(api: Arc<dyn FanOutApi>, stream: Stream, pipe: &str, stalls: IntCounter) -> FanOut {
         FanOut {
             api,
@@ -62,8 +62,8 @@ impl FanOut {
         }
     }
 
-    /// Switches all readers. Before they are switched on, the consumer is there, or the error says
-    /// why not.
+    /// Switches all readers. They are switched on only once the consumer exists; otherwise the
+    /// error says why it does not.
     pub async fn want(&self, wanted: bool) -> Result<(), Error> {
         if self.readers().0 != wanted {
             if wanted {
@@ -76,7 +76,7 @@ impl FanOut {
         Ok(())
     }
 
-    /// Whether readers shall use it, now and later.
+    /// Whether readers are to use it, now and later.
     pub fn wanted(&self) -> watch::Receiver<bool> {
         let mut readers = self.readers();
         let (sender, receiver) = watch::channel(readers.0);
@@ -89,14 +89,13 @@ impl FanOut {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a subscription that fell silent, and lets the next ones take another connection.
+    /// Counts a stalled subscription, and makes later ones use another connection.
     pub fn stalled(&self) {
         self.stalls.inc();
         self.api.distrust_connections();
     }
 
-    /// A turn to subscribe. First events are large, and the memory budget does not know of them
-    /// yet.
+    /// A turn to subscribe. First events are large, and not in the memory budget yet.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         self.turns.clone().acquire_owned().await.ok()
     }
@@ -115,7 +114,8 @@ impl FanOut {
         answer
     }
 
-    /// The consumer's resource name. Finds or registers it, and waits a while until it is active.
+    /// The consumer's ARN. Finds or registers the consumer, and waits a while for it to become
+    /// active.
     async fn consumer(&self) -> Result<String, Error> {
         let mut known = self.arn.lock().await;
         if let Some(arn) = &*known {
@@ -128,7 +128,7 @@ impl FanOut {
                     info!(stream = self.stream.name, consumer = self.name, "fan-out reads through this consumer");
                     return Ok(known.insert(consumer.arn).clone());
                 }
-                // Just being registered, or deregistered.
+                // Still being registered or deregistered.
                 Some(_) => {}
                 None => self.api.register(&self.stream, &self.name).await?,
             }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn names_stay_what_they_are() {
-        // Another name for the same pipe would leave a consumer behind that costs money.
+        // Another name for the same pipe would leave behind a consumer that costs money.
         assert_eq!(consumer_name("orders"), "clickhouse-kinesis-bridge-orders");
         assert_eq!(consumer_name(&"x".repeat(102)), format!("clickhouse-kinesis-bridge-{}", "x".repeat(102)));
         let long = consumer_name(&"x".repeat(103));

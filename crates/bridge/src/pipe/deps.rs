@@ -1,4 +1,4 @@
-//! What pipes need of the world.
+//! What pipes depend on.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use domain::ports::{Clock, FanOutApi, KinesisApi, Quarantine, StateStore, Stream
 use domain::unpacking::Unpacking;
 use formats::unpack::Counts;
 
-/// What pipes need of the world. Cheap to clone.
+/// What pipes depend on. Cheap to clone.
 #[derive(Clone)]
 pub struct Deps {
     /// Kinesis.
@@ -27,17 +27,17 @@ pub struct Deps {
     pub views: Arc<dyn Views>,
     /// Rows that cannot be inserted.
     pub quarantine: Arc<dyn Quarantine>,
-    /// Time and names.
+    /// Clock and batch ids.
     pub clock: Arc<dyn Clock>,
     /// Memory for all buffers.
     pub budget: Budget,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
-    /// Living and dead workers.
+    /// Live and dead workers.
     pub members: Members,
-    /// This process among them.
+    /// This process's own heartbeat.
     pub heartbeat: Heartbeat,
-    /// This worker.
+    /// Id of this worker.
     pub worker_id: String,
 }
 
@@ -46,8 +46,8 @@ impl Deps {
     pub fn source(&self, pipe: &str, stream: Stream, unpacking: Unpacking) -> Source {
         let poll = Knob::default();
         poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
-        // Until the number of readers is known. Never 0: a reader that finds no room waits for
-        // somebody to take from its empty buffer.
+        // Used until the number of readers is known. Never 0: a reader without room would wait for
+        // someone to take rows from its empty buffer.
         let shard_cap = Knob::default();
         shard_cap.set(self.budget.limit() as u64 / 4);
         for (outcome, _) in Counts::default().labelled() {

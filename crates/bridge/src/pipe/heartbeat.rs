@@ -1,5 +1,5 @@
-//! This process's own row among the workers: is the id free, does the counter move, what does the
-//! process run.
+//! This process's own row among the workers: whether the id is free, the heartbeat counter, and the
+//! pipes that the process runs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use domain::incarnation::Incarnation;
 use domain::limits::{ADMISSION_SHARE, BEATS_PER_LEASE, SHORTEST_BEAT_SHARE};
 use domain::ports::{Clock, StateError, StateStore, Worker};
 
-/// The process's standing among the workers. Cheap to clone.
+/// This process among the workers. Cheap to clone.
 #[derive(Clone)]
 pub struct Heartbeat(Arc<Inner>);
 
@@ -24,20 +24,20 @@ struct Inner {
     lease_duration: Duration,
     worker_id: String,
     own: Mutex<Own>,
-    /// Something was changed that others should see soon.
+    /// Something changed that others should see soon.
     hurry: Notify,
     admission: watch::Sender<Admission>,
 }
 
 #[derive(Default)]
 struct Own {
-    /// The pipes that run here, each with its count of changes.
+    /// The pipes that run here, each with a counter of changes.
     pipes: BTreeMap<String, u64>,
-    /// The row as it was written last.
+    /// The row as last written.
     row: Option<Worker>,
-    /// When the last heartbeat that arrived was sent.
+    /// When the last successful heartbeat was sent.
     sent: Option<Instant>,
-    /// How often more than the lease duration passed between two that arrived.
+    /// How often more than the lease duration passed between two successful heartbeats.
     lapses: u64,
 }
 
@@ -46,18 +46,18 @@ struct Own {
 enum Admission {
     /// Not known yet.
     Awaited,
-    /// It is nobody else's.
+    /// No other process uses it.
     Admitted,
-    /// Another process uses it; what a person has to do.
+    /// Another process uses it; says what the operator has to do.
     Refused(String),
 }
 
-/// Says that leases may have gone to others since: see [`Heartbeat::standing`].
+/// Changes whenever leases may have been lost: see [`Heartbeat::standing`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing(u64);
 
 impl Heartbeat {
-    /// Of a process that has not said anything yet.
+    /// For a process that has not sent a heartbeat yet.
     pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration, worker_id: &str) -> Heartbeat {
         let admission = watch::Sender::new(Admission::Awaited);
         let (own, hurry) = (Mutex::default(), Notify::new());
@@ -68,14 +68,14 @@ impl Heartbeat {
         self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This pipe runs here from now on.
+    /// Announces that this pipe runs here from now on.
     pub fn joined(&self, pipe: &str) {
         self.own().pipes.insert(pipe.into(), 0);
         self.0.hurry.notify_one();
     }
 
-    /// Lease rows of this pipe were changed here that others should look at. (Those who run it;
-    /// where it does not run, nobody is told, and they find it at their next write or look.)
+    /// Announces that lease rows of this pipe were changed here. Workers that run the pipe reread
+    /// them; those that do not run it notice at their next read or write.
     pub fn changed(&self, pipe: &str) {
         if let Some(changes) = self.own().pipes.get_mut(pipe) {
             *changes += 1;
@@ -83,22 +83,22 @@ impl Heartbeat {
         }
     }
 
-    /// This pipe does not run here any more.
+    /// Announces that this pipe no longer runs here.
     pub fn left(&self, pipe: &str) {
         self.own().pipes.remove(pipe);
         self.0.hurry.notify_one();
     }
 
-    /// Whether nobody can have called this process dead, as its own clock has it
-    /// (**a-zombie-serves-nothing**): the last heartbeat that arrived was sent less than a lease
-    /// duration ago. As long as the value stays the same, that has been so all the time in between.
+    /// Some while, by its own clock, nobody can consider this process dead
+    /// (**a-zombie-serves-nothing**): its last successful heartbeat was sent less than a lease
+    /// duration ago. Two equal values mean that this held all the time in between.
     pub fn standing(&self) -> Option<Standing> {
         let own = self.own();
         let since = self.0.clock.monotonic().saturating_duration_since(own.sent?);
         (since < self.0.lease_duration).then_some(Standing(own.lapses))
     }
 
-    /// Waits until it is certain that the worker id is nobody else's.
+    /// Waits until it is certain that no other process uses the worker id.
     pub async fn admitted(&self) -> Result<(), Error> {
         let mut admission = self.0.admission.subscribe();
         let known = timeout(self.0.lease_duration, admission.wait_for(|a| *a != Admission::Awaited)).await;
@@ -112,7 +112,7 @@ impl Heartbeat {
         }
     }
 
-    /// Ends when this process may not use its worker id: what a person has to do.
+    /// Returns when this process must not use its worker id: what the operator has to do.
     pub async fn refused(&self) -> String {
         let mut admission = self.0.admission.subscribe();
         match admission.wait_for(|a| matches!(a, Admission::Refused(_))).await.map(|a| a.clone()) {
@@ -122,9 +122,9 @@ impl Heartbeat {
         }
     }
 
-    /// Waits until the worker id is free, then beats and watches for ever, or until another process
-    /// has the id. The store being away is waited out. `address` is where the process listens; for
-    /// `place` see [`Incarnation::after`].
+    /// Waits until the worker id is free, then sends heartbeats and watches those of others, until
+    /// another process has the id. Waits while the store is unavailable. `address` is where the
+    /// process listens; for `place` see [`Incarnation::after`].
     pub async fn run(self, store: Arc<dyn StateStore>, members: Members, address: String, place: String) {
         let beat = self.0.lease_duration / BEATS_PER_LEASE;
         let before = match self.watch_predecessor(&*store, &members, &address, &place).await {
@@ -171,8 +171,8 @@ impl Heartbeat {
         }
     }
 
-    /// Says in the row that the process has ended, so that nobody waits for its heartbeat. Not
-    /// while [`Heartbeat::run`] goes on.
+    /// Marks the row as that of a stopped process, so that nobody waits for its heartbeat. Not to
+    /// be called while [`Heartbeat::run`] runs.
     pub async fn end(&self, store: &dyn StateStore) {
         let Some(mut row) = self.own().row.take() else { return };
         row.incarnation = Incarnation::parse(&row.incarnation).end().to_string();
@@ -185,8 +185,8 @@ impl Heartbeat {
         }
     }
 
-    /// Looks, before the first heartbeat, whether that of an earlier process with this id still
-    /// moves. Gives what the row says.
+    /// Checks, before the first heartbeat, whether an earlier process with this id still sends its
+    /// own. Returns that process's incarnation.
     async fn watch_predecessor(
         &self,
         store: &dyn StateStore,
@@ -201,7 +201,7 @@ impl Heartbeat {
                 members.observe(rows);
                 let Some(row) = row else { return Ok(None) };
                 let before = Incarnation::parse(&row.incarnation);
-                // This process has the address, so that one is gone.
+                // This process has its address, so the other one is gone.
                 let replaced = !place.is_empty() && before.place() == place && row.address == address;
                 if before.ended() || replaced {
                     return Ok(Some(row.incarnation));
@@ -229,7 +229,7 @@ impl Heartbeat {
         }
     }
 
-    /// A store that does not answer must not keep a heartbeat from being tried again in time.
+    /// A store that does not answer must not keep the next heartbeat from being sent in time.
     async fn patiently<T>(&self, asked: impl Future<Output = Result<T, StateError>>) -> Result<T, StateError> {
         let late = |_| Err(StateError::Unavailable("the state store did not answer in time".into()));
         timeout(self.0.lease_duration / 2, asked).await.unwrap_or_else(late)
@@ -239,8 +239,8 @@ impl Heartbeat {
         let lapse = self.0.lease_duration;
         let mut own = self.own();
         own.row = Some(row.clone());
-        // It may have stood still between looking at the clock and sending: what others saw lies
-        // between the last sending and this answer.
+        // The process may have been paused between reading the clock and sending: what others saw
+        // lies between the last sending and this response.
         let answered = self.0.clock.monotonic();
         if own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse) {
             warn!(

@@ -1,5 +1,5 @@
-//! Which workers live, and what they run: each writes a heartbeat counter, and everybody watches
-//! the others' on its own monotonic clock.
+//! Which workers are alive, and what they run: each writes a heartbeat counter, and watches those
+//! of the others with its own monotonic clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use domain::lease::Lease;
 use domain::ports::{Clock, Worker};
 
-/// The workers as this one sees them. Cheap to clone.
+/// The workers as seen by this one. Cheap to clone.
 #[derive(Clone)]
 pub struct Members(Arc<Inner>);
 
@@ -23,28 +23,28 @@ struct Inner {
 
 #[derive(Default)]
 struct Seen {
-    /// When the rows were last looked at.
+    /// When the rows were last read.
     last: Option<Instant>,
-    /// For how long they have been watched. A time without a look counts little: then nobody may
+    /// For how long they have been watched. A time without reads counts little, since nobody may
     /// have been able to write, either.
     watched: Duration,
-    /// The last row that moved, and how much of `watched` had gone by then.
+    /// The last row whose counter moved, and the value of `watched` then.
     workers: BTreeMap<String, (Worker, Duration)>,
-    /// Who was dead at the last look.
+    /// Who was dead at the last read.
     dead: BTreeSet<String>,
 }
 
-/// Who pulls a pipe now, as far as it matters for its leases.
+/// Who pulls a pipe now, as far as this affects its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circle {
-    /// Living workers that run the pipe, each with its count of changes that others should look at.
+    /// Live workers that run the pipe, each with its counter of changes that others should look at.
     pub workers: BTreeMap<String, u64>,
-    /// Dead workers, whoever's: their leases are free.
+    /// All dead workers: their leases are free.
     dead: BTreeSet<String>,
 }
 
 impl Members {
-    /// Nobody seen yet.
+    /// No worker seen yet.
     pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration) -> Members {
         let changes = watch::Sender::new(0);
         Members(Arc::new(Inner { clock, lease_duration, seen: Mutex::default(), changes }))
@@ -54,7 +54,7 @@ impl Members {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long a counter may stand still.
+    /// How long a counter may stay the same.
     pub fn lease_duration(&self) -> Duration {
         self.0.lease_duration
     }
@@ -80,21 +80,21 @@ impl Members {
         }
     }
 
-    /// Whether a worker's counter has stood still for the lease duration, as measured here
+    /// Whether a worker's counter has not moved for the lease duration, as measured here
     /// (**expiry-on-the-observers-clock**). A worker that never wrote one is dead once this one has
-    /// watched for that long. Whoever cannot look calls nobody dead.
+    /// watched for that long. A worker that cannot read the rows considers nobody dead.
     pub fn is_dead(&self, worker_id: &str) -> bool {
         self.dead_in(&self.seen(), worker_id)
     }
 
-    /// Whether no living worker holds the lease.
+    /// Whether no live worker holds the lease.
     pub fn is_nobodys(&self, lease: &Lease) -> bool {
         lease.owner.is_empty() || self.is_dead(&lease.owner)
     }
 
     fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {
-        // That a row says its process has ended is no proof: it may have been written late, over
-        // that of the next one.
+        // A row that marks its process as ended proves nothing: it may have been written late, over
+        // the row of the next process.
         let moved = seen.workers.get(worker_id).map_or(Duration::ZERO, |(_, moved)| *moved);
         seen.watched - moved >= self.0.lease_duration
     }
@@ -108,7 +108,7 @@ impl Members {
         Circle { workers: pulling.collect(), dead: seen.dead.clone() }
     }
 
-    /// Told whenever a worker came, died, or changed something that others should look at.
+    /// Notified whenever a worker appeared, died, or changed something that others should look at.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
@@ -118,7 +118,7 @@ impl Members {
 mod tests {
     use super::*;
 
-    /// A clock that shows what it is told, and a wall clock that cannot be trusted.
+    /// A clock that is set by the test, and a wall clock that cannot be trusted.
     struct Told(Mutex<Instant>);
 
     impl Clock for Told {
@@ -176,7 +176,8 @@ mod tests {
         assert!(
             observer.members.is_dead("a") && !observer.members.is_dead("b") && observer.members.is_dead("never seen")
         );
-        // A counter that moves, wherever to, is a life; and so is another process with that name.
+        // A counter that moves, in either direction, shows life; and so does another process with
+        // that name.
         observer.looks(BEAT, &[("a", "x", 2), ("b", "x", 3)]);
         assert!(!observer.members.is_dead("a"));
         for _ in 0..3 {
@@ -191,14 +192,14 @@ mod tests {
     fn a_time_in_which_nobody_could_write_kills_nobody() {
         let observer = Observer::new();
         observer.looks(BEAT, &[("a", "x", 1)]);
-        // The store was away for all. The clock alone says nothing.
+        // The store was unavailable for all. The clock alone proves nothing.
         *observer.clock.0.lock().unwrap() += 100 * LEASE;
         assert!(!observer.members.is_dead("a"));
         observer.looks(BEAT, &[("a", "x", 1)]);
         assert!(!observer.members.is_dead("a"));
         observer.looks(BEAT, &[("a", "x", 2)]);
         assert!(!observer.members.is_dead("a"));
-        // It comes back without the other.
+        // The store is back, without the other worker.
         for _ in 0..3 {
             observer.looks(100 * LEASE, &[("a", "x", 2)]);
         }

@@ -1,4 +1,4 @@
-//! What a pull asks for and what it gets.
+//! What a pull asks for, and what it gets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use domain::error::Error;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
-/// Who says that a batch is in ClickHouse.
+/// Who confirms that a batch is in ClickHouse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirm {
     /// The refresh of the view that pulls.
@@ -30,15 +30,15 @@ pub enum Confirm {
 /// How shards are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// By asking again and again (GetRecords).
+    /// By polling (GetRecords).
     #[default]
     Polling,
-    /// By being told (SubscribeToShard).
+    /// By enhanced fan-out (SubscribeToShard).
     FanOut,
 }
 
 impl Mode {
-    /// The word of the interface contract.
+    /// The word that the HTTP interface uses.
     pub fn name(self) -> &'static str {
         match self {
             Mode::Polling => "polling",
@@ -47,10 +47,10 @@ impl Mode {
     }
 }
 
-/// What becomes of a batch that ClickHouse refuses because of its rows.
+/// What happens to a batch that ClickHouse refuses because of its rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// It is served again and again, until somebody mends the view or the table.
+    /// It is served again and again, until an operator fixes the view or the table.
     #[default]
     Stop,
     /// The bad rows go to the quarantine, the others into the table.
@@ -66,7 +66,7 @@ pub struct PullOptions {
     pub shape: String,
     /// How records become rows.
     pub unpacking: Unpacking,
-    /// How large a new batch may be.
+    /// How large a new batch may become.
     pub limits: Limits,
     /// How long a new batch may fill once it has a record.
     pub linger: Duration,
@@ -74,32 +74,33 @@ pub struct PullOptions {
     pub wait: Duration,
     /// How to read.
     pub mode: Mode,
-    /// What becomes of bad rows.
+    /// What happens to bad rows.
     pub on_failure: OnFailure,
     /// Time between GetRecords calls of a shard.
     pub poll: Duration,
-    /// Where the shards of a pipe without checkpoints begin.
+    /// Where the shards of a pipe without checkpoints start.
     pub start: Beginning,
-    /// The rest of a body whose connection broke: only the open batch can answer.
+    /// Asks for the rest of a body whose connection broke: only the open batch can provide it.
     pub resume: bool,
 }
 
-/// The answer to a pull.
+/// The response to a pull.
 pub struct Served {
-    /// The batch; none when no record came in time.
+    /// The batch; none if no record arrived in time.
     pub batch: Option<Arc<Batch>>,
-    /// Stream name, for the columns of an empty answer.
+    /// Stream name, for the columns of an empty response.
     pub stream: String,
-    /// Set when the last byte is handed to the connection.
+    /// Set once the last byte is handed to the connection.
     pub(super) delivered: Arc<AtomicBool>,
-    /// This process, and its standing when the batch was handed out.
+    /// This process's heartbeat, and its standing when the batch was handed out.
     pub(super) held: (Heartbeat, Standing),
 }
 
 impl Served {
     /// To be called before the last byte is handed to the connection: only a batch that was sent
-    /// whole can be committed. False: the end must not be sent. This process stood still, so others
-    /// may have taken its leases and may be serving the same batch (**a-zombie-serves-nothing**).
+    /// whole can be committed. False if the end must not be sent: this process was paused, so
+    /// others may have taken its leases and may be serving the same batch
+    /// (**a-zombie-serves-nothing**).
     pub fn deliver(&self) -> bool {
         let (heartbeat, standing) = &self.held;
         let may = heartbeat.standing() == Some(*standing);
@@ -110,33 +111,33 @@ impl Served {
     }
 }
 
-/// That a pipe shall end for good.
+/// A request to end a pipe for good.
 pub struct EndRequest {
-    /// Since when that is asked, again and again.
+    /// When this was first asked; it is asked repeatedly.
     pub since: Instant,
-    /// How it went.
+    /// The outcome.
     pub reply: oneshot::Sender<Quiet>,
 }
 
-/// Whether a pipe that shall end is quiet.
+/// Whether a pipe that is to end is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quiet {
-    /// It has given its leases back and ends.
+    /// It has released its leases and ends.
     Yes,
-    /// Nobody is known to pull it, but that may change: ask again.
+    /// No pull is known, but there may still be one: ask again.
     NotYet,
     /// It is pulled.
     No,
 }
 
-/// What the actor is asked.
+/// What the actor is asked to do.
 pub enum Command {
     /// The next batch.
     Pull(PullOptions, oneshot::Sender<Result<Served, Error>>),
-    /// A batch is in ClickHouse, says its reader.
+    /// The reader acknowledges a batch.
     Ack(String, oneshot::Sender<Result<(), Error>>),
-    /// The pipe ends, if it is quiet.
+    /// End the pipe, if it is idle.
     End(EndRequest),
-    /// Lease rows were changed on purpose: look at them again.
+    /// Lease rows were changed on purpose: reread them.
     Reload,
 }

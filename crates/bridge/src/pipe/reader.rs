@@ -1,8 +1,5 @@
-//! Reads one shard for as long as its task lives: by polling, or as Kinesis pushes it (enhanced
-//! fan-out), with backpressure.
-//!
-//! `polling` and `fan_out` find records; what follows is in one place, whichever way they came:
-//! [`Reader::accept`].
+//! Reads one shard for as long as its task lives, by polling or by enhanced fan-out, with
+//! backpressure. `polling` and `fan_out` fetch records; both hand them to [`Reader::accept`].
 
 mod fan_out;
 mod polling;
@@ -29,7 +26,7 @@ use domain::shard::Shard;
 use domain::unpacking::Unpacking;
 use formats::unpack::{Rules, Unpacker};
 
-/// A number that the pipe may change while its readers run.
+/// A setting adjustable at run time.
 #[derive(Clone, Default)]
 pub struct Knob(Arc<AtomicU64>);
 
@@ -45,12 +42,12 @@ impl Knob {
     }
 }
 
-/// What a reader needs besides its shard.
+/// What a reader depends on besides its shard.
 #[derive(Clone)]
 pub struct Source {
     /// Kinesis.
     pub kinesis: Arc<dyn KinesisApi>,
-    /// Enhanced fan-out, and whether it is wanted.
+    /// Enhanced fan-out, and whether to use it.
     pub fan_out: FanOut,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -66,45 +63,45 @@ pub struct Source {
     pub shard_cap: Knob,
     /// How records become rows.
     pub unpacking: Unpacking,
-    /// What unpacking met, by outcome.
+    /// What unpacking found, by outcome.
     pub unpacked: IntCounterVec,
 }
 
-/// Where reading goes on in a shard.
+/// Where reading continues in a shard.
 #[derive(Clone, Debug)]
 pub struct Start {
     /// Name of the pipe that reads.
     pub pipe: String,
-    /// Behind this position.
+    /// After this position.
     pub after: Checkpoint,
-    /// How the record of that position was taken apart; none: as all others.
+    /// How the record at that position was unpacked; none if like all others.
     pub unpacking: Option<Unpacking>,
-    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at; 0
-    /// when no such time is known.
+    /// Nothing that arrived after this time, in Unix ms, was missing at the last check; 0 if no
+    /// such time is known.
     pub whole_ms: i64,
-    /// When the record of the position arrived, Unix ms; 0 when that is not known.
+    /// When the record at the position arrived, in Unix ms; 0 if unknown.
     pub arrived_ms: i64,
 }
 
 impl Source {
-    /// What time it is, Unix ms.
+    /// The current time, in Unix ms.
     pub fn now_ms(&self) -> i64 {
         kinesis_now_ms(&*self.kinesis, &*self.clock)
     }
 }
 
-/// Reads from `at` until the shard ends or the task is aborted; what it finds goes into `buffer`.
+/// Reads from `at` into `buffer` until the shard ends or the task is aborted.
 pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
     let Some(start) = iterator_after(&at.after) else { return };
     let (last, begins) = match at.after {
         Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),
-        // Servers that stand in for AWS may answer a time after their last record with the oldest
-        // one: what lies before the start is passed over. To the second, since some keep no more of
-        // an arrival.
+        // Emulators may answer a time after their last record with the oldest one, so records
+        // before the start are skipped. To the second, since some keep arrival times only in
+        // seconds.
         Checkpoint::AtTimestamp(ms) => (None, Some(ms - ms.rem_euclid(1_000))),
         _ => (None, None),
     };
-    // The record of the checkpoint itself is looked at first: see `verify`.
+    // The record at the checkpoint itself is checked first: see `verify`.
     let unverified = last.is_some();
     let begun = last.as_ref().map(|(sequence, _)| (sequence.clone(), at.unpacking.unwrap_or(source.unpacking)));
     let rules = Rules { unpacking: source.unpacking, begun };
@@ -132,43 +129,43 @@ struct Reader {
     pipe: String,
     source: Source,
     buffer: Arc<ShardBuffer>,
-    /// Where reading begins as long as there is no last record.
+    /// Where reading starts as long as there is no last record.
     start: IteratorStart,
-    /// A start in time, Unix ms, until a record after it has come.
+    /// A start time, in Unix ms, until a record after it has arrived.
     begins: Option<i64>,
-    /// The last row that was read or is committed. Once a record is read, all of its rows are.
+    /// The last row that was read or committed. Once a record is read, so are all of its rows.
     last: Option<(SequenceNumber, u32)>,
-    /// Whether `last` is still there has to be looked at: see `verify`.
+    /// Whether to check that `last` is still there: see `verify`.
     unverified: bool,
-    /// The stream or the shard was not there for a while: it may be another one of that name now.
+    /// The stream or the shard did not exist for a while: it may have been recreated.
     vanished: bool,
-    /// Where the last event of a subscription said to go on; at `last` or behind it.
+    /// Where the last event of a subscription said to continue; at `last` or after it.
     continuation: Option<SequenceNumber>,
-    /// Nothing that arrived after this time, Unix ms, was missing when it was last looked at.
+    /// Nothing that arrived after this time, in Unix ms, was missing at the last check.
     whole_ms: i64,
-    /// When `last` arrived, Unix ms; 0 when that is not known.
+    /// When `last` arrived, in Unix ms; 0 if unknown.
     arrived_ms: i64,
     /// How records become rows.
     rules: Rules,
 }
 
-/// What an answer or an event brought.
+/// What a response or an event brought.
 struct Found {
-    /// The records, in order; the memory budget knows of them.
+    /// The records, in order; counted in the memory budget.
     records: Chunk,
     /// The shard is closed, and nothing follows.
     ended: bool,
-    /// A time, Unix ms, before which nothing is left to read; none when more may be waiting. An end
-    /// is none: the shard may have been closed long before.
+    /// A time, in Unix ms, before which nothing is left to read; none if more may be waiting. Also
+    /// none at the end of a shard, which may have been closed long before.
     tip_ms: Option<i64>,
-    /// How far it is behind the tip, ms.
+    /// How far it is behind the newest record, in ms.
     millis_behind_latest: i64,
-    /// Shards that the end named.
+    /// Child shards that the end of the shard named.
     children: Vec<Shard>,
 }
 
 impl Reader {
-    /// Ends at the shard's end, or with a gap.
+    /// Returns at the shard's end, or with a gap.
     async fn run(&mut self) -> Result<(), Error> {
         let (mut wanted, mut retry) = (self.source.fan_out.wanted(), Retry::new());
         while let Some(opened) = self.poll(&mut wanted, &mut retry).await? {
@@ -180,7 +177,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Where an iterator stands that misses nothing and shows whether something is missing.
+    /// The position of an iterator that skips nothing and reveals whether something is missing.
     fn position(&self) -> IteratorStart {
         match &self.last {
             Some((last, _)) if self.unverified => IteratorStart::At(last.clone()),
@@ -189,17 +186,17 @@ impl Reader {
         }
     }
 
-    /// Takes note of what was found: looks for a gap, drops what is known, buffers the rows of the
-    /// rest. True: the shard's end. After another error than a `Gap` nothing was noted, and it has
-    /// to be asked for again.
+    /// Processes what was fetched: checks for a gap, drops what is already known, and buffers the
+    /// rows of the rest. True at the shard's end. After an error other than a `Gap` nothing has
+    /// changed, and the same has to be fetched again.
     async fn accept(&mut self, found: Found) -> Result<bool, Error> {
-        // Kinesis may answer nothing although there is more ahead.
+        // Kinesis may return nothing although there is more ahead.
         if found.ended || found.tip_ms.is_some() || !found.records.is_empty() {
             self.verify(&found.records).await?;
             (self.unverified, self.vanished) = (false, false);
         }
-        // Of the record of the checkpoint rows may be left; what a subscription brings again that
-        // polling has read meanwhile is known.
+        // Some rows of the checkpoint's record may be left. What a subscription repeats after
+        // polling has read it is already known.
         let known = |sequence: &str| {
             self.last.as_ref().is_some_and(|(last, sub)| match compare_digits(sequence, last.as_str()) {
                 Ordering::Less => true,
@@ -228,7 +225,7 @@ impl Reader {
         Ok(found.ended)
     }
 
-    /// Buffers the rows of the records from the index `first` on, as there is room.
+    /// Buffers the rows of the records from index `first` on, as soon as there is room.
     async fn buffer_rows(&mut self, records: Chunk, first: usize) {
         if first == records.len() {
             return;
@@ -237,7 +234,7 @@ impl Reader {
         let budget = self.source.budget.clone();
         while let Some(mut rows) = unpacker.next_chunk() {
             if !rows.is_held() {
-                // Without waiting: others may wait for what this page holds.
+                // Without waiting: others may be waiting for the memory that this page holds.
                 rows.hold(budget.hold(rows.memory()));
             }
             let slice = self.unknown(Slice::whole(Arc::new(rows)));
@@ -254,7 +251,7 @@ impl Reader {
         }
     }
 
-    /// Those rows that lie behind the checkpoint (**exact-to-the-row**) and the start.
+    /// The rows after the checkpoint (**exact-to-the-row**) and the start.
     fn unknown(&mut self, rows: Slice) -> Slice {
         let committed = |r: &RecordRef<'_>| {
             let last = self.last.as_ref();
@@ -269,22 +266,22 @@ impl Reader {
         rows
     }
 
-    /// Whether something may have left the shortest retention that a stream can have, unread.
-    /// Kinesis passes over what is gone without a word. That takes a reader that lags so far
-    /// behind, or was without an answer, or without room, for so long. With a fresh answer at hand
-    /// the time is certain.
+    /// Whether unread records may be older than the shortest retention that a stream can have.
+    /// Kinesis skips expired records silently. This happens only to a reader that lags this far
+    /// behind, or that was without a response or without room for this long. The time comes from a
+    /// recent response, so it is certain.
     fn doubtful(&self) -> bool {
         self.source.now_ms() - self.whole_ms >= SHORTEST_RETENTION_MS
     }
 
-    /// Whether what is asked for next must show that nothing is missing, and is not asked for so:
+    /// Whether the next request must show that nothing is missing, and therefore has to start again
     /// at the last record.
     fn must_go_back(&self) -> bool {
         self.last.is_some() && !self.unverified && self.doubtful()
     }
 
-    /// The stream was deleted, and there is one of its name again: what follows the last record is
-    /// another stream's.
+    /// The stream was deleted and recreated under the same name: what follows the last record
+    /// belongs to another stream.
     fn not_of_this_stream(&self, why: &str) -> Error {
         let last = self.last.as_ref().map_or("", |(last, _)| last.as_str());
         Error::Gap(format!(
@@ -297,17 +294,17 @@ impl Reader {
     }
 
     /// Makes sure that nothing has been lost before `records` (**gap-is-an-error**). If there is a
-    /// last record and it is in doubt, they were asked for *at* it.
-    ///
-    /// If it is still there, so is everything after it. If it is gone, or there was none, records
-    /// may be gone, unless less than the retention has passed since nothing was left to read, or
-    /// since the position began to stand for what arrives (**unread-within-retention**).
+    /// last record and it is in doubt, they were requested starting *at* it. If it is still there,
+    /// so is everything after it. If it is gone, or there was none, records may be gone, unless
+    /// less than the retention has passed since nothing was left to read, or since the position
+    /// began to cover what arrives (**unread-within-retention**).
     async fn verify(&mut self, records: &Chunk) -> Result<(), Error> {
         let first = (!records.is_empty()).then(|| records.get(0));
         if let Some((sequence, _)) = self.last.as_ref().filter(|_| self.unverified)
             && let Some(first) = first
         {
-            // An earlier one, where a server goes back further than it was asked to, says the same.
+            // An earlier record, from a server that goes back further than requested, proves the
+            // same.
             let found = compare_digits(first.sequence_number, sequence.as_str());
             if found.is_eq() {
                 self.whole_ms = self.whole_ms.max(first.timestamp_ms);
@@ -328,7 +325,7 @@ impl Reader {
         let kept = self.source.retention.look().await?;
         let now_ms = self.source.now_ms();
         let lost = kept.may_have_lost(self.whole_ms, now_ms);
-        // The last record left before its time: the retention was shorter than it is now.
+        // The last record expired early: the retention was shorter than it is now.
         let early = self.last.is_some() && self.arrived_ms > now_ms - kept.retention_ms + TIMESTAMP_SLACK_MS;
         if !lost && !early || self.reaches_back().await? {
             return Ok(());
@@ -336,8 +333,8 @@ impl Reader {
         Err(self.gap(&oldest, kept.retention_ms / 3_600_000, early && !lost))
     }
 
-    /// Whether the shard still holds a record at or before the last position: then it holds all
-    /// that follow. A user may have chosen a position at which no record is.
+    /// Whether the shard still has a record at or before the last position: then it has all that
+    /// follow. A user may have chosen a position without a record.
     async fn reaches_back(&self) -> Result<bool, Error> {
         let Some((last, _)) = &self.last else { return Ok(false) };
         let (kinesis, start) = (self.source.kinesis.clone(), IteratorStart::TrimHorizon);

@@ -1,5 +1,4 @@
-//! Reads an offered range again, row for row: what a crash between the insert and the commit leaves
-//! to do.
+//! Rereads an offered range, row for row, after a crash between the insert and the commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use domain::record::{RecordRef, Slice};
 use domain::sequence::compare_digits;
 use formats::unpack::{Rules, Unpacker};
 
-/// The rows of `offer`, exactly: first and last row and their number must be what was frozen, or it
-/// is a `Gap`.
+/// Exactly the rows of `offer`: the first and last row and the number of rows must be as frozen,
+/// otherwise it is a `Gap`.
 pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result<Vec<Slice>, Error> {
     let lost = |why: &str| lost(lease, offer, why);
     let start = IteratorStart::At(offer.first.clone());
@@ -49,8 +48,8 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
         while left > 0
             && let Some(mut rows) = unpacker.next_chunk()
         {
-            // Held without waiting: this batch stood in the budget before the crash, and nothing
-            // else of the pipe goes on until it is settled.
+            // Held without waiting: this batch was in the budget before the crash, and the pipe
+            // does nothing else until it is settled.
             rows.hold(source.budget.hold(rows.memory()));
             let rows = Slice::whole(Arc::new(rows));
             let (_, rows) = rows.split_at(rows.records().take_while(committed).count());

@@ -1,5 +1,5 @@
-//! The retention of a pipe's stream, as its readers share it: looked at again in time, and before
-//! it decides (**retention-is-followed**).
+//! The retention of a pipe's stream, shared by its readers: refreshed regularly, and before a
+//! decision depends on it (**retention-is-followed**).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,28 +11,28 @@ use domain::limits::RETENTION_LOOK_MS;
 use domain::ports::{Clock, KinesisApi, Stream, kinesis_now_ms};
 use domain::retention::Kept;
 
-/// Cheap to clone; all clones know what one of them saw.
+/// Cheap to clone; all clones share what one of them saw.
 #[derive(Clone)]
 pub struct Retention {
     kinesis: Arc<dyn KinesisApi>,
     clock: Arc<dyn Clock>,
     stream: String,
     known: Arc<Mutex<Known>>,
-    /// Readers that have to know it at the same time are served by one call.
+    /// Readers that need it at the same time share one call.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Clone, Copy)]
 struct Known {
     kept: Kept,
-    /// When it was asked for.
+    /// When it was requested.
     asked: Instant,
-    /// When that was last tried.
+    /// When it was last attempted.
     tried: Instant,
 }
 
 impl Retention {
-    /// From a stream that was described just now.
+    /// From a stream description that has just been fetched.
     pub fn new(kinesis: Arc<dyn KinesisApi>, clock: Arc<dyn Clock>, stream: &Stream) -> Retention {
         let kept = Kept::new(retention_ms(stream), kinesis_now_ms(&*kinesis, &*clock));
         let known = Arc::new(Mutex::new(Known { kept, asked: Instant::now(), tried: Instant::now() }));
@@ -43,17 +43,17 @@ impl Retention {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As it was at the last look.
+    /// As of the last look.
     pub fn kept(&self) -> Kept {
         self.known().kept
     }
 
-    /// As it is now: what was asked for before this is not good enough.
+    /// The current retention: a response to an earlier request is not good enough.
     pub async fn look(&self) -> Result<Kept, Error> {
         let needed = Instant::now();
         let _turn = self.turn.lock().await;
         let known = self.known();
-        // A call that began in the same instant may have been answered with what was before it.
+        // A call that started at the same instant may have been answered with the state before it.
         if known.asked > needed {
             return Ok(known.kept);
         }
@@ -62,11 +62,11 @@ impl Retention {
         Ok(self.seen(&stream, asked))
     }
 
-    /// Notes what the answer to a description says that was asked for at `asked`, and gives what is
-    /// known then.
+    /// Notes the response to a description requested at `asked`, and returns what is known after
+    /// it.
     pub fn seen(&self, stream: &Stream, asked: Instant) -> Kept {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // A later question may have been answered earlier.
+        // A later request may have been answered earlier.
         if known.asked > asked {
             return known.kept;
         }
@@ -80,7 +80,7 @@ impl Retention {
         kept
     }
 
-    /// Looks when it is time, without letting anybody wait: where it decides, it is asked for
+    /// Refreshes it when due, without making anyone wait: a decision that depends on it requests it
     /// again.
     pub fn look_in_time(&self) {
         if self.known().tried.elapsed().as_millis() < RETENTION_LOOK_MS.unsigned_abs().into() {

@@ -1,4 +1,4 @@
-//! What a pipe shows of itself: published by the actor, read by `/v1/pipes` and `/metrics` without
+//! A pipe's published state: written by the actor, read by `/v1/pipes` and `/metrics` without
 //! asking it.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,13 +19,14 @@ pub struct Status(Arc<Mutex<Snapshot>>);
 pub struct Snapshot {
     /// All leases of the pipe, whoever holds them, ordered by shard id.
     pub leases: Vec<Lease>,
-    /// The buffers of the shards that are read here, ordered by shard id.
+    /// The buffers of the shards read here, ordered by shard id.
     pub buffers: Vec<Arc<ShardBuffer>>,
     /// How often in a row the offered batch has failed.
     pub failed_attempts: u32,
-    /// What went wrong last with the batch or the pipe; empty after a commit.
+    /// The last error of the batch or the pipe; empty after a commit.
     pub last_error: String,
-    /// What may be missing in ClickHouse though it is committed, and since when that is shown.
+    /// A warning about committed rows that may be missing in ClickHouse, and since when it is
+    /// shown.
     pub warning: Option<(Instant, String)>,
 }
 
@@ -38,14 +39,14 @@ pub enum ShardState {
     WaitingForParent,
     /// Everything is committed.
     Finished,
-    /// The position has left the retention; `seek` goes on.
+    /// The position has expired; `seek` resumes.
     Gap,
-    /// No living worker holds the lease.
+    /// No live worker holds the lease.
     Unowned,
 }
 
 impl ShardState {
-    /// The word of the interface contract.
+    /// The word that the HTTP interface uses.
     pub fn name(self) -> &'static str {
         match self {
             ShardState::Reading => "reading",
@@ -63,19 +64,20 @@ impl Status {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The snapshot now.
+    /// The current snapshot.
     pub fn get(&self) -> Snapshot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Snapshot {
-    /// What may be missing in ClickHouse, for [`WARNING_HOLDS`]; empty for nothing.
+    /// The warning about rows that may be missing in ClickHouse, shown for [`WARNING_HOLDS`]; empty
+    /// if there is none.
     pub fn warning(&self) -> &str {
         self.warning.as_ref().filter(|(since, _)| since.elapsed() < WARNING_HOLDS).map_or("", |(_, warning)| warning)
     }
 
-    /// The buffer of a shard, when it is read here.
+    /// The buffer of a shard, if it is read here.
     pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
         let at = self.buffers.binary_search_by(|buffer| buffer.shard_id.as_str().cmp(shard_id));
         self.buffers.get(at.ok()?)

@@ -1,5 +1,5 @@
-//! What a pipe and the view that pulls it agree on: whether a pull comes from a refresh, how that
-//! refresh ended, and when the next begins.
+//! The protocol between a pipe and the view that pulls it: whether a pull comes from a refresh, how
+//! that refresh ended, and when the next one starts.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct Puller {
     pub database: String,
     /// Its name.
     pub name: String,
-    /// Another one for each CREATE.
+    /// A new one for each CREATE.
     pub uuid: String,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for Puller {
     }
 }
 
-/// Makes sure that a pull comes from a running refresh of its view, whose end can be waited for
+/// Makes sure that a pull comes from a running refresh of its view, whose end can be awaited
 /// (**only-a-refresh-confirms**).
 pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &str) -> Result<ViewState, Error> {
     match views.view(database, view).await? {
@@ -46,12 +46,11 @@ pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &
 }
 
 /// How the running refresh of the view ends.
-///
-/// WAIT VIEW alone is not enough: it says OK, too, when `SYSTEM STOP VIEW` cancelled the refresh.
-/// The view's exception tells that, and it stays until a later refresh succeeds, which cannot
-/// happen before this answer is known: that refresh pulls here and is given the same batch (an
-/// empty answer while a batch is open is given only when no answer about it is awaited). A server
-/// that restarts forgets the exception, and that a refresh ever succeeded.
+/// WAIT VIEW alone is not enough: it also returns OK if `SYSTEM STOP VIEW` cancelled the refresh.
+/// The view's exception reveals this, and it stays until a later refresh succeeds, which cannot
+/// happen before this outcome is known: that refresh pulls here and gets the same batch (while a
+/// batch is open, a pull gets an empty response only if no outcome is awaited). A server that
+/// restarts forgets the exception, and that a refresh ever succeeded.
 pub async fn refresh_end(views: &dyn Views, view: &Puller) -> RefreshOutcome {
     let outcome = views.wait(&view.database, &view.name).await;
     if outcome != RefreshOutcome::Succeeded {
@@ -71,9 +70,9 @@ pub async fn refresh_end(views: &dyn Views, view: &Puller) -> RefreshOutcome {
     }
 }
 
-/// Starts the next refresh of a view whose last one has succeeded, instead of letting it wait for
-/// its schedule. A view that is stopped, fails, or has a slow schedule of its own is left alone. To
-/// be called when the end of the last refresh is known and its batch committed
+/// Starts the next refresh of a view whose last one succeeded, instead of letting it wait for its
+/// schedule. A view that is stopped, fails, or has a slow schedule of its own is left alone. To be
+/// called when the end of the last refresh is known and its batch committed
 /// (**started-after-the-commit**), and dropped when the view pulls again.
 pub async fn start_next(views: &dyn Views, view: &Puller) {
     let until = Instant::now() + REFRESH_START;
@@ -87,12 +86,12 @@ pub async fn start_next(views: &dyn Views, view: &Puller) {
                     );
                 }
             }
-            // The last refresh is about to leave this state, or the next has begun: then it pulls
+            // The last refresh is about to leave this state, or the next one has started and pulls
             // in a moment.
             Ok(Some(state)) if state.uuid == view.uuid && state.running => {}
             _ => return,
         }
-        // ClickHouse forgets a request that comes at the wrong moment.
+        // ClickHouse loses a request that arrives at the wrong moment.
         sleep(pause).await;
         pause *= 2;
     }
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
     use domain::ports::{Below, Definition};
 
-    /// `SYSTEM WAIT VIEW` says OK, and the view is in this state.
+    /// `SYSTEM WAIT VIEW` returns OK, and the view is in this state.
     struct Waited(Option<ViewState>);
 
     #[async_trait::async_trait]

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Shared>,
-    /// Those of this party who wait.
+    /// How many of this party are waiting.
     party: Arc<AtomicUsize>,
 }
 
@@ -28,22 +28,22 @@ impl Budget {
         Budget { shared, party: Arc::default() }
     }
 
-    /// The same budget for somebody else; the clones of one are one party.
+    /// The same budget for another party; clones belong to the same party.
     pub fn for_another(&self) -> Budget {
         Budget { shared: self.shared.clone(), party: Arc::default() }
     }
 
-    /// All of it, in bytes.
+    /// The whole budget, in bytes.
     pub fn limit(&self) -> usize {
         self.shared.limit
     }
 
-    /// Bytes held now.
+    /// Bytes held at the moment.
     pub fn used(&self) -> usize {
         self.shared.used.load(Ordering::Relaxed)
     }
 
-    /// Whether another party waits for bytes.
+    /// Whether another party is waiting for bytes.
     pub fn is_awaited_by_others(&self) -> bool {
         self.shared.waiting.load(Ordering::Relaxed) > self.party.load(Ordering::Relaxed)
     }
@@ -53,7 +53,7 @@ impl Budget {
     pub async fn reserve(&self, bytes: usize) -> Reservation {
         loop {
             let mut freed = std::pin::pin!(self.shared.freed.notified());
-            // Registered before the look, so that a release in between is not missed.
+            // Registered before the check, so that a release in between is not missed.
             freed.as_mut().enable();
             if self.try_hold(bytes) {
                 return Reservation { budget: self.clone(), bytes };
@@ -63,7 +63,7 @@ impl Budget {
         }
     }
 
-    /// Holds `bytes` at once, even beyond the limit: for what is in memory already.
+    /// Holds `bytes` immediately, even beyond the limit: for what is already in memory.
     pub fn hold(&self, bytes: usize) -> Reservation {
         self.shared.used.fetch_add(bytes, Ordering::Relaxed);
         Reservation { budget: self.clone(), bytes }
@@ -75,7 +75,7 @@ impl Budget {
     }
 }
 
-/// Counts one who waits, also when the wait is given up.
+/// Counts a waiting task until it is dropped, even if it gives up.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Waiting<'_> {
@@ -91,14 +91,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes that are held until this is dropped.
+/// Bytes held until this is dropped.
 pub struct Reservation {
     budget: Budget,
     bytes: usize,
 }
 
 impl Reservation {
-    /// Corrects an estimate. Growing never waits: the bytes are there already.
+    /// Corrects an estimate. Growing never waits: the bytes are already in memory.
     pub fn resize(&mut self, bytes: usize) {
         let shared = &self.budget.shared;
         match bytes >= self.bytes {
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// What somebody does with the budget.
+    /// An operation on the budget.
     #[derive(Clone, Debug)]
     enum Op {
         Reserve(usize),
@@ -144,7 +144,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Reserving never passes the limit, but for one who has it alone; and everything is
+        /// Reserving never exceeds the limit, except for a single holder; and everything is
         /// returned.
         #[test]
         fn no_more_than_the_limit_is_reserved(ops in prop::collection::vec(op(), 0..60)) {

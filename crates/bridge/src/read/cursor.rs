@@ -13,19 +13,19 @@ use domain::limits::{
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page};
 use domain::record::sequence_of;
 
-/// Goes through a shard: keeps iterator and position, so that an expired or failed iterator loses
-/// nothing.
+/// Goes through a shard. Keeps iterator and position, so that nothing is lost if an iterator
+/// expires or fails.
 pub struct Cursor {
     kinesis: Arc<dyn KinesisApi>,
     stream: String,
     shard_id: String,
     position: IteratorStart,
     iterator: Option<String>,
-    /// An iterator for `position` is being asked for.
+    /// An iterator for `position` is being requested.
     placing: bool,
-    /// Bytes a record, from the last answer that had any; 0 before.
+    /// Bytes per record, from the last response that had any; 0 before that.
     average: usize,
-    /// Nothing is known yet: there may be a long past of large records.
+    /// Nothing is known yet: there may be many large records to catch up on.
     first: bool,
 }
 
@@ -44,24 +44,24 @@ impl Cursor {
         }
     }
 
-    /// Whether the last error was about the position: there was no iterator for it.
+    /// Whether the last error concerned the position: no iterator could be had for it.
     pub fn without_place(&self) -> bool {
         self.placing
     }
 
-    /// Records to ask for, so that the answer is about [`GET_RECORDS_TARGET_BYTES`].
+    /// How many records to request, so that the response has about [`GET_RECORDS_TARGET_BYTES`].
     pub fn limit(&self) -> usize {
         match self.average {
-            // A first look: enough to learn the size, little enough to be safe with large records.
+            // A first request: enough to learn the size, few enough to be safe with large records.
             0 => 1_000,
             average => (GET_RECORDS_TARGET_BYTES / average).clamp(1, GET_RECORDS_MAX_RECORDS),
         }
     }
 
-    /// Bytes of memory that asking for `limit` records needs for a moment: the reply and its
+    /// Bytes of memory that requesting `limit` records needs for a moment: the response and its
     /// decoded form.
     pub fn expected_memory(&self, limit: usize) -> usize {
-        // At the tip of a shard an answer holds what came since the last one.
+        // At the tip of a shard, a response has what arrived since the last one.
         const GUESS_AT_THE_TIP: usize = 1_024;
         match self.average {
             0 if self.first => GET_RECORDS_MAX_BYTES,
@@ -71,11 +71,10 @@ impl Cursor {
     }
 
     /// One call of GetRecords (and of GetShardIterator before it, if there is no iterator). After
-    /// an error the next call goes on from the same position.
+    /// an error the next call continues from the same position.
     pub async fn page(&mut self, limit: usize) -> Result<Page, KinesisError> {
-        // An iterator that meets an error is not used again: a fresh one for the same position
-        // cannot be wrong. Throttling says nothing against it, and a fresh one would cost a call
-        // more.
+        // An iterator that failed is not used again: a new one for the same position cannot be
+        // wrong. After throttling it is kept, since a new one would cost another call.
         let iterator = match self.iterator.take() {
             Some(iterator) => iterator,
             None => {
@@ -101,8 +100,8 @@ impl Cursor {
         Ok(page)
     }
 
-    /// Like [`Cursor::page`], but waits out throttling, expired iterators and a Kinesis that is
-    /// away for less than [`CURSOR_PATIENCE`].
+    /// Like [`Cursor::page`], but retries through throttling, expired iterators and outages of
+    /// Kinesis shorter than [`CURSOR_PATIENCE`].
     pub async fn patient_page(&mut self, limit: usize, pace: &mut Pace) -> Result<Page, Error> {
         let (began, mut pause) = (Instant::now(), RETRY_FIRST);
         loop {
@@ -120,14 +119,14 @@ impl Cursor {
     }
 }
 
-/// Sleeps for about `pause` and gives the next one. With jitter, so that shards and consumers do
-/// not come back in step.
+/// Sleeps for about `pause` and returns the next one. With jitter, so that shards and consumers do
+/// not retry in lockstep.
 pub async fn back_off(pause: Duration) -> Duration {
     sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     (pause * 2).min(RETRY_LONGEST)
 }
 
-/// Keeps at least `poll` between two calls.
+/// Leaves at least `poll` between two calls.
 pub struct Pace {
     next: Instant,
     poll: Duration,
@@ -139,7 +138,7 @@ impl Pace {
         Pace::new(Duration::from_secs(1) / GET_RECORDS_PER_SECOND)
     }
 
-    /// The first call may come at once.
+    /// The first call is made immediately.
     pub fn new(poll: Duration) -> Pace {
         Pace { next: Instant::now(), poll }
     }

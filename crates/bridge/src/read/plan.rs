@@ -1,4 +1,4 @@
-//! What a bounded read is going to read, before it does: which shards, from where, until where.
+//! What a bounded read will read: which shards, from where, until where.
 
 use std::sync::Arc;
 
@@ -21,17 +21,17 @@ use domain::shard::Shard;
 pub struct Planned {
     /// The shard.
     pub shard: Shard,
-    /// Arrival, Unix ms, and sequence number of the first record in the range; none when there is
-    /// no record now.
+    /// Arrival time, in Unix ms, and sequence number of the first record in the range; none if
+    /// there is no record now.
     pub first: Option<(i64, String)>,
-    /// Where it ends besides the range's own end.
+    /// Where reading ends, besides the range's own end.
     pub until: Option<Until>,
 }
 
 impl Reading {
-    /// What `range` reads of each shard. With the leases of a pipe it ends, shard by shard, right
-    /// where the pipe began, since its start or the last seek; a shard that the pipe reads from its
-    /// oldest record, or does not know yet, is left to it altogether.
+    /// What `range` reads of each shard. With the leases of a pipe, reading ends, shard by shard,
+    /// exactly where the pipe started or was last moved by a seek; a shard that the pipe reads from
+    /// its oldest record, or does not know yet, is left to it entirely.
     pub async fn spans(&self, range: &Range, pipe: Option<&[Lease]>) -> Result<Vec<Span>, Error> {
         let shards = self.shards(range).await?;
         let spans = stream::iter(shards).map(async |shard| {
@@ -42,7 +42,7 @@ impl Reading {
                 (None, Checkpoint::TrimHorizon) => return Ok(None),
                 (None, Checkpoint::AtTimestamp(ms)) => Some(self.beginning_at(&range.stream, &shard.id, *ms).await?),
                 (None, Checkpoint::After(sequence, sub)) => Some(Until::Row(sequence.clone(), sub.saturating_add(1))),
-                // The pipe found nothing in it behind its start.
+                // The pipe found nothing in it after its start.
                 (None, Checkpoint::ShardEnd) => None,
             };
             Ok::<_, Error>(Some(Span { shard, until }))
@@ -51,8 +51,8 @@ impl Reading {
         Ok(spans.into_iter().flatten().collect())
     }
 
-    /// The first record that a pipe will read which starts at a time and has read nothing yet:
-    /// asked for in the same way.
+    /// The first record for a pipe that starts at a time and has read nothing yet: looked up in the
+    /// same way.
     async fn beginning_at(&self, stream: &str, shard_id: &str, ms: i64) -> Result<Until, Error> {
         let mut cursor = Cursor::new(self.kinesis.clone(), stream, shard_id, IteratorStart::AtTimestamp(ms));
         let mut pace = Pace::polite();
@@ -60,7 +60,7 @@ impl Reading {
             let limit = cursor.limit();
             let _memory = self.budget.reserve(cursor.expected_memory(limit).min(self.budget.limit() / 4)).await;
             let page = cursor.patient_page(limit, &mut pace).await?;
-            // To the second, as the pipe's reader has it.
+            // To the second, like the pipe's reader.
             let second = ms - ms.rem_euclid(1_000);
             if let Some(first) = page.records.records().find(|r| r.timestamp_ms >= second) {
                 return Ok(Until::Row(sequence_of(first)?, 0));
@@ -83,7 +83,7 @@ impl Reading {
                 let (sender, mut found) = mpsc::channel(1);
                 let first = async {
                     let first = found.recv().await.transpose();
-                    // Reading stops when nobody listens.
+                    // Reading stops when nobody is receiving.
                     found.close();
                     while found.recv().await.is_some() {}
                     first

@@ -1,5 +1,5 @@
-//! `records` and `sample`: bounded reads without state. Reading them twice gives the same, and
-//! nobody's checkpoint moves.
+//! `records` and `sample`: bounded reads without state. Repeating one gives the same result, and no
+//! checkpoint moves.
 
 use std::sync::Arc;
 
@@ -18,8 +18,7 @@ use domain::shard::Shard;
 use domain::unpacking::Unpacking;
 use formats::unpack::{Rules, Unpacker};
 
-/// What is to be read. As it is asked for, its times may be relative ([`Moment`]); reading needs
-/// Unix ms.
+/// What to read. In a request, the times may be relative ([`Moment`]); reading needs Unix ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range<T = i64> {
     /// Stream name.
@@ -55,7 +54,7 @@ impl Range<Moment> {
     }
 }
 
-/// What reading needs of the world. Cheap to clone.
+/// What reading depends on. Cheap to clone.
 #[derive(Clone)]
 pub struct Reading {
     /// Kinesis.
@@ -66,12 +65,12 @@ pub struct Reading {
     pub budget: Budget,
 }
 
-/// What is to be read of one shard.
+/// What to read of one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The shard.
     pub shard: Shard,
-    /// Where it ends besides the range's own end.
+    /// Where reading ends, besides the range's own end.
     pub until: Option<Until>,
 }
 
@@ -84,8 +83,8 @@ impl Reading {
         kinesis_now_ms(&*self.kinesis, &*self.clock)
     }
 
-    /// The same by an answer about the stream that came for this: what is relative to now is not
-    /// taken from one of long ago.
+    /// The same, from a new response about the stream: relative times must not be based on an old
+    /// one.
     pub async fn asked_now_ms(&self, stream: &str) -> Result<i64, Error> {
         self.kinesis.shards(stream).await?;
         Ok(self.now_ms())
@@ -117,10 +116,10 @@ impl Reading {
         Ok(all.into_iter().filter(wanted).collect())
     }
 
-    /// Reads `range` into `found`, a few shards at a time, until its end, an error, or nobody
-    /// listens any more.
+    /// Reads `range` into `found`, a few shards at a time, until its end, an error, or until nobody
+    /// is receiving any more.
     pub async fn run(self, range: Range, spans: Vec<Span>, found: mpsc::Sender<Found>) {
-        // The list of shards has just come, and with it the time.
+        // The list of shards has just arrived, and with it the time.
         let began_ms = self.now_ms();
         let (this, range) = (Arc::new(self), Arc::new(range));
         let permits = Arc::new(Semaphore::new(RECORDS_SHARDS_AT_ONCE));
@@ -198,7 +197,7 @@ impl Reading {
         }
     }
 
-    /// The newest rows of a stream, `limit` at most, oldest first; with their shard ids.
+    /// The newest rows of a stream, at most `limit`, oldest first, with their shard ids.
     pub async fn sample(
         &self,
         stream: &str,
@@ -230,7 +229,7 @@ impl Reading {
     }
 }
 
-/// The rows before `until`; it lies within the last record at most.
+/// The rows before `until`, which is in the last record or after it.
 fn before(until: &Until, rows: Chunk) -> Chunk {
     if rows.last().is_none_or(|last| until.follows(last)) {
         return rows;

@@ -1,4 +1,4 @@
-//! Bodies of `seek`, `ack` and `end`: one JSON object a row, as `INSERT INTO FUNCTION url(…,
+//! Bodies of `seek`, `ack` and `end`: one JSON object per row, as `INSERT INTO FUNCTION url(…,
 //! 'JSONEachRow', …)` sends them.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use domain::error::Error;
 
 /// Digits of a batch id.
 const BATCH_DIGITS: usize = 16;
-/// Most characters of the JSON reader's own message, which may repeat what was sent.
+/// Maximum characters of the JSON parser's own message, which may repeat the input.
 const MESSAGE: usize = 160;
 
 /// A row of `seek`.
@@ -20,12 +20,12 @@ const MESSAGE: usize = 160;
 pub struct SeekRow {
     /// The pipe, from the path or from the row.
     pub pipe: String,
-    /// The shard; none means all of the pipe. There is one where the position is a sequence number.
+    /// The shard; none means all of the pipe. Always given if the position is a sequence number.
     pub shard_id: Option<String>,
-    /// Where its checkpoint goes.
+    /// Where its checkpoint moves.
     pub position: Position,
-    /// Where the position is a sequence number: the last row of that record that is passed over;
-    /// none means all of them.
+    /// If the position is a sequence number: the last row of that record to skip; none means all of
+    /// them.
     pub sub_sequence_number: Option<u32>,
 }
 
@@ -61,8 +61,8 @@ enum Text {
     Number(serde_json::Number),
 }
 
-/// Reads the body of `seek` for the pipe of the path, which is empty where each row names its own.
-/// Without rows it gives none.
+/// Parses the body of `seek` for the pipe of the path, which is empty if each row names its own. An
+/// empty body gives no seeks.
 pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
     let first = if pipe.is_empty() { "\"pipe\": \"orders\", " } else { "" };
     rows(body, &format!("{{{first}\"shard_id\": \"\", \"position\": \"trim_horizon\"}}"), |row: SeekJson| {
@@ -93,7 +93,7 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
     })
 }
 
-/// Reads the body of `ack`: the batches, each once. Without rows it gives none.
+/// Parses the body of `ack`: the batches, each once. An empty body gives none.
 pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
     let mut batches = rows(body, "{\"batch\": \"0123456789abcdef\"}", |row: AckJson| {
         let hex = row.batch.len() == BATCH_DIGITS && row.batch.bytes().all(|b| b.is_ascii_hexdigit());
@@ -106,14 +106,14 @@ pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
     Ok(batches)
 }
 
-/// Reads the body of `end`: the pipes, each of which is that of the path unless there is none.
-/// Without rows, as when a SELECT found none, it gives none.
+/// Parses the body of `end`: the pipes, each of which must be that of the path if it names one. An
+/// empty body, as from a SELECT that found none, gives none.
 pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<String>, Error> {
     let example = if pipe.is_empty() { "orders" } else { pipe };
     rows(body, &format!("{{\"pipe\": \"{example}\"}}"), |row: EndJson| named(pipe, &row.pipe)).map(BTreeSet::from_iter)
 }
 
-/// The pipe that a row names, which must be that of the path, if it has one.
+/// The pipe that a row names, which must be that of the path if the path has one.
 fn named(path: &str, row: &str) -> Result<String, String> {
     if path.is_empty() {
         return name("pipe", row).map_err(|e| e.to_string());
@@ -124,7 +124,7 @@ fn named(path: &str, row: &str) -> Result<String, String> {
     }
 }
 
-/// Reads rows one after the other; a message names the first that is wrong.
+/// Parses rows one by one; the error names the first that is wrong.
 fn rows<J: DeserializeOwned, R>(
     body: &[u8],
     example: &str,

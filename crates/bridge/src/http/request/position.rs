@@ -1,4 +1,4 @@
-//! Times and positions as users write them: the one place where they are read.
+//! Times and positions as users write them: the only place where they are parsed.
 
 use chrono::{DateTime, NaiveDateTime};
 
@@ -12,20 +12,20 @@ use domain::start::Beginning;
 /// A whole number with as many digits or more is a sequence number (Kinesis gives 56); Unix times
 /// have 10 or 13.
 const SEQUENCE_DIGITS: usize = 17;
-/// What a message says about times.
+/// How messages describe times.
 const TIMES: &str = "a time such as 2026-11-21T10:00:00.000Z, 2026-11-21 10:00:00 (UTC), Unix seconds (10 digits) or \
                      milliseconds (13 digits), now, or a time ago such as -90s, -30m, -1h, -7d";
 
-/// Where a checkpoint is moved.
+/// Where to move a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// One that has a meaning for any shard.
+    /// A position that is meaningful in any shard.
     Start(Beginning),
     /// A sequence number of one shard.
     Sequence(SequenceNumber),
 }
 
-/// Reads the value of `from` or `to`.
+/// Parses the value of `from` or `to`.
 pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Bound<Moment>, Error> {
     if let Some(moment) = moment(text) {
         return Ok(Bound::Time(moment));
@@ -43,7 +43,7 @@ pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Boun
     }
 }
 
-/// Reads the value of `start`.
+/// Parses the value of `start`.
 pub fn beginning(text: &str) -> Result<Beginning, Error> {
     start(text).ok_or_else(|| {
         Error::BadRequest(format!("start={} is refused: it must be trim_horizon, latest or {TIMES}", quoted(text)))
@@ -51,7 +51,7 @@ pub fn beginning(text: &str) -> Result<Beginning, Error> {
 }
 
 impl Position {
-    /// Reads the position of a row of `seek`.
+    /// Parses the position of a row of `seek`.
     pub(super) fn parse(text: &str) -> Result<Position, String> {
         start(text).map(Position::Start).or_else(|| sequence(text).map(Position::Sequence)).ok_or_else(|| {
             format!("the position {} must be trim_horizon, latest, {TIMES}, or a sequence number", quoted(text))
@@ -59,7 +59,7 @@ impl Position {
     }
 }
 
-/// `now` is another word for `latest`.
+/// `now` means the same as `latest`.
 fn start(text: &str) -> Option<Beginning> {
     match text {
         word if word.eq_ignore_ascii_case("trim_horizon") => Some(Beginning::TrimHorizon),
@@ -76,7 +76,7 @@ fn sequence(text: &str) -> Option<SequenceNumber> {
     SequenceNumber::parse(text).filter(|_| text.len() >= SEQUENCE_DIGITS)
 }
 
-/// A date with a time, from 1970 on; parts of a millisecond are dropped.
+/// A date with a time, from 1970 on; fractions of a millisecond are dropped.
 fn dated(text: &str) -> Option<Moment> {
     let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|t| t.and_utc().timestamp_millis());
     let ms = DateTime::parse_from_rfc3339(text).map(|t| t.timestamp_millis()).or_else(|_| plain()).ok()?;

@@ -10,7 +10,7 @@ use domain::limits;
 use domain::unpacking::{Decompress, Edition, Split, Unpacking, named};
 use formats::encode::{Form, Format, Payload};
 
-/// Most characters of a user's text that a message repeats.
+/// Maximum characters of a user's text that a message repeats.
 const QUOTED: usize = 64;
 
 /// The parameters of one request.
@@ -40,7 +40,7 @@ impl<'p> Query<'p> {
         Ok(Query { path, pairs })
     }
 
-    /// The value; none when it is empty.
+    /// The value; none if it is empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value).filter(|value| !value.is_empty())
     }
@@ -72,7 +72,7 @@ impl<'p> Query<'p> {
         self.format(Format::JsonEachRow, false)
     }
 
-    /// The form of records.
+    /// The format of records.
     pub(super) fn form(&self, parquet: bool) -> Result<Form, Error> {
         let format = self.format(Format::ArrowStream, parquet)?;
         let word = |choice: (&'static str, Payload)| choice.0;
@@ -157,14 +157,14 @@ pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", shortened(text, QUOTED))
 }
 
-/// At most so many characters of a text, none of them a control character.
+/// At most this many characters of a text, without control characters.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let more = if text.chars().nth(most).is_some() { "…" } else { "" };
     text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).chain(more.chars()).collect()
 }
 
-/// The name whose text is most like `given`. Only a piece of `given` is looked at: comparing takes
-/// the product of both lengths.
+/// The name that is most similar to `given`. Only the beginning of `given` is compared, since
+/// comparing takes time in proportion to the product of both lengths.
 pub(super) fn nearest(given: &str, known: impl Iterator<Item = (String, &'static str)>) -> &'static str {
     let short = |text: &str| text.chars().take(limits::MAX_NAME).collect::<String>();
     let given = short(given);

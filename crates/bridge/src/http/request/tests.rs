@@ -121,7 +121,7 @@ fn times_and_positions_are_read() {
     assert_eq!((ago.from, ago.to), (Bound::Time(ms - 3_600_000), Bound::Time(ms)));
     assert_eq!(next_of(&format!("{STEM}&start=-30m")).start, Beginning::From(Moment::Ago(1_800_000)));
     assert_eq!(next_of(&format!("{STEM}&start=now")).start, Beginning::LATEST);
-    // Whether such a range is reversed turns out when it is read.
+    // Whether such a range is reversed is known only when it is read.
     let range = records_of("from=now&to=2026-11-21+10:00:00").range;
     assert!(range.clone().at(ms).is_ok() && matches!(range.at(ms + 1), Err(Error::BadRequest(_))));
     assert_eq!(records_of("from=&to=").range.from, Bound::Open);

@@ -1,5 +1,4 @@
-//! Reading what Kinesis pushes: a subscription to the shard, watched over, and what becomes of one
-//! that fails.
+//! Enhanced fan-out: a monitored subscription to the shard, and what happens when it fails.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,31 +17,31 @@ use domain::limits::{
 };
 use domain::ports::{Event, IteratorStart, KinesisError, Subscription};
 
-/// A subscription that has given its first event.
+/// A subscription that has delivered its first event.
 pub(super) struct Opened {
     subscription: Box<dyn Subscription>,
     first: Event,
-    /// When it was asked for, Kinesis' time, Unix ms: what an event says of the tip was true then,
-    /// however long it waited to be read.
+    /// When it was requested, in Kinesis' time, Unix ms: what an event says about the newest record
+    /// was true then, however long the event waited to be read.
     asked_ms: i64,
     began: Instant,
 }
 
-/// A subscription on its way.
+/// A subscription that is being opened.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Opened, Left>> + Send>>;
 
-/// Why fan-out was left.
+/// Why fan-out ended.
 pub(super) enum Left {
-    /// Nothing is wrong: Kinesis ended the subscription in time, it was not read for long, or it is
-    /// not wanted any more.
+    /// Nothing is wrong: Kinesis ended the subscription on schedule, it was not read for long, or
+    /// it is no longer wanted.
     Over,
-    /// Kinesis said so.
+    /// Kinesis reported an error.
     Failed(Error),
-    /// It said nothing.
+    /// Kinesis sent nothing for this long.
     Stalled(String, Duration),
 }
 
-/// When fan-out is tried again.
+/// When to retry fan-out.
 pub(super) struct Retry {
     at: Instant,
     pause: Duration,
@@ -57,7 +56,7 @@ impl Retry {
         Instant::now() >= self.at
     }
 
-    /// A subscription gave events for so long.
+    /// Notes that a subscription delivered events for this long.
     fn lived(&mut self, time: Duration) {
         if time >= SUBSCRIPTION_WELL {
             self.pause = FAN_OUT_RETRY_FIRST;
@@ -65,7 +64,7 @@ impl Retry {
         self.at = Instant::now() + SUBSCRIBE_AGAIN.saturating_sub(time);
     }
 
-    /// It is broken. For how long it rests now.
+    /// Notes a failure. Returns how long to wait.
     fn failed(&mut self) -> Duration {
         let pause = self.pause;
         self.at = Instant::now() + pause;
@@ -74,9 +73,8 @@ impl Retry {
     }
 }
 
-/// Subscribes and waits for the first event. Another subscription that is in the way is waited for:
-/// Kinesis takes over from it when it is 5 s old; a consumer that is not there any more is
-/// registered again.
+/// Subscribes and waits for the first event. If another subscription blocks this one, waits:
+/// Kinesis replaces it once it is 5 s old. A consumer that no longer exists is registered again.
 pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart) -> Result<Opened, Left> {
     let _turn = source.fan_out.turn().await;
     let patience = Instant::now() + TAKEOVER_PATIENCE;
@@ -112,8 +110,8 @@ pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart)
 }
 
 impl Reader {
-    /// Where a subscription begins: at the last record, so that `verify` can tell, unless an
-    /// earlier one has said where it goes on.
+    /// Where a subscription starts: at the last record, so that `verify` can check it, unless an
+    /// earlier subscription said where to continue.
     pub(super) fn subscribe_at(&self) -> IteratorStart {
         let behind = |c: &&_| self.last.as_ref().is_none_or(|(last, _)| last <= *c);
         match (&self.continuation, &self.last) {
@@ -124,13 +122,13 @@ impl Reader {
         }
     }
 
-    /// A reader that lags about as far behind as a retention can be short looks at every answer
-    /// anew, which is for polling.
+    /// A reader that lags by nearly the shortest possible retention must check every response,
+    /// which only polling allows.
     pub(super) fn may_subscribe(&self) -> bool {
         self.unverified || !self.doubtful()
     }
 
-    /// Reads a subscription until its end. True: it is the shard's end.
+    /// Reads a subscription until it ends. True if that is the shard's end.
     pub(super) async fn listen(
         &mut self,
         opened: Opened,
@@ -142,7 +140,7 @@ impl Reader {
         let mut next = Ok((first, memory));
         let left = loop {
             let (mut event, mut memory) = match next {
-                // Only now it is certain what time it is.
+                // Only now is the time certain.
                 Ok(_) if !self.may_subscribe() => break Left::Over,
                 Ok(next) => next,
                 Err(left) => break left,
@@ -167,7 +165,7 @@ impl Reader {
                 Err(other) => break Left::Failed(other),
             }
             next = match self.may_subscribe() {
-                // As much as the last event, and its decoded form.
+                // Room for as much as the last event, and for its decoded form.
                 true => self.next_event(&mut *subscription, wanted, 2 * bytes).await,
                 false => Err(Left::Over),
             };
@@ -184,7 +182,7 @@ impl Reader {
         Ok(false)
     }
 
-    /// The next event, as soon as there is room for it.
+    /// The next event, once there is room for it.
     async fn next_event(
         &self,
         subscription: &mut dyn Subscription,
@@ -215,8 +213,8 @@ impl Reader {
         }
     }
 
-    /// Says that reading goes on by polling although fan-out is wanted, and why; and when fan-out
-    /// is tried again.
+    /// Reports that the shard is polled although fan-out is wanted, why, and when fan-out is
+    /// retried.
     pub(super) fn fall_back(&self, left: &Left, retry: &mut Retry) {
         let why = match left {
             Left::Over => return,

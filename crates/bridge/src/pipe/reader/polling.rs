@@ -1,4 +1,4 @@
-//! Reading by polling: GetRecords, paced, until a subscription has given its first event.
+//! Polling: paced GetRecords calls, until a subscription has delivered its first event.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ struct Polling {
 }
 
 impl Reader {
-    /// Reads by polling until the shard's end (then none), or until a subscription has given an
-    /// event, if that is wanted: whatever is wrong with fan-out, records flow.
+    /// Polls until the shard's end (then none), or, if fan-out is wanted, until a subscription has
+    /// delivered an event: records flow even if fan-out fails.
     pub(super) async fn poll(
         &mut self,
         wanted: &mut watch::Receiver<bool>,
@@ -33,7 +33,7 @@ impl Reader {
         self.buffer.note(|p| p.mode = Mode::Polling);
         let mut polling = Polling { cursor: self.cursor(), pace: Pace::new() };
         let mut opening: Option<Opening> = None;
-        // After an error: how long the next pause is.
+        // The next pause after an error.
         let (mut pause, mut failed) = (RETRY_FIRST, false);
         let (mut wants, mut verified) = (true, false);
         loop {
@@ -45,7 +45,7 @@ impl Reader {
             }
             let was_verified = std::mem::replace(&mut verified, !self.unverified);
             if was_verified && !verified {
-                // It was not asked for at the record that is in doubt now.
+                // The request did not start at the record that is in doubt now.
                 opening = None;
             }
             if wants && opening.is_none() && retry.due() && self.may_subscribe() {
@@ -89,13 +89,13 @@ impl Reader {
                     }
                     Err(gap @ Error::Gap(_)) => return Err(gap),
                     Err(other) => {
-                        // The cursor is behind what was not noted.
+                        // The cursor is already past what was not processed.
                         polling.cursor = self.cursor();
                         other
                     }
                 },
                 Err(KinesisError::IteratorExpired) => continue,
-                // The sequence number is not one of this stream's.
+                // The sequence number does not belong to this stream.
                 Err(KinesisError::Other(Error::BadRequest(refused)))
                     if self.last.is_some() && polling.cursor.without_place() =>
                 {
@@ -108,7 +108,8 @@ impl Reader {
                     }
                     away
                 }
-                // Every other error may pass, when the stream comes back or the policy is mended.
+                // Every other error may pass, for example once the stream is back or the policy is
+                // fixed.
                 Err(other) => Error::from(other),
             };
             if pause == RETRY_LONGEST {
@@ -123,7 +124,7 @@ impl Reader {
         Cursor::new(self.source.kinesis.clone(), &self.source.stream, &self.buffer.shard_id, self.position())
     }
 
-    /// One call. Goes back to the last record first when that is in doubt.
+    /// One call. Goes back to the last record first if that is in doubt.
     async fn page(&mut self, polling: &mut Polling) -> Result<Found, KinesisError> {
         let limit = polling.cursor.limit();
         let budget = &self.source.budget;
@@ -135,8 +136,8 @@ impl Reader {
             }
             let asked_ms = self.source.now_ms();
             let page = polling.cursor.page(limit).await?;
-            // The answer says what time it is; on the monotonic clock a suspended computer has lost
-            // no time.
+            // The response tells the time; the monotonic clock misses the time that a computer was
+            // suspended.
             if !self.must_go_back() {
                 break (asked_ms, page);
             }
@@ -158,10 +159,9 @@ impl Reader {
 }
 
 /// Keeps one shard's calls within its limits.
-///
-/// `poll` stands for AWS's 5 calls a second when it is 200 ms, and the bytes a second go with it:
-/// half the time between calls means twice the bytes, so one number says which share of the limits
-/// this pipe takes.
+/// A `poll` of 200 ms uses AWS's full 5 calls per second, and the bytes per second follow it: half
+/// the time between calls means twice the bytes, so one number sets which share of the limits this
+/// pipe takes.
 struct Pace {
     next: Instant,
     empty: u32,
@@ -185,12 +185,12 @@ impl Pace {
     }
 }
 
-/// Time from one call to the next, after an answer of `(rows, bytes)` and so many empty answers in
-/// a row.
+/// Time from one call to the next, after a response with `(rows, bytes)` and this many empty
+/// responses in a row.
 fn pause_after((rows, bytes): (usize, usize), empty: u32, poll: Duration) -> Duration {
     if rows == 0 {
-        // A quiet shard is asked less and less often, up to a second apart, and leaves its calls to
-        // others.
+        // A quiet shard is polled less and less often, down to once per second, and leaves its
+        // calls to others.
         let doublings = (empty / IDLE_POLLS).min(8);
         return (poll * (1 << doublings)).min(poll.max(MAX_IDLE_POLL));
     }
@@ -207,7 +207,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Neither more calls nor more bytes a second than this share of the limits, whatever was
+        /// Neither more calls nor more bytes per second than this share of the limits, whatever was
         /// read.
         #[test]
         fn the_limits_of_a_shard_are_kept(rows in 0..10_000usize, bytes in 0..10usize << 20, empty in 0..1_000u32, poll_ms in 5..10_000u64) {
@@ -222,8 +222,7 @@ mod tests {
             }
         }
 
-        /// The quieter a shard, the longer the pauses; and the first record makes it as quick as
-        /// ever.
+        /// The quieter a shard, the longer the pauses; the first record restores the full pace.
         #[test]
         fn a_quiet_shard_is_asked_less(empty in 0..1_000u32, poll_ms in 5..10_000u64) {
             let poll = Duration::from_millis(poll_ms);

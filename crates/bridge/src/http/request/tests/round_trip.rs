@@ -1,4 +1,4 @@
-//! Requests from seeds: what is rendered is read back, and what is damaged never panics.
+//! Random requests: rendered ones are parsed back, and damaged ones never panic.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
