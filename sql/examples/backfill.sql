@@ -1,10 +1,10 @@
--- A backfill: one time range, read in eight parts at a time. It keeps no state, so it may be repeated: rows of the same record
--- replace one another in a ReplacingMergeTree.
+-- A backfill: one time range, read in eight parallel parts. It keeps no state, so it can be
+-- repeated: rows of the same record replace each other in a ReplacingMergeTree.
 
 CREATE TABLE orders_history (id String, user_id UInt64, price Float64, _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32)
 ENGINE = ReplacingMergeTree ORDER BY (_shard_id, _sequence_number, _sub_sequence_number);
 
--- {0..7} makes eight URLs, each with an eighth of the key space.
+-- {0..7} expands to eight URLs, each for an eighth of the key space.
 INSERT INTO orders_history
 SELECT r.id, r.user_id, r.price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number
 FROM (

@@ -1,15 +1,16 @@
--- A pipe over several servers, exactly once over all of them: run this on each server. Each one pulls from its own bridge, and the bridges share
--- the stream's shards out among themselves.
+-- A pipe over several servers, exactly-once over all of them: run this on each server. Each one
+-- pulls from its own bridge, and the bridges distribute the stream's shards among themselves.
 
--- What this server keeps. The deduplication window drops a block that comes again, through whichever server.
+-- What this server stores. The deduplication window drops a repeated block, whichever server sends
+-- it.
 CREATE TABLE orders_local (id String, user_id UInt64, price Float64, _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32)
 ENGINE = MergeTree ORDER BY (user_id, _timestamp) SETTINGS non_replicated_deduplication_window = 1000;
 
--- All servers' tables as one: `all_servers` stands in <remote_servers>. The partition key decides on which server a row is kept, so a batch is
--- split into the same blocks by every server.
+-- All servers' tables as one: `all_servers` is defined in <remote_servers>. The partition key
+-- decides which server stores a row, so every server splits a batch into the same blocks.
 CREATE TABLE orders AS orders_local ENGINE = Distributed(all_servers, currentDatabase(), orders_local, cityHash64(id));
 
--- distributed_foreground_insert lets a refresh succeed only when every server has its rows.
+-- With distributed_foreground_insert a refresh succeeds only once every server has its rows.
 CREATE MATERIALIZED VIEW orders_pipe REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders AS

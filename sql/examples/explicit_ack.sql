@@ -1,9 +1,9 @@
--- A pipe without a view: the reader says itself that a batch has arrived. For dbt, cron, or by hand.
+-- A pipe without a view: the reader itself acknowledges a batch. For dbt, cron, or by hand.
 
 CREATE TABLE orders_by_hand (id String, _sequence_number String, _batch String, _loaded DateTime64(6) DEFAULT now64(6))
 ENGINE = MergeTree ORDER BY id;
 
--- Until it is acknowledged, the same batch comes again.
+-- Until it is acknowledged, the same batch is served again.
 INSERT INTO orders_by_hand (id, _sequence_number, _batch)
 SELECT JSONExtractString(_raw_message, 'id'), _sequence_number, _batch
 FROM url('http://localhost:9020/v1/pipes/orders_by_hand/next?stream=orders&ack=explicit', 'ArrowStream',

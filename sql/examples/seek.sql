@@ -1,4 +1,5 @@
--- Moving a pipe: an empty shard_id, which is the default, means all shards. Stop the view first, so that no batch is on its way.
+-- Moving a pipe: an empty shard_id, which is the default, means all shards. Stop the view first, so
+-- that no batch is in flight.
 
 SYSTEM STOP VIEW orders_pipe;
 

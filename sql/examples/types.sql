@@ -1,4 +1,5 @@
--- JSON into typed columns: nested objects, arrays, maps, tuples, Variant and JSON, beside the virtual columns of Kinesis.
+-- JSON into typed columns: nested objects, arrays, maps, tuples, Variant and JSON, next to the
+-- virtual columns of Kinesis.
 
 CREATE TABLE orders_typed (
     id String,
@@ -13,7 +14,8 @@ CREATE TABLE orders_typed (
 )
 ENGINE = MergeTree ORDER BY (_timestamp, id) SETTINGS non_replicated_deduplication_window = 1000;
 
--- Sorting by Variant and JSON columns must be allowed. Which order they have does not matter, as long as it is the same each time.
+-- Sorting by Variant and JSON columns has to be allowed explicitly. Their order does not matter, as
+-- long as it is the same each time.
 CREATE MATERIALIZED VIEW orders_typed_pipe REFRESH AFTER 2 SECOND
 SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000
 APPEND TO orders_typed AS

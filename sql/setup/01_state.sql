@@ -1,6 +1,6 @@
--- State of the bridge: who reads which shard, and how far. Rows are for everybody to read; to move a pipe, prefer
--- POST /v1/pipes/{pipe}/seek, or UPDATE sequence_number and sub_sequence_number here: the bridge notices.
--- Needs <keeper_map_path_prefix> and a Keeper in the server's configuration.
+-- State of the bridge: who reads which shard, and how far. Anyone may read the rows. To move a
+-- pipe, prefer POST /v1/pipes/{pipe}/seek, or UPDATE sequence_number and sub_sequence_number here:
+-- the bridge notices. Needs <keeper_map_path_prefix> and a Keeper in the server's configuration.
 
 CREATE DATABASE IF NOT EXISTS {database};
 
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS {database}.leases
 )
 ENGINE = KeeperMap({leases_path}) PRIMARY KEY key;
 
--- A row for each bridge. A worker whose heartbeat stands still is dead, and its leases are taken by others.
+-- A row for each bridge. A worker whose heartbeat stops is dead, and others take its leases.
 CREATE TABLE IF NOT EXISTS {database}.workers
 (
     worker_id String,

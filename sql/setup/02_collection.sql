@@ -1,8 +1,10 @@
--- Where the bridge listens, and its token when it has one: with url(kinesis_bridge, …) no query and no view holds the secret.
--- Named collections belong to the whole server, so each database of state tables has one of its own: <database>_bridge.
--- Format and structure are those of /v1/pipes/{pipe}/next, so a pipe may say only
+-- Where the bridge listens, and its token if it has one: with url(kinesis_bridge, …), no query and
+-- no view contains the secret. Named collections are global to the server, so each database of
+-- state tables has its own: <database>_bridge. Format and structure are those of
+-- /v1/pipes/{pipe}/next, so a pipe needs only
 --   FROM url(kinesis_bridge, url = '…/v1/pipes/orders/next?stream=orders&view=default.orders_pipe')
--- A reader needs: GRANT NAMED COLLECTION ON kinesis_bridge, GRANT READ ON URL, and GRANT CREATE TEMPORARY TABLE ON *.*
+-- A reader needs the privileges NAMED COLLECTION ON kinesis_bridge, READ ON URL and
+-- CREATE TEMPORARY TABLE ON *.*
 
 DROP NAMED COLLECTION IF EXISTS {collection};
 

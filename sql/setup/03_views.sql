@@ -1,11 +1,12 @@
--- The state of the world as rows, and stateless reads by name. None of the views moves a checkpoint; the tables at the end do, when rows are inserted.
+-- The state of pipes and streams as rows, and stateless reads by name. None of the views moves a
+-- checkpoint; the tables at the end do when rows are inserted.
 
--- How far each shard of each pipe is committed.
+-- Up to where each shard of each pipe is committed.
 CREATE OR REPLACE VIEW {database}.checkpoints AS
 SELECT pipe, stream, shard_id, sequence_number, sub_sequence_number, owner, epoch, updated_at
 FROM {database}.leases;
 
--- What each pipe is doing now, as this server's bridge sees it.
+-- What each pipe is doing now, as seen by this server's bridge.
 CREATE OR REPLACE VIEW {database}.pipes AS
 SELECT *
 FROM url({collection}, url = concat({bridge}, '/v1/pipes'), format = 'JSONEachRow',
@@ -31,7 +32,8 @@ FROM url({collection}, url = concat({bridge}, '/v1/streams/', encodeURLComponent
          structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String')
 SETTINGS date_time_input_format = 'best_effort';
 
--- The records of a time range: SELECT * FROM kinesis.records(stream = 'orders', from = '2026-11-21 10:00:00', to = '')
+-- The records of a time range:
+--   SELECT * FROM kinesis.records(stream = 'orders', from = '2026-11-21 10:00:00', to = '')
 -- An empty from is the oldest record, an empty to is now. Times are UTC.
 CREATE OR REPLACE VIEW {database}.records AS
 SELECT *
@@ -39,7 +41,7 @@ FROM url({collection}, url = concat({bridge}, '/v1/streams/', encodeURLComponent
                                       '/records?from=', encodeURLComponent({from:String}), '&to=', encodeURLComponent({to:String})), format = 'ArrowStream',
          structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String');
 
--- A row for each pipe: how far it is behind, and what its shards do.
+-- A row for each pipe: how far it is behind, and the states of its shards.
 CREATE OR REPLACE VIEW {database}.lag AS
 SELECT pipe, any(stream) AS stream, count() AS shards, countIf(state = 'reading') AS reading, countIf(state = 'waiting_for_parent') AS waiting,
        countIf(state = 'finished') AS finished, countIf(state = 'gap') AS gaps, countIf(state = 'unowned') AS unowned,
@@ -47,7 +49,7 @@ SELECT pipe, any(stream) AS stream, count() AS shards, countIf(state = 'reading'
 FROM {database}.pipes
 GROUP BY pipe;
 
--- A row for each pipe: what it brings.
+-- A row for each pipe: its throughput.
 CREATE OR REPLACE VIEW {database}.throughput AS
 SELECT pipe, any(stream) AS stream, sum(bytes_per_second) AS bytes_a_second, sum(committed_rows) AS rows_in_all, max(last_commit_time) AS last_commit
 FROM {database}.leases
@@ -61,8 +63,10 @@ SELECT decodeURLComponent(extract(definition, '/v1/pipes/([^/?]+)/next')) AS pip
 FROM system.view_refreshes
 INNER JOIN (SELECT database, name AS view, create_table_query AS definition FROM system.tables WHERE create_table_query LIKE '%/v1/pipes/%/next%') AS tables USING (database, view);
 
--- What is wrong now: a row for each error that shards of a pipe have, with these shards, for each warning about rows that may be missing below a pipe's
--- table, for each view of a pipe whose last refresh failed, and for each whose URL names another view, with which it is mistaken. Names in backquotes are not compared.
+-- What is wrong now: a row for each error of a pipe's shards, with these shards, for each warning
+-- about rows that may be missing below a pipe's table, for each view of a pipe whose last refresh
+-- failed, and for each view whose URL names another view, for which it is mistaken. Names in
+-- backquotes are not compared.
 CREATE OR REPLACE VIEW {database}.errors AS
 SELECT pipe, arrayStringConcat(arraySort(groupArray(shard_id)), ', ') AS place, problem.1 AS state, problem.2 AS error
 FROM (SELECT pipe, shard_id, arrayJoin([(state, last_error), ('warning', warning)]) AS problem FROM {database}.pipes)
@@ -78,11 +82,12 @@ SELECT pipe, concat(database, '.', view), toString(status),
 FROM {database}.refreshes
 WHERE match(confirmed_by, '^[a-zA-Z0-9_]+[.][a-zA-Z0-9_]+$') AND confirmed_by != concat(database, '.', view);
 
--- Moves pipes: INSERT INTO kinesis.seek (pipe, position) VALUES ('orders', '2026-11-21 10:00:00'). An empty shard_id means all shards.
--- The token is in the table: one that used the named collection would keep it from being made anew.
+-- Moves pipes: INSERT INTO kinesis.seek (pipe, position) VALUES ('orders', '2026-11-21 10:00:00').
+-- An empty shard_id means all shards. The table contains the token: if it used the named
+-- collection, that could not be recreated.
 CREATE OR REPLACE TABLE {database}.seek (pipe String, shard_id String DEFAULT '', position String, sub_sequence_number Nullable(UInt32))
 ENGINE = URL(concat({bridge}, '/v1/seek'), 'JSONEachRow'{headers});
 
--- Ends pipes for good, after their views were dropped: INSERT INTO kinesis.end VALUES ('orders')
+-- Ends pipes for good, once their views are dropped: INSERT INTO kinesis.end VALUES ('orders')
 CREATE OR REPLACE TABLE {database}.end (pipe String)
 ENGINE = URL(concat({bridge}, '/v1/end'), 'JSONEachRow'{headers});

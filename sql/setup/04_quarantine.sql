@@ -1,4 +1,5 @@
--- Rows that a pipe with on_failure=isolate could not insert: a row each, with everything to put it in later. Rows are for everybody to read and to delete.
+-- Rows that a pipe with on_failure=isolate could not insert, with all that is needed to insert them
+-- later. Anyone may read and delete them.
 CREATE TABLE IF NOT EXISTS {database}.quarantine
 (
     key String COMMENT '<pipe>/<shard_id>/<sequence_number>/<sub_sequence_number>',

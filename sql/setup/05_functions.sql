@@ -1,7 +1,10 @@
--- From DynamoDB's JSON, in which each value stands with its type, to plain JSON with all digits of all numbers: {"M":{"a":{"N":"1.50"}}} becomes {"a":1.50}.
--- As in the rows of a pipe with unmarshal=dynamodb: bytes stay base64, and sets become arrays.
--- What has no value in it is the first part. The rest is taken apart into tokens; a scalar or a set is one, with its type. What remains are maps and lists:
--- an object that only says the type of its value stands at an odd depth, a map at an even one, whatever the names in it are. So depth tells which to drop.
+-- From DynamoDB's JSON, which gives each value with its type, to plain JSON with all digits of all
+-- numbers: {"M":{"a":{"N":"1.50"}}} becomes {"a":1.50}. As in the rows of a pipe with
+-- unmarshal=dynamodb: bytes stay base64, and sets become arrays. The first branches handle values
+-- that contain no other values. The rest is split into tokens; a scalar or a set is one token,
+-- together with its type. Only maps and lists remain: an object that only gives the type of its
+-- value is at an odd depth, a map at an even one, whatever the names in it are, so the depth tells
+-- which braces to drop.
 CREATE OR REPLACE FUNCTION dynamodbToJSON AS value -> multiIf(
     match(value, '^{"[SB]":"') AND endsWith(value, '"}'), substring(value, 6, length(value) - 6),
     startsWith(value, '{"N":"') AND endsWith(value, '"}'), substring(value, 7, length(value) - 8),
