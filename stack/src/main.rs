@@ -1,4 +1,4 @@
-//! `stack`: brings up the local stack, and hosts the parts of it that are libraries.
+//! `stack`: starts the local stack, and hosts those of its parts that are libraries.
 
 mod bench;
 mod commands;

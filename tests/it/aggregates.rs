@@ -1,5 +1,5 @@
-//! KPL aggregates from writers of other people, on real components. What must come is computed from
-//! what the writers were given.
+//! KPL aggregates from third-party writers, on real components. The expected rows are computed from
+//! the writers' input.
 
 mod drill;
 mod positions;
@@ -13,10 +13,10 @@ use crate::read::pull_all;
 use crate::records::reshard::{shard_id, split};
 use crate::world::{RECORDS, block_on, bridge, create_stream, get, kinesis, put, sql};
 
-/// A row as it must come: key, number within its Kinesis record, payload.
+/// An expected row: key, number within its Kinesis record, payload.
 type Given = (String, u32, Vec<u8>);
 
-/// A Kinesis record, and the rows that it must give.
+/// A Kinesis record, and the rows expected from it.
 struct Put {
     key: String,
     payload: Vec<u8>,
@@ -24,20 +24,21 @@ struct Put {
 }
 
 impl Put {
-    /// One that is no aggregate.
+    /// One that is not an aggregate.
     fn plain(key: &str, payload: impl Into<Vec<u8>>) -> Put {
         let payload = payload.into();
         Put { key: key.into(), rows: vec![(key.into(), 0, payload.clone())], payload }
     }
 
-    /// An aggregate as a writer has made it.
+    /// An aggregate as built by a writer.
     fn aggregate(key: &str, records: &[UserRecord], payload: Vec<u8>) -> Put {
         let rows = records.iter().zip(0..).map(|(r, sub)| (r.key.clone(), sub, r.data.clone())).collect();
         Put { key: key.into(), payload, rows }
     }
 }
 
-/// Aggregates of these user records, the writers in turn, each under the key of its first one.
+/// Aggregates of these user records, by each writer in turn, each under the key of its first
+/// record.
 fn aggregated(all: &[Vec<UserRecord>]) -> Vec<Put> {
     let written = Writer::ALL.map(|writer| writer.write(all));
     let put = |n: usize| Put::aggregate(&all[n][0].key, &all[n], written[n % Writer::ALL.len()][n].clone());
@@ -52,14 +53,14 @@ fn expected(records: &[Put]) -> Vec<Given> {
     records.iter().flat_map(|r| r.rows.iter().cloned()).collect()
 }
 
-/// The same of rows that a bridge gave.
+/// The same for rows that a bridge returned.
 fn given(rows: &[Value]) -> Vec<Given> {
     let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_else(|| panic!("{name} of {row}")).to_owned();
     let sub = |row: &Value| row["_sub_sequence_number"].as_u64().expect("a number") as u32;
     rows.iter().map(|row| (text(row, "_key"), sub(row), text(row, "_raw_message").into_bytes())).collect()
 }
 
-/// What a query gives that selects `hex(_key), _sub_sequence_number, hex(_raw_message)`.
+/// The result of a query that selects `hex(_key), _sub_sequence_number, hex(_raw_message)`.
 fn selected(answer: &str) -> Vec<Given> {
     let bytes = |hex: &str| -> Vec<u8> {
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
@@ -73,7 +74,7 @@ fn selected(answer: &str) -> Vec<Given> {
     answer.lines().map(row).collect()
 }
 
-/// All that `records` gives, in the order of the stream's one shard.
+/// Everything that `records` returns, in the order of the stream's only shard.
 fn read(bridge: &Bridge, stream: &str, format: &str) -> Vec<Given> {
     selected(&sql(&format!(
         "SELECT hex(_key), _sub_sequence_number, hex(_raw_message) \
@@ -104,13 +105,13 @@ fn every_reader_gives_every_user_record() {
         ],
     ];
     let mut records = vec![Put::plain("before", "plain")];
-    // Each of them by each writer.
+    // Each of them from each writer.
     for put in all.iter().flat_map(|records| aggregated(&[records.clone(), records.clone()])) {
         records.push(put);
         records.push(Put::plain("between", vec![0xF3, 0x89, 0x9A]));
     }
-    // One writer keeps keys in a table that puts integers first, and so gives other keys to the
-    // records; its bytes say so, and we read what they say.
+    // One writer keeps keys in a table that puts integers first, and so assigns other keys to the
+    // records. Its bytes say so, and the bridge follows them.
     let integers: Vec<UserRecord> = ["10", "2", "1"].map(|key| UserRecord::new(key, format!("of {key}"))).into();
     let python = Writer::Python.write(std::slice::from_ref(&integers)).remove(0);
     records.push(Put::aggregate("integers", &integers, python));
@@ -140,7 +141,7 @@ fn a_broken_aggregate_is_the_record_that_it_is() {
     let mut all = Vec::new();
     for whole in Writer::ALL.map(|writer| writer.write(std::slice::from_ref(&records)).remove(0)) {
         let mut broken = vec![whole[..random.usize(4..whole.len())].to_vec(), [&whole[..], b"x"].concat()];
-        // A bit anywhere; also in the magic number, the lengths and the digest.
+        // A flipped bit anywhere, including the magic number, the lengths and the digest.
         for at in [0, 3, 4, 5, whole.len() - 1].into_iter().chain([whole.len(); 20]) {
             let at = if at == whole.len() { random.usize(..at) } else { at };
             let mut flipped = whole.clone();
@@ -155,8 +156,8 @@ fn a_broken_aggregate_is_the_record_that_it_is() {
     assert_eq!(read(&bridge, "agg-broken", "ArrowStream"), expected(&all));
 }
 
-/// After a split, a writer that has not noticed puts aggregates whose records belong to the other
-/// shard, too.
+/// After a split, a writer that has not noticed it also writes aggregates whose records belong to
+/// the other shard.
 #[test]
 fn user_records_of_another_shard_are_kept() {
     create_stream("agg-split", 1);

@@ -1,4 +1,4 @@
-//! The view of a pipe is changed while records flow.
+//! The view of a pipe is changed while records are flowing.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use crate::world::*;
 /// How often the view is changed.
 const CHANGES: usize = 5;
 
-/// Ends the load, also when the test fails.
+/// Ends the load, even if the test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {

@@ -1,4 +1,5 @@
-//! What `check` and the log of `serve` say about a ClickHouse and its user, on real servers.
+//! What `check` and the log of `serve` report about a ClickHouse server and its user, on real
+//! servers.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ on_each_engine!(check_finds_that_all_is_well, serve_says_what_check_says);
 
 const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
 
-/// What is said of the shared ClickHouse about its user, who has all grants in this database.
+/// The findings about the shared ClickHouse and its user, who has all grants in this database.
 fn of_clickhouse(user: &str) -> Vec<String> {
     let (server, version) = (stack().clickhouse.url(), sql("SELECT version()"));
     let dependent = match sql(&format!("SELECT value FROM system.settings WHERE name = '{DEPENDENT_VIEWS}'")).trim() {
@@ -51,7 +52,7 @@ fn check_finds_that_all_is_well() {
     expected.push("ok    token: requests need the token in --token-file".into());
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), expected.len(), "{said}");
-    // Other tests make streams, views and leases of their own.
+    // Other tests create streams, views and leases of their own.
     for (line, expected) in lines.iter().zip(&expected) {
         assert!(line.starts_with(expected), "{line}\nis not\n{expected}");
     }
@@ -65,20 +66,20 @@ fn serve_says_what_check_says() {
     }
 }
 
-/// What the bridge is given on a server of its own users.
+/// The flags of the bridge for a server with users of its own.
 fn abilities(user: &str, database: &str) -> Vec<Finding> {
     let clickhouse = ClickHouse::new(&stack().clickhouse.url(), user, TEST_PASSWORD);
     let wanted = Wanted { user, database, keeper_map: true };
     block_on(clickhouse.abilities(&wanted)).expect("answers")
 }
 
-/// The verdict about the user's grants, and the sentence.
+/// The verdict about the user's grants, and the message.
 fn grants(user: &str, database: &str) -> (Verdict, String) {
     let found = abilities(user, database).into_iter().find(|finding| finding.what.starts_with("grants of "));
     found.map(|finding| (finding.verdict, finding.says)).expect("a finding")
 }
 
-/// The rights that docs/deploy.md lists, each with what it is on.
+/// The privileges that docs/deploy.md lists, each with its object.
 fn documented() -> Vec<(String, String)> {
     let deploy = std::fs::read_to_string(stack::checkout().join("docs/deploy.md")).expect("deploy.md");
     let block = deploy.split("```").find(|block| block.contains("\nGRANT ")).expect("the grants");
@@ -90,7 +91,7 @@ fn documented() -> Vec<(String, String)> {
     each.collect()
 }
 
-/// 25.8 alone has users as SQL.
+/// Only 25.8 has SQL-managed users.
 #[test]
 fn each_grant_that_is_taken_away_is_named() {
     on(Engine::V25_8, || {
@@ -121,7 +122,7 @@ fn each_grant_that_is_taken_away_is_named() {
     });
 }
 
-/// A right that is only for something that is done already stops nothing.
+/// A missing privilege that is only needed for something already done stops nothing.
 #[test]
 fn a_user_who_finds_the_tables_need_not_create_them() {
     on(Engine::V25_8, || {
@@ -138,7 +139,7 @@ fn a_user_who_finds_the_tables_need_not_create_them() {
         let (verdict, says) = grants(user, database);
         let named = format!("{create} (only to create its tables, which already exist)");
         assert!(verdict == Verdict::Note && says.contains(&named), "{says}");
-        // A view of a pipe that the user sees and may not wait for.
+        // A view of a pipe that the user can see but may not wait for.
         sql(&format!("CREATE DATABASE {database}_views"));
         sql(&format!("CREATE TABLE {database}_views.rows (n UInt64) ENGINE = MergeTree ORDER BY n"));
         sql(&format!(

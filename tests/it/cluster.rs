@@ -1,4 +1,4 @@
-//! Several ClickHouse servers, a bridge or two beside each, one pipe.
+//! Several ClickHouse servers, one or two bridges next to each, one pipe.
 
 mod blocks;
 mod drill;
@@ -13,11 +13,12 @@ use crate::common::{bridge_binary, number};
 use crate::engines::engine;
 use crate::world::{NEXT, block_on};
 
-/// How long a worker may be silent. Short, so that a test need not wait long for a takeover.
+/// How long a worker may be silent. Short, so that a test does not have to wait long for a
+/// takeover.
 const LEASE: Duration = Duration::from_secs(3);
 const LEASE_FLAG: (&str, &str) = ("--lease-duration", "3s");
 
-/// A cluster with bridges, all of one pipe that is called like its stream and like its table.
+/// A cluster with bridges, all of one pipe, whose name is also that of its stream and its table.
 struct Fleet {
     cluster: Cluster,
     bridges: Vec<Worker>,
@@ -25,7 +26,7 @@ struct Fleet {
     pipe: &'static str,
 }
 
-/// A bridge, the server that it is beside, and its worker id, which is also the name of its view.
+/// A bridge, its server, and its worker id, which is also the name of its view.
 struct Worker {
     bridge: Bridge,
     server: usize,
@@ -33,12 +34,12 @@ struct Worker {
 }
 
 impl Fleet {
-    /// Servers with the pipe's tables and a stream, and no bridge.
+    /// Servers with the pipe's tables and a stream, but no bridge.
     fn start(pipe: &'static str, servers: usize, shards: i32) -> Fleet {
         let cluster = Cluster::start(engine(), servers).expect("the cluster starts");
         let client = block_on(kinesis_client(&cluster.kinesis.endpoint()));
         block_on(stack::load::create_stream(&client, pipe, shards)).expect("a stream");
-        // Block numbers survive merges: they tell the order of the inserts.
+        // Block numbers survive merges: they show the order of the inserts.
         let local = format!(
             "CREATE TABLE {pipe}_local (k String, n UInt64, _shard_id String, _sequence_number String) ENGINE = MergeTree ORDER BY (k, n) \
              SETTINGS non_replicated_deduplication_window = 10000, enable_block_number_column = 1, enable_block_offset_column = 1"
@@ -50,7 +51,7 @@ impl Fleet {
         Fleet { cluster, bridges: Vec::new(), client, pipe }
     }
 
-    /// Starts a bridge beside a server; nothing pulls it yet.
+    /// Starts a bridge next to a server; nothing pulls it yet.
     fn add_bridge(&mut self, server: usize) -> usize {
         self.add_bridge_with(server, LEASE_FLAG)
     }
@@ -63,7 +64,7 @@ impl Fleet {
         self.bridges.len() - 1
     }
 
-    /// Creates the view on the server of a bridge that pulls it. `query` is added to the URL.
+    /// Creates the view that pulls a bridge, on that bridge's server. `query` is added to the URL.
     fn create_view(&self, worker: usize, query: &str) {
         let Worker { bridge, server, id } = &self.bridges[worker];
         let pipe = self.pipe;
@@ -77,23 +78,23 @@ impl Fleet {
         self.cluster.servers[*server].query(&sql).expect("the view");
     }
 
-    /// Puts a record with a number for each key, in order.
+    /// Writes a numbered record for each key, in order.
     fn put(&self, records: impl IntoIterator<Item = (String, u64)>) {
         let records = records.into_iter().map(|(key, n)| (key, n.to_string().into_bytes()));
         block_on(stack::load::put_records(&self.client, self.pipe, records)).expect("records");
     }
 
-    /// Sums a number over the servers; none while one of them is away.
+    /// Adds up a number over the servers; none while one of them is down.
     fn sum(&self, sql: &str) -> Option<u64> {
         self.cluster.servers.iter().map(|server| number(server, sql)).sum()
     }
 
-    /// Rows kept on all servers together.
+    /// Rows stored on all servers together.
     fn rows(&self) -> Option<u64> {
         self.sum(&format!("SELECT count() FROM {}_local", self.pipe))
     }
 
-    /// One column of the pipe's lease rows, as one of the servers reads them.
+    /// One column of the pipe's lease rows, read through one of the servers.
     fn leases(&self, columns: &str) -> Vec<Vec<String>> {
         let sql = format!("SELECT {columns} FROM kinesis.leases WHERE pipe = '{}' ORDER BY shard_id", self.pipe);
         let answer = self.cluster.servers.iter().find_map(|server| server.query(&sql).ok()).unwrap_or_default();
@@ -107,7 +108,7 @@ impl Fleet {
         mine.map(|mut row| row.swap_remove(0)).collect()
     }
 
-    /// All that helps to understand what went wrong.
+    /// Everything that helps to understand what went wrong.
     fn report(&self) -> String {
         let show = |sql: &str| match self.cluster.query_all(sql) {
             Ok(answers) => answers.join("\n"),

@@ -30,15 +30,15 @@ pub fn orders_sql(bridge: &str, name: &str, parameters: &str, table_settings: &s
         .replace("SETTINGS non_replicated_deduplication_window = 1000", table_settings)
 }
 
-/// One number from ClickHouse; none while it is away or the answer is something else.
+/// A number from ClickHouse; none while it is unavailable or the result is something else.
 pub fn number(clickhouse: &ClickHouse, sql: &str) -> Option<u64> {
     clickhouse.query(sql).ok()?.trim().parse().ok()
 }
 
-/// Whether a pipe has brought so many rows, and has none on their way.
+/// Whether a pipe has loaded this many rows, and has none in flight.
 pub fn is_committed(bridge: &Bridge, pipe: &str, rows: u64) -> bool {
     let answer = crate::world::get(bridge, "/v1/pipes");
-    // Keeper may be away.
+    // Keeper may be unavailable.
     let shards = if answer.status == 200 { answer.rows() } else { Vec::new() };
     let sum = |name: &str| {
         shards.iter().filter(|row| row["pipe"] == pipe).map(|row| row[name].as_u64().unwrap_or_default()).sum::<u64>()
@@ -46,7 +46,7 @@ pub fn is_committed(bridge: &Bridge, pipe: &str, rows: u64) -> bool {
     sum("committed_rows") == rows && sum("offered_rows") == 0
 }
 
-/// Waits until `ready`, or panics with what `else_say` tells after `deadline`.
+/// Waits until `ready`, or panics with the text of `else_say` after `deadline`.
 pub fn wait_until(deadline: Duration, mut ready: impl FnMut() -> bool, else_say: impl FnOnce() -> String) {
     let began = Instant::now();
     while !ready() {

@@ -1,4 +1,4 @@
-//! `--definer`: the views run as a user of their own, which has what they need and nothing else.
+//! `--definer`: the views run as a user of their own, which has only the privileges that they need.
 
 mod drill;
 mod dynamodb;
@@ -21,13 +21,13 @@ use crate::world::{self, sql, stack, wait_for, wait_until};
 /// `definer_state_bridge`.
 pub const STATE: &str = "definer_state";
 
-/// A bridge that wants a token, and the file with the token.
+/// A bridge that requires a token, and the file with the token.
 struct Guarded {
     bridge: Bridge,
     token: NamedTempFile,
 }
 
-/// That of the shared stack, with the views and the named collection of `sql setup`.
+/// The bridge of the shared stack, with the views and the named collection of `sql setup`.
 fn guarded() -> &'static Guarded {
     static GUARDED: PerEngine<Guarded> = PerEngine::new();
     GUARDED.get_or_init(|| {
@@ -54,9 +54,9 @@ pub fn run(stream: &str, table: &str, flags: &[&str]) -> Output {
     run_in(&[], &[&own[..], &["--stream", stream, "--table", table], flags].concat())
 }
 
-/// Takes each grant from the user, sees that the view fails with a sentence that names it, and that
-/// what came meanwhile is there when the grant is given back. `put` brings one more record, and
-/// `arrived` waits for all that were put.
+/// Revokes each of the user's grants, checks that the view fails with a message that names it, and
+/// that what arrived meanwhile is loaded once the grant is restored. `put` writes one more record,
+/// and `arrived` waits for all that were written.
 fn each_grant_is_needed(
     user: &str,
     view: &str,
@@ -75,14 +75,14 @@ fn each_grant_is_needed(
     }
 }
 
-/// The grants of a user, without those that hold for every user.
+/// The grants of a user, without those that every user has.
 fn grants(user: &str) -> Vec<String> {
     let to = format!(" TO {user}");
     let shown = sql(&format!("SHOW GRANTS FOR {user}"));
     shown.lines().map(|line| line.strip_suffix(&to).expect(line).to_owned()).collect()
 }
 
-/// What ClickHouse says of a user, and that it lets nobody in.
+/// What ClickHouse shows about a user, and that nobody can log in as it.
 fn nobody_can_log_in_as(user: &str) {
     assert_eq!(
         sql(&format!("SHOW CREATE USER {user}")),
@@ -181,7 +181,7 @@ fn a_pipe_without_errors_table_and_token_needs_less() {
         let arrived = || wait_for_rows("definer_plain", rows.get());
         each_grant_is_needed("plain_pipe", "definer_plain_pipe", &named, one_more, arrived);
         // Without a definer, a view below the table runs as the user and needs SELECT; the comment
-        // says how to mend it.
+        // says how to fix it.
         sql("CREATE TABLE definer_ids (id Int64) ENGINE = MergeTree ORDER BY id");
         sql("CREATE MATERIALIZED VIEW definer_ids_mv TO definer_ids AS SELECT id FROM definer_plain");
         one_more();
@@ -195,7 +195,7 @@ fn a_pipe_without_errors_table_and_token_needs_less() {
         assert!(script.contains(&format!("-- {mend}\n")), "{script}");
         sql(mend);
         arrived();
-        // A second pipe of the same user: it is there, and gets what is missing.
+        // A second pipe with the same user: it exists, and gets the missing privileges.
         stream_of("definer-more", &[r#"{"id": 1}"#]);
         let script = succeeded(run("definer-more", "definer_more", &["--definer", "plain_pipe", "--apply"]));
         assert!(

@@ -9,7 +9,7 @@ on_each_engine!(what_a_failed_refresh_left_out_comes_with_the_next, a_view_added
 const RECORDS: u64 = 2_000;
 const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
 
-/// The README's statements, with two views below the table and one that throws while `armed` has a
+/// The README's statements, with two views below the table, and one that throws while `armed` has a
 /// row.
 fn pipe_with_views(bridge: &str, name: &str, armed: &str) -> String {
     let pipe = orders_sql(bridge, name, "", WINDOW);
@@ -28,8 +28,8 @@ fn pipe_with_views(bridge: &str, name: &str, armed: &str) -> String {
     format!("{table}{views}\n-- Each refresh{view}")
 }
 
-/// The table has its rows when the views below are filled, and when one of them throws, the next
-/// refresh must bring the others theirs.
+/// The table has its rows when the views below are filled; if one of them throws, the next refresh
+/// must fill the others.
 fn what_a_failed_refresh_left_out_comes_with_the_next() {
     let name = "completed";
     create_stream(name, 2);
@@ -53,7 +53,7 @@ fn what_a_failed_refresh_left_out_comes_with_the_next() {
     }
 }
 
-/// Makes a table with a view that fills it from another table.
+/// Creates a table, and a view that fills it from another table.
 fn view_of(table: &str, name: &str) {
     sql(&format!("CREATE TABLE {name} (_key String) ENGINE = MergeTree ORDER BY _key {WINDOW}"));
     sql(&format!("CREATE MATERIALIZED VIEW {name}_mv TO {name} AS SELECT _key FROM {table}"));
@@ -68,12 +68,12 @@ fn a_view_added_while_a_batch_is_on_its_way_is_told() {
     wait_until("the first records", || is_committed(&bridge, name, 10));
     let warning = || get(&bridge, "/v1/pipes").rows()[0]["warning"].as_str().expect("a text").to_owned();
     let rows = |table: &str| sql(&format!("SELECT count() FROM {table}"));
-    // Its pull has come long since.
+    // Its pull arrived long ago.
     let waiting = "SELECT status = 'Running' AND last_refresh_time < now() - 3 FROM system.view_refreshes WHERE view = 'joined_view'";
     let running = || wait_until("a refresh that waits", || sql(waiting) == "1\n");
     assert_eq!(warning(), "");
 
-    // A refresh waits for records, and has looked which views it feeds.
+    // A refresh is waiting for records, and has already looked up which views it feeds.
     running();
     view_of(name, "joined_a");
     put_numbered(name, "second", 20);
@@ -91,14 +91,14 @@ fn a_view_added_while_a_batch_is_on_its_way_is_told() {
     wait_until("the third records", || is_committed(&bridge, name, 35));
     assert_eq!((rows("joined_a"), warning()), ("5\n".into(), told));
 
-    // One below that view's table is reported in the same way.
+    // A view below that view's table is reported in the same way.
     running();
     view_of("joined_a", "joined_b");
     put_numbered(name, "fourth", 7);
     wait_until("a warning of the second view", || warning().contains("default.joined_b_mv was added below"));
     assert_eq!((rows("joined_a"), rows("joined_b")), ("12\n".into(), "0\n".into()));
 
-    // Nothing is missed by a view that is added while the pipe stands, as the documentation has it.
+    // A view that is added while the pipe is stopped misses nothing, as documented.
     let told = warning();
     sql("SYSTEM STOP VIEW joined_view");
     wait_until("the end of the refresh", || {

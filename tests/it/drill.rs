@@ -1,5 +1,5 @@
-//! The main job under faults: nothing lost, and with a deduplication window nothing doubled.
-//! `landing` drills other tables with the same faults.
+//! The main job under faults: nothing is lost, and with a deduplication window nothing is
+//! duplicated. `landing` drills other tables with the same faults.
 //!
 //! While records are being written, the bridge is killed with SIGKILL again and again (also between
 //! insert and commit, forced by stopping ZooKeeper), ClickHouse and ZooKeeper are restarted, and
@@ -17,26 +17,26 @@ use crate::engines::on_each_engine;
 on_each_engine!(exactly_once_under_faults, exactly_once_under_faults_with_fan_out, at_least_once_without_a_window,);
 
 const SHARDS: i32 = 4;
-/// Records are written in steps, about a minute in all, so that every fault finds data on its way.
+/// Records are written in steps, over about a minute, so that every fault finds data in flight.
 const STEP: u64 = 1_000;
 const STEP_PAUSE: Duration = Duration::from_millis(280);
-/// Steps that are put while a bridge is to be killed between insert and commit, and not before:
-/// servers may take so long to come back that all else is in by then.
+/// Steps that are held back for a kill between insert and commit: servers may take so long to come
+/// back that everything else is loaded by then.
 const STEPS_TO_CATCH: u64 = 8;
-/// What an insert says that fails.
+/// The message of a failing insert.
 const BOMB: &str = "the bomb went off";
 
-/// What is drilled, and how long.
+/// What is drilled, and for how long.
 #[derive(Clone, Copy)]
 pub struct Plan {
     /// Orders, written in steps of [`STEP`].
     pub records: u64,
-    /// Records in each step that are no orders.
+    /// Records in each step that are not orders.
     pub broken: u64,
     pub kills: usize,
     pub forced_kills: usize,
     pub pipe: &'static str,
-    /// Where each order has a row in the end, with the columns `id`, `_shard_id` and
+    /// Where each order finally has a row, with the columns `id`, `_shard_id` and
     /// `_sequence_number`.
     pub table: &'static str,
     /// What the pipe inserts into.
@@ -55,7 +55,7 @@ const POLLING: Plan = Plan {
     landing: "drill",
     sql: |bridge| orders_sql(bridge, "drill", PARAMETERS, WINDOW),
 };
-/// Shorter: what is different is the reader.
+/// Shorter: only the reader is different.
 const FAN_OUT: Plan = Plan {
     records: 80_000,
     kills: 7,
@@ -63,18 +63,18 @@ const FAN_OUT: Plan = Plan {
     sql: |bridge| orders_sql(bridge, "drill", &format!("{PARAMETERS}&mode=efo"), WINDOW),
     ..POLLING
 };
-/// Small batches, many of them.
+/// Many small batches.
 pub const PARAMETERS: &str = "&linger_ms=100&poll_ms=50";
 const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
 
 impl Plan {
-    /// Records that are no orders, in all.
+    /// Records that are not orders, in total.
     pub fn broken_records(self) -> u64 {
         self.records / STEP * self.broken
     }
 }
 
-/// No JSON, or JSON that is no order.
+/// Not JSON, or JSON that is not an order.
 fn broken_record(step: u64, n: u64) -> Vec<u8> {
     if n.is_multiple_of(2) { format!("no json {step} {n}").into_bytes() } else { format!("[{step}, {n}]").into_bytes() }
 }
@@ -103,14 +103,14 @@ impl Schedule {
     }
 }
 
-/// A drill that was run.
+/// A finished drill.
 pub struct Drill {
     pub stack: LocalStack,
     bridge: Bridge,
     plan: Plan,
     kills: usize,
     held: Held,
-    /// Forced faults to come.
+    /// Forced faults still to come.
     shares: u64,
 }
 
@@ -119,32 +119,32 @@ pub struct Drill {
 pub struct Held(Arc<AtomicU64>);
 
 impl Held {
-    /// So many of the last steps.
+    /// This many of the last steps.
     pub fn new(steps: u64) -> Held {
         Held(Arc::new(AtomicU64::new(steps)))
     }
 
-    /// Comes back when a step may be put after which `left` are left.
+    /// Returns when a step may be written after which `left` remain.
     pub async fn may_put(&self, left: u64) {
         while left < self.0.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Lets one more be put, but not so many that fewer than `rest` are held back.
+    /// Releases one more step, but keeps at least `rest` held back.
     pub fn feed(&self, rest: u64) {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held > rest).then(|| held - 1));
     }
 
-    /// Holds back so many from now on.
+    /// Holds back this many from now on.
     pub fn leave(&self, rest: u64) {
         self.0.store(rest, Ordering::Relaxed);
     }
 }
 
 impl Drill {
-    /// Writes the records and does the schedule's faults meanwhile; then waits until all are in and
-    /// committed.
+    /// Writes the records while the schedule's faults happen; then waits until everything is loaded
+    /// and committed.
     pub fn run(plan: Plan, seed: u64) -> Drill {
         let stack = local_stack();
         let bridge = stack.start_bridge(bridge_binary(), &[]).expect("the bridge starts");
@@ -156,8 +156,8 @@ impl Drill {
         runtime.block_on(stack::load::create_stream(&client, "orders", SHARDS)).expect("a stream");
         let clickhouse = &drill.stack.clickhouse;
         clickhouse.run_script(&(plan.sql)(&drill.bridge.url())).expect("the contract's SQL");
-        // One insert in four throws after its part was written: a materialized view on the target
-        // sees the block later than the target.
+        // Every fourth insert throws after its part was written: a materialized view on the target
+        // sees the block after the target does.
         let bomb = format!(
             "CREATE TABLE bomb_sink (n UInt64) ENGINE = Null;\n\
              CREATE MATERIALIZED VIEW bomb TO bomb_sink AS SELECT throwIf(randConstant() % 4 = 0, '{BOMB}') + 0 AS n FROM "
@@ -194,7 +194,7 @@ impl Drill {
             Fault::FailInsert => self.forced(Drill::fail_insert),
             Fault::KillClickHouse => self.stack.clickhouse.restart().expect("ClickHouse comes back"),
             Fault::StopClickHouse => {
-                // It may take its time; a hosted engine that does not stop is killed.
+                // It may take a while; a hosted engine that does not stop is killed.
                 let _ = self.stack.clickhouse.stop();
                 self.stack.clickhouse.restart().expect("ClickHouse comes back");
             }
@@ -202,7 +202,7 @@ impl Drill {
         }
     }
 
-    /// Runs a fault that needs records on their way, with its own share of those that are held back.
+    /// Runs a fault that needs records in flight, with its share of those that are held back.
     fn forced(&mut self, fault: impl FnOnce(&mut Drill, &dyn Fn())) {
         self.shares -= 1;
         let (held, rest) = (self.held.clone(), STEPS_TO_CATCH * self.shares);
@@ -215,7 +215,7 @@ impl Drill {
         self.kills += 1;
     }
 
-    /// Lets inserts fail after their part was written, until the bridge has seen one.
+    /// Makes inserts fail after their part was written, until the bridge has seen one fail.
     fn fail_insert(&mut self, feed: &dyn Fn()) {
         let (clickhouse, before) = (&self.stack.clickhouse, self.log_lines(BOMB));
         let failing = format!(
@@ -253,7 +253,7 @@ impl Drill {
         );
     }
 
-    /// Rows where each order has one.
+    /// Rows of the place where each order has one.
     pub fn rows(&self) -> u64 {
         self.number(&format!("SELECT count() FROM {}", self.plan.table))
     }
@@ -272,7 +272,7 @@ impl Drill {
         self.bridge.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Prints what was done, and sees that it was done.
+    /// Prints what happened, and checks that it did.
     pub fn report(&self) {
         println!(
             "{} rows for {} records; {} kills, {} of them between insert and commit; open batches found after a start {}, \
@@ -315,9 +315,9 @@ fn at_least_once_without_a_window() {
     println!("{} rows came more than once, as they may without a window", drill.rows() - plan.records);
 }
 
-/// Stops ZooKeeper while a lease is as `offered` says, waits until its batch is in the table, and
-/// kills the bridge before it can commit; then the bridge comes back. Tries until the batch was
-/// still open after the kill; `feed` puts records for each attempt.
+/// Stops ZooKeeper while a lease matches `offered`, waits until its batch is in the table, and
+/// kills the bridge before it can commit; then the bridge comes back. Retries until the batch was
+/// still open after the kill; `feed` writes records for each attempt.
 pub fn kill_between_insert_and_commit(
     stack: &LocalStack,
     bridge: &Bridge,
@@ -338,7 +338,7 @@ pub fn kill_between_insert_and_commit(
     }
 }
 
-/// One attempt. Whether the bridge was killed after a batch was inserted and before it was
+/// One attempt. True if the bridge was killed after a batch was inserted and before it was
 /// committed.
 fn catch(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) -> bool {
     let clickhouse = &stack.clickhouse;
@@ -366,7 +366,8 @@ fn catch(stack: &LocalStack, bridge: &Bridge, table: &str, offered: &str) -> boo
         return false;
     }
     bridge.kill();
-    // A commit that is on its way already dies with ZooKeeper; going on, it would still carry it out.
+    // A commit that is already in flight dies with ZooKeeper; if ZooKeeper merely continued, it
+    // would still carry it out.
     stack.zookeeper.restart().expect("ZooKeeper comes back");
     let same = format!("SELECT count() FROM kinesis.leases WHERE offered_batch = '{batch}'");
     let mut left = None;

@@ -1,5 +1,5 @@
 //! Change capture from DynamoDB: tables and S3 in one `ministack` process, the stream in the shared
-//! Kinesis; and what the tests of it build on.
+//! Kinesis; and what these tests are built on.
 
 mod compare;
 mod copy;
@@ -31,7 +31,7 @@ use crate::engines::PerEngine;
 use crate::world::{binary, block_on, environment_with, kinesis, stack};
 use items::{Item, KeySchema};
 
-/// What BatchWriteItem takes in one call.
+/// The limit of BatchWriteItem.
 const ITEMS_PER_CALL: usize = 25;
 
 /// The process that all tests on an engine share: tables and buckets have names of their own.
@@ -40,7 +40,7 @@ pub fn ministack() -> &'static MiniStack {
     MINISTACK.get_or_init(|| MiniStack::start().expect("a DynamoDB"))
 }
 
-/// A client of its DynamoDB.
+/// A client for its DynamoDB.
 pub fn client() -> &'static Client {
     static CLIENT: PerEngine<Client> = PerEngine::new();
     CLIENT.get_or_init(|| {
@@ -64,7 +64,7 @@ pub fn environment(changes: &[(&str, &str)]) -> Vec<(String, String)> {
     environment
 }
 
-/// What an export tells of a table.
+/// What an export says about a table.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub name: String,
@@ -94,7 +94,7 @@ pub fn create_table(name: &str, keys: KeySchema) -> Table {
     Table { name: name.to_owned(), arn: text(table.table_arn), id: text(table.table_id), keys }
 }
 
-/// Deletes a table. Its Kinesis streaming destinations go with it.
+/// Deletes a table, together with its Kinesis streaming destinations.
 pub fn delete_table(name: &str) {
     block_on(client().delete_table().table_name(name).send()).expect("a deletion");
 }
@@ -105,9 +105,9 @@ pub fn stream_arn(stream: &str) -> String {
     summary.stream_description_summary.expect("a summary").stream_arn
 }
 
-/// Makes a stream in the shared Kinesis the destination of a table's changes. `ministack` takes any
-/// ARN, is ACTIVE at once, and describes the destination as AWS does; what it cannot deliver,
-/// because the stream is not its own, it drops in silence. So the test puts the events itself.
+/// Makes a stream in the shared Kinesis the destination of a table's changes. `ministack` accepts
+/// any ARN, is ACTIVE at once, and describes the destination like AWS; it silently drops what it
+/// cannot deliver, since the stream is not its own. So the test writes the events itself.
 pub fn enable_streaming(table: &str, stream: &str, microseconds: bool) {
     let precision = match microseconds {
         true => ApproximateCreationDateTimePrecision::Microsecond,
@@ -134,13 +134,13 @@ pub fn put_items<'a>(table: &str, items: impl IntoIterator<Item = &'a Item>) {
     }
 }
 
-/// What `compare.py` prints of a table and its copy in the shared ClickHouse, and whether it found
-/// them equal. It has nothing of the product's code.
+/// What `compare.py` prints about a table and its copy in the shared ClickHouse, and whether it
+/// found them equal. It uses none of the product's code.
 pub fn compare(table: &str, target: &str) -> (bool, String) {
     run_compare(target, &["--dynamodb", &ministack().endpoint(), "--table", table])
 }
 
-/// The same with items that were worked out instead of a scan.
+/// The same with given items instead of a scan.
 pub fn compare_with<'a>(items: impl IntoIterator<Item = &'a Item>, keys: KeySchema, target: &str) -> (bool, String) {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("items.jsonl");

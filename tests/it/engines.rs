@@ -1,9 +1,8 @@
 //! Which ClickHouse a test runs on.
 //!
-//! A test that asks ClickHouse is a plain function. [`on_each_engine`] makes two tests of it,
-//! `name::on_25_8` and `name::on_26_7`. What a test asks for (`world::stack`, `real::real`, …) is
-//! that of its engine. A `#[test]` runs on
-//! 26.7 unless it starts something of its own.
+//! A test that queries ClickHouse is a plain function. [`on_each_engine`] turns it into two tests,
+//! `name::on_25_8` and `name::on_26_7`, in which everything shared (`world::stack`, `real::real`,
+//! …) belongs to that engine. A `#[test]` runs on 26.7 unless it starts something of its own.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -28,14 +27,14 @@ pub fn of_task<F: Future>(task: F) -> impl Future<Output = F::Output> {
     OF_TASK.scope(engine(), task)
 }
 
-/// Runs a test's body, or what it has another thread do, on an engine. Each test has a thread of
+/// Runs a test's body, or what it runs on another thread, on an engine. Each test has a thread of
 /// its own.
 pub fn on<T>(engine: Engine, body: impl FnOnce() -> T) -> T {
     MEANT.set(engine);
     body()
 }
 
-/// What there is one of for each engine, made when it is first asked for.
+/// Something that exists once per engine, created when first needed.
 pub struct PerEngine<T> {
     of: [OnceLock<T>; Engine::ALL.len()],
 }
@@ -45,14 +44,14 @@ impl<T> PerEngine<T> {
         PerEngine { of: [const { OnceLock::new() }; Engine::ALL.len()] }
     }
 
-    /// That of this thread's engine.
+    /// The one for this thread's engine.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         self.of[engine() as usize].get_or_init(make)
     }
 }
 
-/// Makes two tests of each function, `name::on_25_8` and `name::on_26_7`. `async` before the names
-/// for functions that are.
+/// Turns each function into two tests, `name::on_25_8` and `name::on_26_7`. Write `async` before
+/// the names of async functions.
 macro_rules! on_each_engine {
     (async $($name:ident),+ $(,)?) => { $(
         mod $name {

@@ -1,4 +1,4 @@
-//! Mistakes that users make, and the one clear sentence that each of them gets where the user
+//! Mistakes that users make, and the one clear message that each of them produces where the user
 //! looks: in the exception of a query, in `system.view_refreshes`, or on stderr.
 
 mod aws;
@@ -20,11 +20,11 @@ on_each_engine!(
     positions_and_acknowledgements_tell_their_mistakes,
 );
 
-/// The exception of a SELECT over `url()` must end in this sentence.
+/// The exception of a SELECT over `url()` must end with this message.
 fn assert_told(bridge: &Bridge, path: &str, sentence: &str) {
     let url = format!("{}{path}", bridge.url());
     let ask = format!("SELECT * FROM url('{url}', 'JSONEachRow', 'a String') SETTINGS http_max_tries = 1");
-    // 25.8 also uses a connection again that belonged to a bridge that was killed meanwhile.
+    // 25.8 also reuses a connection to a bridge that was killed meanwhile.
     let exception = wait_for("a living connection", || {
         let exception = exception(&ask);
         (!exception.contains("No message received")).then_some(exception)
@@ -105,7 +105,7 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
     wait_until("the good pipe's rows", || sql("SELECT count() FROM err_good") == "3\n");
     sql("CREATE TABLE err_idle (n UInt64) ENGINE = MergeTree ORDER BY n");
     sql("CREATE MATERIALIZED VIEW err_idle_view REFRESH EVERY 1 YEAR APPEND TO err_idle AS SELECT 1 AS n");
-    // The pipe, what its URL says, and the sentence.
+    // The pipe, its URL parameters, and the message.
     let table = [
         (
             "err_absent",
@@ -183,7 +183,7 @@ fn pipes_tell_their_mistakes_in_the_exception_of_their_view() {
     );
     sql("SYSTEM STOP VIEW err_good_view");
     bridge.restart().expect("a restart");
-    // Now nothing but the lease rows knows it.
+    // Now only the lease rows know it.
     assert_told(
         &bridge,
         "/v1/pipes/err_good/next?stream=err-pipe-other&ack=explicit",

@@ -29,7 +29,8 @@ fn shards(bridge: &Bridge, pipe: &str) -> Vec<Value> {
     get(bridge, "/v1/pipes").rows().into_iter().filter(|row| row["pipe"] == pipe).collect()
 }
 
-/// Pulls until all shards that are read are read in this mode. Gives the rows that came meanwhile.
+/// Pulls until all shards that are being read are read in this mode. Returns the rows that arrived
+/// meanwhile.
 fn wait_for_mode(bridge: &Bridge, pipe: &str, query: &str, mode: &str) -> Vec<Value> {
     let mut pulled = Vec::new();
     wait_until(&format!("{pipe} in mode {mode}"), || {
@@ -88,7 +89,7 @@ fn a_split_and_a_merge_under_fan_out() {
     put_numbered("efo-reshard", "c", 200);
     rows.extend(pull_all(&bridge, "efo_reshard", query, 200));
     assert_each_once(&rows, &[("a", 200), ("b", 200), ("c", 200)]);
-    // Parents are committed to their ends, and the children are pushed, too.
+    // Parents are committed to their ends, and the children are read with fan-out, too.
     let finished = || shards(&bridge, "efo_reshard").iter().filter(|row| row["state"] == "finished").count();
     wait_until("finished parents", || {
         pull_all(&bridge, "efo_reshard", query, 0);
@@ -195,7 +196,7 @@ fn a_stream_with_all_its_consumers_says_so() {
     let sentence = "stream 'efo-full' cannot have another consumer (LimitExceededException), so 'clickhouse-kinesis-bridge-efo_full' cannot be \
                     registered: a stream may have 20, of which 5 may be in creation; deregister one, or read with mode=polling";
     assert!(told.text().contains(sentence), "{}", told.text());
-    // As it says.
+    // As the message says.
     put_numbered("efo-full", "a", 10);
     assert_each_once(&pull_all(&bridge, "efo_full", "stream=efo-full&mode=polling", 10), &[("a", 10)]);
     block_on(kinesis().deregister_stream_consumer().stream_arn(arn).consumer_name("other-7").send()).expect("an end");

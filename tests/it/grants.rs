@@ -1,5 +1,5 @@
-//! The grants of docs/deploy.md and docs/operations.md, run as printed on a whole server of 25.8:
-//! they are enough, and each is needed.
+//! The grants of docs/deploy.md and docs/operations.md, run as printed on a full 25.8 server: they
+//! are sufficient, and each is necessary.
 
 mod maker;
 mod operator;
@@ -16,14 +16,14 @@ use crate::world::{block_on, get, post, wait_until};
 /// The password of every user here.
 const PASSWORD: &str = "secret";
 
-/// The statements of the first block in a document that begins so.
+/// The statements of the first block in a document that begins like this.
 fn printed(path: &str, begins: &str) -> Vec<String> {
     let document = documents().into_iter().find(|document| document.path == path).expect(path);
     let block = document.blocks.into_iter().find(|block| block.text.starts_with(begins));
     statements(&block.unwrap_or_else(|| panic!("{path} has no block with {begins}")).text)
 }
 
-/// What can be taken away: each privilege of a grant, with what stands behind ON.
+/// What can be revoked: each privilege of a grant, with what follows ON.
 fn privileges(grants: &[String], user: &str) -> Vec<String> {
     let mut all = Vec::new();
     for grant in grants {
@@ -43,7 +43,7 @@ fn privileges(grants: &[String], user: &str) -> Vec<String> {
     all
 }
 
-/// A server of 25.8 with a stream of four orders, and users that SQL created.
+/// A 25.8 server with a stream of four orders, and users created with SQL.
 struct World {
     stack: LocalStack,
 }
@@ -52,7 +52,7 @@ impl World {
     fn start() -> World {
         let stack = LocalStack::start_with(Engine::V25_8, &KinesisOptions::default(), &ClickHouseOptions::default())
             .expect("a stack");
-        // The bridge's user as a file is in the way of the one that SQL creates.
+        // The bridge's user from a file would conflict with the one created with SQL.
         fs::remove_file(stack.dir.path().join("clickhouse/users.d/bridge.xml")).expect("the file of the user");
         let world = World { stack };
         world.ask("SYSTEM RELOAD CONFIG");
@@ -97,7 +97,7 @@ impl World {
     }
 }
 
-/// What a user sees of what is wrong: the exception of the view, readiness, and the log.
+/// Where a user sees what is wrong: the exception of the view, readiness, and the log.
 fn said(world: &World, bridge: &Bridge) -> String {
     let exceptions = world.ask("SELECT view, exception FROM system.view_refreshes WHERE exception != ''");
     format!("{exceptions}\n{}\n{}", get(bridge, "/readyz").text(), get(bridge, "/v1/pipes").text())
@@ -115,7 +115,7 @@ fn the_bridge_needs_each_of_its_grants() {
     };
     let give = |grant: &str| drop(world.ask(&format!("GRANT {grant} TO bridge")));
 
-    // Before there are tables.
+    // Before the tables exist.
     let to_create = ["CREATE DATABASE ON kinesis.*", "CREATE TABLE ON kinesis.*", "TABLE ENGINE ON KeeperMap"];
     to_create.iter().for_each(|grant| take(grant));
     let bridge = world.start_bridge();
@@ -127,7 +127,7 @@ fn the_bridge_needs_each_of_its_grants() {
     }
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
 
-    // While a pipe runs.
+    // While a pipe is running.
     let window = "SETTINGS non_replicated_deduplication_window = 1000";
     world.stack.clickhouse.run_script(&orders_sql(&bridge.url(), "orders", "&poll_ms=20", window)).expect("the pipe");
     let rows = |count: &str| wait_until(count, || world.ask("SELECT count() FROM orders").trim() == count);
@@ -158,7 +158,7 @@ fn the_bridge_needs_each_of_its_grants() {
     assert!(end().text().contains("the grant ALTER DELETE ON kinesis.leases"), "{}", end().text());
     give("ALTER DELETE ON kinesis.*");
     assert_eq!(end().status, 200);
-    // For check alone, which goes on without it.
+    // Only for check, which continues without it.
     take("SELECT ON system.server_settings");
     let checked = Command::new(bridge_binary())
         .args(["check", "--clickhouse-user", "bridge", "--clickhouse-password", PASSWORD])
@@ -171,7 +171,7 @@ fn the_bridge_needs_each_of_its_grants() {
     assert_eq!(left, Vec::<String>::new(), "nothing shows that these are needed");
 }
 
-/// As docs/deploy.md says of `--state file:DIR`.
+/// As docs/deploy.md says about `--state file:DIR`.
 #[test]
 fn without_keeper_map_a_bridge_needs_less() {
     let world = World::start();
@@ -188,7 +188,7 @@ fn without_keeper_map_a_bridge_needs_less() {
     wait_until("the sentence", || bridge.log().contains(&format!("the grant {engine}")));
     world.ask(&format!("GRANT {engine} TO bridge"));
 
-    // No order can be inserted: all of them end in the quarantine.
+    // No order can be inserted: all of them end up in the quarantine.
     let refusing = orders_sql(&bridge.url(), "orders", "&poll_ms=20&on_failure=isolate", "")
         .replace("ORDER BY ALL", "WHERE toUInt64(concat('x', r.id)) > 0 ORDER BY ALL");
     world.stack.clickhouse.run_script(&refusing).expect("the pipe");

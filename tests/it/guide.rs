@@ -1,5 +1,5 @@
-//! ClickHouse's guide for DynamoDB (`guide/dynamodb.md`): its SQL as printed, on an export and a
-//! pipe made by `sql pipe` as the guide sets its one up.
+//! ClickHouse's guide for DynamoDB (`guide/dynamodb.md`): its SQL as printed, on an export and on a
+//! pipe created by `sql pipe` the way the guide sets up its own.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use stack::MiniStack;
 use crate::world::{binary, bridge, create_stream, environment_with, put, sql, stack, wait_until};
 
 const GUIDE: &str = include_str!("guide/dynamodb.md");
-/// The guide's item, on one line as an export has it.
+/// The guide's item, on one line as in an export.
 const SALLY: &str =
     r#"{"age":{"N":"26"},"first_name":{"S":"sally"},"id":{"S":"0A556908-F72B-4BE6-9048-9E60715358D4"}}"#;
 
@@ -16,7 +16,7 @@ fn blocks() -> Vec<&'static str> {
     GUIDE.split("```sql\n").skip(1).map(|rest| rest.split("```").next().expect("a block")).collect()
 }
 
-/// A change of the item with this id, in the form that DynamoDB writes to Kinesis.
+/// A change of the item with this id, in the form in which DynamoDB writes it to Kinesis.
 fn event(kind: &str, id: &str, age: u8, name: &str, version: i64) -> (String, Vec<u8>) {
     let text = format!(
         r#"{{"awsRegion":"us-east-1","eventID":"{id}-{version}","eventName":"{kind}","userIdentity":null,"recordFormat":"application/json",
@@ -30,8 +30,8 @@ fn event(kind: &str, id: &str, age: u8, name: &str, version: i64) -> (String, Ve
 #[test]
 fn the_guides_sql_runs_as_printed() {
     let [create, clean_up] = blocks().try_into().expect("two blocks");
-    // Each as printed, but the view last: it is printed before the table that it fills, and
-    // ClickHouse wants that one to be there.
+    // Each as printed, but the view last: it is printed before the table that it fills, which
+    // ClickHouse requires to exist.
     let [snapshot, view, destination, ""] = create.split_inclusive(';').map(str::trim).collect::<Vec<_>>()[..] else {
         panic!("{create}")
     };
@@ -39,7 +39,7 @@ fn the_guides_sql_runs_as_printed() {
         stack().clickhouse.run_script(statement).expect(statement);
     }
 
-    // "Create the snapshot": lines as the guide shows them, and lines in the wrapper that DynamoDB
+    // "Create the snapshot": lines as shown in the guide, and lines in the wrapper that DynamoDB
     // puts around them.
     let s3 = MiniStack::start().expect("an S3");
     let bucket = s3.create_bucket("guide").expect("a bucket");
@@ -72,7 +72,7 @@ fn the_guides_sql_runs_as_printed() {
         wait_until(&format!("{expected:?} in place of {:?}", people()), || people() == expected);
     };
     is(format!("{sally}\tsally\t27\t1719347890250647\nbo\tbo\t51\t0\n"));
-    // An older change that comes late loses, a newer one wins, and a new item is there.
+    // A late older change loses, a newer one wins, and a new item is there.
     put(
         "guide",
         [

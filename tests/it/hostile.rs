@@ -1,5 +1,5 @@
-//! Clients that send garbage, too much, too slowly, or never read, and records that hold garbage.
-//! None of them may change state or harm the others.
+//! Clients that send garbage, too much, too slowly, or never read, and records that contain
+//! garbage. None of them may change state or harm the others.
 
 mod fuzz;
 mod inline;
@@ -14,7 +14,7 @@ use stack::Bridge;
 
 use crate::world::{bridge, get, wait_until};
 
-/// Far beyond every time limit of the server but the one for clients that do not read.
+/// Far beyond every time limit of the server, except the one for clients that do not read.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to the bridge.
@@ -25,12 +25,12 @@ fn connect(bridge: &Bridge) -> TcpStream {
     connection
 }
 
-/// Sends a request and gives all that comes back until the server closes the connection. The server
-/// may close it before it has read all.
+/// Sends a request and returns everything received until the server closes the connection. The
+/// server may close it before it has read everything.
 fn exchange(bridge: &Bridge, request: &[u8]) -> Vec<u8> {
     let mut connection = connect(bridge);
     let _ = connection.write_all(request);
-    // Without an end: a client that closes its side is taken for one that has gone.
+    // Without shutting down its side: a client that does so is taken to be gone.
     let mut answer = Vec::new();
     let _ = connection.read_to_end(&mut answer);
     answer
@@ -90,7 +90,7 @@ fn a_body_that_is_too_large_is_refused_with_a_sentence() {
     ];
     for (what, rest) in answers {
         let mut connection = connect(&bridge);
-        // The server may answer and close before all is sent.
+        // The server may answer and close before everything is sent.
         let _ = connection.write_all(format!("POST /v1/pipes/p/seek HTTP/1.1\r\nHost: h\r\n{rest}").as_bytes());
         let mut answer = vec![0; 4_096];
         let read = connection.read(&mut answer).expect("an answer");

@@ -1,5 +1,5 @@
-//! A ClickHouse user whose profile turns defaults around: everything works as under any other
-//! profile. And users who may not do what the bridge must: one clear sentence each.
+//! A ClickHouse user whose profile reverses defaults: everything works as under any other profile.
+//! And users who lack what the bridge needs: one clear message each.
 
 use std::process::{Command, Output};
 
@@ -19,7 +19,7 @@ on_each_engine!(
     a_generated_pipe_is_exact_under_the_profile_of_its_definer,
 );
 
-/// What a profile can hold. Each of these made a statement of the bridge fail, or read too much,
+/// What a profile can contain. Each of these made a statement of the bridge fail or read too much,
 /// too little or something else, or might do so.
 pub const HOSTILE: [(&str, &str); 55] = [
     ("http_write_exception_in_output_format", "1"),
@@ -80,7 +80,7 @@ pub const HOSTILE: [(&str, &str); 55] = [
 ];
 const USER: &str = "odd";
 
-/// A stack with a user whose profile is `profile` (XML), with a quota, both perhaps empty.
+/// A stack with a user whose profile is `profile` (XML), with a quota; both may be empty.
 fn stack_with(profile: &str, quota: &str) -> LocalStack {
     let xml = format!(
         "<clickhouse><profiles><odd>{profile}</odd></profiles><quotas><odd>{quota}</odd></quotas><users><odd><password></password>\
@@ -95,14 +95,14 @@ fn hostile(settings: &[(&str, &str)]) -> String {
     settings.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect()
 }
 
-/// Runs the program to its end, as the odd user.
+/// Runs the program to its end as the odd user.
 fn run(stack: &LocalStack, arguments: &[&str]) -> Output {
     let mut command = Command::new(bridge_binary());
     command.args(arguments).args(["--clickhouse-user", USER]);
     command.envs(stack.bridge_environment()).env("NO_COLOR", "1").output().expect("an end")
 }
 
-/// What it prints; it must succeed.
+/// The program's output; it must succeed.
 fn printed(stack: &LocalStack, arguments: &[&str]) -> String {
     let output = run(stack, arguments);
     let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -130,8 +130,9 @@ fn everything_works_under_a_profile_that_turns_defaults_around() {
     let bridge = stack.start_bridge(bridge_binary(), &[("--clickhouse-user", USER)]).expect("a bridge");
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
 
-    // The main job, with a failing refresh in between, whose error must be read right. The view is
-    // another user's: what a profile does to a view's own SELECT is up to its definer.
+    // The main job, with a failing refresh in between, whose error must be parsed correctly. The
+    // view belongs to another user: what a profile does to a view's own SELECT is up to its
+    // definer.
     let window = "SETTINGS non_replicated_deduplication_window = 1000";
     let script = orders_sql(&bridge.url(), "main", "&linger_ms=0", window);
     let (table, view) = script.split_once("CREATE MATERIALIZED VIEW").expect("a view");
@@ -188,7 +189,7 @@ fn everything_works_under_a_profile_that_turns_defaults_around() {
     assert_eq!(ask(&stack, "SELECT count() FROM kinesis.leases WHERE pipe = 'main'"), "0\n");
 }
 
-/// Each of these, in the profile of the user that a view runs as, loses rows or doubles them while
+/// Each of these, in the profile of the user that a view runs as, loses or duplicates rows while
 /// its refreshes succeed.
 const SILENT: [(&str, &str); 5] = [
     ("limit", "1"),
@@ -207,7 +208,7 @@ fn a_generated_pipe_is_exact_under_the_profile_of_its_definer() {
     printed(&stack, &["sql", "pipe", "--apply", "--listen", &listen, "--stream", "orders", "--table", "default.made"]);
     wait_until("the first records", || is_committed(&bridge, "made", 500));
 
-    // A table below refuses a batch that the target has already. The first batch after the view's
+    // A table below refuses a batch that the target already has. The first batch after the view's
     // creation may miss it.
     ask(
         &stack,
@@ -237,8 +238,8 @@ fn abilities(stack: &LocalStack) -> Result<String, String> {
     }
 }
 
-/// A SELECT of the bridge brings the same rows, byte for byte, under each setting alone. 25.8 alone
-/// has users as SQL.
+/// A SELECT of the bridge returns the same rows, byte for byte, under each single setting. Only
+/// 25.8 has SQL-managed users.
 #[test]
 fn no_setting_of_a_profile_changes_what_is_read() {
     on(Engine::V25_8, || {
@@ -263,7 +264,7 @@ fn no_setting_of_a_profile_changes_what_is_read() {
     });
 }
 
-/// `check` and the log say this, and nothing else comes of it.
+/// `check` and the log report this, and nothing else happens.
 fn assert_told(stack: &LocalStack, begins: &str, what_to_do: &str) {
     let told = |text: &str| text.contains(begins) && text.contains(what_to_do);
     let output = run(stack, &["check"]);
@@ -280,7 +281,7 @@ fn a_read_only_user_is_one_sentence() {
     let stack = stack_with("<readonly>1</readonly>", "");
     let begins = "ClickHouse user 'odd' is read-only (Cannot modify '";
     assert_told(&stack, begins, "give the user a profile with readonly = 0");
-    // May set, and not write.
+    // May change settings, but not write.
     let stack = stack_with("<readonly>2</readonly>", "");
     let found = abilities(&stack).expect("answers");
     let says = "Bad grants of ClickHouse user 'odd': ClickHouse user 'odd' has the setting readonly = 2, and the bridge writes";

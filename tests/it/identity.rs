@@ -1,5 +1,5 @@
-//! What a pipe belongs to beyond its name: one stream of one account and region, and one table that
-//! it feeds.
+//! What a pipe is tied to besides its name: one stream of one account and region, and one table
+//! that it fills.
 
 use stack::{Bridge, Kinesis, KinesisOptions, kinesis_client};
 
@@ -13,7 +13,7 @@ fn elsewhere() -> Kinesis {
     Kinesis::start(&options).expect("a Kinesis")
 }
 
-/// A bridge that reads from it and has its state where others have theirs.
+/// A bridge that reads from it, and shares its state with others.
 fn bridge_there(kinesis: &Kinesis, database: &str) -> Bridge {
     let environment = [("AWS_REGION", ELSEWHERE), ("AWS_ENDPOINT_URL", &kinesis.endpoint())];
     ready(bridge_in(database, &[], &environment))
@@ -28,7 +28,7 @@ fn next(stream: &str) -> String {
     format!("/v1/pipes/{stream}/next?stream={stream}&ack=explicit&format=JSONEachRow&linger_ms=0&wait_ms=5000")
 }
 
-/// Pulls and acknowledges until something has come.
+/// Pulls and acknowledges until something has arrived.
 fn read(bridge: &Bridge, stream: &str) -> Vec<String> {
     wait_for("records", || {
         let rows = get(bridge, &next(stream)).rows();
@@ -39,7 +39,7 @@ fn read(bridge: &Bridge, stream: &str) -> Vec<String> {
     })
 }
 
-/// All that the rows of a pipe say but when they were written.
+/// Everything in the rows of a pipe, except when they were written.
 fn rows(database: &str) -> String {
     sql(&format!("SELECT * EXCEPT (updated_at, caught_up_at) FROM {database}.leases ORDER BY key"))
 }
@@ -71,27 +71,28 @@ fn one_stream_per_pipe() {
         for part in [":us-east-1:", ":eu-west-1:", "stream/twofold", "another pipe name"] {
             assert!(refused.text().contains(part), "{n} {part}: {}", refused.text());
         }
-        // That would move the other one's position.
+        // This would move the other pipe's position.
         assert!(!refused.text().contains("seek"), "{n}: {}", refused.text());
     }
     assert_eq!(rows("twofold_db"), before, "nothing was taken or moved");
     assert!(!sql("SELECT toString(pipes) FROM twofold_db.workers").contains("{'twofold':1,'twofold'"));
     put_numbered("twofold", "later", 1);
     assert_eq!(read(&here, "twofold"), ["later-0"]);
-    // Also when nobody is there to defend them: it is not for the dead to be read by strangers.
+    // Also when nobody is there to defend them: strangers must not read a dead worker's pipe.
     here.kill();
     std::thread::sleep(std::time::Duration::from_millis(500));
     let before = rows("twofold_db");
     assert!(attempts(&other).iter().all(|refused| refused.status == 400));
     assert_eq!(rows("twofold_db"), before);
-    // Under a name of its own it reads.
+    // It can read under a name of its own.
     let own = next("twofold").replace("/pipes/twofold/", "/pipes/twofold-eu/");
     let messages = wait_for("the record", || {
         let rows = get(&other, &own).rows();
         (!rows.is_empty()).then(|| rows[0]["_raw_message"].as_str().expect("text").to_string())
     });
     assert_eq!(messages, "there");
-    // A stream that is not there at all is elsewhere, too, when its pipe is ended from here.
+    // A stream that does not exist here counts as another one, too, when its pipe is ended from
+    // here.
     block_on(client.delete_stream().stream_name("twofold").send()).expect("deleted");
     wait_until("the stream to be gone", || {
         block_on(client.describe_stream_summary().stream_name("twofold").send()).is_err()
@@ -118,8 +119,7 @@ fn rows_that_do_not_say_which_stream_it_is_learn_it_from_who_takes_them() {
     assert_eq!(arn(), told);
 }
 
-/// Nothing but the time of its creation tells the streams apart: the position is the oldest record
-/// in both.
+/// Only the creation time tells the streams apart: the position is the oldest record in both.
 #[test]
 fn a_stream_created_anew_is_a_gap_also_before_its_first_record() {
     create_stream("unborn", 1);
@@ -130,9 +130,9 @@ fn a_stream_created_anew_is_a_gap_also_before_its_first_record() {
     wait_until("the stream to be gone", || {
         block_on(kinesis().describe_stream_summary().stream_name("unborn").send()).is_err()
     });
-    // Put and deleted unread.
+    // Written and deleted unread.
     bridge.stop().expect("the bridge stops");
-    // A stream's time of creation has whole seconds.
+    // A stream's creation time has whole seconds.
     next_second();
     create_stream("unborn", 1);
     put_numbered("unborn", "new", 1);
@@ -150,7 +150,7 @@ fn a_stream_created_anew_is_a_gap_also_before_its_first_record() {
     assert_eq!(read(&bridge, "unborn"), ["new-0"]);
 }
 
-/// A view that pulls a pipe into a table; the table, too, unless it is there.
+/// A view that pulls a pipe into a table; creates the table, too, unless it exists.
 fn create_view(bridge: &Bridge, pipe: &str, view: &str, table: &str) {
     let url = format!(
         "{}/v1/pipes/{pipe}/next?stream={pipe}&view=default.{view}&linger_ms=0&poll_ms=20&wait_ms=500",
@@ -187,8 +187,7 @@ fn one_target_per_pipe() {
     {
         assert!(why.contains(part), "{part}: {exception}");
     }
-    // Another process that knows nothing of what was before says the same, and so does one beside
-    // it.
+    // Another process without any memory refuses it in the same way, and so does one next to it.
     first.stop().expect("the bridge stops");
     first.start_again().expect("the bridge comes back");
     put_numbered("sole", "b", 100);
@@ -204,7 +203,7 @@ fn one_target_per_pipe() {
     put_numbered("sole", "c", 100);
     wait_until("the records in the first table", || count("sole_a") == "300\t300");
     sql("DROP VIEW sole_same");
-    // Whoever is left goes on, where the other ended.
+    // The remaining one continues where the other ended.
     sql("DROP VIEW sole_view");
     put_numbered("sole", "d", 100);
     wait_until("the pipe to go over", || sql("SELECT uniqExact(_key) FROM sole_b").trim() == "100");
@@ -214,8 +213,7 @@ fn one_target_per_pipe() {
     sql("DROP VIEW sole_second");
 }
 
-/// As a statement that was copied does: view= names the view of another pipe, whose refreshes go
-/// well.
+/// As in a copied statement: view= names the view of another pipe, whose refreshes succeed.
 #[test]
 fn a_view_does_not_confirm_what_another_pulled() {
     create_stream("borrowed", 1);
@@ -241,8 +239,8 @@ fn a_view_does_not_confirm_what_another_pulled() {
     drop_pipe("lender");
 }
 
-/// As a statement that was copied into another database does: view= still names the first view,
-/// which pulls the same pipe.
+/// As in a statement copied into another database: view= still names the first view, which pulls
+/// the same pipe.
 #[test]
 fn a_copied_view_is_not_taken_for_the_first_one() {
     create_stream("copied", 1);
@@ -267,11 +265,11 @@ fn a_copied_view_is_not_taken_for_the_first_one() {
     for part in ["pipe 'copied'", "view=default.copied_view", "drop or stop copied_test.copied_view"] {
         assert!(message(&exception).contains(part), "{part}: {exception}");
     }
-    // The first one goes on, between the attempts of the other.
+    // The first one continues, between the attempts of the other.
     put_numbered("copied", "c", 100);
     wait_until("all that was put later", || sql("SELECT countIf(_key LIKE 'c%') FROM copied_a") == "100\n");
     assert_eq!(sql("SELECT count() FROM copied_test.copied_b"), "0\n", "nothing went to the table of the copy");
-    // Stopped, the copy is in nobody's way; nor is one that is put right.
+    // The copy does not interfere while it is stopped, nor once it is corrected.
     sql("DROP VIEW copied_test.copied_view");
     put_numbered("copied", "d", 100);
     wait_until("all that was put last", || sql("SELECT countIf(_key LIKE 'd%') FROM copied_a") == "100\n");

@@ -1,5 +1,5 @@
-//! Rows that ClickHouse refuses, on real components: with `on_failure=isolate` they end in the
-//! quarantine and everything else in the table; with `stop` nothing goes on and it says why.
+//! Rows that ClickHouse refuses, on real components: with `on_failure=isolate` they end up in the
+//! quarantine and everything else in the table; with `stop` the pipe stops and says why.
 
 mod not;
 mod replay;
@@ -22,7 +22,7 @@ on_each_engine!(
 /// A row in the quarantine, or in Kinesis: shard, sequence number, payload.
 type Row = (String, String, String);
 
-/// A bridge whose state tables, and the quarantine, are there.
+/// A bridge whose state tables and quarantine exist.
 fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
     let bridge = world::bridge(database, flags);
     wait_until("the bridge to be ready", || get(&bridge, "/readyz").status == 200);
@@ -30,8 +30,8 @@ fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
     bridge
 }
 
-/// Creates a table of numbers and the view that brings them there, where what is no number is
-/// refused. `columns` are added to the table's.
+/// Creates a table of numbers, and the view that fills it and refuses anything that is not a
+/// number. `columns` are added to those of the table.
 fn create(bridge: &Bridge, pipe: &str, columns: &str, parameters: &str) {
     sql(&format!(
         "CREATE TABLE {pipe} (n UInt64, _shard_id String, _sequence_number String{columns}) ENGINE = MergeTree ORDER BY n \
@@ -51,8 +51,8 @@ fn create_view(bridge: &Bridge, pipe: &str, parameters: &str) {
     ));
 }
 
-/// Puts the numbers up to `count`; those that `bad` names come as text that is none. Keys spread
-/// over the shards.
+/// Writes the numbers up to `count`; those listed in `bad` are written as text that is not a
+/// number. Keys spread over the shards.
 fn put_numbers(stream: &str, count: usize, bad: &[usize]) {
     put(
         stream,
@@ -67,7 +67,7 @@ fn number(statement: &str) -> u64 {
     sql(statement).trim().parse().expect(statement)
 }
 
-/// The bad rows as Kinesis has them.
+/// The bad rows as they are in Kinesis.
 fn bad_rows(bridge: &Bridge, stream: &str) -> Vec<Row> {
     let answer = get(bridge, &format!("/v1/streams/{stream}/records?format=JSONEachRow"));
     let text = |row: &serde_json::Value, column: &str| row[column].as_str().expect("text").to_string();
@@ -80,7 +80,7 @@ fn bad_rows(bridge: &Bridge, stream: &str) -> Vec<Row> {
     bad
 }
 
-/// What the quarantine has of a pipe.
+/// The quarantined rows of a pipe.
 fn quarantined(database: &str, pipe: &str) -> Vec<Row> {
     let rows = sql(&format!(
         "SELECT DISTINCT _shard_id, _sequence_number, _raw_message FROM {database}.quarantine WHERE pipe = '{pipe}' FORMAT TSVRaw"
@@ -94,7 +94,8 @@ fn quarantined(database: &str, pipe: &str) -> Vec<Row> {
     rows
 }
 
-/// Waits until everything is committed, and holds the table and the quarantine to what was put.
+/// Waits until everything is committed, and compares the table and the quarantine with what was
+/// written.
 fn complete(bridge: &Bridge, database: &str, pipe: &str, count: usize, bad: usize) {
     let settled =
         format!("SELECT sum(committed_rows) FROM {database}.leases WHERE pipe = '{pipe}' AND offered_batch = ''");
@@ -106,7 +107,7 @@ fn complete(bridge: &Bridge, database: &str, pipe: &str, count: usize, bad: usiz
     assert_eq!(quarantined(database, pipe), expected);
 }
 
-/// Like [`wait_until`], for what takes many refreshes while other tests run.
+/// Like [`wait_until`], for something that takes many refreshes while other tests run.
 fn wait_for_long(what: &str, bridge: &Bridge, mut holds: impl FnMut() -> bool) {
     let tail = || bridge.log_tail();
     crate::common::wait_until(Duration::from_secs(240), &mut holds, || format!("{what} did not come\n{}", tail()));
@@ -125,8 +126,8 @@ fn seven_bad_rows_among_a_hundred_thousand() {
     let bridge = bridge(db, &[]);
     create(&bridge, pipe, "", "&on_failure=isolate");
     complete(&bridge, db, pipe, count, bad.len());
-    // Each way down to a bad row takes as many refusals as the batch can be halved, and the row's
-    // own; what was not refused before, three.
+    // Finding a bad row takes as many refusals as the batch can be halved, plus that of the row
+    // itself; after a success, three before the first halving.
     let refusals = bad.len() as u64 * (count.next_power_of_two().ilog2() as u64 + 1 + 2);
     let (failed, committed) = (counted(&bridge, pipe, "failed"), counted(&bridge, pipe, "committed"));
     println!("{failed} refusals (at most {refusals}), {committed} batches went in");
@@ -134,8 +135,8 @@ fn seven_bad_rows_among_a_hundred_thousand() {
     assert_eq!(counted(&bridge, pipe, "quarantined"), bad.len() as u64);
     assert_eq!(metric(&bridge, "kinesis_bridge_quarantined_rows_total{pipe=\"seven\"}"), Some(bad.len() as f64));
     assert!(metric(&bridge, "kinesis_bridge_halvings_total{pipe=\"seven\"}").is_some_and(|n| n > 0.0));
-    // What stands in the quarantine says which row it is, what is wrong with it and whose view said
-    // so; the log does, too.
+    // The quarantine says which row it is, what is wrong with it and which view reported it; so
+    // does the log.
     let (_, sequence, _) = bad_rows(&bridge, pipe).remove(0);
     let told = sql(&format!(
         "SELECT pipe, _stream, view, error, raw_message_bytes = length(_raw_message), _key != '', quarantined_at > _timestamp \
@@ -163,7 +164,7 @@ fn killed_in_the_middle_of_isolating() {
     let (mut open, mut found) = (0, Vec::new());
     let settled = format!("SELECT sum(committed_rows) FROM {db}.leases WHERE offered_batch = ''");
     for _ in 0..8 {
-        // On the way down to a bad row, which a process that knows nothing begins anew.
+        // While a bad row is being searched for; a process without any memory starts over.
         let halvings = random.u64(1..16) as f64;
         let name = "kinesis_bridge_halvings_total{pipe=\"killed\"}";
         wait_for_long("some halvings", &bridge, || {
@@ -181,8 +182,7 @@ fn killed_in_the_middle_of_isolating() {
 }
 
 fn wherever_the_bad_rows_are() {
-    // First, last, next to each other; one shard, so that the order is the one in which they were
-    // put.
+    // First, last, adjacent; one shard, so that the order is that of the writes.
     let all: Vec<usize> = (0..12).collect();
     let cases: [(&str, usize, &[usize]); 4] = [
         ("bad_first", 3_000, &[0, 1]),

@@ -17,14 +17,14 @@ on_each_engine!(
     records_past_the_time_to_live_still_reach_the_views,
 );
 
-/// `ENGINE …;` of the landing table as shipped.
+/// The landing table's `ENGINE …;` as shipped.
 const KEPT: &str = "ENGINE = MergeTree ORDER BY (_shard_id, _timestamp) TTL toDateTime(_timestamp) + INTERVAL 30 DAY \
                     SETTINGS non_replicated_deduplication_window = 1000;";
 const NULL: &str = "ENGINE = Null;";
 /// Landing tables, each with the names of its own tables.
 const LANDINGS: [(&str, &str); 2] = [("kept", KEPT), ("null", NULL)];
 
-/// One more table than shipped, of the kind that has no place in the example.
+/// One table more than shipped, of a kind that does not fit into the example.
 const SUMMED: &str = "
 CREATE TABLE orders_summed (status LowCardinality(String), orders UInt64)
 ENGINE = SummingMergeTree ORDER BY status SETTINGS non_replicated_deduplication_window = 1000;
@@ -32,7 +32,7 @@ CREATE MATERIALIZED VIEW orders_summed_mv TO orders_summed AS
 SELECT JSONExtractString(_raw_message, 'status') AS status, count() AS orders FROM orders_raw WHERE JSONHas(_raw_message, 'id') GROUP BY status;
 ";
 
-/// The tables of the example and one more, with this engine of the landing table; and the pipe.
+/// The tables of the example and one more, with this engine for the landing table; and the pipe.
 fn tables_and_pipe(engine: &str) -> (String, String) {
     let shipped = include_str!("../../sql/examples/raw.sql");
     assert!(shipped.contains(KEPT), "the landing table of the example has another engine");
@@ -58,7 +58,7 @@ const PLAN: Plan = Plan {
     sql: |bridge| drilled(bridge, KEPT),
 };
 
-/// Every order is in every target once, and everything else is among the errors once.
+/// Every order is in every target once, and everything else is in the errors table once.
 fn check(drill: &Drill) {
     drill.report();
     let (orders, broken) = (PLAN.records, PLAN.broken_records());
@@ -112,8 +112,8 @@ impl Tables {
         self.run(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"))
     }
 
-    /// Inserts as a pipe does: 99 orders of a batch, and one record that is none. Two batches
-    /// differ in the position alone.
+    /// Inserts like a pipe: 99 orders of a batch, and one record that is not an order. Two batches
+    /// differ only in the position.
     fn insert(&self, batch: u64) -> Result<String, String> {
         self.run(&format!(
             "INSERT INTO orders_raw SELECT '' AS _key, toDateTime64(today(), 3) + number AS _timestamp, 'orders' AS _stream, 'shard' AS _shard_id, \
@@ -136,7 +136,7 @@ impl Tables {
         .map(|sql| self.ask(sql).trim().parse().expect("a number"))
     }
 
-    /// What [`Tables::counts`] gives when every one of so many batches came once.
+    /// What [`Tables::counts`] returns once each of this many batches has arrived once.
     fn exact(&self, batches: u64) -> [u64; 5] {
         let landed = if self.kept { 100 * batches } else { 0 };
         [landed, 99 * batches, 99 * batches, 99 * batches, batches]
@@ -166,7 +166,7 @@ fn a_view_that_throws_fails_the_insert_and_the_next_try_completes_every_table() 
         for _ in 0..3 {
             let error = tables.insert(0).expect_err("the bomb goes off");
             assert!(error.contains("the bomb went off"), "{error}");
-            // The exception that a pipe's refresh has names the view that is to be repaired.
+            // The exception of a pipe's refresh names the view to be repaired.
             let named = format!("while pushing to view default.{}bomb", tables.name);
             assert!(error.contains(&named), "{error}");
         }

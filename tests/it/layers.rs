@@ -1,10 +1,10 @@
-//! The shape of the code, read from its sources: who may use whom, how long a file may be, where
-//! limits stand, which invariant has a test.
+//! The shape of the code, read from its sources: which modules may use which, how long a file may
+//! be, where limits are, which invariant has a test.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What each crate may depend on, of this workspace. Down only.
+/// The crates of this workspace that each crate may depend on. Downwards only.
 const CRATES: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("sql", &["domain"]),
@@ -18,7 +18,7 @@ const CRATES: [(&str, &[&str]); 10] = [
     ("", &["adapters", "bridge", "capture", "config", "domain", "sql"]),
 ];
 
-/// What a module may use besides itself within its crate, where it has one above or below it.
+/// The other modules of its crate that a module may use, where these are above or below it.
 const MODULES: [(&str, &[&str]); 14] = [
     ("adapters/clickhouse", &[]),
     ("adapters/clock", &[]),
@@ -59,8 +59,8 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     files
 }
 
-/// The product's code without its tests: test folders and files, and what follows `#[cfg(test)]` in
-/// a file.
+/// The product's code without its tests: without test folders and files, and without what follows
+/// `#[cfg(test)]` in a file.
 fn product() -> Vec<(PathBuf, String)> {
     let of_tests = |name: &std::ffi::OsStr| ["sim", "testkit", "tests"].iter().any(|tests| name == *tests);
     let is_test = |path: &Path| path.components().any(|c| of_tests(c.as_os_str())) || path.ends_with("tests.rs");
@@ -129,7 +129,7 @@ fn nothing_from_outside_is_unwrapped() {
     }
 }
 
-/// Numbers that are no limits: facts of a format, and lengths of what a message quotes.
+/// Numbers that are not limits: constants of a format, and lengths of what a message quotes.
 const FACTS: [&str; 19] = [
     "BATCH_DIGITS",
     "CONFLUENT_HEADER",
@@ -152,7 +152,8 @@ const FACTS: [&str; 19] = [
     "SHARED_BUFFER",
 ];
 
-/// Whatever a comment holds is one line of SQL: so one function writes all of them.
+/// A comment of generated SQL must stay on its line, whatever it contains: so one function writes
+/// all of them.
 #[test]
 fn comments_of_sql_are_written_in_one_place() {
     for (path, text) in product().into_iter().filter(|(path, _)| !path.ends_with("sql/src/quote.rs")) {
@@ -171,7 +172,7 @@ fn limits_stand_in_limits() {
         for (n, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default().trim();
             let number = |rest: &str| rest.trim_start().starts_with(|c: char| c.is_ascii_digit());
-            // `Duration::from_secs(1) / n` is how often, not how long.
+            // `Duration::from_secs(1) / n` is a rate, not a duration.
             let time = code.split("Duration::from_").skip(1).filter_map(|rest| rest.split_once('('));
             let time = time.map(|(_, rest)| rest).any(|rest| number(rest) && !rest.contains(") / "));
             let constant = code.trim_start_matches("pub ").trim_start_matches("pub(super) ").strip_prefix("const ");
@@ -187,8 +188,7 @@ fn limits_stand_in_limits() {
     assert!(wrong.is_empty(), "limits outside limits.rs: {wrong:#?}");
 }
 
-/// Names between two asterisks on each side that read like those of invariants:
-/// `words-with-hyphens`.
+/// Names between double asterisks that read like those of invariants: `words-with-hyphens`.
 fn invariant_names(text: &str) -> BTreeSet<String> {
     let named = text.split("**").filter(|name| {
         name.contains('-') && name.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !name.starts_with('-')
@@ -217,8 +217,8 @@ fn every_invariant_has_a_test() {
         }
     }
     assert!(listed.len() >= 18, "{listed:?}");
-    // What the code calls by such a name is on the list, and what is on the list is named at the
-    // code that upholds it.
+    // Every such name in the code is on the list, and every name on the list is at the code that
+    // upholds it.
     let mut upheld = BTreeSet::new();
     for (path, text) in product().into_iter() {
         for name in invariant_names(&text) {

@@ -1,5 +1,5 @@
 //! Pipes over streams that were split and merged before, while and after they were read, and over
-//! one that was created anew.
+//! one that was recreated.
 
 use std::collections::HashMap;
 
@@ -8,24 +8,24 @@ use stack::Bridge;
 use crate::records::reshard::{merge, shard_id, split};
 use crate::world::{self, *};
 
-/// A bridge whose state tables are there. Shards are found at once where their parents end, so
-/// nothing here waits for a look at the list.
+/// A bridge whose state tables exist. New shards are found as soon as their parents end, so nothing
+/// here waits for the next listing.
 fn bridge(database: &str) -> Bridge {
     let bridge = world::bridge(database, &[]);
     wait_until("the bridge to be ready", || get(&bridge, "/readyz").status == 200);
     bridge
 }
 
-/// Puts `<key>-<n>` for 20 keys and the next `count` numbers, so that the order of each key can be
-/// told.
+/// Writes `<key>-<n>` for 20 keys and the next `count` numbers, so that the order of each key can
+/// be checked.
 fn put_rounds(stream: &str, from: usize, count: usize) {
     let records = (from..from + count)
         .flat_map(|n| (0..20).map(move |key| (format!("key-{key}"), format!("key-{key} {n}").into_bytes())));
     put(stream, records);
 }
 
-/// Pulls and acknowledges until each of the 20 keys has come with all numbers below `rounds`; every
-/// record once, in the order of its key.
+/// Pulls and acknowledges until all numbers below `rounds` have arrived for each of the 20 keys;
+/// every record once, in the order of its key.
 fn read_in_order(bridge: &Bridge, pipe: &str, next: &mut HashMap<String, usize>, rounds: usize) {
     wait_until(&format!("{rounds} records of each key"), || {
         let answer = get(
@@ -92,7 +92,7 @@ fn a_pipe_that_slept_reads_the_tails_of_closed_shards_first() {
     bridge.start_again().expect("the bridge comes back");
     read_in_order(&bridge, "slept", &mut next, 20);
     wait_until("all parents to be finished", || finished("slept_db") == [0, 1, 3, 4].map(shard_id));
-    // And while it reads.
+    // And while it is read.
     split("slept", &shard_id(6));
     put_rounds("slept", 20, 5);
     merge("slept", &shard_id(7), &shard_id(8));
@@ -100,8 +100,8 @@ fn a_pipe_that_slept_reads_the_tails_of_closed_shards_first() {
     read_in_order(&bridge, "slept", &mut next, 30);
 }
 
-/// The new shards of this emulator name no parents, so the order of a key is nobody's there; every
-/// record must come all the same.
+/// The new shards of this emulator name no parents, so the order of a key is undefined; every
+/// record must arrive nevertheless.
 #[test]
 fn update_shard_count_is_followed() {
     create_stream("doubled", 2);
@@ -167,7 +167,7 @@ fn a_stream_created_anew_is_a_gap_until_somebody_seeks() {
     wait_until("the gaps to be told", || {
         let url = "/v1/pipes/anew/next?stream=anew&ack=explicit&format=JSONEachRow&linger_ms=0&wait_ms=1000";
         let answer = get(&bridge, url);
-        // The shard that had no lease goes on meanwhile, and no other.
+        // Meanwhile the shard that had no lease continues, and no other.
         let rows = if answer.status == 200 { answer.rows() } else { Vec::new() };
         if let Some(row) = rows.first() {
             assert!(rows.iter().all(|row| row["_shard_id"] == shard_id(4).as_str()), "{rows:?}");
@@ -190,7 +190,8 @@ fn a_stream_created_anew_is_a_gap_until_somebody_seeks() {
     read_in_order(&bridge, "anew", &mut HashMap::new(), 5);
 }
 
-/// `seek` to where a closed shard ends: there is nothing to read behind it, and nothing is missing.
+/// `seek` to where a closed shard ends: there is nothing left to read after it, and nothing is
+/// missing.
 pub fn the_end_of_a_shard_is_no_gap(stream: &str) {
     create_stream(stream, 1);
     put_rounds(stream, 0, 2);
@@ -205,8 +206,7 @@ pub fn the_end_of_a_shard_is_no_gap(stream: &str) {
     wait_until("the parent to be finished", || finished(&database) == [shard_id(0)]);
     let shards = get(&bridge, &format!("/v1/streams/{stream}/shards")).rows();
     let ending = shards[0]["ending_sequence_number"].as_str().expect("text").to_string();
-    // What stands in for AWS may give an end that lies before all records; then the last one is all
-    // there is.
+    // An emulator may report an end that is before all records; then the last record counts.
     let plausible = ending.len() >= last.trim_start_matches('0').len();
     for position in [last, ending].into_iter().take(if plausible { 2 } else { 1 }) {
         let to = format!("{{\"shard_id\": \"{}\", \"position\": \"{position}\"}}\n", shard_id(0));

@@ -1,4 +1,4 @@
-//! A TCP proxy that loses one request or one answer when told to.
+//! A TCP proxy that loses one request or one response on demand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ pub struct Proxy {
     lose: Arc<Lose>,
 }
 
-/// How many pieces pass before one is lost, plus one; 0 for nothing to lose.
+/// How many pieces pass before one is lost, plus one; 0 to lose nothing.
 #[derive(Default)]
 struct Lose {
     request: AtomicU32,
@@ -39,27 +39,27 @@ impl Proxy {
         self.port
     }
 
-    /// The address for a client of HTTP.
+    /// The address for an HTTP client.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Does not forward the nth request from now, but closes its connection.
+    /// Closes the connection instead of forwarding the nth request from now.
     pub fn lose_request(&self, nth: u32) {
         self.lose.request.store(nth, Ordering::SeqCst);
     }
 
-    /// Closes the connection when the nth answer from now comes.
+    /// Closes the connection when the nth response from now arrives.
     pub fn lose_answer(&self, nth: u32) {
         self.lose.answer.store(nth, Ordering::SeqCst);
     }
 
-    /// Whether what was to be lost has been lost.
+    /// Whether the piece has been lost.
     pub fn lost(&self) -> bool {
         self.lose.request.load(Ordering::SeqCst) == 0 && self.lose.answer.load(Ordering::SeqCst) == 0
     }
 
-    /// Loses nothing any more.
+    /// Loses nothing from now on.
     pub fn heal(&self) {
         self.lose_request(0);
         self.lose_answer(0);

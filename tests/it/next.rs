@@ -1,9 +1,9 @@
-//! When real refreshes begin: the bridge starts the one after a batch, and leaves alone a view that
+//! When real refreshes start: the bridge starts the one after a batch, and leaves alone a view that
 //! must not run.
 
 use crate::world::{bridge, create_pipe, create_stream, drop_pipe, put_numbered, sql, wait_until};
 
-/// `SYSTEM REFRESH VIEW` statements about a view that have ended.
+/// `SYSTEM REFRESH VIEW` statements for a view that have finished.
 fn started(view: &str) -> u64 {
     sql("SYSTEM FLUSH LOGS");
     let count = format!(
@@ -31,11 +31,11 @@ fn the_bridge_starts_the_next_refresh() {
     wait_until("the end of the refresh", || status("started_view") == "Disabled");
     put_numbered("started", "late-", 3);
     let before = started("started_view");
-    // Longer than the schedule's second, and than the bridge tries.
+    // Longer than the schedule's second, and than the bridge keeps trying.
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!((started("started_view"), status("started_view")), (before, "Disabled".into()), "it stays stopped");
     assert_eq!(sql("SELECT count() FROM started").trim(), "15");
-    // Not even when it is asked for.
+    // Not even on request.
     sql("SYSTEM REFRESH VIEW started_view");
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(status("started_view"), "Disabled");

@@ -1,4 +1,4 @@
-//! A scripted HTTP peer in the place of the bridge: answers ClickHouse's requests and notes them.
+//! A scripted HTTP peer in place of the bridge: answers ClickHouse's requests and records them.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 /// Records in each batch and each bounded read.
 pub const RECORDS: u64 = 1_000;
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub method: String,
@@ -62,7 +62,7 @@ impl Peer {
         self.seen.lock().expect("no panic").clone()
     }
 
-    /// The targets of the GET requests so far; forgets them.
+    /// The targets of the GET requests so far; clears them.
     pub fn take_gets(&self) -> Vec<String> {
         let seen = std::mem::take(&mut *self.seen.lock().expect("no panic"));
         seen.into_iter().filter(|request| request.method == "GET").map(|request| request.target).collect()

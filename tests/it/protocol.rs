@@ -1,5 +1,5 @@
-//! The pull protocol over real connections to a real ClickHouse: what a pull promises, whatever the
-//! view, the reader or the process does.
+//! The pull protocol over real connections to a real ClickHouse: what a pull guarantees, whatever
+//! the view, the reader or the process does.
 
 use std::time::{Duration, Instant};
 
@@ -23,14 +23,14 @@ on_each_engine!(
     a_file_keeps_the_state_of_a_single_bridge,
 );
 
-/// A bridge whose state tables are there.
+/// A bridge whose state tables exist.
 fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
     let bridge = world::bridge(database, flags);
     wait_until("the bridge to be ready", || get(&bridge, "/readyz").status == 200);
     bridge
 }
 
-/// The open pull of a pipe that acknowledges by itself.
+/// The open pull of a pipe with explicit acknowledgement.
 fn pull(bridge: &Bridge, pipe: &str, more: &str) -> Answer {
     get(bridge, &format!("/v1/pipes/{pipe}/next?stream={pipe}&ack=explicit&format=JSONEachRow&poll_ms=20{more}"))
 }
@@ -50,7 +50,8 @@ fn leases(database: &str, pipe: &str) -> String {
     ))
 }
 
-/// Pulls and acknowledges until `count` records have come; gives their data in order of arrival.
+/// Pulls and acknowledges until `count` records have arrived; returns their data in order of
+/// arrival.
 fn drain(bridge: &Bridge, pipe: &str, count: usize) -> Vec<String> {
     let mut data = Vec::new();
     while data.len() < count {
@@ -116,7 +117,7 @@ fn a_range_of_the_open_batch_is_the_same_bytes() {
         let part = get_range(&bridge, &path, "bytes=10-19");
         assert_eq!((part.status, &part.body[..]), (206, &whole[10..20]));
         assert_eq!(get_range(&bridge, &path, &format!("bytes={}-", whole.len())).status, 416);
-        // The batch is closed before the next format may open one.
+        // The batch is closed before another format can start one.
         let open = sql("SELECT any(offered_batch) FROM range_db.leases WHERE pipe = 'range' AND offered_batch != ''");
         assert_eq!(ack(&bridge, "range", open.trim()).status, 200);
         put_numbered("range", format, 20_000);
@@ -135,7 +136,7 @@ fn ack_is_idempotent_and_knows_its_batch() {
     let wrong = ack(&bridge, "acks", "0123456789abcdef");
     assert_eq!(wrong.status, 404, "{}", wrong.text());
     assert!(wrong.text().contains("is not the open batch of pipe 'acks'"), "{}", wrong.text());
-    // After a crash the acknowledgement comes before any pull.
+    // After a crash, the acknowledgement comes before any pull.
     bridge.restart().expect("the bridge comes back");
     assert_eq!(ack(&bridge, "acks", &batch).status, 200);
     assert_eq!(ack(&bridge, "acks", &batch).status, 200);
@@ -161,7 +162,7 @@ fn only_a_refresh_confirms() {
     create_stream("intruder", 2);
     let bridge = bridge("intruder_db", &[]);
     create_pipe(&bridge, "intruder", "stream=intruder&view=default.intruder_view&linger_ms=20&poll_ms=20");
-    // Somebody runs the view's SELECT by hand, again and again, while the view is at work.
+    // A user runs the view's SELECT by hand, again and again, while the view is running.
     let url = format!(
         "{}/v1/pipes/intruder/next?stream=intruder&view=default.intruder_view&linger_ms=20&poll_ms=20",
         bridge.url()
@@ -183,7 +184,7 @@ fn only_a_refresh_confirms() {
     wait_until("all records in the table", || sql("SELECT uniqExact(_raw_message) FROM intruder").trim() == "10000");
     wait_until("all records committed", || sql("SELECT sum(committed_rows) FROM intruder_db.leases").trim() == "10000");
     assert_eq!(sql("SELECT count() FROM intruder").trim(), "10000");
-    // And when the view is stopped, a pull by hand is refused.
+    // And while the view is stopped, a pull by hand is refused.
     sql("SYSTEM STOP VIEW intruder_view");
     wait_until("the view stopped", || {
         sql("SELECT status FROM system.view_refreshes WHERE view = 'intruder_view'").trim() == "Disabled"
@@ -236,7 +237,8 @@ fn a_view_may_be_cancelled_stopped_dropped_and_created_again() {
     drop_pipe("moody");
 }
 
-/// WAIT VIEW says OK of a refresh that SYSTEM STOP VIEW cancelled: only the view's exception tells.
+/// WAIT VIEW returns OK for a refresh that SYSTEM STOP VIEW cancelled: only the view's exception
+/// reveals it.
 fn a_stop_in_the_middle_of_the_insert_commits_nothing() {
     create_stream("stopped", 1);
     put_numbered("stopped", "a", 10);
@@ -250,7 +252,7 @@ fn a_stop_in_the_middle_of_the_insert_commits_nothing() {
          SELECT _raw_message, sleepEachRow(0.2) AS slow FROM url('{url}', 'ArrowStream', '{NEXT}') ORDER BY ALL SETTINGS http_max_tries = 1"
     ));
     for _ in 0..3 {
-        // The whole batch has been read, and its rows are on their slow way.
+        // The whole batch has been read, and its rows are slowly being inserted.
         wait_until("an open batch", || sql("SELECT sum(offered_rows) FROM stopped_db.leases").trim() == "10");
         sql("SYSTEM STOP VIEW stopped_view");
         wait_until("the refresh's end", || {
@@ -301,7 +303,7 @@ fn seek_and_edits_by_hand_move_a_running_pipe() {
     again.sort();
     again.dedup();
     assert_eq!(again.len(), 310);
-    // One shard by SQL: its row says where reading goes on.
+    // One shard with SQL: its row says where reading continues.
     let shard = "shardId-000000000000";
     let of_shard = format!("SELECT committed_rows FROM sought_db.leases WHERE shard_id = '{shard}'");
     let before: u64 = sql(&of_shard).trim().parse().expect("a number");

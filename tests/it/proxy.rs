@@ -1,5 +1,5 @@
-//! A Kinesis that misbehaves: an HTTP proxy between the SDK and the emulator, which a test tells
-//! what to do with each call.
+//! A Kinesis that misbehaves: an HTTP proxy between the SDK and the emulator, which a test controls
+//! call by call.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -29,24 +29,24 @@ use crate::world::runtime;
 /// What happens to a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// It goes through.
+    /// It is passed on.
     None,
-    /// It goes through, late.
+    /// It is passed on, late.
     Slow(Duration),
     /// AWS's error of this name, with its status.
     Aws(u16, &'static str),
     /// A status without anything that the SDK understands.
     Status(u16),
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     Reset,
-    /// The connection is closed in the middle of the answer.
+    /// The connection is closed in the middle of the response.
     Cut,
-    /// The connection stays open, and no answer comes.
+    /// The connection stays open, and no response comes.
     Silent,
-    /// It goes through, and records of the answer whose data is [`SMALL`] have [`large`] in its
-    /// place, which the emulator does not take.
+    /// It is passed on, and records in the response whose data is [`SMALL`] get [`large`] instead,
+    /// which the emulator does not accept.
     Swell,
-    /// So many pieces of a pushed answer come, then a half, then nothing more.
+    /// This many pieces of a streamed response arrive, then half of one, then nothing more.
     Stall(usize),
 }
 
@@ -63,7 +63,7 @@ pub fn large() -> String {
 pub struct Call<'a> {
     /// `GetRecords` and so on.
     pub operation: &'a str,
-    /// From 1: the how manyth of this operation it is.
+    /// From 1: the position of this call among those of its operation.
     pub number: usize,
 }
 
@@ -83,14 +83,14 @@ struct State {
     calls: Mutex<HashMap<String, usize>>,
     faults: Mutex<usize>,
     stalled: AtomicBool,
-    /// What the answers' dates say, in seconds after the time that it is; none: they have no date.
+    /// The offset of the dates in responses, in seconds; none: they have no date.
     dates: Mutex<Option<i64>>,
-    /// GetRecords gives no record that arrived before this, Unix ms.
+    /// GetRecords returns no record that arrived before this, in Unix ms.
     trimmed: AtomicI64,
 }
 
 impl Proxy {
-    /// A proxy before `upstream`, such as `http://127.0.0.1:4567`.
+    /// A proxy in front of `upstream`, such as `http://127.0.0.1:4567`.
     pub fn start(upstream: &str, script: impl FnMut(&Call<'_>) -> Fault + Send + 'static) -> Proxy {
         let state = Arc::new(State {
             upstream: upstream.into(),
@@ -123,19 +123,18 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// While it is set, pushed answers come to a halt in the middle of an event, for good.
+    /// While this is set, streamed responses stop for good in the middle of an event.
     pub fn stall(&self, stalled: bool) {
         self.state.stalled.store(stalled, Ordering::Relaxed);
     }
 
-    /// From now on it is so many seconds later to Kinesis, as the dates of its answers say; none:
-    /// they have no date.
+    /// From now on Kinesis' time, as shown by the dates of its responses, is this many seconds
+    /// later; none: they have no date.
     pub fn date(&self, seconds: Option<i64>) {
         *self.state.dates.lock().expect("dates") = seconds;
     }
 
-    /// From now on polling gets no record that arrived before this, Unix ms: it has left the
-    /// retention.
+    /// From now on polling gets no record that arrived before this, in Unix ms: it has expired.
     pub fn trim(&self, ms: i64) {
         self.state.trimmed.store(ms, Ordering::Relaxed);
     }
@@ -145,7 +144,7 @@ impl Proxy {
         self.state.calls.lock().expect("calls").get(operation).copied().unwrap_or(0)
     }
 
-    /// Calls that did not just go through.
+    /// Calls that were not simply passed on.
     pub fn faults(&self) -> usize {
         *self.state.faults.lock().expect("faults")
     }
@@ -174,7 +173,7 @@ impl State {
         Ok(answer)
     }
 
-    /// The records of an answer that have not left the retention.
+    /// The records of a response that have not expired.
     fn kept(&self, body: Bytes) -> Bytes {
         let bound = self.trimmed.load(Ordering::Relaxed);
         let Ok(mut answer) = serde_json::from_slice::<serde_json::Value>(&body) else { return body };
@@ -280,7 +279,7 @@ impl Body for Part {
     }
 }
 
-/// A body that is passed on as it comes, until it halts.
+/// A body that is passed on as it arrives, until it stops.
 struct Pushed {
     body: Incoming,
     left: usize,
@@ -297,7 +296,8 @@ impl Body for Pushed {
         if self.halted && self.cut {
             return Poll::Ready(Some(Err("cut on purpose".into())));
         }
-        // What still comes is swallowed, so that this is asked again and sees the client go.
+        // Whatever still arrives is discarded, so that this is polled again and notices when the
+        // client is gone.
         let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         while self.halted && frame.is_some() {
             frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
@@ -313,7 +313,7 @@ impl Body for Pushed {
     }
 }
 
-/// A TCP relay that is away until it is let through, and can go away again.
+/// A TCP relay that is down until it is enabled, and can go down again.
 pub struct Relay {
     port: u16,
     target: String,
@@ -321,7 +321,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to `target`, a URL, that nobody can connect to yet.
+    /// A relay to `target`, a URL, that accepts no connections yet.
     pub fn new(target: &str) -> Relay {
         let target = target.trim_start_matches("http://").to_string();
         Relay { port: stack::free_port().expect("a port"), target, task: Mutex::default() }
@@ -331,7 +331,7 @@ impl Relay {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Begins to take connections.
+    /// Starts accepting connections.
     pub fn open(&self) {
         let (listener, target) = (listen(self.port), self.target.clone());
         let task = runtime().spawn(async move {
@@ -350,7 +350,7 @@ impl Relay {
         *self.task.lock().expect("the task") = Some(task);
     }
 
-    /// Ends all connections and takes no more.
+    /// Ends all connections and accepts no more.
     pub fn close(&self) {
         if let Some(task) = self.task.lock().expect("the task").take() {
             task.abort();

@@ -1,5 +1,5 @@
-//! The polling reader: where it starts, in which order it reads, and that no fault of Kinesis costs
-//! or doubles a record.
+//! The polling reader: where it starts, in which order it reads, and that no fault of Kinesis loses
+//! or duplicates a record.
 
 mod faults;
 pub mod order;
@@ -12,8 +12,8 @@ use stack::Bridge;
 
 use crate::world::{get, post, sql, wait_until};
 
-/// Pulls with explicit acknowledgement until `enough` rows have come, each batch acknowledged, and
-/// gives them in order.
+/// Pulls with explicit acknowledgement until `enough` rows have arrived, acknowledging each batch,
+/// and returns them in order.
 pub fn pull_all(bridge: &Bridge, pipe: &str, query: &str, enough: usize) -> Vec<Value> {
     let mut rows = Vec::new();
     wait_until("all rows", || {
@@ -23,7 +23,7 @@ pub fn pull_all(bridge: &Bridge, pipe: &str, query: &str, enough: usize) -> Vec<
     rows
 }
 
-/// One batch, acknowledged. A bridge that says 503 is asked again by the caller.
+/// One batch, acknowledged. If the bridge answers 503, the caller asks again.
 fn pull(bridge: &Bridge, pipe: &str, query: &str) -> Vec<Value> {
     let batch = offered(bridge, pipe, query);
     if let Some(first) = batch.first() {
@@ -53,7 +53,7 @@ pub fn acknowledge(bridge: &Bridge, pipe: &str, row: &Value) {
     });
 }
 
-/// How often each payload came.
+/// How often each payload arrived.
 fn counts(rows: &[Value]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! The user documentation is true: its SQL runs, and what it names exists.
+//! The user documentation is correct: its SQL runs, and what it names exists.
 
 mod delimited;
 pub mod markdown;
@@ -21,11 +21,11 @@ use markdown::{Document, code_of, documents, statements};
 on_each_engine!(every_sql_block_runs_and_every_select_has_rows,);
 
 const RECORDS: u64 = 5_000;
-/// The bridge's default address, which the documentation names.
+/// The bridge's default address, which the documentation uses.
 const DOCUMENTED: &str = "http://localhost:9020";
-/// A bucket that the documentation names.
+/// A bucket that the documentation uses.
 const DOCUMENTED_BUCKET: &str = "https://example-bucket.s3.eu-central-1.amazonaws.com";
-/// Whose grants docs/operations.md has, and who runs its statements.
+/// The user whose grants docs/operations.md prints, and who runs its statements.
 const OPERATOR: &str = "operator";
 
 /// A stack with the stream `orders` and the views of `sql setup`.
@@ -65,7 +65,7 @@ fn checkout_file(path: &str) -> String {
     fs::read_to_string(stack::checkout().join(path)).expect(path)
 }
 
-/// The parts of a text that begin with `prefix` and go on with letters, digits, `-` and `_`.
+/// The parts of a text that begin with `prefix`, followed by letters, digits, `-` and `_`.
 fn words<'t>(text: &'t str, prefix: &'t str) -> impl Iterator<Item = &'t str> {
     text.match_indices(prefix).map(move |(at, _)| {
         let rest = &text[at..];
@@ -89,10 +89,10 @@ fn every_sql_block_runs_and_every_select_has_rows() {
                     let mut run = |sql: &String| run_statement(&stack, user, &block.at, &here(sql), rows);
                     statements(&block.text).iter().for_each(&mut run);
                 }
-                // Run by `grants`, on a server that has users of SQL.
+                // Run by `grants`, on a server with SQL-managed users.
                 "sql grants" => {}
                 "sh" | "json" | "xml" | "yaml" => {}
-                // The page has a test of its own, with the tables that it is about.
+                // The page has a test of its own, with its own tables.
                 "sql dynamodb" => {}
                 // Run by `replicated`, on several servers.
                 "sql cluster" => {}
@@ -109,7 +109,7 @@ fn every_sql_block_runs_and_every_select_has_rows() {
         let ask = || stack.clickhouse.query(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));
         wait_until(&format!("{expected:?} from {sql}"), || ask() == expected);
     };
-    // After the seek back, too: every record is there.
+    // Every record is there, also after the seek back.
     holds("SELECT uniqExact(id) FROM orders", format!("{RECORDS}\n"));
     holds("SELECT count(), uniqExact(_shard_id, _sequence_number) FROM orders_raw", format!("{RECORDS}\t{RECORDS}\n"));
     holds("SELECT count(), uniqExact(status) FROM orders_by_status", format!("{RECORDS}\t4\n"));
@@ -123,7 +123,7 @@ fn every_sql_block_runs_and_every_select_has_rows() {
     errors_are_seen(&stack, &bridge);
 }
 
-/// The library of 25.8 is built without these functions, unlike a server.
+/// The 25.8 library is built without these functions, unlike a server.
 fn with_base64(stack: &LocalStack) {
     let known = stack.clickhouse.query("SELECT count() FROM system.functions WHERE name = 'tryBase64Decode'");
     if known.as_deref() == Ok("0\n") {
@@ -136,7 +136,7 @@ fn with_base64(stack: &LocalStack) {
     }
 }
 
-/// Runs a statement; a SELECT until it has rows, if it must have any.
+/// Runs a statement; repeats a SELECT until it returns rows, if it must return any.
 fn run_statement(stack: &LocalStack, user: &str, at: &str, sql: &str, rows: bool) {
     let began = Instant::now();
     loop {
@@ -149,8 +149,8 @@ fn run_statement(stack: &LocalStack, user: &str, at: &str, sql: &str, rows: bool
     }
 }
 
-/// A view that fails is among the errors with its own exception, and so are the shards of its pipe.
-/// What cannot be moved or ended says so.
+/// A failing view is among the errors with its own exception, and so are the shards of its pipe.
+/// What cannot be moved or ended is refused with a reason.
 fn errors_are_seen(stack: &LocalStack, bridge: &Bridge) {
     let ask = |sql: &str| stack.clickhouse.query_as(OPERATOR, "", sql);
     let failing = orders_sql(&bridge.url(), "failing", "", "")
@@ -162,7 +162,7 @@ fn errors_are_seen(stack: &LocalStack, bridge: &Bridge) {
     wait_until("the errors of a view and of its shards", both);
     let retries = "SELECT retry > 0 FROM kinesis.refreshes WHERE pipe = 'failing' AND exception != ''";
     wait_until("a view that retries", || ask(retries).is_ok_and(|more| more == "1\n"));
-    // A copy of a statement in which the view of the URL was forgotten.
+    // A copy of a statement in which the view in the URL was not changed.
     let copied =
         orders_sql(&bridge.url(), "copied", "", "").replace("view=default.copied_pipe", "view=default.orders_pipe");
     stack.clickhouse.run_script(&copied).expect("a view");
@@ -184,7 +184,7 @@ fn errors_are_seen(stack: &LocalStack, bridge: &Bridge) {
 }
 
 fn metrics_are_documented(bridge: &Bridge) {
-    // A counter appears when it first counts: here a call that fails.
+    // A counter appears once it counts: here, a failed call.
     assert_eq!(get(bridge, "/v1/streams/absent/shards").status, 404);
     let text = get(bridge, "/metrics").text();
     let real: BTreeMap<&str, BTreeSet<&str>> = text
@@ -280,12 +280,12 @@ fn flags_and_variables_are_those_of_help() {
             for variable in words(&code, "KINESIS_BRIDGE_") {
                 assert!(variables.contains(variable), "{}: there is no {variable}", document.path);
             }
-            // What is said of other programs is no flag of this one.
+            // Text about other programs names no flag of this one.
             let ours = code.split(['|', '#']).next().unwrap_or_default();
             let commands =
                 ["serve", "check", "sql", "dynamodb"].map(|command| format!("clickhouse-kinesis-bridge {command}"));
             let command = commands.iter().find_map(|command| ours.find(&**command));
-            // With a space behind it, it is a comment of SQL.
+            // Followed by a space, it is an SQL comment.
             let is_flag = ours.starts_with("--") && !ours.starts_with("-- ");
             let told = if is_flag { ours } else { command.map_or("", |at| &ours[at..]) };
             for flag in words(told, "--") {
@@ -307,11 +307,11 @@ fn flags_and_variables_are_those_of_help() {
             "neither docs/deploy.md nor the tables in docs/sql.md and docs/operations.md tell of {name}"
         );
     }
-    // Defaults as --help prints them.
+    // Defaults as printed by --help.
     for row in of_commands {
         let name = code_of(&row[0])[0].split([' ', '[']).next().unwrap_or_default();
         let (_, told) = help.split_once(&format!("      {name}")).expect(name);
-        // A default with a space in it stands in quotes.
+        // A default that contains a space is in quotes.
         let told = told.split("\n      --").next().unwrap_or_default().replace('"', "");
         match &code_of(&row[1])[..] {
             [default] => assert!(told.contains(&format!("[default: {default}]")), "{name}: {told}"),
@@ -365,7 +365,7 @@ fn parameters_and_paths_are_those_of_the_program() {
             let (name, example) = (code_of(&row[0])[0], code_of(&row[1])[0]);
             with(name, example);
             told.insert(name.to_string());
-            // A default in words, such as "this or `ack`", is no value.
+            // A default in words, such as "this or `ack`", is not a value.
             if let [default] = code_of(&row[2])[..]
                 && row[2].starts_with('`')
             {
@@ -403,7 +403,7 @@ fn errors_and_states_are_those_of_the_program() {
 
 #[test]
 fn rights_are_those_that_are_used() {
-    // The first policy of a page allows exactly the calls that the sources make.
+    // The first policy on a page allows exactly the calls that the sources make.
     let allows = |page: &str, service: &str, sources: &[&str], call: &str| {
         let policy = document(page).blocks.into_iter().find(|block| block.info == "json").expect("a policy");
         let policy: serde_json::Value = serde_json::from_str(&policy.text).expect("JSON");

@@ -1,4 +1,4 @@
-//! The components that most tests share, one of each for each engine. A test that breaks something
+//! The components that most tests share, one of each per engine. A test that breaks something
 //! starts its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,13 +22,13 @@ impl Real {
         Real::start_with(stack::ZooKeeper::port)
     }
 
-    /// Starts both; ClickHouse finds Keeper at the port that is given for the real one.
+    /// Starts both; ClickHouse looks for Keeper at the given port instead of the real one.
     pub fn start_with(port: impl FnOnce(&stack::ZooKeeper) -> u16) -> Real {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let zookeeper = stack::ZooKeeper::start(&dir.path().join("zookeeper")).expect("ZooKeeper");
         let options = stack::ClickHouseOptions {
             users: vec![
-                // May use state tables that somebody else created.
+                // May use state tables that another user created.
                 user("worker", &["GRANT SELECT, INSERT, ALTER UPDATE ON *.*"]),
                 user("reader", &["GRANT SELECT ON *.*"]),
                 user("nobody", &["GRANT SELECT ON system.one"]),
@@ -52,7 +52,7 @@ impl Real {
         ClickHouse::new(&self.clickhouse.url(), "default", "")
     }
 
-    /// A statement by a person.
+    /// A statement by an operator.
     pub fn ask(&self, sql: &str) -> String {
         self.clickhouse.query(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"))
     }
@@ -72,7 +72,7 @@ pub fn real() -> &'static Real {
     REAL.get_or_init(Real::start)
 }
 
-/// A database name that no other test has.
+/// A database name that no other test uses.
 pub fn database() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! Bounded reads and the state of the world, through a real ClickHouse.
+//! Bounded reads and the metadata rows, through a real ClickHouse.
 
 mod backfill;
 mod formats;
@@ -11,13 +11,13 @@ use stack::Bridge;
 
 use crate::world::{RECORDS, sql};
 
-/// `url(…)` over `records` of a stream; `query` is what stands behind the question mark.
+/// `url(…)` over `records` of a stream; `query` is the query string.
 fn records(bridge: &Bridge, stream: &str, query: &str) -> String {
     let format = query.split('&').find_map(|p| p.strip_prefix("format=")).unwrap_or("ArrowStream");
     format!("url('{}/v1/streams/{stream}/records?{query}', '{format}', '{RECORDS}')", bridge.url())
 }
 
-/// The keys that a bounded read gives, sorted.
+/// The keys that a bounded read returns, sorted.
 fn keys(bridge: &Bridge, stream: &str, query: &str) -> Vec<String> {
     let answer = sql(&format!("SELECT _key FROM {} ORDER BY _key", records(bridge, stream, query)));
     answer.lines().map(str::to_owned).collect()

@@ -1,5 +1,5 @@
-//! Replicated tables on whole servers: one pipe, a bridge and a view beside each server, one table
-//! that all of them have.
+//! Replicated tables on full servers: one pipe, a bridge and a view next to each server, one table
+//! with a replica on each.
 
 mod answers;
 mod drill;
@@ -19,12 +19,13 @@ use answers::Answers;
 /// The pipe, its stream and the table.
 const PIPE: &str = "landed";
 const SHARDS: i32 = 4;
-/// How long a worker may be silent. Short, so that a test need not wait long for a takeover.
+/// How long a worker may be silent. Short, so that a test does not have to wait long for a
+/// takeover.
 const LEASE: &str = "3s";
 const CLICKHOUSE_URL: &str = "KINESIS_BRIDGE_CLICKHOUSE_URL";
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Servers that have the table, and the bridges that were started beside them, in the order of the
+/// Servers that have the table, and the bridges that were started next to them, in the order of the
 /// servers.
 struct Fleet {
     cluster: Cluster,
@@ -33,7 +34,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Two servers with the table and its stream, and no bridge.
+    /// Two servers with the table and its stream, but no bridge.
     fn start(table_settings: &str) -> Fleet {
         let cluster = Cluster::start(Engine::V25_8, 2).expect("two servers");
         let client = block_on(kinesis_client(&cluster.kinesis.endpoint()));
@@ -47,7 +48,7 @@ impl Fleet {
         Fleet { cluster, client, bridges: Vec::new() }
     }
 
-    /// Starts the bridge beside the next server, which reaches it at `clickhouse`.
+    /// Starts the bridge next to the next server, which it reaches at `clickhouse`.
     fn add_bridge(&mut self, clickhouse: &str) {
         let mut environment = aws_environment(&self.cluster.kinesis.endpoint());
         environment.push((CLICKHOUSE_URL.to_owned(), clickhouse.to_owned()));
@@ -56,7 +57,7 @@ impl Fleet {
         self.bridges.push(Bridge::start(bridge_binary(), &flags, &environment).expect("a bridge"));
     }
 
-    /// Creates the view of a server, which pulls from its bridge.
+    /// Creates a server's view, which pulls from its bridge.
     fn create_view(&self, server: usize) {
         let url = format!(
             "{}/v1/pipes/{PIPE}/next?stream={PIPE}&view=default.{PIPE}_pipe&linger_ms=200&poll_ms=50",
@@ -71,7 +72,7 @@ impl Fleet {
         self.cluster.servers[server].query(&view).expect("the view");
     }
 
-    /// Puts records with the numbers below `count`, each with a key of its own.
+    /// Writes records with the numbers below `count`, each with its own key.
     fn put(&self, count: u64) {
         let records = (0..count).map(|n| (format!("key-{n}"), n.to_string().into_bytes()));
         block_on(stack::load::put_records(&self.client, PIPE, records)).expect("records");
@@ -81,7 +82,7 @@ impl Fleet {
         &self.cluster.servers[server]
     }
 
-    /// A number from a server; none while it is away.
+    /// A number from a server; none while it is down.
     fn number(&self, server: usize, sql: &str) -> Option<u64> {
         number(self.server(server), sql)
     }
@@ -97,12 +98,13 @@ impl Fleet {
         ["count()", "uniqExact(k, n)", "uniqExact(_shard_id, _sequence_number)"].map(count)
     }
 
-    /// Lease rows for which a condition holds, as a server sees them.
+    /// Lease rows that match a condition, as seen by a server.
     fn leases(&self, server: usize, condition: &str) -> Option<u64> {
         self.number(server, &format!("SELECT count() FROM kinesis.leases WHERE pipe = '{PIPE}' AND {condition}"))
     }
 
-    /// Waits until something is so; if it does not get so, says all that helps to understand why.
+    /// Waits until a condition holds; if it does not, prints everything that helps to understand
+    /// why.
     fn wait_until(&self, what: &str, ready: impl FnMut() -> bool) {
         wait_until(DEADLINE, ready, || format!("{what} did not come\n{}", self.report()));
     }
@@ -128,8 +130,8 @@ fn worker(server: usize) -> String {
     format!("worker_{server}")
 }
 
-/// How the refresh ends that brings the batch of the first server into the table. Its bridge gets
-/// no answer about any.
+/// The end of the refresh that inserts the first server's batch. Its bridge gets no response about
+/// any of them.
 enum Cut {
     /// A view below the table throws: the refresh fails after the table has its part.
     RefreshFails,
@@ -137,7 +139,7 @@ enum Cut {
     AnswerIsLost,
 }
 
-/// A batch that is in the table and not committed, whose server and bridge are dead.
+/// A batch that is in the table but not committed, and whose server and bridge are dead.
 struct Orphan {
     batch: String,
     rows: u64,
@@ -147,8 +149,8 @@ struct Orphan {
 
 impl Fleet {
     /// Lets the first server write a batch, and kills it and its bridge before the commit. `both`:
-    /// the second server has a view before that, and so its share of the shards. `fetched`: the
-    /// second server has the part, too.
+    /// the second server already has a view, and so its share of the shards. `fetched`: the second
+    /// server has the part, too.
     fn orphan(&mut self, cut: &Cut, both: bool, fetched: bool, records: u64) -> Orphan {
         let answers = Answers::start(&self.server(0).url());
         self.add_bridge(&answers.url());
@@ -166,8 +168,8 @@ impl Fleet {
             );
             self.server(0).run_script(&bomb).expect("the view that throws");
         }
-        // Also after a failure: 25.8 drops a block that comes again before the view below sees it,
-        // so the second refresh succeeds.
+        // Also after a failure: 25.8 drops a repeated block before the view below sees it, so the
+        // second refresh succeeds.
         answers.hold();
         if !fetched {
             self.server(1).query(&format!("SYSTEM STOP FETCHES {PIPE}")).expect("no more fetches");
@@ -200,8 +202,8 @@ impl Fleet {
         Orphan { batch, rows, dropped }
     }
 
-    /// Waits until the second server's bridge has committed everything, after it took over what the
-    /// first one's had open.
+    /// Waits until the second server's bridge has committed everything, after it took over the
+    /// first one's open batch.
     fn wait_for_takeover(&self, records: u64) {
         let committed = format!("SELECT sum(committed_rows) FROM kinesis.leases WHERE pipe = '{PIPE}'");
         self.wait_until("all records, committed", || {
@@ -212,7 +214,7 @@ impl Fleet {
         assert!(log.contains("an open batch was found"), "nothing was taken over\n{}", self.report());
     }
 
-    /// Blocks that a server has dropped since it started, because the table had them.
+    /// Blocks that a server has dropped since it started, because the table had them already.
     fn dropped(&self, server: usize) -> u64 {
         self.number(server, "SELECT sum(value) FROM system.events WHERE event = 'DuplicatedInsertedBlocks'")
             .expect("the events")

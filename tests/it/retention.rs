@@ -1,5 +1,5 @@
-//! Records that leave the retention unread, a retention that changes, and a clock that is wrong: on
-//! the real bridge, with a proxy that says what time it is to Kinesis and keeps back what has left.
+//! Records that expire unread, a retention that changes, and a clock that is wrong: on the real
+//! bridge, with a proxy that sets Kinesis' time and withholds what has expired.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ fn proxy() -> Proxy {
     Proxy::start(&stack().kinesis.endpoint(), |_| Fault::None)
 }
 
-/// Pulls until the shards of the pipe have leases that are held.
+/// Pulls until the pipe owns the leases of its shards.
 fn begin(bridge: &Bridge, pipe: &str, query: &str) {
     wait_until("the leases", || {
         offered(bridge, pipe, query);
@@ -31,7 +31,7 @@ fn begin(bridge: &Bridge, pipe: &str, query: &str) {
     });
 }
 
-/// Pulls until a gap is told, whose message has all these parts.
+/// Pulls until a gap is reported whose message has all these parts.
 fn gap(bridge: &Bridge, pipe: &str, query: &str, parts: &[&str]) {
     wait_until("the gap", || {
         let path = format!("/v1/pipes/{pipe}/next?{query}&ack=explicit&format=JSONEachRow&linger_ms=0&wait_ms=200");
@@ -69,7 +69,7 @@ fn unread_within_retention() {
                 &query,
                 &[&name, "was not read for longer than the stream's retention of 24 h", "seek"],
             );
-            // The user goes on with what is there.
+            // The user continues with what is there.
             let seek = "{\"shard_id\": \"\", \"position\": \"trim_horizon\"}\n";
             assert_eq!(post(&bridge, &format!("/v1/pipes/{pipe}/seek"), seek).status, 200);
             let rows = crate::read::pull_all(&bridge, &pipe, &format!("stream={name}"), 100);
@@ -78,8 +78,8 @@ fn unread_within_retention() {
     }
 }
 
-/// The same of a lease with a record, whose time of being caught up was written by a clock that was
-/// ahead.
+/// The same for a lease with a record, whose time of being caught up was written by a clock that
+/// was ahead.
 #[test]
 fn kinesis_time_decides() {
     let (name, pipe, query) = ("ahead", "ahead", "stream=ahead");
@@ -99,8 +99,8 @@ fn kinesis_time_decides() {
     gap(&bridge, pipe, query, &["'ahead'", "older than the stream's retention of 24 h"]);
 }
 
-/// Lowered while no answer comes for 30 hours, under a running reader and over a restart; raised,
-/// it makes no gap.
+/// Lowered while no response arrives for 30 hours, under a running reader and across a restart;
+/// raising it makes no gap.
 #[test]
 fn retention_is_followed() {
     for (lowered, restarted) in [(true, false), (true, true), (false, false), (false, true)] {
@@ -139,8 +139,8 @@ fn retention_is_followed() {
         let bridge = bridge(&pipe, &proxy);
         crate::read::pull_all(&bridge, &pipe, &query, 5);
         away.store(true, Ordering::Relaxed);
-        // A call that was on its way may still read what is put now; the shard's next call comes
-        // when that one has its answer.
+        // A call in flight may still read what is written now; the shard's next call is made once
+        // it has its response.
         wait_until("a call that is refused", || refused.load(Ordering::Relaxed));
         put_numbered(&name, "lost", 100);
         next_second();
@@ -163,8 +163,8 @@ fn retention_is_followed() {
     }
 }
 
-/// The local clock is some seconds ahead: nothing is refused, and nothing that is put from now on
-/// is missed.
+/// The local clock is some seconds ahead: nothing is refused, and nothing written from now on is
+/// missed.
 #[test]
 fn latest_is_kinesis_now() {
     let (name, pipe) = ("kinesis-now", "kinesis_now");
@@ -175,7 +175,7 @@ fn latest_is_kinesis_now() {
     put_numbered(name, "recent", 10);
     next_second();
     next_second();
-    // Relative times go back from Kinesis' now.
+    // Relative times are based on Kinesis' time.
     let read = get(&bridge, &format!("/v1/streams/{name}/records?from=-1s&format=JSONEachRow"));
     assert_eq!((read.status, read.rows().len()), (200, 10));
     proxy.date(Some(-20));
@@ -193,7 +193,7 @@ fn latest_is_kinesis_now() {
     assert!(sought >= at && sought <= now_ms() - 18_000, "{sought}");
 }
 
-/// Servers that stand in for AWS may give their answers no date. Then the local clock counts.
+/// Emulators may send responses without a date. Then the local clock counts.
 #[test]
 fn answers_without_a_date_are_read() {
     let (name, pipe) = ("undated", "undated");

@@ -1,12 +1,11 @@
-//! Records to S3: ClickHouse writes them as Parquet, and what is read back is what is in the
-//! stream.
+//! Records to S3: ClickHouse writes them as Parquet, and what is read back equals the stream.
 
 use stack::MiniStack;
 
 use crate::world::{RECORDS, bridge, create_stream, exception, put, sql};
 
 const SHARDS: i32 = 4;
-/// A page of GetRecords has 10,000 records at most, so each shard has several.
+/// A page of GetRecords has at most 10,000 records, so each shard has several.
 const COUNT: u32 = 100_000;
 
 /// Rows, distinct positions, first and last time, and a digest of all columns, which does not
@@ -23,7 +22,7 @@ fn a_range_of_many_pages_goes_to_s3_as_parquet_and_comes_back() {
     let s3 = MiniStack::start().expect("an S3");
     let bucket = s3.create_bucket("orders").expect("a bucket");
     create_stream("to_s3", SHARDS);
-    // Text, and bytes that are none.
+    // Text, and bytes that are not text.
     put("to_s3", (0..COUNT).map(|n| (format!("key-{n}"), [&n.to_be_bytes()[..], "Zürich".as_bytes()].concat())));
     let bridge = bridge("to_s3", &[]);
     let records =
@@ -47,8 +46,8 @@ fn a_range_of_many_pages_goes_to_s3_as_parquet_and_comes_back() {
     let files = sql(&format!("SELECT uniqExact(_path), uniqExact(_path, _shard_id) FROM {}", file("shards/*")));
     assert_eq!(files, format!("{SHARDS}\t{SHARDS}\n"));
 
-    // A statement that fails near its end leaves no file, and one that is run again writes over the
-    // file of the one before.
+    // A statement that fails near its end leaves no file, and a repeated one overwrites the earlier
+    // file.
     let failing =
         format!("SELECT *, throwIf(_key = 'key-{}', 'near the end') AS thrown FROM {}", COUNT - 1, records(""));
     let error = exception(&format!("INSERT INTO FUNCTION {} {failing}", file("failed")));

@@ -1,9 +1,9 @@
-//! The reading tests once more, on a second Kinesis that other people wrote: small streams, each of
-//! its own.
+//! The reading tests once more, on a second Kinesis by other authors: small streams, a new one for
+//! each test.
 //!
-//! What it does not do, and what is therefore not run on it: it trims nothing (no gaps), and its
-//! iterators live for five minutes whatever one sets. It gives ChildShards where a shard ends,
-//! which the first does not.
+//! It trims nothing (no gaps), and its iterators live for five minutes whatever the configuration,
+//! so what depends on these is not run on it. It returns ChildShards at the end of a shard, which
+//! the first does not.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -36,7 +36,7 @@ pub fn client() -> &'static Client {
     &CLIENT
 }
 
-/// Runs a test's body with it in the place of the first. Each test has a thread of its own.
+/// Runs a test's body with it in place of the first. Each test has a thread of its own.
 fn on_it(body: impl FnOnce()) {
     MEANT.set(true);
     body();
@@ -52,8 +52,8 @@ fn seek_to_the_end_of_a_shard_is_no_gap() {
     on_it(|| lineage::the_end_of_a_shard_is_no_gap("second-shard-ends"));
 }
 
-/// The first Kinesis does not know its own token. This one has 1,000 open shards at most, so it is
-/// one of its own.
+/// The first Kinesis rejects its own page tokens. This one allows at most 1,000 open shards, so the
+/// test starts its own.
 #[test]
 fn more_shards_than_a_page_lists_are_all_found() {
     let own = KinesisLocal::start().expect("a Kinesis");

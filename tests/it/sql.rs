@@ -1,4 +1,4 @@
-//! The shipped SQL on a real ClickHouse, with a scripted peer in the place of the bridge.
+//! The shipped SQL on a real ClickHouse, with a scripted peer in place of the bridge.
 
 use std::time::{Duration, Instant};
 
@@ -43,12 +43,12 @@ fn any_text_survives_as_a_literal_and_as_a_name() {
     });
 }
 
-/// The first column of a query, a line each.
+/// The first column of a query, one line per row.
 fn column(real: &Real, sql: &str) -> Vec<String> {
     real.ask(sql).lines().map(String::from).collect()
 }
 
-// One test, since the named collection is one for the whole server.
+// One test, since there is only one named collection per server.
 async fn the_printed_setup_makes_every_name_and_the_examples_run() {
     let own = Real::start();
     let peer = Peer::start().await;
@@ -92,7 +92,7 @@ async fn every_name_answers(own: &Real, peer: &Peer, database: &str, token: Opti
         own.ask(&format!("SELECT pipe, state, millis_behind_latest, last_error, last_commit_time FROM {db}.pipes")),
         "orders\treading\t\\N\t\t\\N\norders\treading\t7\t\t2026-11-21 10:00:00.000\norders\tgap\t5\tis gone\t\\N\n"
     );
-    // Three shards of one pipe, of which one has lost its position.
+    // Three shards of one pipe, one of which has lost its position.
     let lag = format!("SELECT pipe, shards, reading, gaps, unowned, max_millis_behind, last_commit FROM {db}.lag");
     assert_eq!(own.ask(&lag), "orders\t3\t2\t1\t0\t7\t2026-11-21 10:00:00.000\n");
     assert_eq!(own.ask(&format!("SELECT * FROM {db}.errors")), "orders\tshardId-2\tgap\tis gone\n");
@@ -124,13 +124,13 @@ async fn every_name_answers(own: &Real, peer: &Peer, database: &str, token: Opti
     );
 }
 
-/// The peer has served each batch twice; deduplication has dropped the second.
+/// The peer has served each batch twice; deduplication has dropped the second copy.
 fn each_pipe_keeps_each_record_once(own: &Real, peer: &Peer) {
     let pipes = ["orders", "orders_raw", "orders_typed"];
     let started = Instant::now();
     for pipe in pipes {
         let target = format!("/v1/pipes/{pipe}/next?stream=orders&view=default.{pipe}_pipe");
-        // The third pull begins when the refresh with the second has ended.
+        // The third pull begins once the refresh with the second has ended.
         while peer.seen().iter().filter(|s| s.method == "GET" && s.target == target).count() < 3 {
             let refreshes = || own.ask("SELECT view, status, exception FROM system.view_refreshes FORMAT Vertical");
             assert!(started.elapsed() < Duration::from_secs(60), "{pipe}: {}", refreshes());

@@ -1,5 +1,5 @@
-//! `sql dynamodb`: the printed SQL makes a table that has the items of a table in DynamoDB, from
-//! its changes and its exports.
+//! `sql dynamodb`: the printed SQL creates a table that has the items of a DynamoDB table, from its
+//! changes and its exports.
 
 mod exports;
 mod functions;
@@ -33,7 +33,7 @@ fn bridge() -> &'static Bridge {
     BRIDGE.get_or_init(|| world::bridge("sql_dynamodb", &[]))
 }
 
-/// A table whose changes go to a stream with one shard, both of this name.
+/// A table whose changes go to a stream with one shard; both have this name.
 pub fn captured(name: &str, keys: KeySchema) -> Table {
     let table = create_table(name, keys);
     world::create_stream(name, 1);
@@ -41,7 +41,7 @@ pub fn captured(name: &str, keys: KeySchema) -> Table {
     table
 }
 
-/// Runs `sql dynamodb` for the table and the stream of a name, with the address of the bridge.
+/// Runs `sql dynamodb` for the table and the stream with this name, with the address of the bridge.
 fn run(name: &str, flags: &[&str]) -> Output {
     run_in(&[], &[&["--listen", bridge().address(), "--table", name, "--stream", name], flags].concat())
 }
@@ -58,7 +58,7 @@ fn run_in(changes: &[(&str, &str)], flags: &[&str]) -> Output {
     command.args(["sql", "dynamodb"]).args(flags).envs(environment(changes)).output().expect("an end")
 }
 
-/// What it prints.
+/// The printed statements.
 #[track_caller]
 pub fn printed(name: &str, flags: &[&str]) -> String {
     succeeded(run(name, flags))
@@ -70,7 +70,7 @@ fn succeeded(output: Output) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What it says when it fails, without the beginning that all have.
+/// The error message, without the beginning that all have.
 #[track_caller]
 fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
@@ -100,7 +100,7 @@ pub fn send(stream: &str, events: impl IntoIterator<Item = String>) {
     world::put(stream, events.into_iter().map(|event| ("key".to_owned(), event.into_bytes())));
 }
 
-/// Waits until a query answers this.
+/// Waits until a query returns this.
 #[track_caller]
 pub fn answers(query: &str, expected: &str) {
     let refreshes =
@@ -112,7 +112,7 @@ pub fn answers(query: &str, expected: &str) {
     );
 }
 
-/// Waits until the copy has just these items, compared item by item without the product's code.
+/// Waits until the copy has exactly these items, compared item by item without the product's code.
 #[track_caller]
 pub fn equals(table: &str, target: &str, items: usize) {
     let expected = (true, format!("{items} items, 0 missing, 0 extra, 0 different, 0 twice\n"));
@@ -125,13 +125,13 @@ fn delete(table: &Table, item: &Item) {
     world::block_on(client().delete_item().table_name(&table.name).set_key(Some(key)).send()).expect("a deletion");
 }
 
-/// Runs printed SQL as it is.
+/// Runs printed SQL unchanged.
 #[track_caller]
 fn run_script(script: &str) {
     stack().clickhouse.run_script(script).unwrap_or_else(|error| panic!("{error}\nin\n{script}"));
 }
 
-/// Drops the pipes of targets, all at a time: each waits for the end of its pull.
+/// Drops the pipes of targets, all concurrently: each waits for the end of its pull.
 fn drop_pipes(targets: &[&str]) {
     let engine = engine();
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Names and texts that want to be statements: whatever stands in records, tables and flags, the
-//! printed SQL has just its own statements, and none of them does anything else.
+//! Names and texts that try to become statements: whatever is in records, tables and flags, the
+//! printed SQL has only its own statements, and none of them does anything else.
 
 mod dynamodb;
 mod export;
@@ -15,12 +15,13 @@ use crate::world::{self, sql};
 
 /// What a name would do if it were a statement.
 const ATTACK: &str = "DROP TABLE hostile_victim";
-/// What ends a line somewhere: in ClickHouse, in a client, in an editor, in a splitter of scripts.
+/// Everything that somewhere ends a line: in ClickHouse, in a client, in an editor, in a script
+/// splitter.
 const BREAKS: [&str; 9] = ["\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\u{c}", "\0"];
-/// What ends a quote, a comment or a bracket, or takes the meaning from what does.
+/// Everything that ends a quote, a comment or a bracket, or escapes what does.
 const CLOSERS: [&str; 14] =
     ["`", "'", "\"", "``", "''", "\\", "\\`", "\\'", "*/", "/*", "`)')", "') AS r) --", "$$", "\u{202e}\u{2066}"];
-/// What random names are made from, beside [`BREAKS`] and [`CLOSERS`].
+/// What random names are made of, besides [`BREAKS`] and [`CLOSERS`].
 const PIECES: [&str; 14] =
     [";", "--", " ", "a", "ü", "🚲", "{x:String}", "%0A", "\\n", "\\x0A", "(", ")", ",", "\u{1b}[2K"];
 
@@ -51,7 +52,7 @@ fn bridge() -> &'static Bridge {
     BRIDGE.get_or_init(|| world::bridge("sql_hostile", &[]))
 }
 
-/// Makes the database and the table that must survive, on the shared server.
+/// Creates the database and the table that must survive, on the shared server.
 fn victim() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| VICTIM.iter().for_each(|statement| drop(sql(statement))));
@@ -68,7 +69,7 @@ fn victim_lives() {
     assert_eq!(sql("SELECT count() FROM hostile_victim"), "1\n");
 }
 
-/// The statements of a text, each without the comments around it, read by ClickHouse's rules for
+/// The statements of a text, each without the comments around it, split by ClickHouse's rules for
 /// quotes and comments.
 fn statements(text: &str) -> Vec<String> {
     let (mut all, mut rest) = (vec![String::new()], text);
@@ -102,8 +103,8 @@ fn end_of_quote(text: &str, quote: char) -> usize {
     panic!("a quote without an end: {text}");
 }
 
-/// A printed text has these statements, by how they begin, and nothing else: as it is read, as
-/// ClickHouse parses each of them, and as a client of ClickHouse runs them after `before`.
+/// Checks that a printed text has these statements, by how they begin, and nothing else: as it is
+/// read, as ClickHouse parses each of them, and as a ClickHouse client runs them after `before`.
 #[track_caller]
 fn just_these(text: &str, kinds: &[&str], before: &[&str]) {
     plain(text);
@@ -121,14 +122,14 @@ fn just_these(text: &str, kinds: &[&str], before: &[&str]) {
     let parsed: String = parsed.collect();
     let check = "SELECT throwIf(count() != 1, 'the victim is gone') FROM hostile_victim FORMAT Null";
     let before: String = VICTIM.iter().chain(before).map(|statement| format!("{statement};\n")).collect();
-    // The statements are longer than those of any stream.
+    // The statements are longer than those for any real stream.
     let script = format!("SET max_query_size = 100000000;\n{before}{parsed}{text}\n;{check};");
     run_locally(Engine::V26_7, dir.path(), &script).unwrap_or_else(|error| panic!("{error}\nin\n{script}"));
     victim_lives();
 }
 
-/// A text has no character that ends a line or moves the cursor but the line breaks of its own, and
-/// each line of its head, up to the first blank one, is a comment.
+/// Checks that a text has no character that ends a line or moves the cursor, except its own line
+/// breaks, and that each line of its head, up to the first blank one, is a comment.
 #[track_caller]
 fn plain(text: &str) {
     let hidden = |c: char| {

@@ -1,4 +1,4 @@
-//! `sql pipe`: the printed SQL brings every field of every record of a real stream into a real
+//! `sql pipe`: the printed SQL loads every field of every record of a real stream into a real
 //! table.
 
 mod arrivals;
@@ -50,7 +50,7 @@ pub fn run_in(environment: &[(&str, &str)], flags: &[&str]) -> Output {
     command.args(["sql", "pipe"]).args(flags).envs(environment_with(environment)).output().expect("an end")
 }
 
-/// What `sql pipe` prints.
+/// The output of `sql pipe`.
 fn printed(stream: &str, table: &str, flags: &[&str]) -> String {
     succeeded(run(stream, table, flags))
 }
@@ -60,14 +60,14 @@ pub fn succeeded(output: Output) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What it says when it fails.
+/// The error message.
 pub fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
-/// Creates a stream with one shard, so that records keep their order, and puts payloads into it.
+/// Creates a stream with one shard, so that records keep their order, and writes payloads to it.
 fn stream(name: &str, payloads: impl IntoIterator<Item = Vec<u8>>) {
     world::create_stream(name, 1);
     put(name, payloads);
@@ -82,12 +82,12 @@ pub fn put(stream: &str, payloads: impl IntoIterator<Item = Vec<u8>>) {
     world::put(stream, payloads.into_iter().enumerate().map(|(n, payload)| (format!("key-{n}"), payload)));
 }
 
-/// Runs printed SQL as it is.
+/// Runs printed SQL unchanged.
 fn run_script(script: &str) {
     stack().clickhouse.run_script(script).unwrap_or_else(|error| panic!("{error}\nin\n{script}"));
 }
 
-/// Waits until a table has so many rows; more are as wrong as fewer.
+/// Waits until a table has exactly this many rows; more are as wrong as fewer.
 pub fn wait_for_rows(table: &str, rows: usize) {
     let count = || sql(&format!("SELECT count() FROM {table}"));
     let refreshes = || sql("SELECT view, status, exception FROM system.view_refreshes FORMAT Vertical");

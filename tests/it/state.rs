@@ -46,7 +46,7 @@ async fn any_database_name_works() {
         store.update(&[Versioned { value: row.value.take("a", 0), ..row }]).await.expect("the version is right");
         assert_eq!(one(&store, "orders").await.version, 1);
     }
-    // The path says which database: rows are not shared.
+    // The path contains the database: rows are not shared.
     assert_eq!(store(real().client(), &database()).await.leases(None).await, Ok(vec![]));
 }
 
@@ -83,8 +83,8 @@ async fn a_lost_request_changes_nothing_and_says_so() {
     store.update(&[taken]).await.expect("the version is still right");
 }
 
-/// Adds 1 to both rows and says whether it is known that it did. Nobody else writes, so a conflict
-/// is a lie.
+/// Adds 1 to both rows, and returns whether this is known to have happened. There is no other
+/// writer, so a conflict would be a false report.
 async fn count(store: &KeeperMapStore, expected: Option<u64>) -> Option<u64> {
     let rows = read(store).await;
     let before = rows[0].value.committed_rows;
@@ -105,7 +105,7 @@ async fn count(store: &KeeperMapStore, expected: Option<u64>) -> Option<u64> {
     }
 }
 
-/// Reads as soon as Keeper lets it.
+/// Reads as soon as Keeper allows it.
 async fn read(store: &KeeperMapStore) -> Vec<Versioned<Lease>> {
     let started = Instant::now();
     loop {
@@ -156,7 +156,7 @@ async fn a_lost_answer_of_keeper_costs_no_truth() {
     let store = store(own.client(), "kinesis").await;
     store.create(&[lease("orders", "shard-0"), lease("orders", "shard-1")]).await.expect("new rows");
     let (mut known, mut in_doubt) = (None, 0);
-    // An update is a handful of requests: each of them and each answer gets lost once.
+    // An update is a handful of requests: each of them and each response is lost once.
     for nth in 1..=12 {
         for lose in [Proxy::lose_request, Proxy::lose_answer] {
             lose(&proxy, nth);
@@ -235,8 +235,8 @@ async fn the_largest_write_passes_and_a_larger_one_is_refused() {
         };
         (0..LEASE_ROWS_PER_STATEMENT).map(row).collect()
     };
-    // The longest names that still pass, found from below so that the limit itself is what is
-    // tried.
+    // The longest names that still pass, searched for from below so that the limit itself is
+    // tested.
     let mut largest = 0;
     for length in (1..=400).rev() {
         match store.create(&named(length)).await {
@@ -335,7 +335,7 @@ async fn the_table_of_an_earlier_version_comes_with_the_statements_that_mend_it(
         let from = why.find(word).unwrap_or_else(|| panic!("{word}: {why}"));
         why[from..].split([';', '\n']).next().unwrap_or_default().replace(", on every server that has it", "")
     };
-    // KeeperMap cannot do it in another way.
+    // KeeperMap cannot do it in any other way.
     let refused = real().clickhouse.query(&format!("ALTER TABLE {db}.leases ADD COLUMN stream_arn String"));
     assert!(refused.is_err(), "{refused:?}");
     real().ask(&statement("CREATE TABLE"));

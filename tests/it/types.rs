@@ -1,4 +1,4 @@
-//! The table of types in docs/sql.md is true: every value of it goes through a stream and a pipe
+//! The table of types in docs/sql.md is correct: every value in it goes through a stream and a pipe
 //! into a column of that type.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,8 @@ use crate::common::{is_committed, wait_until};
 use crate::readme::markdown::{code_of, documents};
 use crate::world::{NEXT, bridge, create_stream, drop_pipe, put, sql, stack};
 
-/// What ClickPipes supports, and so do pipes; with a bracket at the end, whatever stands in it.
+/// The types that ClickPipes supports, and that pipes must support, too; after a bracket, anything
+/// may follow.
 const SUPPORTED: [&str; 42] = [
     "UInt8",
     "UInt16",
@@ -62,12 +63,12 @@ struct Line {
     /// The name of its column and of the field in the record.
     name: String,
     column: String,
-    /// What the SELECT has, for the field of this name.
+    /// The SELECT's expression for the field with this name.
     expression: String,
     cases: Vec<Case>,
 }
 
-/// Values of one key, and what the column has in the end, all as JSON.
+/// Values of one key, and the final content of the column, all as JSON.
 struct Case {
     key: String,
     values: Vec<String>,
@@ -88,12 +89,12 @@ fn lines() -> Vec<Line> {
         .collect()
 }
 
-/// The types of the table.
+/// The types in the table.
 pub fn documented_types() -> Vec<String> {
     lines().into_iter().map(|line| line.column).collect()
 }
 
-/// Values come before an arrow, all of one key; what becomes of them behind it.
+/// Values precede an arrow, all for one key; what becomes of them follows it.
 fn cases(cell: &str, name: &str) -> Vec<Case> {
     let (mut cases, mut values) = (Vec::new(), Vec::new());
     let mut parts = cell.split('`');
@@ -116,7 +117,7 @@ impl Line {
         self.column.starts_with(AGGREGATE)
     }
 
-    /// The payload that has this value in the line's field.
+    /// The payload with this value in the line's field.
     fn record(&self, value: &str) -> String {
         format!("{{\"{}\": {value}}}", self.name)
     }
@@ -146,7 +147,7 @@ fn create_pipe(bridge_url: &str, pipe: &str, engine: &str, lines: &[&Line]) {
     ));
 }
 
-/// The types whose expression throws, when a pipe does not get on.
+/// The types whose expression throws, if a pipe makes no progress.
 fn throwing(lines: &[Line]) -> String {
     let mut told = sql("SELECT view, exception FROM system.view_refreshes WHERE view LIKE 'types\\_%' FORMAT TSVRaw");
     for line in lines {
@@ -172,7 +173,7 @@ fn found(table: &str, lines: &[&Line]) -> BTreeMap<String, Vec<String>> {
     rows.map(|mut row| (row.remove(0), row)).collect()
 }
 
-/// A test of each engine: see `versions`.
+/// A test for each engine: see `versions`.
 pub fn every_value_comes_into_its_type_as_documented() {
     let lines = lines();
     for supported in SUPPORTED.iter().chain(&[AGGREGATE]) {

@@ -1,5 +1,5 @@
-//! `unmarshal=dynamodb`: whatever an event says, ClickHouse reads it from every format, and what is
-//! no event arrives as it is.
+//! `unmarshal=dynamodb`: ClickHouse reads every event from every format, and what is not an event
+//! arrives unchanged.
 
 mod events;
 mod large;
@@ -15,12 +15,12 @@ use testkit::tree::Expected;
 const EVENTS: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, \
                       _sub_sequence_number UInt32, _event_name String, _event_id String, _table String, _version Int64, _is_deleted UInt8, \
                       _ttl_delete UInt8, _keys String, _new String, _old String, _attributes Map(String, String), _error String, _raw_message String";
-/// What is compared of a row, in the order of [`Row`].
+/// The compared columns of a row, in the order of [`Row`].
 const COLUMNS: &str = "_key, _event_name, _event_id, _table, toString(_version), _is_deleted, _ttl_delete, _keys, _new, _old, \
                        arraySort(arrayZip(mapKeys(_attributes), mapValues(_attributes))), _error, hex(_raw_message)";
 const FORMATS: [&str; 3] = ["ArrowStream", "JSONEachRow", "Parquet"];
 
-/// `url(…)` over `records` of a stream; `query` begins with `&` if there is any.
+/// `url(…)` over `records` of a stream; a non-empty `query` begins with `&`.
 fn records(bridge: &Bridge, stream: &str, format: &str, query: &str) -> String {
     let url = bridge.url();
     format!(
@@ -28,7 +28,7 @@ fn records(bridge: &Bridge, stream: &str, format: &str, query: &str) -> String {
     )
 }
 
-/// A row as ClickHouse has it.
+/// A row in ClickHouse.
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
     key: String,
@@ -43,13 +43,13 @@ impl Row {
     }
 }
 
-/// A map has no order in every format.
+/// Not every format keeps the order of a map.
 fn in_order(mut event: Expected) -> Expected {
     event.attributes.sort();
     event
 }
 
-/// The rows of a table or of `url(…)`, ordered by this.
+/// The rows of a table or of `url(…)`, in this order.
 fn rows(from: &str, order: &str) -> Vec<Row> {
     rows_in(&stack().clickhouse, from, order)
 }

@@ -1,5 +1,5 @@
 //! `dynamodb verify` on a real ClickHouse and a DynamoDB over the network. The tables in ClickHouse
-//! are made by hand, in the layout of `sql dynamodb`.
+//! are created by hand, in the layout of `sql dynamodb`.
 
 mod differences;
 mod equal;
@@ -31,7 +31,7 @@ fn run(table: &str, flags: &[&str]) -> Output {
     command(&[], table, flags).output().expect("an end")
 }
 
-/// What it prints when all is equal.
+/// Its output if all is equal.
 #[track_caller]
 fn equal(output: &Output) -> String {
     let text = String::from_utf8(output.stdout.clone()).expect("text");
@@ -43,7 +43,7 @@ fn equal(output: &Output) -> String {
     text
 }
 
-/// What it prints when something is not equal, without the two lines of figures.
+/// Its output if something is not equal, without the two lines of statistics.
 #[track_caller]
 fn unequal(output: &Output) -> String {
     let text = String::from_utf8(output.stdout.clone()).expect("text");
@@ -52,7 +52,7 @@ fn unequal(output: &Output) -> String {
     text.splitn(3, '\n').nth(2).expect("a list").to_owned()
 }
 
-/// The sentence when it cannot compare.
+/// The message if it cannot compare.
 #[track_caller]
 fn refused(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).expect("text");

@@ -1,5 +1,5 @@
-//! What works with which ClickHouse: the same jobs on every engine that is installed. `make
-//! versions` installs all, and shows the table.
+//! What works on which ClickHouse: the same jobs on every installed engine. `make versions`
+//! installs all, and prints the table.
 
 use std::process::Command;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::engines::on;
 use crate::types::every_value_comes_into_its_type_as_documented;
 use crate::world::{block_on, get, post, wait_until};
 
-/// What is done on each, under the heading of its column.
+/// The jobs, under the headings of their columns.
 const JOBS: [(&str, fn()); 4] = [
     ("main job", main_job),
     ("kill drill", kill_drill),
@@ -68,8 +68,8 @@ fn each_engine_does_the_job() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// What `check`, `serve`, the generators and a pull say on a release that has no APPEND, where one
-/// is installed.
+/// What `check`, `serve`, the generators and a pull report on a release without APPEND, if one is
+/// installed.
 #[test]
 fn each_engine_below_the_floor_is_refused() {
     for engine in Engine::installed_but_too_old() {
@@ -124,7 +124,7 @@ fn the_readme_names_the_engines() {
     }
 }
 
-/// A stack with so many orders in the stream `orders`.
+/// A stack with this many orders in the stream `orders`.
 fn stack_with(orders: u64) -> LocalStack {
     let stack = local_stack();
     let client = block_on(stack::kinesis_client(&stack.kinesis.endpoint()));
@@ -133,7 +133,7 @@ fn stack_with(orders: u64) -> LocalStack {
     stack
 }
 
-/// As the README has it: every record once.
+/// As in the README: every record once.
 fn main_job() {
     let stack = stack_with(RECORDS);
     let bridge = stack.start_bridge(bridge_binary(), &[]).expect("a bridge");
@@ -149,7 +149,7 @@ fn kill_drill() {
     assert_eq!((drill.rows(), drill.distinct_ids()), (PLAN.records, PLAN.records));
 }
 
-/// A stack with so many orders that are short enough for one batch, in shards enough to read them
+/// A stack with this many orders, short enough for one batch, in enough shards to read them
 /// quickly.
 fn stack_with_short(orders: u64) -> LocalStack {
     let stack = local_stack();
@@ -162,7 +162,7 @@ fn stack_with_short(orders: u64) -> LocalStack {
     stack
 }
 
-/// Makes the pipe read: takes one record, and waits until so many more are there for the next
+/// Makes the pipe read: takes one record, and waits until this many more are available for the next
 /// batch.
 fn read_ahead(bridge: &Bridge, pipe: &str, records: u64) {
     let path = format!("/v1/pipes/{pipe}");
@@ -177,11 +177,11 @@ fn read_ahead(bridge: &Bridge, pipe: &str, records: u64) {
     wait_until("all records", || buffered() == records as f64);
 }
 
-/// What the README's SELECT gives, in its order.
+/// The columns of the README's SELECT, in order.
 const COLUMNS: &str = "_shard_id, _sequence_number, _sub_sequence_number, _timestamp, id, user_id, price";
 
-/// A batch that is inserted again and again by the README's SELECT is there once, whatever threads
-/// and blocks make of it.
+/// A batch that the README's SELECT inserts again and again is there once, however threads and
+/// blocks divide it.
 fn repeated_inserts() {
     let stack = stack_with_short(REPEATED_ROWS + 1);
     let bridge = stack.start_bridge(bridge_binary(), &[("--memory", "1GiB")]).expect("a bridge");
@@ -191,7 +191,7 @@ fn repeated_inserts() {
     let (table, view) = sql.split_once("CREATE MATERIALIZED VIEW").expect("a view");
     stack.clickhouse.run_script(table).expect("the table");
     let (_, select) = view.split_once("APPEND TO again AS").expect("a SELECT");
-    // An open batch is served again, byte for byte, until somebody acknowledges it.
+    // An open batch is served again, byte for byte, until it is acknowledged.
     let explicit = format!("ack=explicit&max_rows={REPEATED_ROWS}&max_bytes=134217728");
     let select = select.replace("view=default.again_pipe", &explicit);
     let select = select.trim().trim_end_matches(';');

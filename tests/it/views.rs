@@ -19,7 +19,7 @@ on_each_engine!(async
     a_view_that_appends_has_a_target,
 );
 
-/// A view that refreshes only when told to, and then runs `select`.
+/// A view that refreshes only on request, and then runs `select`.
 fn view(name: &str, select: &str) -> String {
     let db = database();
     real().ask(&format!("CREATE DATABASE {db}"));
@@ -31,7 +31,7 @@ fn view(name: &str, select: &str) -> String {
     db
 }
 
-/// Starts a refresh and waits until it runs.
+/// Starts a refresh and waits until it is running.
 async fn refresh(db: &str, name: &str) {
     real().ask(&format!("SYSTEM REFRESH VIEW {db}.`{}`", name.replace('`', "\\`")));
     let started = Instant::now();
@@ -64,7 +64,7 @@ async fn a_refresh_that_fails_says_why() {
     assert!(state.exception.contains("the ninth"), "{state:?}");
 }
 
-/// A cast quotes what it cannot read, whatever bytes these are.
+/// A cast quotes what it cannot parse, whatever the bytes.
 async fn an_exception_that_is_no_text_is_told_all_the_same() {
     let db = view(
         "v",
@@ -87,7 +87,7 @@ async fn a_view_that_is_cancelled_or_dropped_has_failed() {
             let (client, db) = (client.clone(), db.clone());
             async move { client.wait(&db, "v").await }
         });
-        // The statement has reached the server when the server says so.
+        // The server shows that the statement has arrived.
         let waits = format!("SELECT count() FROM system.processes WHERE query LIKE 'SYSTEM WAIT VIEW%{db}%'");
         let started = Instant::now();
         while real().ask(&waits) == "0\n" {

@@ -12,13 +12,13 @@ use tokio::runtime::Runtime;
 use crate::engines::{PerEngine, engine};
 use crate::second;
 
-/// The structure of `next` in ClickHouse, as the documentation prints it.
+/// The structure of `next` in ClickHouse, as printed in the documentation.
 pub const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
                         _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String";
 /// The same for `records` and `sample`.
 pub const RECORDS: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
                            _sequence_number String, _sub_sequence_number UInt32, _raw_message String";
-/// Far longer than anything takes; a test that waits so long has failed.
+/// Far longer than anything takes; a test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The bridge's program.
@@ -26,14 +26,14 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_clickhouse-kinesis-bridge"))
 }
 
-/// The stack that all tests on an engine share which do not break it. Each test has streams, pipes
-/// and a database of its own.
+/// The stack shared by all tests on an engine that do not break it. Each test has its own streams,
+/// pipes and database.
 pub fn stack() -> &'static LocalStack {
     static STACK: PerEngine<LocalStack> = PerEngine::new();
     STACK.get_or_init(|| LocalStack::start(engine()).expect("the local stack"))
 }
 
-/// Runs a future of the Kinesis client to its end.
+/// Runs a future of the Kinesis client to completion.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime().block_on(future)
 }
@@ -63,7 +63,7 @@ pub fn put(stream: &str, records: impl IntoIterator<Item = (String, Vec<u8>)>) {
     block_on(stack::load::put_records(kinesis(), stream, records)).expect("records");
 }
 
-/// Puts `count` records with keys and data `<prefix>-<number>`.
+/// Writes `count` records with keys and data `<prefix>-<number>`.
 pub fn put_numbered(stream: &str, prefix: &str, count: usize) {
     put(stream, (0..count).map(|n| (format!("{prefix}-{n}"), format!("{prefix}-{n}").into_bytes())));
 }
@@ -74,7 +74,7 @@ pub fn bridge(database: &str, flags: &[(&str, &str)]) -> Bridge {
 }
 
 /// Like [`bridge`], with variables that replace those of the stack; one with an empty value is
-/// taken away.
+/// removed.
 pub fn bridge_in(database: &str, flags: &[(&str, &str)], environment: &[(&str, &str)]) -> Bridge {
     let state = format!("file:{}", stack().dir.path().join(database).display());
     let mut flags: Vec<_> = [("--clickhouse-database", database)].into_iter().chain(flags.iter().copied()).collect();
@@ -106,13 +106,13 @@ pub fn exception(statement: &str) -> String {
     stack().clickhouse.query(statement).expect_err(statement)
 }
 
-/// The sentence for a person within ClickHouse's exception, as the bridge wrote it.
+/// The sentence that the bridge wrote, from within ClickHouse's exception.
 pub fn message(exception: &str) -> &str {
     let told = exception.split_once("\"message\":\"").and_then(|(_, rest)| rest.split_once("\"}"));
     told.map_or(exception, |(message, _)| message)
 }
 
-/// An answer of a bridge.
+/// A response of a bridge.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -136,7 +136,7 @@ pub fn get(bridge: &Bridge, path: &str) -> Answer {
     answered(agent().get(format!("{}{path}", bridge.url())).call())
 }
 
-/// GET with a header `Range`.
+/// GET with a `Range` header.
 pub fn get_range(bridge: &Bridge, path: &str, range: &str) -> Answer {
     answered(agent().get(format!("{}{path}", bridge.url())).header("Range", range).call())
 }
@@ -168,7 +168,7 @@ fn answered(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> An
     Answer { status, body }
 }
 
-/// The value of a metric, its labels included in the name as Prometheus prints them; none while it
+/// The value of a metric, whose name includes its labels as Prometheus prints them; none while it
 /// has never been set.
 pub fn metric(bridge: &Bridge, name: &str) -> Option<f64> {
     let metrics = get(bridge, "/metrics").text();
@@ -187,25 +187,25 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The wall clock, Unix ms.
+/// The wall clock, in Unix ms.
 pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_millis() as i64
 }
 
-/// The emulator keeps times in whole seconds, so what is to be told apart must lie in different
+/// The emulator keeps times in whole seconds, so what must be told apart has to be in different
 /// ones.
 pub fn next_second() {
     let second = now_ms() / 1_000;
     wait_until("the next second", || now_ms() / 1_000 > second);
 }
 
-/// Waits until `holds` says so.
+/// Waits until `holds` returns true.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, || holds().then_some(()));
 }
 
-/// Creates the view `pipe_view` over the bridge's `next`, which brings keys, positions and payloads
-/// into the table `pipe`. `query` is what the URL has behind `next?`.
+/// Creates the view `pipe_view` over the bridge's `next`, which loads keys, positions and payloads
+/// into the table `pipe`. `query` is the part of the URL after `next?`.
 pub fn create_pipe(bridge: &Bridge, pipe: &str, query: &str) {
     let url = format!("{}/v1/pipes/{pipe}/next?{query}", bridge.url());
     sql(&format!(
@@ -220,7 +220,7 @@ pub fn create_pipe(bridge: &Bridge, pipe: &str, query: &str) {
     ));
 }
 
-/// Takes away what [`create_pipe`] made.
+/// Drops what [`create_pipe`] created.
 pub fn drop_pipe(pipe: &str) {
     sql(&format!("DROP TABLE {pipe}_view"));
     sql(&format!("DROP TABLE {pipe}"));

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use stack::{Bridge, aws_environment};
 
-/// Plays the bridge: says that it listens, on a port of its own choice when it is asked for port 0.
+/// Plays the bridge: reports that it listens, on a port of its own choice if asked for port 0.
 const PLAYER: &str = r#"#!/bin/sh
 echo "INFO arguments: $*" >&2
 echo "INFO endpoint: $AWS_ENDPOINT_URL" >&2

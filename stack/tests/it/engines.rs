@@ -1,4 +1,4 @@
-//! Each engine with what it is there for.
+//! Each engine, with what it is used for.
 
 use stack::{ClickHouse, ClickHouseOptions, Cluster, Engine, ZooKeeper};
 

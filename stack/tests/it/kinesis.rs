@@ -23,7 +23,8 @@ async fn the_largest_call_is_taken_whole() {
     let kinesis = Kinesis::start(&KinesisOptions::default()).expect("Kinesis");
     let client = kinesis_client(&kinesis.endpoint()).await;
     create_stream(&client, "large", 2).await.expect("a stream");
-    // AWS takes 10 MiB since 2025; the emulator's own check still says 5 MiB, keys included.
+    // AWS has accepted 10 MiB since 2025; the emulator's own check still says 5 MiB, including
+    // keys.
     let mebibyte = vec![b'x'; 1024 * 1024 - 10];
     let records = (0..5).map(|number| (format!("key-{number}"), mebibyte.clone()));
     let stats = put_records(&client, "large", records).await.expect("5 MiB in one call");
@@ -60,7 +61,7 @@ async fn a_subscription_begins_where_it_is_told() {
     assert_eq!(pushed(&mut after, 1).await.1, numbers[4..]);
     let mut latest = subscribe(&client, &consumer, ShardIteratorType::Latest, None).await;
     assert_eq!(pushed(&mut latest, 0).await.1, [""; 0]);
-    // All of them go on.
+    // All of them continue.
     put_orders(&client, "pushed", 5, 1).await.expect("an order");
     for events in [&mut all, &mut at, &mut after, &mut latest] {
         assert_eq!(pushed(events, 1).await.0, [order(5)]);
@@ -124,7 +125,7 @@ async fn subscribe(client: &Client, consumer: &str, from: ShardIteratorType, num
     call.starting_position(position.build().expect("a position")).send().await.expect("a subscription")
 }
 
-/// Reads one event, and more until there are so many records: their data and sequence numbers.
+/// Reads one event, and more until there are this many records: their data and sequence numbers.
 async fn pushed(events: &mut Events, enough: usize) -> (Vec<String>, Vec<String>) {
     let (mut texts, mut numbers) = (Vec::new(), Vec::new());
     loop {

@@ -85,7 +85,7 @@ fn stack_up_leaves_nothing_behind() {
     assert!(lines.any(|line| line.contains("Ctrl-C")), "stack up came up");
     let pid = i32::try_from(parent.id()).ok().and_then(rustix::process::Pid::from_raw);
     rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::TERM).expect("SIGTERM");
-    // Read on, or its farewell would meet a closed pipe.
+    // Keep reading, otherwise its last output would meet a closed pipe.
     let farewell: Vec<String> = lines.collect();
     assert!(parent.wait().expect("its end").success(), "{farewell:?}");
     assert_eq!(processes_that_name(dir.path()), Vec::<String>::new());
@@ -105,13 +105,13 @@ fn wait_for(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The state letter of proc_pid_stat(5), or none when there is no such process.
+/// The state letter of proc_pid_stat(5), or none if there is no such process.
 fn process_state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// The command lines of the living processes with this path in one of their arguments.
+/// The command lines of the running processes with this path in one of their arguments.
 fn processes_that_name(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
     entries

@@ -1,8 +1,9 @@
-//! Reads a stream as the bridge does and takes its records apart as the bridge does. Prints the
-//! rows, the processor seconds of taking apart alone, and for comparison those of the MD5 of all
-//! payloads, which the format of KPL aggregates demands.
+//! Reads a stream and unpacks its records like the bridge. Prints the rows, the processor seconds
+//! of unpacking alone, and for comparison those of the MD5 of all payloads, which the KPL aggregate
+//! format requires.
 //!
-//! Both happen on one thread, page after page, so that a page is as warm as in the bridge.
+//! Both happen on one thread, page by page, so that a page is as warm in the caches as in the
+//! bridge.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -18,8 +19,8 @@ use formats::unpack::{Rules, Unpacker};
 use md5::{Digest, Md5};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Chunks that are kept before the oldest is freed: about what the bridge holds, so that memory
-/// costs here what it costs there.
+/// Chunks that are kept before the oldest is freed: about what the bridge holds, so that memory has
+/// the same cost here as there.
 const HELD: usize = 128;
 
 fn main() -> ExitCode {

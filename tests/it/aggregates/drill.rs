@@ -1,5 +1,5 @@
 //! Aggregates and plain records under faults: while they are written, the bridge is killed with
-//! SIGKILL, also between insert and commit. Batches are so small that most of them end within an
+//! SIGKILL, also between insert and commit. Batches are so small that most of them end inside an
 //! aggregate.
 
 use std::collections::HashMap;
@@ -24,12 +24,12 @@ on_each_engine!(
 );
 
 const SHARDS: i32 = 2;
-/// Keys of Kinesis records; a user key always goes with the same one, or its order would be
-/// nobody's.
+/// Keys of Kinesis records. A user key always goes with the same one; otherwise its order would be
+/// undefined.
 const GROUPS: usize = 8;
 const STEPS: usize = 20;
 const STEP_PAUSE: Duration = Duration::from_millis(250);
-/// Steps that are there for one kill between insert and commit.
+/// Steps reserved for one kill between insert and commit.
 const STEPS_TO_CATCH: u64 = 4;
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -37,7 +37,7 @@ fn group_key(group: usize) -> String {
     format!("group-{group}")
 }
 
-/// Records in the order in which they are put; the payloads of each key count up.
+/// Records in the order in which they are written; the payloads of each key count up.
 fn records(count: usize, random: &mut fastrand::Rng) -> Vec<Put> {
     let mut next: HashMap<String, u32> = HashMap::new();
     let mut user_record = |key: String| {
@@ -63,8 +63,8 @@ fn records(count: usize, random: &mut fastrand::Rng) -> Vec<Put> {
     shapes.iter().map(&mut put).collect()
 }
 
-/// Records that hold arrays of numbers, one or several, some of them compressed with a line end
-/// behind them; each number is a row.
+/// Records with one or several arrays of numbers, some of them compressed and followed by a line
+/// end; each number is a row.
 fn items(count: usize, random: &mut fastrand::Rng) -> Vec<Put> {
     let mut last = [0u32; GROUPS];
     let mut put = || {
@@ -89,7 +89,7 @@ fn compressed(text: &[u8]) -> Vec<u8> {
     [encoder.finish().expect("gzip"), b"\n".to_vec()].concat()
 }
 
-/// A row of the table, where it was inserted, and where it was in the stream.
+/// A row of the table: where it was inserted, and where it was in the stream.
 struct Row {
     block: u64,
     shard: String,
@@ -128,7 +128,7 @@ impl Drill {
         for kill in 0..kills {
             std::thread::sleep(Duration::from_millis(random.u64(..600)));
             match kill % 2 {
-                // A batch that ends within a record.
+                // A batch that ends inside a record.
                 0 => {
                     let within = "offered_batch != '' AND offered_through_sub > 0";
                     shares -= 1;
@@ -198,7 +198,7 @@ impl Drill {
     }
 
     /// Each row once, numbered from 0 within each record, and inserted in the order of its shard,
-    /// which is that of its key.
+    /// which is the order of its key.
     fn check(&self, mut wanted: Vec<Given>, records: usize) {
         let rows = self.rows();
         let same_record = |a: &Row, b: &Row| (&a.shard, &a.sequence) == (&b.shard, &b.sequence);

@@ -1,5 +1,5 @@
-//! A checkpoint within an aggregate: other processes, people and other views go on exactly behind
-//! it, or say that they cannot.
+//! A checkpoint inside an aggregate: other processes, operators and other views continue exactly
+//! after it, or report that they cannot.
 
 use std::io::Write;
 
@@ -26,7 +26,7 @@ fn two_aggregates(count: usize) -> Vec<Put> {
     all
 }
 
-/// The sequence number of the record that holds the row at this index.
+/// The sequence number of the record that has the row at this index.
 fn sequence_number(bridge: &Bridge, stream: &str, row: usize) -> String {
     let rows = get(bridge, &format!("/v1/streams/{stream}/records?format=JSONEachRow")).rows();
     rows[row]["_sequence_number"].as_str().expect("a number").to_owned()
@@ -55,7 +55,7 @@ fn a_batch_within_an_aggregate_is_taken_over() {
         |bridge: &Bridge| wait_for("a batch", || Some(offered(bridge, "agg_taken", query)).filter(|b| !b.is_empty()));
     let mut rows = pull_all(&bridges[0], "agg_taken", query, 4);
     assert_eq!(one_lease("agg_taken", "sub_sequence_number"), "2");
-    // The next one begins and ends within the same aggregate.
+    // The next batch begins and ends inside the same aggregate.
     let open = batch(&bridges[0]);
     assert_eq!(one_lease("agg_taken", "offered_first_sub, offered_through_sub, offered_rows"), "3\t6\t4");
     bridges[0].kill();
@@ -87,11 +87,11 @@ fn seek_goes_on_behind_a_row() {
         seek(&bridge, "agg_seek", &sequence, whole);
         assert_eq!(pull(rows.len() - 7), rows[7..], "{whole}");
     }
-    // A process that comes anew finds the same place.
+    // A restarted process finds the same place.
     seek(&bridge, "agg_seek", &sequence, 2);
     bridge.restart().expect("the bridge comes back");
     assert_eq!(pull(rows.len() - 4), rows[4..]);
-    // With SQL; a batch that is about to be made notices it.
+    // With SQL; a batch that is being made notices it.
     let edit = format!(
         "ALTER TABLE agg_seek.leases UPDATE sequence_number = '{sequence}', sub_sequence_number = 3 WHERE pipe = 'agg_seek'"
     );
@@ -102,8 +102,8 @@ fn seek_goes_on_behind_a_row() {
     assert_eq!(pull(rows.len() - 5), rows[5..]);
 }
 
-/// Rows that are lines have numbers, too, and what was committed before a seek was split in another
-/// way or never.
+/// Rows that are lines have numbers, too; what was committed before a seek may have been split in
+/// another way, or not at all.
 #[test]
 fn seek_knows_the_rows_of_the_view() {
     create_stream("agg-lines", 1);
@@ -118,13 +118,13 @@ fn seek_knows_the_rows_of_the_view() {
     let first = sequence_number(&bridge, "agg-lines", 0);
     let second = sequence_number(&bridge, "agg-lines", 1);
     let query = "stream=agg-lines&split=lines";
-    // The pipe is there, and nothing of it is committed.
+    // The pipe exists, and nothing of it is committed.
     wait_until("a batch", || !offered(&bridge, "agg_lines", query).is_empty());
     seek(&bridge, "agg_lines", &first, 1);
     assert_eq!(payloads(&pull_all(&bridge, "agg_lines", query, 10)), wanted(2));
     seek(&bridge, "agg_lines", &second, 3);
     assert_eq!(payloads(&pull_all(&bridge, "agg_lines", query, 2)), wanted(10));
-    // Another way of splitting since the position that was committed.
+    // A different `split` since the position was committed.
     let whole = "stream=agg-lines&split=none";
     seek(&bridge, "agg_lines", &second, 0);
     assert_eq!(payloads(&pull_all(&bridge, "agg_lines", whole, 1)), [lines(9)]);
@@ -132,7 +132,7 @@ fn seek_knows_the_rows_of_the_view() {
     assert_eq!(payloads(&pull_all(&bridge, "agg_lines", query, 7)), wanted(5));
 }
 
-/// So have the items of `split=json`.
+/// The items of `split=json` have them, too.
 #[test]
 fn seek_goes_on_behind_an_item() {
     create_stream("agg-items", 1);
@@ -160,8 +160,8 @@ fn seek_goes_on_behind_an_item() {
     }
 }
 
-/// A lease that names no edition is of a bridge that knew less: to it a compressed record with a
-/// line end behind it was one row.
+/// A lease without an edition was written by an older bridge, for which a compressed record
+/// followed by a line end was one row.
 #[test]
 fn a_record_that_an_earlier_bridge_began_goes_on_with_its_rows() {
     create_stream("agg-edition", 1);
@@ -217,7 +217,7 @@ fn a_record_goes_on_as_it_was_begun() {
         let first = pull_all(&bridge, &name, &format!("stream={stream}&split={begun}&max_rows={committed}"), committed);
         assert_eq!(given(&first), rows(begun)[..committed]);
         bridge.restart().expect("the bridge comes back");
-        // One row of the rest, and another process again.
+        // One row of the rest, then another process again.
         let next = pull_all(&bridge, &name, &format!("stream={stream}&split={then}&max_rows=1"), 1);
         assert_eq!(given(&next), rows(begun)[committed..=committed]);
         bridge.restart().expect("the bridge comes back");
@@ -252,7 +252,7 @@ fn a_gap_within_an_aggregate_is_an_error() {
     let query = "stream=agg-gap&max_rows=3";
     let bridge = bridge("agg_gap", &[]);
     pull_all(&bridge, "agg_gap", query, 3);
-    // Another batch is offered; it begins and ends in the aggregate.
+    // Another batch is offered; it begins and ends inside the aggregate.
     wait_until("a batch", || !offered(&bridge, "agg_gap", query).is_empty());
     let wait_for_the_gap = |part: &str| {
         wait_until(&format!("the gap: {part}"), || {
@@ -280,7 +280,7 @@ fn a_gap_within_an_aggregate_is_an_error() {
     edit("offered_batch = ''");
     bridge.start_again().expect("the bridge comes back");
     wait_for_the_gap(&format!("position {gone} is older than the stream's retention"));
-    // It stays until somebody decides.
+    // It stays until an operator decides.
     seek(&bridge, "agg_gap", &whole, 1);
     let rest = expected(&all).split_off(3);
     assert_eq!(given(&pull_all(&bridge, "agg_gap", query, rest.len())), rest);

@@ -1,4 +1,4 @@
-//! The packages `aws-kinesis-agg` of PyPI and of npm, which `scripts/install.sh` installs, as
+//! The packages `aws-kinesis-agg` from PyPI and from npm, which `scripts/install.sh` installs, as
 //! writers of aggregates.
 
 use std::io::{Seek, Write};
@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 
 use aws_smithy_types::base64;
 
-/// A record as an application gives it to a writer.
+/// A record as an application passes it to a writer.
 #[derive(Clone, Debug)]
 pub struct UserRecord {
     pub key: String,
     pub data: Vec<u8>,
-    /// A decimal number in place of the key's hash.
+    /// A decimal number instead of the key's hash.
     pub hash_key: Option<String>,
 }
 

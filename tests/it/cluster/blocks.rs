@@ -17,8 +17,8 @@ on_each_engine!(
 
 const EXAMPLE: &str = include_str!("../../../sql/examples/cluster.sql");
 
-/// A batch as the example's view would insert it: `rows` orders from `first` on, read by several
-/// threads.
+/// A batch as the example's view would insert it: `rows` orders starting with `first`, read by
+/// several threads.
 fn batch(first: u64, rows: u64) -> String {
     format!(
         "SELECT toString(number) AS id, number % 1000 AS user_id, number / 100 AS price, toDateTime64(number, 3) AS _timestamp, \
@@ -32,7 +32,7 @@ fn settings(example: &str) -> &str {
     settings.trim().trim_end_matches(';')
 }
 
-/// The local table of the example, without what it held.
+/// The local table of the example, emptied.
 fn create_local(cluster: &Cluster, server: usize) {
     let (tables, _) = EXAMPLE.split_once("-- All servers'").expect("the local table comes first");
     cluster.servers[server].query("DROP TABLE IF EXISTS orders_local SYNC").expect("a drop");
@@ -52,7 +52,7 @@ fn a_batch_is_the_same_blocks_through_every_server() {
         let sql = format!("INSERT INTO orders {select} ORDER BY ALL SETTINGS {}", settings(EXAMPLE));
         cluster.servers[through].query(&sql).expect("an insert");
     };
-    // One row, so a block for one of the servers only; a usual batch; the largest one.
+    // One row, so a block for only one of the servers; a normal batch; the largest one.
     for rows in [1, 20_000, 500_000] {
         for (through, again, lost) in [(0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (0, 0, 1), (1, 1, 0)] {
             (0..2).for_each(|server| create_local(&cluster, server));
@@ -61,7 +61,7 @@ fn a_batch_is_the_same_blocks_through_every_server() {
             assert_eq!(whole.iter().sum::<u64>(), rows);
             insert(again, &batch(1_000, rows));
             assert_eq!(kept(&cluster, "orders_local"), whole, "{rows} rows through {through}, again through {again}");
-            // As when a server died in the middle: one has its part, the other has nothing.
+            // As if a server died in the middle: one has its part, the other has nothing.
             create_local(&cluster, lost);
             insert(again, &batch(1_000, rows));
             assert_eq!(
@@ -92,9 +92,8 @@ fn the_example_brings_every_record_once() {
     assert!(kept(&cluster, "orders_local").iter().all(|rows| *rows > 0));
 }
 
-/// ClickHouse takes the checksum of a block over the chunks that it is made of. Several threads cut
-/// the sorted rows into other chunks each time, so that a large batch (here in 3 runs of 4) was not
-/// recognised.
+/// ClickHouse computes the checksum of a block over its chunks. Several threads cut the sorted rows
+/// into different chunks each time, so a large batch (here in 3 of 4 runs) was not recognised.
 fn the_largest_batch_is_the_same_block_each_time() {
     let cluster = Cluster::start(engine(), 1).expect("a server");
     for example in [EXAMPLE, include_str!("../../../sql/examples/orders.sql")] {

@@ -1,5 +1,5 @@
 //! The drill of a cluster: a stream is written, split and merged while its bridges are killed,
-//! paused and stopped, and ClickHouse and ZooKeeper restarted. In the end every record is there
+//! paused and stopped, and ClickHouse and ZooKeeper are restarted. In the end every record is there
 //! once, in the order of its key.
 
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ on_each_engine!(
 const SERVERS: usize = 2;
 const SHARDS: i32 = 4;
 const KEYS: u64 = 500;
-/// Records are written in steps of whole rounds, each round a record for each key.
+/// Records are written in steps of whole rounds, each with a record for each key.
 const STEP: u64 = 3 * KEYS;
 const STEP_PAUSE: Duration = Duration::from_millis(270);
 const DEADLINE: Duration = Duration::from_secs(150);
 
-/// What happens. Whom it hits is drawn when it happens, from the same seed. UpdateShardCount is not
-/// among them: the emulator's new shards have no parents then, so no order would follow.
+/// What happens. Its victim is drawn from the same seed at that moment. UpdateShardCount is not
+/// among them: after it the emulator's new shards have no parents, so there would be no order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     Split,
@@ -62,7 +62,7 @@ enum Back {
 struct Drill {
     fleet: Fleet,
     random: fastrand::Rng,
-    /// Bridges that are away, and when they come back.
+    /// Bridges that are down, and when they come back.
     away: Vec<(Instant, usize, Back)>,
     revived: usize,
 }
@@ -70,7 +70,7 @@ struct Drill {
 impl Drill {
     fn run(pipe: &'static str, mode: &str, records: u64, seed: u64) {
         let mut fleet = Fleet::start(pipe, SERVERS, SHARDS);
-        // Two beside the first server, one beside the second, each pulled by a view of its own.
+        // Two next to the first server, one next to the second, each pulled by a view of its own.
         for server in [0, 1, 0] {
             let worker = fleet.add_bridge(server);
             fleet.create_view(worker, &format!("&mode={mode}&linger_ms=100&poll_ms=50"));
@@ -111,7 +111,7 @@ impl Drill {
         drill.check(records);
     }
 
-    /// Waits, and brings back who is due.
+    /// Waits, and brings back whatever is due.
     fn go_on(&mut self, until: Instant) {
         loop {
             let now = Instant::now();
@@ -136,7 +136,7 @@ impl Drill {
             Fault::Split => self.split(),
             Fault::Merge => self.merge(),
             Fault::KillBridge => {
-                // In the middle of a batch, so that somebody has to settle it.
+                // In the middle of a batch, so that another worker has to settle it.
                 let worker = self.busy_bridge();
                 self.fleet.bridges[worker].bridge.kill();
                 // Often shorter than the lease duration, often longer.
@@ -161,7 +161,7 @@ impl Drill {
             }
             Fault::StopClickHouse => {
                 let server = self.random.usize(..SERVERS);
-                // It may take its time; a hosted engine that does not stop is killed.
+                // It may take a while; a hosted engine that does not stop is killed.
                 let _ = self.fleet.cluster.servers[server].stop();
                 self.fleet.cluster.servers[server].restart().expect("ClickHouse comes back");
             }
@@ -173,7 +173,7 @@ impl Drill {
         self.away.push((Instant::now() + after, worker, back));
     }
 
-    /// One that is not away; waits for the first to come back if all are.
+    /// One that is not down; waits for the first to come back if all are.
     fn present_bridge(&mut self) -> usize {
         loop {
             let away: Vec<usize> = self.away.iter().map(|(_, worker, _)| *worker).collect();
@@ -185,8 +185,8 @@ impl Drill {
         }
     }
 
-    /// One that is not away and has an open batch just now; if none has for a while, any that is
-    /// not away.
+    /// One that is not down and has an open batch right now; if none has for a while, any that is
+    /// not down.
     fn busy_bridge(&mut self) -> usize {
         let patience = Instant::now() + Duration::from_secs(3);
         while Instant::now() < patience {
@@ -200,7 +200,7 @@ impl Drill {
         self.present_bridge()
     }
 
-    /// The open shards by their place in the range of hash keys.
+    /// The open shards, ordered by their range of hash keys.
     fn open_shards(&self) -> Vec<(u128, u128, String)> {
         let call = self.fleet.client.list_shards().stream_name(self.fleet.pipe).send();
         let shards = block_on(call).expect("shards").shards.unwrap_or_default();
@@ -265,7 +265,7 @@ impl Drill {
 
     fn check(&self, records: u64) {
         let (fleet, pipe) = (&self.fleet, self.fleet.pipe);
-        // Every record once, and each key on one server only.
+        // Every record once, and each key on only one server.
         let count = |what: &str| fleet.sum(&format!("SELECT {what} FROM {pipe}_local")).expect("a count");
         let found = (count("count()"), count("uniqExact(k, n)"), count("uniqExact(_shard_id, _sequence_number)"));
         assert_eq!(
@@ -275,8 +275,8 @@ impl Drill {
             fleet.report()
         );
         assert_eq!(count("uniqExact(k)"), KEYS);
-        // Inserts happened in the order of each key: with them sorted by time, its numbers are 0,
-        // 1, 2 and so on.
+        // Inserts happened in the order of each key: sorted by time, its numbers are 0, 1, 2 and so
+        // on.
         let late = fleet.cluster.query_all(&format!(
             "SELECT k, arraySlice(arrayFilter((row, at) -> row.2 + 1 != at, rows, arrayEnumerate(rows)), 1, 5) AS late FROM \
              (SELECT k, arraySort(groupArray((_block_number, n, _shard_id))) AS rows FROM {pipe}_local GROUP BY k) WHERE notEmpty(late)"
@@ -284,7 +284,7 @@ impl Drill {
         let late: String = late.expect("an answer").concat().lines().take(5).map(|line| format!("{line}\n")).collect();
         assert!(late.is_empty(), "keys out of order (block, number, shard):\n{late}{}", fleet.report());
         self.check_checkpoints();
-        // Rates differ, so shares by count may; but nobody who is pulled is without one.
+        // Rates differ, so shares by count may; but every pulled bridge has some.
         wait_until(
             DEADLINE,
             || (0..fleet.bridges.len()).all(|worker| !fleet.owned(worker).is_empty()),

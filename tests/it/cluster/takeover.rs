@@ -1,5 +1,4 @@
-//! Who reads a shard when bridges come, leave, die or stand still, and what becomes of the batch
-//! that was open.
+//! Who reads a shard when bridges join, leave, die or pause, and what happens to the open batch.
 
 use std::time::{Duration, Instant};
 
@@ -25,13 +24,13 @@ const SHARDS: i32 = 4;
 const KEYS: u64 = 40;
 
 impl Fleet {
-    /// Puts the next `rounds` records of each key.
+    /// Writes the next `rounds` records of each key.
     fn put_rounds(&self, from: u64, rounds: u64) {
         let round = |n: u64| (0..KEYS).map(move |key| (format!("key-{key}"), n));
         self.put((from..from + rounds).flat_map(round));
     }
 
-    /// Waits until all rounds so far are kept once and committed.
+    /// Waits until all rounds so far are stored once and committed.
     fn wait_for_rounds(&self, rounds: u64) {
         wait_until(&format!("{rounds} rounds: {}", self.report()), || {
             self.rows().is_some_and(|rows| rows >= rounds * KEYS)
@@ -41,7 +40,7 @@ impl Fleet {
         assert_eq!(self.sum(&format!("SELECT uniqExact(k, n) FROM {}_local", self.pipe)), Some(rounds * KEYS));
     }
 
-    /// Waits until each of these workers owns so many open shards.
+    /// Waits until each of these workers owns this many open shards.
     fn wait_for_shares(&self, shares: &[usize]) {
         wait_until(&format!("the shares {shares:?}: {}", self.report()), || {
             shares.iter().enumerate().all(|(worker, share)| self.owned(worker).len() == *share)
@@ -52,7 +51,7 @@ impl Fleet {
         self.leases("epoch").iter().map(|row| row[0].parse().expect("a number")).collect()
     }
 
-    /// A pull that is acknowledged by hand. A bridge that says 503 is asked again.
+    /// A pull with explicit acknowledgement. If the bridge answers 503, it is asked again.
     fn offered(&self, worker: usize) -> Answer {
         let pipe = self.pipe;
         let path = format!(
@@ -87,14 +86,14 @@ fn one_that_joins_gets_its_share_from_one_that_lives() {
     fleet.create_view(first, "&linger_ms=50&poll_ms=50");
     fleet.put_rounds(0, 20);
     fleet.wait_for_shares(&[4]);
-    // Its leases cannot expire: it goes on beating. So it hands them over.
+    // Its leases cannot expire, since it keeps sending heartbeats: it has to hand them over.
     let second = fleet.add_bridge(1);
     fleet.create_view(second, "&linger_ms=50&poll_ms=50");
     fleet.put_rounds(20, 20);
     fleet.wait_for_shares(&[2, 2]);
     fleet.put_rounds(40, 20);
     fleet.wait_for_rounds(60);
-    // A worker that nobody pulls has no share.
+    // A worker that is not pulled has no share.
     fleet.add_bridge(1);
     fleet.put_rounds(60, 20);
     fleet.wait_for_rounds(80);
@@ -114,7 +113,7 @@ fn one_that_leaves_is_followed_before_it_could_expire() {
     assert_eq!(fleet.bridges[0].bridge.stop(), Ok(0));
     fleet.put_rounds(20, 20);
     fleet.wait_for_shares(&[0, 4]);
-    // Not a measurement: from here on it could have been expiry.
+    // Not a measurement: later than this it could have been expiry.
     assert!(asked.elapsed() < lease / 3 * 2, "followed after {:?}", asked.elapsed());
     fleet.wait_for_rounds(40);
 }
@@ -131,7 +130,7 @@ fn one_that_is_killed_is_followed_when_its_lease_has_expired() {
     let killed = Instant::now();
     fleet.put_rounds(20, 20);
     fleet.wait_for_shares(&[0, 4]);
-    // It may have beaten a third of the lease duration before its end.
+    // Its last heartbeat may have been a third of the lease duration before its end.
     assert!(killed.elapsed() >= LEASE / 2, "followed after {:?}, while its lease held", killed.elapsed());
     fleet.wait_for_rounds(40);
     fleet.bridges[0].bridge.start_again().expect("the bridge comes back");
@@ -159,7 +158,7 @@ fn one_that_stood_still_for_long_neither_serves_nor_commits() {
     assert_eq!(taken, shards, "each shard that was followed has a new epoch");
     let committed = fleet.leases("sequence_number, committed_rows");
     fleet.bridges[0].bridge.sigcont();
-    // What it holds in memory is from before, and nothing new was put: whatever it does now must
+    // What it has in memory is from before, and nothing new was written: whatever it does now must
     // change nothing.
     fleet.wait_for_shares(&[2, 2]);
     assert_eq!(fleet.leases("sequence_number, committed_rows"), committed);
@@ -176,7 +175,7 @@ fn the_open_batch_of_one_that_was_killed_comes_first_and_byte_for_byte() {
     fleet.put_rounds(0, 20);
     let (bytes, rows) = fleet.batch(0);
     fleet.bridges[0].bridge.kill();
-    // Records that must wait.
+    // Records that have to wait.
     fleet.put_rounds(20, 20);
     let (again, _) = fleet.batch(1);
     assert!(again == bytes, "{} bytes came again as {}", bytes.len(), again.len());
@@ -187,7 +186,7 @@ fn the_open_batch_of_one_that_was_killed_comes_first_and_byte_for_byte() {
     for (before, after) in offered.iter().zip(&committed) {
         assert!(before[0] == after[1] || before[0].is_empty() && after[1] == "TRIM_HORIZON", "{before:?} {after:?}");
     }
-    // And only then what came later.
+    // And only then what was written later.
     let mut seen = rows;
     wait_until("the rest", || {
         let (_, rows) = fleet.batch(1);
@@ -238,7 +237,7 @@ fn a_position_can_be_moved_through_any_server_while_others_read() {
         row[1].parse::<u64>().ok().filter(|_| row[2].is_empty())
     };
 
-    // Through the bridge that does not read it.
+    // Through the bridge that does not read the shard.
     let shard = fleet.owned(1)[0].clone();
     let rows = rows_of(&shard);
     let url = format!("{}/v1/pipes/take_seek/seek", fleet.bridges[0].bridge.url());
@@ -248,7 +247,7 @@ fn a_position_can_be_moved_through_any_server_while_others_read() {
     fleet.cluster.servers[0].query(&seek).expect("a seek");
     wait_until("the shard read again", || committed(&shard) == Some(2 * rows));
 
-    // And with SQL, through the server whose bridge does not read it.
+    // And with SQL, through the server whose bridge does not read the shard.
     let shard = fleet.owned(0)[0].clone();
     let rows = rows_of(&shard);
     let update = format!(
@@ -281,8 +280,8 @@ fn a_move_takes_an_open_batch_apart() {
         let first = rows.iter().find(|row| row["_shard_id"] == *shard);
         first.map(|row| row["_sequence_number"].clone())
     };
-    // Through the other bridge: the whole batch is forgotten. Its acknowledgement, which the bridge
-    // that served it may still take, moves nothing.
+    // Through the other bridge: the whole batch is dropped. Its acknowledgement, which the bridge
+    // that served it may still accept, moves nothing.
     let url = format!("{}/v1/pipes/take_open/seek", fleet.bridges[1].bridge.url());
     let seek = format!(
         "INSERT INTO FUNCTION url('{url}', 'JSONEachRow', 'shard_id String, position String') VALUES ('{shard}', 'trim_horizon')"
@@ -296,7 +295,7 @@ fn a_move_takes_an_open_batch_apart() {
     assert_eq!(fleet.acknowledge(0, &again[0]).status, 200);
 
     // With SQL, through the other server: the acknowledgement commits the other shards, and leaves
-    // this one where a person put it.
+    // this one where the operator moved it.
     fleet.put_rounds(20, 20);
     let (_, open) = fleet.batch(0);
     let others: Vec<&str> = open.iter().filter_map(|row| row["_shard_id"].as_str()).filter(|id| *id != shard).collect();

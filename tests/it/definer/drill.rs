@@ -1,4 +1,4 @@
-//! Exactly once under faults, with a view that runs as a user of its own.
+//! Exactly-once under faults, with a view that runs as a user of its own.
 
 use stack::Engine;
 
@@ -16,7 +16,7 @@ const PLAN: Plan = Plan {
     landing: "drill",
     sql: |bridge| {
         let window = "SETTINGS non_replicated_deduplication_window = 1000";
-        // SELECT is for the view that the drill puts below the table.
+        // SELECT is for the view that the drill adds below the table.
         let user = "CREATE USER drill_pipe IDENTIFIED WITH no_authentication HOST NONE;\n\
                     GRANT SELECT, INSERT ON drill, READ ON URL, CREATE TEMPORARY TABLE ON *.* TO drill_pipe;\n";
         let tables = orders_sql(bridge, "drill", PARAMETERS, window);

@@ -1,4 +1,4 @@
-//! `sql dynamodb --definer`, also for a target that exists.
+//! `sql dynamodb --definer`, also for an existing target.
 
 use std::cell::Cell;
 
@@ -67,12 +67,13 @@ fn a_target_keeps_its_definer_and_may_get_another() {
         ];
         each_grant_is_needed("users_pipe", "definer_users_pipe", &needed, || put(&["name"]), arrived);
 
-        // Again without the flag, with an attribute that needs a column: nothing changes hands.
+        // Again without the flag, with an attribute that needs a column: the definer stays the
+        // same.
         come(&["name", "city"]);
         printed("definer_users", &["--apply"]);
         VIEWS.iter().for_each(|view| assert_eq!(definer(view), "users_pipe"));
         come(&["name", "city"]);
-        // And with another user, while the pipe runs.
+        // And with another user, while the pipe is running.
         let script = printed("definer_users", &["--definer", "users_pipe_2", "--apply"]);
         assert!(
             script.contains(

@@ -1,4 +1,4 @@
-//! Whatever the user is called, it is that user.
+//! The views run as exactly the named user, whatever its name.
 
 use stack::Engine;
 
@@ -7,8 +7,8 @@ use crate::engines::on;
 use crate::sql_pipe::{put, stream_of, succeeded, wait_for_rows};
 use crate::world::{sql, wait_for};
 
-/// Quotes, an escape, what looks like SQL, and like the parts of a view's definition that the
-/// bridge reads.
+/// Quotes, an escape, text that looks like SQL, and text that looks like the parts of a view's
+/// definition that the bridge reads.
 const NAMES: [&str; 5] = [
     r"it's `a` \ name\",
     "a@b.c",
@@ -32,7 +32,7 @@ fn any_name_is_quoted() {
             assert!([&quoted, name].contains(&&*shown), "{shown} is not {name}");
             let users = format!("SELECT count() FROM system.users WHERE name = {}", sql::quote::literal(name));
             assert_eq!(sql(&users), "1\n");
-            // The bridge has read from the definition where the view inserts.
+            // The bridge has read the view's target from the definition.
             let target = format!("SELECT any(target) FROM definer_state.leases WHERE pipe = '{table}'");
             assert_eq!(
                 wait_for("a target", || Some(sql(&target)).filter(|t| t != "\n")),

@@ -1,5 +1,5 @@
-//! What the connected user or the server does not allow is said in one sentence, and nothing is
-//! half done.
+//! What the connected user or the server does not allow is reported in one sentence, and nothing is
+//! left half done.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::engines::on;
 use crate::sql_pipe::{put, run_in, stream_of, succeeded, wait_for_rows};
 use crate::world::{bridge_in, sql, stack};
 
-/// What `sql pipe --apply` needs for these tables, but for what concerns the definer.
+/// What `sql pipe --apply` needs for these tables, apart from the definer.
 const MAKER: [&str; 6] = [
     "SELECT, INSERT, CREATE TABLE, CREATE VIEW ON default.*",
     "TABLE ENGINE ON MergeTree",
@@ -77,7 +77,7 @@ fn a_user_of_users_xml_is_not_changed() {
     });
 }
 
-/// 26.7 here has users of users.xml alone: what the sentence says is enough.
+/// 26.7 here has users only from users.xml: following the message is enough.
 #[test]
 fn a_server_without_users_of_sql_says_what_to_write_into_users_xml() {
     on(Engine::V26_7, || {
@@ -111,7 +111,7 @@ fn a_server_without_users_of_sql_says_what_to_write_into_users_xml() {
         let bridge = bridge_in("definer_file_again", &[], &own);
         let flags = [&flags[2..], &["--listen", bridge.address()]].concat();
         succeeded(run_in(&own, &flags));
-        // One refresh in two fails after the rows are in.
+        // Every second refresh fails after the rows are inserted.
         let bomb = "CREATE TABLE sink (n UInt64) ENGINE = Null;\n\
                     CREATE MATERIALIZED VIEW bomb TO sink DEFINER = CURRENT_USER SQL SECURITY DEFINER AS SELECT throwIf(randConstant() % 2 = 0, 'the bomb went off') + 0 AS n FROM orders;\n";
         with.run_script(bomb).expect("a view that throws");

@@ -1,4 +1,4 @@
-//! That `compare.py` finds what differs, and nothing where nothing does.
+//! That `compare.py` finds what differs, and nothing if nothing does.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -17,8 +17,8 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// A row of the copy: the key, `name`, `history`, `tags` and `age` where they can say what the item
-/// says, and the others in `rest`.
+/// A row of the copy: the key, `name`, `history`, `tags` and `age` where they can represent the
+/// item's values, and the others in `rest`.
 fn row(keys: KeySchema, item: &Item, version: i64) -> String {
     let mut rest = Vec::new();
     let (mut name, mut age, mut tags, mut history) =

@@ -1,4 +1,4 @@
-//! A copy of a table in ClickHouse, made and checked by the product's own commands.
+//! A copy of a table in ClickHouse, created and checked by the product's own commands.
 
 use stack::Bridge;
 
@@ -10,7 +10,8 @@ pub fn bridge(database: &str) -> Bridge {
     world::bridge_in(database, &[], &[])
 }
 
-/// Makes the copy `target` of a table and its pipe from a stream. Gives what the command prints.
+/// Creates the copy `target` of a table, and its pipe from a stream. Returns what the command
+/// prints.
 pub fn apply(bridge: &Bridge, table: &str, stream: &str, target: &str, more: &[&str]) -> String {
     apply_in(&[], bridge, table, stream, target, more)
 }
@@ -30,7 +31,8 @@ pub fn apply_in(
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Whether the copy is equal, as `dynamodb verify` says, and what it prints. It waits for the pipe.
+/// Whether the copy is equal according to `dynamodb verify`, and what that prints. It waits for the
+/// pipe.
 pub fn verify(table: &str, target: &str, timeout: &str) -> (bool, String) {
     let arguments = ["dynamodb", "verify", "--table", table, "--target", target, "--timeout", timeout];
     let output = run(&[], &[&arguments[..], &["--rcu", "100000"]].concat());
@@ -38,7 +40,8 @@ pub fn verify(table: &str, target: &str, timeout: &str) -> (bool, String) {
     (output.status.success(), text(&output.stdout) + &text(&output.stderr))
 }
 
-/// That the product and `compare.py` both find no difference, and that no record was refused.
+/// Checks that neither the product nor `compare.py` finds a difference, and that no record was
+/// refused.
 pub fn assert_equal(table: &str, target: &str) {
     let (equal, said) = verify(table, target, "160s");
     assert!(
@@ -54,8 +57,9 @@ pub fn assert_equal(table: &str, target: &str) {
     assert_eq!(world::sql(&errors), "");
 }
 
-/// Ends the bridge of some copies and drops their pipes, so that they do not work on while other
-/// tests run. Without the bridge no refresh is at work, which the statement would wait for.
+/// Stops the bridge of some copies and drops their pipes, so that they do not keep working while
+/// other tests run. Without the bridge there is no running refresh, for which the statement would
+/// wait.
 pub fn end(bridge: &Bridge, targets: &[&str]) {
     bridge.kill();
     for target in targets {

@@ -1,5 +1,5 @@
-//! The proof: a table is written to all the time, exported meanwhile, copied while the bridge is
-//! killed and the stream is split and merged; and the copy is the table.
+//! The proof: a table is written to continuously and exported meanwhile, and copied while the
+//! bridge is killed and the stream is split and merged; in the end the copy equals the table.
 
 use fastrand::Rng;
 
@@ -16,7 +16,7 @@ on_each_engine!(a_copy_is_equal_after_an_export_kills_and_reshards,);
 
 const WRITES: u64 = 50_000;
 const KILLS: u64 = 6;
-/// Items that nobody writes to.
+/// Items that are never written to again.
 const OLD: u64 = 1_000;
 
 fn a_copy_is_equal_after_an_export_kills_and_reshards() {
@@ -44,7 +44,7 @@ fn a_copy_is_equal_after_an_export_kills_and_reshards() {
     let target = "default.equality";
     copy::apply(&bridge, name, name, target, &["--export", &url]);
     let applied = workload.writes();
-    // It begins among the changes, and ends when it has seen every item equal.
+    // It begins in the midst of changes, and ends once it has seen every item equal.
     let verified = std::thread::spawn({
         let engine = engine();
         move || on(engine, || copy::verify(name, target, "80s"))
@@ -70,7 +70,7 @@ fn a_copy_is_equal_after_an_export_kills_and_reshards() {
     println!("{} rows are still those of the export", exported.trim());
     assert!(exported.trim().parse::<u64>().is_ok_and(|rows| rows >= OLD), "{exported}");
 
-    // What is not equal is found, by both.
+    // Both find what is not equal.
     let plant = |n: u32, change: &str| {
         sql(&format!(
             "INSERT INTO {target} SELECT * REPLACE({change}, version + 1 AS version) FROM \

@@ -9,7 +9,7 @@ use super::items::{Item, KeySchema, key_of};
 /// The unit of an event's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// No field says it: milliseconds.
+    /// Without a field for it: milliseconds.
     Absent,
     Millisecond,
     Microsecond,
@@ -27,7 +27,7 @@ pub struct Change<'a> {
     /// Microseconds since 1970.
     pub micros: i64,
     pub precision: Precision,
-    /// Whether the time-to-live of the item ended.
+    /// Whether the item was deleted by time-to-live.
     pub ttl: bool,
 }
 
@@ -101,7 +101,7 @@ pub fn marshalled_value(value: &AttributeValue) -> String {
     }
 }
 
-/// A value as plain JSON, numbers as they stand.
+/// A value as plain JSON, numbers unchanged.
 pub fn plain(value: &AttributeValue) -> String {
     match value {
         AttributeValue::S(text) => quoted(text),

@@ -14,26 +14,25 @@ use super::events::{base64, marshalled};
 use super::items::{Item, key_of};
 use super::{Table, ministack};
 
-/// What does not stand in a URL as it is.
+/// What cannot be in a URL unescaped.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'=');
 
 /// An export to write. Its URL is that of its folder.
 #[derive(Clone, Debug)]
 pub struct Export<'a> {
     pub table: &'a Table,
-    /// A bucket of [`ministack`] that is there.
+    /// An existing bucket of [`ministack`].
     pub bucket: &'a str,
     /// May be empty.
     pub prefix: &'a str,
-    /// Differs among exports, as `01693685827463-2d8752fd`.
+    /// Different for each export, such as `01693685827463-2d8752fd`.
     pub id: &'a str,
-    /// How many data files have lines. As many again, but two at most, have none, and one is not in
+    /// How many data files have lines. As many again, but at most two, have none, and one is not in
     /// the manifest.
     pub files: usize,
 }
 
-/// An item's change within the time of an incremental export: what it was before, what it is at the
-/// end.
+/// An item's change in the period of an incremental export: its state before, and at the end.
 #[derive(Clone, Debug)]
 pub struct Changed {
     /// When it was last written, in microseconds since 1970.
@@ -115,7 +114,7 @@ impl Export<'_> {
             put(self.bucket, &key, &file);
             (items, bytes) = (items + count, bytes + text.len());
         }
-        // What is not in the manifest is of no concern: it would fail whoever reads it.
+        // A file that is not in the manifest must be ignored: reading it would fail.
         let stray = format!("{data}/9999{}.json.gz", self.id.replace('-', ""));
         put(self.bucket, &stray, &gzip("{\"Item\":{\"stray\":{\"S\":\"not in the manifest\"}}}\n"));
 
@@ -158,7 +157,7 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().expect("bytes in memory")
 }
 
-/// As AWS writes times: `2020-11-04T07:28:34.028Z`.
+/// In the format in which AWS writes times: `2020-11-04T07:28:34.028Z`.
 fn time(micros: i64) -> String {
     assert_eq!(micros % 1_000, 0, "exports have times in milliseconds");
     let time = DateTime::from_timestamp_micros(micros).expect("a time");

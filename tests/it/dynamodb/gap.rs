@@ -1,4 +1,4 @@
-//! Changes that never came to the stream: a new full export brings the copy back.
+//! Changes that never reached the stream: a new full export repairs the copy.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -36,7 +36,7 @@ fn a_new_export_brings_back_what_a_gap_lost() {
     copy::apply(&bridge, name, name, "default.gap", &[]);
     copy::assert_equal(name, "default.gap");
 
-    // One is deleted, one changed, one new, and nobody tells.
+    // One item is deleted, one changed, one new, without any event.
     let delete = |number| {
         let key = items::key(KEYS, number).into_iter().collect();
         block_on(client().delete_item().table_name(name).set_key(Some(key)).send()).expect("a deletion");
@@ -44,7 +44,7 @@ fn a_new_export_brings_back_what_a_gap_lost() {
     delete(0);
     put_items(name, [&item(1, "in the gap"), &item(10, "in the gap")]);
     let exported = scan(name);
-    // Then changes come again: one before the export, two after it, of which one makes anew what
+    // Then changes arrive again: one before the export, two after it, one of which recreates what
     // the gap lost.
     let at = (time / 1_000_000 + 60) * 1_000_000;
     put_items(name, [&item(2, "after"), &item(0, "again")]);
@@ -70,7 +70,7 @@ fn a_new_export_brings_back_what_a_gap_lost() {
     let said = copy::apply(&bridge, name, name, "default.gap", &["--export", &url]);
     assert!(said.contains("1 AS is_deleted"), "{said}");
     copy::assert_equal(name, "default.gap");
-    // Deleted in the gap, and known to be.
+    // Deleted in the gap, and known to be deleted.
     assert_eq!(sql(&format!("SELECT count() FROM gap FINAL WHERE version = {}", at - 1)), "7\n");
     copy::end(&bridge, &["default.gap"]);
 }

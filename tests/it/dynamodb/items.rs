@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use fastrand::Rng;
 
-/// An item, its attributes in a fixed order.
+/// An item, with its attributes in a fixed order.
 pub type Item = BTreeMap<String, AttributeValue>;
 
 /// The types of keys.
@@ -20,11 +20,12 @@ pub enum Key {
 /// The partition key, then the sort key if there is one.
 pub type KeySchema = &'static [(&'static str, Key)];
 
-/// How many items of a table with a sort key have the same partition key.
+/// How many items of a table with a sort key share a partition key.
 pub const COLLECTION: u64 = 8;
 const MAX_DEPTH: usize = 4;
 
-/// Names that are also ours, types', empty of letters, or hard to quote.
+/// Names that we use ourselves, names of types, names without letters, and names that are hard to
+/// quote.
 const ODD_NAMES: [&str; 22] = [
     "version",
     "rest",
@@ -86,7 +87,7 @@ const NUMBERS: [&str; 18] = [
     "1000000",
 ];
 
-/// The key attributes of item `number`; different numbers have different keys. With a sort key,
+/// The key attributes of item `number`; different numbers give different keys. With a sort key,
 /// [`COLLECTION`] neighbours share a partition key.
 pub fn key(keys: KeySchema, number: u64) -> Item {
     let parts: Vec<u64> = match keys.len() {
@@ -107,7 +108,7 @@ fn key_value(ty: Key, number: u64) -> AttributeValue {
             let odd = ["", " ", "\"", "'", "\\", "ü", "😀", "{}", "\n", "%/?"];
             AttributeValue::S(format!("key-{number}{}", odd[number as usize % odd.len()]))
         }
-        // Also negative ones, and all in one Int64.
+        // Also negative ones, and all within an Int64.
         Key::N => {
             AttributeValue::N(if number.is_multiple_of(3) { format!("-{}", number + 1) } else { number.to_string() })
         }
@@ -115,7 +116,8 @@ fn key_value(ty: Key, number: u64) -> AttributeValue {
     }
 }
 
-/// Item `number` with random attributes. Two items with the same number differ but in their keys.
+/// Item `number` with random attributes. Two items with the same number differ in everything but
+/// their keys.
 pub fn item(rng: &mut Rng, keys: KeySchema, number: u64) -> Item {
     let mut item = key(keys, number);
     for (name, value) in attributes(rng) {
@@ -124,7 +126,7 @@ pub fn item(rng: &mut Rng, keys: KeySchema, number: u64) -> Item {
     item
 }
 
-/// Random attributes without keys: some of one type, as most tables have, some that change their
+/// Random attributes without keys: some of one type, as in most tables, some that change their
 /// type, some with odd names.
 pub fn attributes(rng: &mut Rng) -> Item {
     let mut item = Item::new();
@@ -191,7 +193,7 @@ fn word(rng: &mut Rng) -> String {
     (0..rng.usize(1..12)).map(|_| rng.lowercase()).collect()
 }
 
-/// Any text, also an empty one.
+/// Any text, including an empty one.
 pub fn text(rng: &mut Rng) -> String {
     match rng.u8(..3) {
         0 => (*rng.choice(&ODD_TEXTS).expect("a text")).to_owned(),
@@ -236,8 +238,8 @@ fn set_by(rng: &mut Rng, element: fn(&mut Rng) -> String, same: fn(&str) -> Stri
     set
 }
 
-/// One text for all ways to write a number: its digits without zeros at either end, and the
-/// exponent behind them.
+/// The same text for all ways to write a number: its digits without zeros at either end, and its
+/// exponent.
 pub fn canonical(number: &str) -> String {
     let (digits, exponent) = number.split_once(['E', 'e']).unwrap_or((number, "0"));
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
@@ -252,8 +254,8 @@ pub fn canonical(number: &str) -> String {
     }
 }
 
-/// The value with all numbers in their [`canonical`] text and all sets sorted, since DynamoDB
-/// writes both as it likes.
+/// The value with all numbers in their [`canonical`] form and all sets sorted, since DynamoDB may
+/// write both in any way.
 pub fn normal(value: &AttributeValue) -> AttributeValue {
     match value {
         AttributeValue::N(number) => AttributeValue::N(canonical(number)),

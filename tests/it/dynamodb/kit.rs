@@ -1,4 +1,4 @@
-//! That the kit does what the other tests take for granted.
+//! Tests of what the other tests take for granted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ const SCHEMAS: [(&str, KeySchema); 4] = [
     ("kit_sorted", &[("owner", Key::S), ("at", Key::N)]),
 ];
 
-/// One text an item, whatever way a number is written in.
+/// One text per item, however its numbers are written.
 fn sorted<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<String> {
     let normal =
         |item: &Item| marshalled(&item.iter().map(|(name, value)| (name.clone(), items::normal(value))).collect());
@@ -136,8 +136,8 @@ fn the_manifest_of_an_export_names_all_its_items() {
     );
 }
 
-/// The newest event of each item says what the item is, for all the calls there are, and however
-/// the events arrive.
+/// The newest event of each item gives the item's state, for all calls, and in whatever order the
+/// events arrive.
 #[test]
 fn the_events_of_a_workload_tell_the_table() {
     let seed = seed("kit workload");

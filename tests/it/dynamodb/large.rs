@@ -1,4 +1,4 @@
-//! Items near DynamoDB's limit of 400 KB: a change has two of them.
+//! Items near DynamoDB's limit of 400 KB, of which a change has two.
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -12,7 +12,7 @@ use crate::world::{create_stream, put, sql};
 on_each_engine!(items_near_the_limit_are_copied,);
 
 const KEYS: KeySchema = &[("id", Key::S)];
-/// What the emulated Kinesis takes in one record.
+/// The emulated Kinesis' limit for a record.
 const RECORD_BYTES: usize = 1 << 20;
 
 /// An item of about 385 KB, in one attribute or in thousands.

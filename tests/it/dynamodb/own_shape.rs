@@ -1,5 +1,5 @@
 //! `ministack`'s own streaming destination: records in the shape of DynamoDB Streams, with times in
-//! whole seconds, written by other people.
+//! whole seconds, from third-party code.
 
 use fastrand::Rng;
 use stack::kinesis_client;
@@ -23,8 +23,7 @@ fn within_a_second_the_order_of_the_records_counts() {
     let table = create_table(name, &[("owner", Key::S), ("at", Key::N)]);
     let endpoint = ministack().endpoint();
     let kinesis = block_on(kinesis_client(&endpoint));
-    // One shard: the partition key of a record is a new one each time, so more would lose the
-    // order.
+    // One shard: each record gets a new partition key, so several shards would lose the order.
     block_on(stack::load::create_stream(&kinesis, name, 1)).expect("a stream");
     let summary = block_on(kinesis.describe_stream_summary().stream_name(name).send()).expect("a stream");
     let arn = summary.stream_description_summary.expect("a summary").stream_arn;

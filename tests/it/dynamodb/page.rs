@@ -35,7 +35,7 @@ fn the_page_takes_a_table_to_clickhouse() {
     let page = documents.iter().find(|document| document.path == PAGE).expect(PAGE);
     let bridge = copy::bridge("page");
     let bucket = format!("{}/example-exports", ministack().endpoint());
-    // A command of the page, with the places of this machine.
+    // A command from the page, with this machine's addresses.
     let command = |wanted: &str| {
         let of_page =
             page.blocks.iter().filter(|block| block.info == "sh").map(|block| block.text.replace("\\\n", " "));

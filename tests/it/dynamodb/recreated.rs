@@ -1,4 +1,4 @@
-//! A table that was dropped and created again under its name.
+//! A table that was dropped and recreated under the same name.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,8 +32,8 @@ fn write(table: &str, items: &[Item]) {
     );
 }
 
-/// Creates the table and its destination at the begin of a second, since ministack cuts its time of
-/// creation to seconds.
+/// Creates the table and its destination at the beginning of a second, since ministack truncates
+/// the creation time to seconds.
 fn create(name: &str) {
     let second = now() / 1_000_000;
     wait_until("the next second", || now() / 1_000_000 > second);
@@ -52,7 +52,7 @@ fn the_items_of_the_earlier_table_are_found_and_marked() {
     copy::apply(&bridge, name, name, "default.recreated", &[]);
     copy::assert_equal(name, "default.recreated");
 
-    // DynamoDB writes no event for the items that go with a table.
+    // DynamoDB writes no events for items that are deleted with their table.
     delete_table(name);
     create(name);
     write(name, &items[30..]);
@@ -65,7 +65,7 @@ fn the_items_of_the_earlier_table_are_found_and_marked() {
     stack().clickhouse.run_script(statement).unwrap_or_else(|error| panic!("{error}\nin\n{statement}"));
     copy::assert_equal(name, "default.recreated");
 
-    // A copy that is made now has nothing of the earlier table, whose events are still in the
+    // A copy that is created now has nothing of the earlier table, whose events are still in the
     // stream.
     copy::apply(&bridge, name, name, "default.recreated_later", &["--pipe", "default.recreated_later"]);
     copy::assert_equal(name, "default.recreated_later");

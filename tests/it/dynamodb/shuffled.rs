@@ -1,4 +1,4 @@
-//! Events in any order, and more than once, tell the same table.
+//! Events in any order, and repeated, give the same table.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ on_each_engine!(the_order_of_events_does_not_matter,);
 
 const EVENTS: u64 = 4_000;
 const ITEMS: u64 = 200;
-/// The last records of each stream, enough that every shard has some.
+/// The last records of each stream, enough for every shard to have some.
 const LAST: u64 = 20;
 
 /// A partition key and a record's data.
 type Record = (String, Vec<u8>);
 
-/// Random changes in their order, and the items in the end.
+/// Random changes in order, and the resulting items.
 fn history(rng: &mut Rng, table: &str, keys: KeySchema, begin: i64) -> (Vec<Record>, BTreeMap<u64, Item>) {
     let mut now: BTreeMap<u64, Item> = BTreeMap::new();
     let mut records = Vec::new();
@@ -29,7 +29,7 @@ fn history(rng: &mut Rng, table: &str, keys: KeySchema, begin: i64) -> (Vec<Reco
         let number = rng.u64(..ITEMS);
         let old = now.remove(&number);
         let new = (old.is_none() || rng.u8(..4) > 0).then(|| items::item(rng, keys, number));
-        // Some follow each other closely, none have the same time.
+        // Some follow each other closely, but none have the same time.
         let micros = begin + n as i64 * 3;
         records.push(record(table, keys, old.as_ref(), new.as_ref(), micros));
         now.extend(new.map(|new| (number, new)));
@@ -50,7 +50,7 @@ fn the_order_of_events_does_not_matter() {
 fn any_order(name: &str, keys: KeySchema) {
     let mut rng = Rng::with_seed(seed(name));
     create_table(name, keys);
-    // Events from before the table's creation would be those of another table.
+    // Events from before the table's creation would belong to another table.
     let begin = chrono::Utc::now().timestamp_micros();
     let end = begin + 1_000_000_000;
     let (ordered, mut now) = history(&mut rng, name, keys, begin);
@@ -61,7 +61,7 @@ fn any_order(name: &str, keys: KeySchema) {
         doubled.extend(vec![record.clone(); rng.usize(1..=3)]);
     }
     rng.shuffle(&mut doubled);
-    // They come last everywhere, so that one sees when all others have come.
+    // They come last everywhere, to show when all others have arrived.
     let last = (0..LAST).map(|n| items::key(keys, ITEMS + n));
     let last: Vec<(Record, Item)> = last.map(|item| (record(name, keys, None, Some(&item), end), item)).collect();
     now.extend((0..).map(|n| ITEMS + n).zip(last.iter().map(|(_, item)| item.clone())));
@@ -76,7 +76,7 @@ fn any_order(name: &str, keys: KeySchema) {
         enable_streaming(name, &stream, true);
         put(&stream, records.into_iter().chain(last.iter().map(|(record, _)| record.clone())));
         if n > 0 {
-            // The sample of another stream begins with other items, so it could show other types.
+            // The sample of another stream starts with other items, so it could have other types.
             sql(&format!("CREATE TABLE {target} AS default.{name}_0"));
         }
         copy::apply(&bridge, name, &stream, &target, &["--pipe", &target]);

@@ -1,4 +1,4 @@
-//! Exports alone: a full one and two incremental ones on top, loaded by `sql dynamodb --export`.
+//! Exports only: a full one and two incremental ones on top, loaded by `sql dynamodb --export`.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +19,11 @@ const CHANGES: u64 = 20_000;
 const FEW: u64 = 2_000;
 const MINUTE: i64 = 60_000_000;
 
-/// An item of a common table; one in twenty has all that there can be.
+/// An item of a common table; every twentieth has everything that is possible.
 fn item(rng: &mut Rng, keys: KeySchema, number: u64) -> Item {
     if number.is_multiple_of(20) {
         let mut item = items::item(rng, keys, number);
-        // Names like those of types, in the export as in no other test: ministack never sees these
-        // items.
+        // Names like those of types, only in this test: ministack never sees these items.
         item.insert("M".to_owned(), items::value(rng, 2));
         item.insert("L".to_owned(), items::value(rng, 2));
         return item;
@@ -39,7 +38,7 @@ fn item(rng: &mut Rng, keys: KeySchema, number: u64) -> Item {
     item
 }
 
-/// A table with an active destination, for which no event comes.
+/// A table with an active destination, for which no events arrive.
 fn table(name: &str, keys: KeySchema) -> Table {
     let table = create_table(name, keys);
     create_stream(name, 1);
@@ -48,7 +47,7 @@ fn table(name: &str, keys: KeySchema) -> Table {
     table
 }
 
-/// A whole minute after now: later than the stream's creation. The exports do not wait for it.
+/// A whole minute from now: later than the stream's creation. The exports do not wait for it.
 fn next_minute() -> i64 {
     (chrono::Utc::now().timestamp() / 60 + 1) * MINUTE
 }
@@ -71,7 +70,7 @@ fn incremental_exports_go_on_top_of_a_full_one() {
             let new = (rng.u8(..4) > 0).then(|| item(&mut rng, keys, number));
             now.extend(new.clone().map(|new| (number, new)));
             if old.is_some() || new.is_some() {
-                // An export tells the first and the last of several changes.
+                // An export has the first and the last of several changes.
                 let micros = time + rng.i64(0..15 * MINUTE);
                 let change = changes.entry(number).or_insert(Changed { micros, old, new: None });
                 change.new = new;
@@ -101,7 +100,7 @@ fn an_export_may_have_its_items_without_a_wrapper() {
     let keys: KeySchema = &[("id", Key::B)];
     let table = table(name, keys);
     let mut items: Vec<Item> = (0..FEW).map(|n| item(&mut rng, keys, n)).collect();
-    // What looks like a wrapper is none.
+    // What looks like a wrapper is not one.
     let wrapped = AttributeValue::M(items[0].clone().into_iter().collect());
     items[1].insert("Item".to_owned(), wrapped);
     let export =

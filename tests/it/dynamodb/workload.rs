@@ -1,7 +1,7 @@
 //! A table that many tasks write to, and the change events of every write in a Kinesis stream.
 //!
 //! Each task owns its items, so it knows what they were before a write and in what order they
-//! changed. Events are delivered at least once, as DynamoDB does it: some twice, some of them much
+//! changed. Events are delivered at least once, as by DynamoDB: some twice, some of them much
 //! later, and events of different items in another order.
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ use crate::world::{block_on, kinesis, runtime};
 
 /// Events that a task collects for one call.
 const EVENTS_PER_CALL: usize = 200;
-/// What BatchWriteItem takes; a transaction may have more.
+/// The limit of BatchWriteItem; a transaction may have more.
 pub const WRITES_PER_CALL: usize = 25;
 const MAX_TRIES: u32 = 20;
 
@@ -31,12 +31,12 @@ const MAX_TRIES: u32 = 20;
 pub struct Clock(AtomicI64);
 
 impl Clock {
-    /// A clock that shows the time.
+    /// A clock that returns the current time.
     pub fn new() -> Clock {
         Clock(AtomicI64::new(0))
     }
 
-    /// A time after all that it gave before.
+    /// A time after all that were returned before.
     pub fn next(&self) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_micros() as i64;
         let later = |last: i64| Some(now.max(last + 1));
@@ -44,8 +44,8 @@ impl Clock {
         now.max(last + 1)
     }
 
-    /// The same in whole milliseconds, as exports have them: what was given before is earlier, what
-    /// will be given is later.
+    /// The same in whole milliseconds, as in exports: all times returned before are earlier, all
+    /// later ones are later.
     pub fn next_millisecond(&self) -> i64 {
         let time = (self.next() / 1_000 + 1) * 1_000;
         self.0.fetch_max(time, Ordering::SeqCst);
@@ -53,7 +53,7 @@ impl Clock {
     }
 }
 
-/// What a workload is to do.
+/// What a workload does.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -67,7 +67,7 @@ struct Shared {
     table: Table,
     stream: String,
     clock: Clock,
-    /// Read by each write, so that nobody writes while it is held for writing.
+    /// Locked for reading by each write, so that nobody writes while it is locked for writing.
     gate: RwLock<()>,
     stopped: AtomicBool,
     writes: AtomicU64,
@@ -109,7 +109,7 @@ impl Workload {
         Workload { tasks: (0..plan.tasks).map(task).collect(), shared }
     }
 
-    /// How many items were written, those that were deleted included.
+    /// How many items were written, including deleted ones.
     pub fn writes(&self) -> u64 {
         assert!(!self.tasks.iter().any(JoinHandle::is_finished), "a writer failed");
         self.shared.writes.load(Ordering::SeqCst)
@@ -122,7 +122,7 @@ impl Workload {
         look(self.shared.clock.next_millisecond())
     }
 
-    /// Ends the writes and delivers all events. Gives how many items were written and how many
+    /// Stops the writes and delivers all events. Returns how many items were written and how many
     /// events were put.
     pub fn stop(self) -> (u64, u64) {
         self.shared.stopped.store(true, Ordering::SeqCst);
@@ -133,7 +133,7 @@ impl Workload {
     }
 }
 
-/// An event on its way: the number of its item, the partition key of the record, its data.
+/// An undelivered event: the number of its item, the partition key of the record, its data.
 type Event = (usize, String, Vec<u8>);
 
 /// One writer.
@@ -141,7 +141,7 @@ struct Task {
     shared: Arc<Shared>,
     /// The number of its first item.
     first: u64,
-    /// What its items are.
+    /// The shape of its items.
     items: Vec<Option<Item>>,
     rng: Rng,
     /// Not yet delivered, in order.
@@ -167,7 +167,7 @@ impl Task {
         self.deliver().await;
     }
 
-    /// One call of the API, or a few that belong together.
+    /// One API call, or a few that belong together.
     async fn write(&mut self) {
         let one = self.rng.usize(..self.items.len());
         match self.rng.u8(..20) {
@@ -178,8 +178,8 @@ impl Task {
                 self.delete(one, false).await;
                 self.put(one).await;
             }
-            // ministack writes no event when the time-to-live of an item ends, so the test deletes
-            // it in DynamoDB's place.
+            // ministack writes no event for a time-to-live deletion, so the test deletes the item
+            // on DynamoDB's behalf.
             11 => self.delete(one, true).await,
             12..17 => self.batch().await,
             _ => self.transaction().await,
@@ -231,7 +231,7 @@ impl Task {
                 },
             ));
         }
-        // It tells nothing about the items, so they are read after it.
+        // It returns nothing about the items, so they are read afterwards.
         writes::transact(&self.shared.table, wanted.iter().map(|(_, write)| write)).await;
         let keys: Vec<Item> = wanted.iter().map(|(n, _)| self.key(*n)).collect();
         let now = writes::get(&self.shared.table, &keys).await;
@@ -241,7 +241,7 @@ impl Task {
         }
     }
 
-    /// Takes note of a change; one from nothing to nothing is none.
+    /// Records a change; from nothing to nothing is not one.
     fn changed(&mut self, n: usize, old: Option<Item>, new: Option<Item>, ttl: bool) {
         let shared = &self.shared;
         shared.writes.fetch_add(1, Ordering::SeqCst);
@@ -283,7 +283,7 @@ impl Task {
         self.shared.events.fetch_add(events.len() as u64, Ordering::SeqCst);
         let records: Vec<(String, Vec<u8>)> = events.into_iter().map(|(_, key, data)| (key, data)).collect();
         for attempt in 1.. {
-            // A record that was taken by a call that failed comes twice.
+            // A record that a failed call has accepted arrives twice.
             match stack::load::put_records(kinesis(), &self.shared.stream, records.iter().cloned()).await {
                 Ok(_) => return,
                 Err(error) => assert!(attempt < MAX_TRIES, "{error}"),
@@ -300,7 +300,7 @@ impl Task {
         items::item(&mut self.rng, self.shared.table.keys, self.first + n as u64)
     }
 
-    /// Different items, as many as a call takes.
+    /// Different items, as many as a call accepts.
     fn some_items(&mut self) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.items.len()).collect();
         self.rng.shuffle(&mut all);

@@ -1,4 +1,4 @@
-//! The calls that change items, each with what the API tells of them.
+//! The calls that change items, each with what the API reports about them.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ pub enum Write {
     Delete(Item),
 }
 
-/// What UpdateItem is told.
+/// The input of UpdateItem.
 #[derive(Clone, Debug)]
 pub struct Update {
     key: Item,
@@ -51,7 +51,7 @@ impl Update {
             update.expression.push_str(" REMOVE #r");
             update.names.insert("#r".to_owned(), name);
         }
-        // Nobody else writes these two, so their types are right.
+        // No other task writes these two, so their types are known.
         update.expression.push_str(" ADD #n :n, #l :l");
         update.names.extend([("#n".to_owned(), "counter".to_owned()), ("#l".to_owned(), "labels".to_owned())]);
         update.values.insert(":n".to_owned(), AttributeValue::N(rng.i16(..).to_string()));
@@ -68,14 +68,14 @@ fn map(item: &Item) -> HashMap<String, AttributeValue> {
     item.clone().into_iter().collect()
 }
 
-/// PutItem. Gives the item before it.
+/// PutItem. Returns the item before it.
 pub async fn put(table: &Table, item: &Item) -> Option<Item> {
     let request = client().put_item().table_name(&table.name).return_values(ReturnValue::AllOld);
     let sent = request.set_item(Some(map(item))).send().await.expect("a put");
     sent.attributes.map(self::item)
 }
 
-/// UpdateItem. Gives the item after it.
+/// UpdateItem. Returns the item after it.
 pub async fn update(table: &Table, update: &Update) -> Item {
     let request = client().update_item().table_name(&table.name).return_values(ReturnValue::AllNew);
     let sent = request
@@ -89,14 +89,14 @@ pub async fn update(table: &Table, update: &Update) -> Item {
     sent.attributes.map(item).expect("the new image")
 }
 
-/// DeleteItem. Gives the item before it.
+/// DeleteItem. Returns the item before it.
 pub async fn delete(table: &Table, key: Item) -> Option<Item> {
     let request = client().delete_item().table_name(&table.name).return_values(ReturnValue::AllOld);
     let sent = request.set_key(Some(map(&key))).send().await.expect("a delete");
     sent.attributes.map(item)
 }
 
-/// BatchWriteItem: each key with its new item; none deletes it. At most 25.
+/// BatchWriteItem: each key with its new item, or none to delete it. At most 25.
 pub async fn batch<'a>(table: &Table, wanted: impl Iterator<Item = (&'a Item, Option<&'a Item>)>) {
     let requests = wanted.map(|(key, new)| match new {
         Some(new) => {
@@ -142,7 +142,7 @@ pub async fn transact<'a>(table: &Table, writes: impl Iterator<Item = &'a Write>
     request.send().await.expect("a transaction");
 }
 
-/// The items with these keys, at most 100, in their order.
+/// The items with these keys, at most 100, in order.
 pub async fn get(table: &Table, keys: &[Item]) -> Vec<Option<Item>> {
     let wanted = KeysAndAttributes::builder().set_keys(Some(keys.iter().map(map).collect())).consistent_read(true);
     let request = client().batch_get_item().request_items(&table.name, wanted.build().expect("keys"));
@@ -154,7 +154,7 @@ pub async fn get(table: &Table, keys: &[Item]) -> Vec<Option<Item>> {
     keys.iter().map(|key| by_key.get(&text(table, key)).cloned()).collect()
 }
 
-/// Of an item's key.
+/// The key attributes of an item.
 fn text(table: &Table, item: &Item) -> String {
     let key = key_of(table.keys, item);
     super::events::marshalled(&key.iter().map(|(name, value)| (name.clone(), items::normal(value))).collect())

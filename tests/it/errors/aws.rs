@@ -1,11 +1,11 @@
-//! Credentials, permissions, regions, and a Kinesis that is away.
+//! Credentials, permissions, regions, and an unavailable Kinesis.
 
 use crate::proxy::{Fault, Proxy};
 use crate::world::{
     bridge, bridge_in, create_pipe, create_stream, drop_pipe, message, refresh_exception, stack, wait_until,
 };
 
-/// Two sentences: what a SELECT says, and what the view of a pipe says.
+/// Two messages: that of a SELECT, and that of a pipe's view.
 struct Case {
     name: &'static str,
     fault: Option<Fault>,
@@ -94,7 +94,7 @@ fn what_aws_refuses_is_told_in_queries_and_views() {
         super::assert_told(&bridge, "/v1/streams/err-aws/records", case.records);
         let pipe = format!("err_aws_{name}");
         create_pipe(&bridge, &pipe, &format!("stream=err-aws&view=default.{pipe}_view"));
-        // A pull that meets the end of the one before is told to come again.
+        // A pull that meets the end of the previous one is asked to retry.
         let told = || message(&refresh_exception(&format!("{pipe}_view"))).to_owned();
         wait_until(&format!("{:?} in the place of {:?}", case.pipe, told()), || told() == case.pipe);
         drop_pipe(&pipe);

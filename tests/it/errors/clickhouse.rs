@@ -1,4 +1,4 @@
-//! ClickHouse that refuses, is not configured, or is away.
+//! A ClickHouse that refuses, is not configured, or is unavailable.
 
 use stack::{Bridge, ClickHouse, ClickHouseOptions, PASSWORD_USER, TEST_PASSWORD, WEAK_USER};
 
@@ -113,7 +113,7 @@ fn a_clickhouse_that_comes_later_finds_a_working_bridge() {
     relay.open();
     wait_until("the rows", || sql("SELECT count() FROM err_late") == "5\n");
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
-    // And away once more, in the middle of its work.
+    // And unavailable once more, while the pipe is working.
     relay.close();
     put_numbered("err-late", "b", 5);
     wait_until("a failing view", || refresh_exception("err_late_view").contains(&sentence));
@@ -123,8 +123,8 @@ fn a_clickhouse_that_comes_later_finds_a_working_bridge() {
     drop_pipe("err_late");
 }
 
-/// Each of its refreshes would leave the rows of one batch in the table, and all of them would
-/// count as inserted.
+/// Each refresh would leave the rows of only one batch in the table, while all of them would count
+/// as inserted.
 #[test]
 fn a_view_that_replaces_its_table_is_given_nothing() {
     create_stream("err-append", 1);

@@ -1,4 +1,4 @@
-//! What the program says on stderr before it can say anything over HTTP, and what `check` finds.
+//! What the program prints on stderr before it can answer over HTTP, and what `check` finds.
 
 use std::net::TcpListener;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
-//! The bearer token: who lacks it is told, who has it gets through, and nobody else ever sees it.
+//! The bearer token: requests without it are refused with a reason, requests with it succeed, and
+//! nobody else ever sees it.
 
 use super::command_line::token_file;
 use crate::world::{bridge_in, create_stream, exception, get, message, put_numbered, sql, wait_until};

@@ -24,7 +24,7 @@ fn delete_deregisters_the_consumer_and_forgets_the_pipe() {
     wait_until("the end of the one consumer", || {
         consumers("efo-end") == [(name("efo_end_other"), "ACTIVE".to_owned())]
     });
-    // The other one is as it was, and the name begins anew.
+    // The other one is unchanged, and the name starts over.
     assert_eq!(shards(&bridge, "efo_end_other").len(), 2);
     assert_eq!(delete(&bridge, "/v1/pipes/efo_end").status, 404);
     let again = pull_all(&bridge, "efo_end", "stream=efo-end&mode=efo", 20);
@@ -45,10 +45,10 @@ fn a_pipe_that_is_pulled_does_not_end() {
     let sentence = "pipe 'end_pulled' is being pulled here, so it cannot end: DROP its view, or stop it with SYSTEM STOP VIEW, first";
     assert_eq!(message(&refused), sentence);
     assert!(exception(&end("another")).contains("they must be the same"));
-    // It goes on.
+    // It continues.
     put_numbered("end-pulled", "b", 20);
     assert_table_has_each_once("end_pulled", 40);
-    // At once after the DROP, as a script does it.
+    // Immediately after the DROP, as in a script.
     drop_pipe("end_pulled");
     sql(&end("end_pulled"));
     assert_eq!(shards(&bridge, "end_pulled").len(), 0);
@@ -66,7 +66,7 @@ fn a_pipe_of_another_living_worker_does_not_end() {
     let refused = delete(&second, "/v1/pipes/end_held");
     assert_eq!(refused.status, 400, "{}", refused.text());
     assert!(refused.text().contains("pipe 'end_held' is held by worker 'one', which lives"), "{}", refused.text());
-    // A dead one's is free.
+    // A dead worker's pipe may be ended.
     first.kill();
     wait_until("the end", || delete(&second, "/v1/pipes/end_held").status == 200);
     assert_eq!(get(&second, "/v1/pipes").rows().len(), 0);

@@ -1,4 +1,4 @@
-//! Fan-out that does not work: reading goes on by polling, it is said, and fan-out comes back.
+//! Fan-out that does not work: the shards are polled, this is reported, and fan-out comes back.
 
 use stack::Bridge;
 
@@ -43,7 +43,7 @@ fn a_subscription_that_stalls_is_noticed_and_comes_back() {
     assert!(shards(&bridge, "efo_stall").iter().all(|row| row["last_error"] == ""));
 }
 
-/// Whatever it is that does not work: records flow, and it works when the trouble ends.
+/// Whatever fails: records flow, and fan-out works again once the trouble ends.
 #[test]
 fn records_flow_while_fan_out_fails_in_any_way() {
     let faults = [

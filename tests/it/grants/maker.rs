@@ -1,4 +1,5 @@
-//! The grants of a user who makes pipes that run as a user of their own, and those of that user.
+//! The grants of a user who creates pipes that run as a user of their own, and the grants of that
+//! user.
 
 use stack::Engine;
 
@@ -56,7 +57,7 @@ fn whoever_makes_pipes_needs_each_grant() {
     });
 }
 
-/// The section of docs/deploy.md about SQL that was written by hand, for a pipe that exists.
+/// The section of docs/deploy.md about handwritten SQL, for an existing pipe.
 #[test]
 fn a_pipe_written_by_hand_gets_a_user() {
     on(Engine::V25_8, || {

@@ -45,8 +45,8 @@ fn the_operator_needs_each_grant() {
         ("INSERT ON kinesis.end", "INSERT INTO kinesis.end VALUES ('orders')", ") ON kinesis.end"),
     ];
     let mut left = privileges(&grants, "operator");
-    // Who only looks has the first six. Without SHOW TABLES there is no sentence, and there are no
-    // rows. All that changes a table or view implies it.
+    // The first six are enough for read-only access. Without SHOW TABLES there is no message, but
+    // there are no rows either. Every privilege to change a table or view implies it.
     let shown = "SHOW TABLES ON default.*";
     left.retain(|grant| grant != shown);
     let looking: Vec<String> = grants[..6].iter().map(|grant| grant.replace(" TO operator", " TO looker")).collect();

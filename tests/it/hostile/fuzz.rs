@@ -1,4 +1,4 @@
-//! Random requests, and good ones with random damage.
+//! Random requests, and valid ones with random damage.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -13,13 +13,13 @@ use crate::world::{bridge, create_stream, get, put_numbered, sql, wait_until};
 
 const REQUESTS: usize = 10_000;
 const THREADS: u64 = 4;
-/// A server that says nothing for so long waits for the rest of a body that will not come.
+/// A server that is silent for this long is waiting for the rest of a body that will never come.
 const SILENCE: Duration = Duration::from_millis(500);
-/// Follows every request on its connection, so that the server has something to end with.
+/// Follows every request on its connection, so that the server has a final request.
 const FAREWELL: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
-/// What is damaged. As they stand, and whatever becomes of them, none may change a row: views that
-/// do not exist, streams that do not exist, positions that are none.
+/// What gets damaged. Unchanged or damaged in any way, none may change a row: views that do not
+/// exist, streams that do not exist, invalid positions.
 const SEEDS: [&str; 24] = [
     "GET /v1/streams HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET /v1/streams/hostile-fuzz/shards?format=ArrowStream HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n",
@@ -47,7 +47,7 @@ const SEEDS: [&str; 24] = [
     "GET http://h/v1/streams?format=%4a%53%4fNEachRow HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 ];
 
-/// What is put into the damage.
+/// What is inserted as damage.
 const PIECES: [&[u8]; 16] = [
     b"%",
     b"%00",
@@ -113,7 +113,7 @@ fn ten_thousand_hostile_requests_change_nothing() {
     assert_eq!(internal, 0, "SEED={seed}");
 }
 
-/// A request as nobody should send it.
+/// A request that nobody should send.
 fn hostile(rng: &mut Rng) -> Vec<u8> {
     if rng.u8(..) < 8 {
         return (0..rng.usize(1..300)).map(|_| rng.u8(..)).collect();
@@ -148,11 +148,11 @@ fn hostile(rng: &mut Rng) -> Vec<u8> {
     request
 }
 
-/// Sends a request and the farewell, reads to the end of the connection, and counts the answers.
+/// Sends a request and the final one, reads to the end of the connection, and counts the responses.
 /// The error says what is not HTTP.
 fn attempt(bridge: &Bridge, request: &[u8]) -> Result<usize, String> {
     let mut connection = connect(bridge);
-    // A server that has seen enough closes the connection, which may be before all is sent.
+    // A server that has seen enough closes the connection, possibly before everything is sent.
     let _ = connection.write_all(&[request, FAREWELL].concat());
     connection.set_read_timeout(Some(SILENCE)).map_err(|e| e.to_string())?;
     let (mut answer, mut piece, mut waited) = (Vec::new(), [0; 16_384], false);
@@ -161,7 +161,7 @@ fn attempt(bridge: &Bridge, request: &[u8]) -> Result<usize, String> {
             Ok(0) => break,
             Ok(read) => answer.extend_from_slice(&piece[..read]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) && !waited => {
-                // It waits for more than was sent: there is no more.
+                // It is waiting for more than was sent, which never comes.
                 waited = true;
                 let _ = connection.shutdown(Shutdown::Write);
                 connection.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
@@ -176,8 +176,8 @@ fn attempt(bridge: &Bridge, request: &[u8]) -> Result<usize, String> {
     answers(&answer, request.starts_with(b"HEAD "))
 }
 
-/// Counts the answers in what came back; the last one may be cut off where the connection was
-/// closed, but only within its body.
+/// Counts the responses in what was received; the last one may be truncated where the connection
+/// was closed, but only within its body.
 fn answers(mut bytes: &[u8], mut head: bool) -> Result<usize, String> {
     let mut count = 0;
     while !bytes.is_empty() {
@@ -221,7 +221,7 @@ fn answers(mut bytes: &[u8], mut head: bool) -> Result<usize, String> {
     Ok(count)
 }
 
-/// What follows a chunked body; none when it is cut off.
+/// What follows a chunked body; none if it is truncated.
 fn skip_chunks(mut bytes: &[u8]) -> Result<Option<&[u8]>, String> {
     loop {
         let Some(end) = bytes.windows(2).position(|w| w == b"\r\n") else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! `payload=inline`: whatever is taken for a row's fields, ClickHouse reads, too; all else is a row
-//! with `_error`. A row that it refused would stop a pipe.
+//! `payload=inline`: ClickHouse can read whatever the bridge takes for a row's fields; everything
+//! else is a row with `_error`. A row that ClickHouse refused would stop a pipe.
 
 use stack::Bridge;
 
@@ -7,7 +7,7 @@ use crate::common::seed;
 use crate::world::{RECORDS, bridge, create_stream, put, sql, stack};
 
 /// Columns of a table that such payloads are read into. Their values always fit; those of all other
-/// fields are anything.
+/// fields are arbitrary.
 const TYPED: &str = "whole Int64, text String, float Float64, numbers Array(Int64), tuple Tuple(x Int64, y String), perhaps Nullable(Int64), \
                      words Map(String, String)";
 const COUNT: usize = 3_000;
@@ -28,7 +28,7 @@ impl Odd {
         self.text.push_str(text);
     }
 
-    /// White space is mostly none.
+    /// White space; usually none.
     fn space(&mut self) {
         self.add(&["", "", "", "", " ", "\n", "\r\n", "\t ", "\n\n    "]);
     }
@@ -55,7 +55,7 @@ impl Odd {
         ]);
     }
 
-    /// What stands between quotes.
+    /// Text between quotes.
     fn inside(&mut self) {
         for _ in 0..self.random.usize(..6) {
             self.add(&[
@@ -135,14 +135,14 @@ impl Odd {
         }
     }
 
-    /// Nested up to and beyond what is taken.
+    /// Nested up to and beyond the limit.
     fn deep(&mut self) {
         let levels = self.random.usize(1..140);
         let (open, close) = if self.random.bool() { ("[", "]") } else { ("{\"x\":", "}") };
         self.text.push_str(&format!("{}1{}", open.repeat(levels), close.repeat(levels)));
     }
 
-    /// A field with a name of its own, now and then one that has another meaning elsewhere.
+    /// A field with a unique name, now and then one that means something elsewhere.
     fn other_field(&mut self, number: usize) {
         match self.random.u8(..30) {
             0 => self.add(&["\"\"", "\"_key\"", "\"_Batch\"", "\"tuple.x\"", "\"_file\"", "\"\\u005fkey\""]),
@@ -192,8 +192,8 @@ impl Odd {
         self.text.push('}');
     }
 
-    /// A payload; one in four with bytes changed at random, and then without typed columns, whose
-    /// values would no longer fit.
+    /// A payload; one in four has bytes changed at random, and then no typed columns, whose values
+    /// might no longer fit.
     fn payload(mut self) -> Vec<u8> {
         let broken = self.random.u8(..4) == 0;
         let typed = if broken { 0 } else { 7 };
@@ -209,7 +209,7 @@ impl Odd {
         self.space();
         let mut bytes = self.text.into_bytes();
         for _ in 0..if broken { self.random.usize(1..4) } else { 0 } {
-            // What was taken away may be all.
+            // The damage may have removed everything.
             let at = self.random.usize(..bytes.len().max(1));
             bytes.resize(bytes.len().max(1), b'{');
             match self.random.u8(..4) {
@@ -223,7 +223,7 @@ impl Odd {
     }
 }
 
-/// The records of the stream with their payloads inline, as `url()` reads them. `range` is added to
+/// The records of the stream with their payloads inline, as read by `url()`. `range` is added to
 /// the URL.
 fn table(bridge: &Bridge, stream: &str, range: &str) -> String {
     format!(
@@ -233,7 +233,7 @@ fn table(bridge: &Bridge, stream: &str, range: &str) -> String {
     )
 }
 
-/// Which of the payloads ClickHouse cannot read: for the message of a failure.
+/// Which of the payloads ClickHouse cannot read, for the failure message.
 fn culprit(bridge: &Bridge, stream: &str, payloads: &[Vec<u8>]) -> String {
     let numbers =
         crate::world::get(bridge, &format!("/v1/streams/{stream}/records?format=JSONEachRow&decompress=none")).rows();
@@ -264,8 +264,8 @@ fn clickhouse_reads_what_is_taken_for_fields() {
     }
     let bridge = bridge("inline_fuzz", &[]);
     let all = table(&bridge, "inline-fuzz", "");
-    // With one thread, as in a pipe; and as ClickHouse reads by default, which looks for the ends
-    // of rows beforehand.
+    // With one thread, as in a pipe; and as ClickHouse reads by default, looking for the ends of
+    // rows in advance.
     for settings in ["max_threads = 1", "max_threads = 2"] {
         let select = format!(
             "SELECT toUInt32(_key), _error = '', hex(_raw_message), (whole, text, float, numbers, tuple, perhaps, words) IS NULL FROM {all} \
@@ -291,8 +291,7 @@ fn clickhouse_reads_what_is_taken_for_fields() {
     }
 }
 
-/// A field whose name is that of a column in another case would be in its place, or stand there
-/// twice.
+/// A field whose name differs from a column's only in case would take its place, or be there twice.
 #[test]
 fn names_in_another_case_are_refused() {
     create_stream("inline-case", 1);

@@ -1,5 +1,5 @@
-//! Records that hold garbage, bombs and traps, through every way in which a pipe can read them,
-//! into a real table: none of them stops a pipe, and each is accounted for.
+//! Records that contain garbage, bombs and traps, read by a pipe in every possible way into a real
+//! table: none of them stops a pipe, and each is accounted for.
 
 use std::io::Write;
 
@@ -39,19 +39,19 @@ fn aggregate(payloads: &[&[u8]]) -> Vec<u8> {
     Writer::Python.write(&[records]).remove(0)
 }
 
-/// A payload, and what must become of it.
+/// A payload, and its expected outcome.
 struct Hostile {
     payload: Vec<u8>,
-    /// The rows without `split`: what is in aggregates and compressed payloads.
+    /// The rows without `split`: the contents of aggregates and compressed payloads.
     rows: Vec<Vec<u8>>,
     /// How many rows `split=cloudwatch` makes of it.
     events: usize,
-    /// Whether it can stand in a row.
+    /// Whether it can be inlined in a row.
     inline: bool,
 }
 
 impl Hostile {
-    /// One that no reader may change.
+    /// A payload that no reader may change.
     fn plain(payload: impl Into<Vec<u8>>) -> Hostile {
         let payload = payload.into();
         Hostile { rows: vec![payload.clone()], payload, events: 1, inline: false }
@@ -65,7 +65,7 @@ impl Hostile {
         Hostile { payload, ..self }
     }
 
-    /// How many rows `split=lines` makes of it; of what is broken, none but itself.
+    /// How many rows `split=lines` makes of it; a broken payload is a single row.
     fn lines(&self) -> usize {
         let broken = |row: &Vec<u8>| *row == self.payload && BEGINNINGS.iter().any(|start| row.starts_with(start));
         let lines =
@@ -189,7 +189,7 @@ fn all(random: &mut fastrand::Rng) -> Vec<Hostile> {
     all.push(object().packed(zstd(&text)));
     all.push(object().packed([gzip(&text[..5]), gzip(&text[5..])].concat()));
     all.push(Hostile::plain("").packed(gzip(b"")));
-    // Compressed once more: once is undone.
+    // Compressed twice: only one layer is removed.
     all.push(Hostile::plain(gzip(&text)).packed(gzip(&gzip(&text))));
     for whole in [gzip(&text), zstd(&text)] {
         all.push(Hostile::plain(&whole[..whole.len() - 3]));
@@ -221,12 +221,12 @@ fn all(random: &mut fastrand::Rng) -> Vec<Hostile> {
     all
 }
 
-/// A pipe that reads the stream in one of the ways.
+/// A pipe that reads the stream in one of these ways.
 struct Way {
     pipe: &'static str,
     parameters: &'static str,
     format: &'static str,
-    /// Rows that it must bring of a record.
+    /// The rows expected from a record.
     rows: fn(&Hostile) -> usize,
 }
 
@@ -246,7 +246,7 @@ const WAYS: [Way; 7] = [
 ];
 
 impl Way {
-    /// The table, and the view that fills it. `n` and `s` are fields of payloads, where they are
+    /// The table, and the view that fills it. `n` and `s` are fields of payloads, where these are
     /// inline.
     fn create(&self, bridge: &Bridge, stream: &str) {
         let Way { pipe, parameters, format, .. } = self;
@@ -269,7 +269,7 @@ impl Way {
         ));
     }
 
-    /// Waits until so many rows are committed.
+    /// Waits until this many rows are committed.
     fn wait(&self, database: &str, rows: usize) {
         let pipe = self.pipe;
         let committed =
@@ -281,7 +281,7 @@ impl Way {
                 !exception.contains("CANNOT_PARSE") && !exception.contains("INCORRECT_DATA"),
                 "{pipe}: {exception}"
             );
-            // The first pull creates the tables of the state.
+            // The first pull creates the state tables.
             stack().clickhouse.query(&committed).is_ok_and(|sum| sum.trim() == rows.to_string())
         });
         sql(&format!("DROP TABLE {pipe}_view"));
@@ -294,7 +294,7 @@ fn unpacked(bridge: &Bridge, stream: &str, outcome: &str) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// Most memory that a process has ever held.
+/// Peak memory of a process.
 fn most_memory(bridge: &Bridge) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", bridge.pid())).expect("the status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
@@ -307,7 +307,7 @@ fn every_payload_is_accounted_for() {
     let all = all(&mut fastrand::Rng::with_seed(seed));
     create_stream("hostile", 1);
     for (n, hostile) in all.iter().enumerate() {
-        // One a call: together they are more than a call may have.
+        // One per call: together they exceed the limit of a call.
         put("hostile", [(n.to_string(), hostile.payload.clone())]);
     }
     let bridge = bridge("hostile_payloads", &[]);
@@ -333,7 +333,7 @@ fn every_payload_is_accounted_for() {
         ));
         assert!(rows.lines().eq(wanted.iter().map(String::as_str)), "{pipe}: other payloads");
     }
-    // Inline, a payload is either fields or itself, with a reason.
+    // Inline, a payload is either its fields or itself, with a reason.
     let rows = sql(
         "SELECT _error = '', hex(_raw_message) FROM hostile_inline ORDER BY toUInt256(_sequence_number), _sub_sequence_number",
     );
@@ -386,8 +386,8 @@ fn what_was_met_is_counted() {
     ];
     put("hostile-counts", payloads.map(|payload| ("k".into(), payload.to_vec())));
     let bridge = bridge("hostile_counts", &[]);
-    // Three events, and what is no envelope: what is cut off, three broken aggregates, the bomb,
-    // two texts.
+    // Three events, and what is not an envelope: a truncated one, three broken aggregates, the
+    // bomb, two texts.
     let rows = crate::read::pull_all(&bridge, "hostile_counts", "stream=hostile-counts&split=cloudwatch", 10);
     assert_eq!(rows.len(), 10);
     for (outcome, count) in [
@@ -432,7 +432,7 @@ fn bombs_do_not_fill_the_memory() {
     };
     way.create(&bridge, "hostile-bombs");
     way.wait("hostile_bombs", 16 + 4 + 2 + 200_000 + 3);
-    // Of the aggregate one is decompressed, and the other is more than the record may have.
+    // One record of the aggregate is decompressed; the other would exceed the limit of the record.
     assert_eq!(
         sql("SELECT countIf(length(s) = 14680064), countIf(_raw_message = 'line') FROM hostile_bombs"),
         "3\t200000\n"
@@ -446,8 +446,8 @@ fn bombs_do_not_fill_the_memory() {
     sql("DROP TABLE hostile_bombs");
 }
 
-/// As large as a record can be. The emulators take no more than 1 MiB, so the answers are changed
-/// on their way.
+/// As large as a record can be. The emulators accept no more than 1 MiB, so the responses are
+/// changed on the way.
 #[test]
 fn the_largest_record_passes_in_a_small_memory() {
     create_stream("hostile-large", 1);

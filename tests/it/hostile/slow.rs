@@ -1,4 +1,4 @@
-//! Clients that send slowly, or not at all, or do not read.
+//! Clients that send slowly, send nothing, or do not read.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ fn a_header_that_comes_a_byte_at_a_time_is_cut_off() {
     for byte in endless {
         assert!(began.elapsed() < PATIENCE, "it is still served");
         let mut answer = [0; 1_024];
-        // The wait for an answer is also the pause between two bytes.
+        // The timeout for a response is also the pause between two bytes.
         match (slow.write_all(&[*byte]), slow.read(&mut answer)) {
             (Err(_), _) | (_, Ok(0)) => break,
             (Ok(()), Ok(read)) => {
@@ -56,11 +56,11 @@ fn more_connections_than_allowed_wait_their_turn() {
     }
     let bridge = bridge("hostile_many", &[]);
     let idle: Vec<TcpStream> = (0..MAX_CONNECTIONS + 100).map(|_| connect(&bridge)).collect();
-    // Those that say nothing are closed, and the others get their turn.
+    // Silent ones are closed, and the others get their turn.
     assert_eq!(get(&bridge, "/healthz").status, 200);
     for mut connection in idle {
         let mut nothing = [0; 1_024];
-        // Closed, perhaps after a word about the time that has passed.
+        // Closed, perhaps after a message about the timeout.
         while connection.read(&mut nothing).is_ok_and(|read| read > 0) {}
     }
     assert_eq!(get(&bridge, "/healthz").status, 200);
@@ -82,7 +82,7 @@ fn clients_that_do_not_read_block_nobody() {
             connection
         })
         .collect();
-    // All of them have begun to answer.
+    // The response to each of them has started.
     for connection in &stuck {
         connection.peek(&mut [0; 1]).expect("a first byte");
     }
@@ -92,7 +92,7 @@ fn clients_that_do_not_read_block_nobody() {
     create_pipe(&bridge, "hostile_unread", "stream=hostile-small&view=default.hostile_unread_view&linger_ms=0");
     wait_until("the pipe's rows", || sql("SELECT count() FROM hostile_unread") == "100\n");
     drop_pipe("hostile_unread");
-    // Other reads get what clients held who take nothing.
+    // Other reads get the memory held for clients that do not read.
     for (stream, count) in [("hostile-small", "100\n"), ("hostile-big", "60000\n")] {
         let url = format!("{}/v1/streams/{stream}/records", bridge.url());
         let select =

@@ -1,5 +1,5 @@
-//! What is not isolated, and says why: errors that rows do not cause, views below the table, and
-//! pipes that did not ask for it.
+//! What is not isolated, with a reason: errors that rows do not cause, views below the table, and
+//! pipes that did not request it.
 
 use stack::Bridge;
 
@@ -14,7 +14,7 @@ on_each_engine!(
     the_codes_are_those_of_the_engine,
 );
 
-/// What `kinesis.pipes` says about a pipe: attempts that failed, and the last error.
+/// What `kinesis.pipes` shows about a pipe: failed attempts, and the last error.
 fn status(bridge: &Bridge, pipe: &str) -> (u64, String) {
     let rows = get(bridge, "/v1/pipes").rows();
     let row = rows.iter().find(|row| row["pipe"] == pipe);
@@ -23,8 +23,8 @@ fn status(bridge: &Bridge, pipe: &str) -> (u64, String) {
     })
 }
 
-/// Waits until the pipe has failed more often than it takes to look for bad rows, and gives what it
-/// says.
+/// Waits until the pipe has failed more often than a search for bad rows takes, and returns the
+/// reported error.
 fn fails(bridge: &Bridge, pipe: &str) -> String {
     wait_for_long(&format!("five failures of {pipe}"), bridge, || status(bridge, pipe).0 >= 5);
     status(bridge, pipe).1
@@ -45,7 +45,7 @@ fn stop_keeps_trying_and_says_which_batch_and_why() {
     assert!(metric(&bridge, "kinesis_bridge_failed_attempts{pipe=\"stops\"}").is_some_and(|n| n >= 5.0));
     assert!(counted(&bridge, pipe, "failed") >= 5);
     assert_eq!((number("SELECT count() FROM stops"), quarantined(db, pipe).len()), (0, 0));
-    // The view changes its mind, and the batch goes in but for its bad row.
+    // The view is changed, and the batch goes in except for its bad row.
     sql("DROP VIEW stops_view SYNC");
     create_view(&bridge, pipe, "&on_failure=isolate");
     complete(&bridge, db, pipe, 500, 1);
@@ -58,7 +58,7 @@ fn what_rows_do_not_cause_isolates_nothing() {
     let bridge = bridge(db, &[]);
     create(&bridge, pipe, "", "&on_failure=isolate&linger_ms=100");
     let mut count = 0u64;
-    // The refresh fails before or after it has read the batch; whichever, nothing is halved.
+    // The refresh fails before or after it has read the batch; in neither case is anything halved.
     for (broken, mended) in [
         ("RENAME TABLE mended TO mended_away", "RENAME TABLE mended_away TO mended"),
         ("ALTER TABLE mended DROP COLUMN _sequence_number", "ALTER TABLE mended ADD COLUMN _sequence_number String"),
@@ -100,7 +100,7 @@ fn a_view_below_the_table_isolates_nothing() {
     let said = fails(&bridge, pipe);
     assert!(said.contains("its rows are not isolated: a materialized view below the table failed"), "{said}");
     assert!(said.contains("VIOLATED_CONSTRAINT") || said.contains("violated"), "{said}");
-    // That is why: the rows are in the table, and halves of the batch would be other blocks.
+    // The reason: the rows are in the table, and halves of the batch would be other blocks.
     assert_eq!((number("SELECT count() FROM below"), quarantined(db, pipe).len()), (300, 0));
     sql("DROP VIEW below_mv SYNC");
     complete(&bridge, db, pipe, 300, 0);

@@ -1,4 +1,4 @@
-//! What stands in the quarantine is put in with SQL, whatever it is and wherever the state is.
+//! Quarantined rows are inserted with SQL, whatever they are and wherever the state is.
 
 use super::{bridge, complete, create, number, put_numbers, quarantined, wait_for_long};
 use crate::engines::on_each_engine;
@@ -18,7 +18,7 @@ fn the_quarantine_is_put_in_with_sql() {
     let bridge = bridge(db, &[]);
     create(&bridge, pipe, "", "&on_failure=isolate&linger_ms=200");
     complete(&bridge, db, pipe, 1_000, 3);
-    // As docs/sql.md says: the SELECT that takes them, and then they are deleted.
+    // As in docs/sql.md: a SELECT inserts them, and then they are deleted.
     sql(&format!(
         "INSERT INTO replayed SELECT toUInt64(replaceOne(_raw_message, 'bad-', '')) AS n, _shard_id, _sequence_number \
          FROM {db}.quarantine WHERE pipe = 'replayed'"
@@ -32,7 +32,7 @@ fn the_quarantine_is_put_in_with_sql() {
 fn payloads_of_any_bytes_are_kept_up_to_a_size() {
     let (pipe, db) = ("payloads", "payloads_db");
     let bytes: Vec<u8> = (0..=255).chain(*b"'\"\\\n\0{}").collect();
-    // The largest that is kept, one byte more, and the largest that Kinesis took for years.
+    // The largest that is stored, one byte more, and the limit that Kinesis had for years.
     let (most, more, huge) = (vec![0xFF; 256 << 10], vec![b'x'; (256 << 10) + 1], vec![0; 1_000_000]);
     create_stream(pipe, 1);
     let payloads = [bytes.clone(), b"1".to_vec(), most.clone(), more.clone(), huge.clone(), Vec::new()];

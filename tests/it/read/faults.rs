@@ -14,14 +14,14 @@ use crate::world::{
 };
 
 const DATA_CALLS: [&str; 2] = ["GetRecords", "GetShardIterator"];
-/// Pages of the first answers have 1,000 records at most.
+/// Pages of the first responses have at most 1,000 records.
 const COUNT: usize = 6_000;
 
-/// Every other call of a reader fails, by chance, with each of the faults in turn.
+/// About every other call of a reader fails, with each of the faults in turn.
 fn by_chance(faults: &'static [Fault]) -> impl FnMut(&Call<'_>) -> Fault + Send + 'static {
     let (mut random, mut turns) = (fastrand::Rng::with_seed(7), faults.iter().cycle());
     move |call| {
-        // The first one always, so that there is no run without.
+        // Always the first one, so that no run is without a fault.
         let fails = DATA_CALLS.contains(&call.operation) && (call.number == 1 || random.bool());
         if fails { turns.next().copied().unwrap_or(Fault::None) } else { Fault::None }
     }
@@ -113,7 +113,7 @@ fn an_outage_is_told_and_then_forgotten() {
         let answer = get(&bridge, path);
         answer.status == 400 && answer.text().contains(sentence)
     });
-    // Not before: a call that was under way would have brought them.
+    // Not before: a call in flight would have returned them.
     put_numbered("read-outage", "b", 10);
     let told = get(&bridge, "/v1/pipes").rows();
     assert!(told[0]["last_error"].as_str().is_some_and(|e| e.contains("AccessDeniedException")), "{told:?}");
@@ -137,7 +137,7 @@ fn iterators_that_really_expire_are_renewed() {
     };
     block_on(stack::load::create_stream(&client, "read-ttl", 2)).expect("a stream");
     put("a");
-    // Every answer comes after the next iterator's time.
+    // Every response arrives after the next iterator has expired.
     let proxy = Proxy::start(&kinesis.endpoint(), |call| match call.operation {
         "GetRecords" if call.number % 4 == 1 => Fault::Slow(Duration::from_millis(2_100)),
         _ => Fault::None,

@@ -1,5 +1,5 @@
-//! A stream that was split and merged: parents before children, so that the records of a key come
-//! in the order of their puts; and large records in a small memory.
+//! A stream that was split and merged: parents before children, so that the records of a key arrive
+//! in the order in which they were written; and large records in a small memory.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::world::{bridge, create_stream, get, metric, put, put_numbered, wait_u
 
 const KEYS: usize = 40;
 
-/// A round of records: each key once, with the number of the round in the payload.
+/// A round of records: one for each key, with the number of the round in the payload.
 fn put_round(stream: &str, round: usize) {
     put(stream, (0..KEYS).map(|key| (format!("key-{key}"), format!("{round:03}/key-{key}").into_bytes())));
 }
@@ -40,15 +40,15 @@ pub fn over_splits_and_merges(name: &str) {
     let put = rounds(5) * KEYS;
 
     let bridge = bridge(id, &[]);
-    // Small batches, so that shards are changed in the middle of many.
+    // Small batches, so that shards change in the middle of many.
     let query = &format!("stream={name}&max_rows=37");
     let mut rows = pull_all(&bridge, id, query, put);
     assert_eq!(rows.len(), put);
-    // And a reshard while the pipe runs.
+    // And a reshard while the pipe is running.
     split(name, &shard_id(5));
     merge(name, &shard_id(2), &shard_id(7));
     let all = rounds(5) * KEYS;
-    // What is closed now is found when its shards end.
+    // What is closed now is noticed when its shards end.
     rows.extend(pull_all(&bridge, id, query, all - put));
 
     let mut last: HashMap<&str, &str> = HashMap::new();
@@ -80,7 +80,7 @@ fn the_first_look_at_many_shards_stays_within_the_memory() {
         most = most.max(metric(&bridge, "kinesis_bridge_memory_used_bytes").expect("the metric"));
         rows == 16_000
     });
-    // Of 24 MiB for pipes; a page that is larger than expected may stand out.
+    // Of 24 MiB for pipes; a page that is larger than expected may exceed it.
     assert!(most <= f64::from(48 << 20), "{} MiB held", most / f64::from(1 << 20));
 }
 

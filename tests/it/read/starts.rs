@@ -1,4 +1,4 @@
-//! Where a new pipe begins: `trim_horizon`, `latest`, a time; and that it stays so when the bridge
+//! Where a new pipe starts: `trim_horizon`, `latest`, a time; and that this stays so if the bridge
 //! dies before the first commit.
 
 use super::{acknowledge, assert_each_once, offered, pull_all};
@@ -42,7 +42,7 @@ pub fn latest(name: &str) {
     put_numbered(name, "after", 50);
     let rows = pull_all(&bridge, id, query, 50);
     assert_each_once(&rows, &[("after", 50)]);
-    // A start counts for the first pull only.
+    // A start counts only for the first pull.
     let rows = offered(&bridge, id, &format!("stream={name}&start=trim_horizon"));
     assert_eq!(rows, [""; 0]);
 }
@@ -58,12 +58,12 @@ fn latest_is_kept_when_the_bridge_dies_before_the_first_commit() {
     assert_eq!(offered(&bridge, "read_latest_kill", query), [""; 0]);
     bridge.kill();
     next_second();
-    // Put while nobody reads.
+    // Written while nobody is reading.
     put_numbered("read-latest-kill", "after", 50);
     bridge.start_again().expect("a start");
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
     wait_until("an offered batch", || !offered(&bridge, "read_latest_kill", query).is_empty());
-    // Once more, now with a batch that was served and not acknowledged.
+    // Once more, now with a batch that was served but not acknowledged.
     let open = offered(&bridge, "read_latest_kill", query);
     bridge.restart().expect("a restart");
     wait_until("the same batch", || {
@@ -133,8 +133,8 @@ fn a_start_may_be_so_long_ago() {
     so_long_ago("read-ago");
 }
 
-/// For the stream `name`, with a bridge of that name. The first pull counts, whatever time it is
-/// when the bridge comes back.
+/// For the stream `name`, with a bridge of that name. The first pull counts, whatever time the
+/// bridge comes back.
 pub fn so_long_ago(name: &str) {
     let id = &name.replace('-', "_");
     create_stream(name, 2);

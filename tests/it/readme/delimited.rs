@@ -1,12 +1,12 @@
-//! Records that are not JSON, in the formats that AWS and others document, and what the examples of
-//! docs/sql.md make of them: every value, and every line that does not fit.
+//! Records that are not JSON, in the formats that AWS and others document, and the result of the
+//! examples in docs/sql.md: every value, and every line that does not fit.
 
 use aws_sdk_kinesis::Client;
 use stack::LocalStack;
 
 use crate::world::wait_until;
 
-/// AWS's own examples of the default format, one without data, and lines that are not of it.
+/// AWS's own examples of the default format, one without data, and lines in other formats.
 const FLOW_LOGS: [&str; 6] = [
     "2 123456789010 eni-1235b8ca123456789 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK",
     "2 123456789010 eni-1235b8ca123456789 2001:db8:1234:a100:8d6e:3477:df66:f105 2001:db8:1234:a102:3304:8879:34cf:4071 34892 22 6 54 8855 1477913708 1477913820 ACCEPT OK\n2 123456789010 eni-1235b8ca123456789 - - - - - - - 1431280876 1431280934 - NODATA\n",
@@ -20,7 +20,7 @@ const FLOW_ROWS: &str = "172.31.16.139\t172.31.16.21\t20641\t22\t6\t20\t4249\t20
                          2016-10-31 11:35:08\t2016-10-31 11:37:00\tACCEPT\tOK\n\
                          \\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t2015-05-10 18:01:16\t2015-05-10 18:02:14\t\\N\tNODATA\n";
 
-/// With the line break that CloudFront writes. A viewer that left has the status 000.
+/// With the line break that CloudFront writes. A viewer that disconnected has the status 000.
 const CDN: [&str; 4] = [
     "1620926393.123\t192.0.2.183\t0.002\t200\t1045\tGET\thttps\twww.example.com\t/images/cat.jpg?mobile=true\t62\tDFW3\tSOX4xwn4XV6Q4rgb7XiVGOHms_BGlTAC4KyHmureZmBNrjGdRLiNIQ==\t0.082\tMozilla/5.0%20(Windows%20NT%2010.0)\n",
     "1620926394\t2001:db8:85a3::8a2e:370:7334\t0.001\t000\t0\tHEAD\thttp\td111111abcdef8.cloudfront.net\t/\t0\tFRA2\tabc==\t0.001\t-\n",
@@ -41,7 +41,7 @@ const PAYMENTS: [&str; 5] = [
 const PAYMENT_ROWS: &str =
     "17\tSchmidt, Anna\tshe said \"hi\"\t12.5\t2026-11-21 10:00:00.000\n18\tBo\t\t-3\t2026-11-21 10:00:01.500\n";
 
-/// Puts the records of all examples.
+/// Writes the records of all examples.
 pub async fn put(client: &Client) {
     let glue = |body: &[u8]| [&[3, 0][..], &(0x10..0x20).collect::<Vec<u8>>(), body].concat();
     let confluent = |body: &[u8]| [&[0, 0, 0, 1, 2][..], body].concat();
@@ -67,7 +67,7 @@ pub async fn put(client: &Client) {
     }
 }
 
-/// Every value of what fits is there, and every line of what does not.
+/// Every value of what fits is there, and so is every line that does not fit.
 pub fn arrived(stack: &LocalStack) {
     let holds = |sql: &str, expected: &str| {
         let ask = || stack.clickhouse.query(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));

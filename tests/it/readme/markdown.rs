@@ -17,14 +17,14 @@ pub struct Document {
 
 /// A fenced block.
 pub struct Block {
-    /// What stands behind the fence, such as `sql norows`.
+    /// What follows the fence, such as `sql norows`.
     pub info: String,
     pub text: String,
     /// `file:line`, for messages.
     pub at: String,
 }
 
-/// A table, with what stands before it.
+/// A table, with what precedes it.
 pub struct Table {
     /// The last line before the table that is not empty.
     pub introduction: String,
@@ -32,7 +32,7 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-/// The user documentation, in the order in which it is read.
+/// The user documentation, in the order in which it is to be read.
 pub fn documents() -> Vec<Document> {
     ["README.md", "docs/sql.md", "docs/dynamodb.md", "docs/deploy.md", "docs/operations.md", "CHANGELOG.md"]
         .map(Document::read)
@@ -110,7 +110,7 @@ impl Document {
         links.map(|(target, _)| target.to_string()).collect()
     }
 
-    /// The names of its headings, as links name them.
+    /// The anchors of its headings.
     fn anchors(&self) -> HashSet<String> {
         let headings =
             self.prose.iter().filter_map(|line| Some(line.strip_prefix('#')?.trim_start_matches('#').trim()));

@@ -1,4 +1,4 @@
-//! Backfills beside a pipe, and the plan of a read.
+//! Backfills next to a pipe, and the plan of a read.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ fn began(database: &str, pipe: &str) -> BTreeMap<String, String> {
     rows.lines().filter_map(|row| row.split_once('\t')).map(|(id, first)| (id.into(), first.into())).collect()
 }
 
-/// Records before the pipe, some of them in shards that were closed since, and after it; the
-/// emulator keeps whole seconds, so the time of the start says little, and the row at which the
-/// pipe began says all.
+/// Records before the pipe, some of them in shards that have closed since, and after it. The
+/// emulator keeps whole seconds, so the start time is imprecise; the row at which the pipe started
+/// is exact.
 fn a_backfill_ends_where_the_pipe_began() {
     create_stream("bf-live", 3);
     put_numbered("bf-live", "before", 200);
@@ -41,7 +41,7 @@ fn a_backfill_ends_where_the_pipe_began() {
     wait_until("the tables", || sql("EXISTS TABLE bf_live.leases") == "1\n");
     wait_until("the leases", || began("bf_live", "bf_live").len() == 5);
     // Until the pipe has read something in a shard, its start is a time; here some shards have
-    // begun and some have not.
+    // started and some have not.
     put_numbered("bf-live", "after", 3);
     wait_until("the pipe's first rows", || sql("SELECT countIf(startsWith(_key, 'after')) FROM bf_live_all") == "3\n");
     let load = records(&bridge, "bf-live", "until_pipe=bf_live&slice={0..1}%2F2");
@@ -59,11 +59,11 @@ fn a_backfill_ends_where_the_pipe_began() {
         assert_eq!(row["until_sequence_number"], first[shard].as_str(), "{row}");
         assert_eq!(row["until_time"].is_null(), !first[shard].is_empty(), "{row}");
     }
-    // Of the children of the split while it ran, nothing is left to load.
+    // Nothing is left to load of the children of the split that happened while it was running.
     let children: Vec<_> = plan.iter().filter(|row| row["shard_id"].as_str() >= Some(&shard_id(5))).collect();
     assert!(children.len() == 2 && children.iter().all(|row| row["first_time"].is_null()), "{plan:?}");
 
-    // After a seek to a row, the pipe begins behind that.
+    // After a seek to a row, the pipe starts after that row.
     sql("SYSTEM STOP VIEW bf_live_view");
     let place = sql("SELECT _shard_id, _sequence_number FROM bf_live_all WHERE _key = 'before-7' FORMAT TSV");
     let (shard, sequence) = place.trim().split_once('\t').expect("two columns");
@@ -95,7 +95,7 @@ fn a_plan_tells_shards_and_span() {
     split("bf-plan", &shard_id(2));
     let all = plan("");
     assert_eq!(all.iter().map(|row| row["open"].as_u64()).collect::<Vec<_>>(), [1, 1, 0, 1, 1].map(Some));
-    // The first records are those that reading gives first.
+    // The first records are those that a read returns first.
     for row in all.iter().take(3) {
         let shard = row["shard_id"].as_str().expect("a shard");
         let first = sql(&format!(

@@ -1,4 +1,4 @@
-//! Every format says the same, whatever the session's time zone and whatever bytes a record holds.
+//! All formats return the same, whatever the session's time zone and whatever bytes a record has.
 
 use super::records;
 use crate::engines::on_each_engine;
@@ -12,7 +12,8 @@ on_each_engine!(
 
 const FORMATS: [&str; 3] = ["ArrowStream", "JSONEachRow", "Parquet"];
 
-/// Payloads that are hard on encoders: every byte, nothing, quotes, controls, broken UTF-8.
+/// Payloads that are difficult for encoders: every byte, nothing, quotes, control characters,
+/// invalid UTF-8.
 fn payloads() -> Vec<Vec<u8>> {
     vec![
         (0..=255).collect(),
@@ -48,7 +49,7 @@ fn all_formats_agree_in_every_time_zone() {
     }
     let hex: String = (0..=255).map(|byte: u8| format!("{byte:02X}")).collect();
     assert!(answers[0].1.contains(&hex));
-    // The times are those of now, not hours off.
+    // The times are current, not hours off.
     let all = records(&bridge, "rec-formats", "format=JSONEachRow");
     let near = format!("SELECT max(abs(dateDiff('second', _timestamp, now()))) < 3600 FROM {all}");
     assert_eq!(
@@ -59,7 +60,7 @@ fn all_formats_agree_in_every_time_zone() {
     commit_times_agree(&bridge);
 }
 
-/// What `sample` and a pipe give, in the formats that they have.
+/// What `sample` and a pipe return, in the formats that they support.
 fn sample_and_next_agree(bridge: &stack::Bridge, expected: &str) {
     for format in ["ArrowStream", "JSONEachRow"] {
         let columns = "hex(_key), toUnixTimestamp64Milli(_timestamp), _stream, _shard_id, _sequence_number, _sub_sequence_number, hex(_raw_message)";
@@ -125,7 +126,7 @@ fn a_structure_may_name_few_columns_in_any_order() {
         let url = format!("{}/v1/streams/rec-columns/records?format={format}", bridge.url());
         let some = format!("url('{url}', '{format}', '_raw_message String, _key String')");
         assert_eq!(sql(&format!("SELECT sum(length(_raw_message)), uniqExact(_key) FROM {some}")), "10000\t100\n");
-        // Without a structure ClickHouse reads it from the answer.
+        // Without a structure ClickHouse infers it from the response.
         let inferred = format!("url('{url}', '{format}')");
         assert_eq!(sql(&format!("SELECT sum(length(_raw_message)), uniqExact(_key) FROM {inferred}")), "10000\t100\n");
     }

@@ -1,4 +1,4 @@
-//! Large answers: column by column, and within a small memory.
+//! Large responses: column by column, and within a small memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,12 +10,12 @@ on_each_engine!(each_column_alone_is_read_without_ranged_requests, a_small_memor
 
 const MIB: usize = 1 << 20;
 
-/// Puts `count` records of `size` bytes, in calls that Kinesis takes.
+/// Writes `count` records of `size` bytes, in calls that Kinesis accepts.
 fn put_large(stream: &str, count: usize, size: usize) {
     let per_call = 4 * MIB / size;
     for from in (0..count).step_by(per_call) {
         let to = count.min(from + per_call);
-        // No two payloads are equal, and none is easy to compress.
+        // No two payloads are equal, and none compresses well.
         put(stream, (from..to).map(|n| (format!("k-{n}"), payload(n, size))));
     }
 }
@@ -25,8 +25,8 @@ fn payload(number: usize, size: usize) -> Vec<u8> {
     (0..size).map(|_| random.alphanumeric() as u8).collect()
 }
 
-/// ClickHouse's reader skips what a query does not use; over large buffers it does that with a
-/// ranged request, which a stream that is made as it is sent cannot answer. So the pieces must be
+/// ClickHouse's reader skips what a query does not use; with large buffers it does so by a ranged
+/// request, which a stream that is produced while it is sent cannot answer. So the pieces must be
 /// small enough that it never does.
 fn each_column_alone_is_read_without_ranged_requests() {
     create_stream("rec-columns-large", 4);

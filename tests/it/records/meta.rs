@@ -1,4 +1,4 @@
-//! The state of the world as rows, the probes and the metrics.
+//! The metadata rows, the probes and the metrics.
 
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ fn streams_pipes_and_workers_are_rows() {
         "url('{url}/v1/workers?format=ArrowStream', 'ArrowStream', 'worker_id String, address String, version String, leases UInt64, alive UInt8')"
     );
     let row = format!("the-worker\t{}\t{}\t3\t1\n", bridge.address(), env!("CARGO_PKG_VERSION"));
-    // Written once the tables are there, beside the pipe.
+    // Written once the tables exist, alongside the pipe.
     wait_until("the heartbeat", || !sql(&format!("SELECT * FROM {workers}")).is_empty());
     assert_eq!(sql(&format!("SELECT * FROM {workers}")), row);
     // The same in the other format.
@@ -174,7 +174,7 @@ fn head_has_no_effect() {
     }
     assert_eq!(head(&bridge, "/healthz").status, 200);
     assert_eq!(get(&bridge, "/v1/pipes").rows().len(), 0, "no pipe was born");
-    // An open batch stays as it is.
+    // An open batch is unchanged.
     let batch = get(&bridge, next).rows();
     assert_eq!(batch.len(), 5);
     let before = sql("SELECT *, _version FROM rec_head.leases");

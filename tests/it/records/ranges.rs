@@ -16,7 +16,7 @@ on_each_engine!(
     a_limit_in_sql_ends_the_reading,
 );
 
-/// Records a second apart: the emulator keeps arrival times in whole seconds.
+/// Records one second apart: the emulator keeps arrival times in whole seconds.
 fn put_in_three_seconds(stream: &str) {
     let second = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
     for prefix in ["a", "b", "c"] {
@@ -37,8 +37,8 @@ pub fn of_time(name: &str) {
     put_in_three_seconds(name);
     let bridge = bridge(id, &[]);
     let all = records(&bridge, name, "");
-    // A group may have been put over the border of two seconds, so the borders are taken from what
-    // came back.
+    // A group may have been written across the boundary of two seconds, so the boundaries are taken
+    // from what was read back.
     let bound = |function: &str, key: &str, format: &str| {
         let time = format!("{function}(toTimeZone(_timestamp, 'UTC'))");
         let sql = sql(&format!("SELECT {} FROM {all} WHERE startsWith(_key, '{key}')", format.replace("{}", &time)));
@@ -112,7 +112,7 @@ fn slices_are_disjoint_and_together_the_whole() {
         }
     }
     assert_eq!(shards.len(), 7);
-    // All at once, as a parallel backfill does it.
+    // All at once, like a parallel backfill.
     let together = records(&bridge, "rec-slices", "slice={0..2}%2F3");
     assert_eq!(sql(&format!("SELECT count(), uniqExact(_key) FROM {together}")), "3000\t3000\n");
 }
@@ -123,7 +123,7 @@ fn a_stream_of_many_pages_is_read_to_its_end() {
     let bridge = bridge("rec_pages", &[]);
     let all = records(&bridge, "rec-pages", "");
     assert_eq!(sql(&format!("SELECT count(), uniqExact(_key) FROM {all}")), "25000\t25000\n");
-    // One shard, so the order is that of the puts.
+    // One shard, so the order is that of the writes.
     let ordered = format!("SELECT _key FROM {all} LIMIT 3");
     assert_eq!(sql(&ordered), "k-0\nk-1\nk-2\n");
     assert_eq!(keys(&bridge, "rec-pages", "limit=1500").len(), 1_500);

@@ -1,4 +1,4 @@
-//! A ClickHouse that loses its answers to `SYSTEM WAIT VIEW`: a relay between a bridge and its
+//! A ClickHouse that loses its responses to `SYSTEM WAIT VIEW`: a relay between a bridge and its
 //! server.
 
 use std::sync::Arc;
@@ -42,8 +42,7 @@ impl Answers {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// From now on no statement that waits for a view is answered, those that are under way
-    /// included.
+    /// From now on no statement that waits for a view gets a response, including those in flight.
     pub fn hold(&self) {
         self.held.store(true, Ordering::SeqCst);
     }
@@ -55,7 +54,7 @@ impl Drop for Answers {
     }
 }
 
-/// Passes on what comes, in both directions, until one side ends.
+/// Passes on data in both directions, until one side ends.
 async fn pass(near: TcpStream, target: &str, held: &AtomicBool) -> std::io::Result<()> {
     let (mut asks, mut answers) = near.into_split();
     let (mut far_answers, mut far_asks) = TcpStream::connect(target).await?.into_split();
@@ -67,8 +66,8 @@ async fn pass(near: TcpStream, target: &str, held: &AtomicBool) -> std::io::Resu
             if read == 0 {
                 return far_asks.shutdown().await;
             }
-            // A statement may come in pieces; once one is answered, its connection is used for
-            // another.
+            // A statement may arrive in pieces; once it has its response, the connection is used
+            // for another.
             if answered.swap(false, Ordering::SeqCst) {
                 seen.clear();
             }

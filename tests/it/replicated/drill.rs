@@ -1,6 +1,6 @@
-//! Drills: servers and bridges are killed and started again while a stream is written. In the end
-//! every server has every record once, and the order of each shard was kept. The SQL is what
-//! docs/deploy.md prints, in four layouts.
+//! Drills: servers and bridges are killed and restarted while a stream is written. In the end every
+//! server has every record once, and the order of each shard was kept. The SQL is that of
+//! docs/deploy.md, in four layouts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use super::layout::{Layout, World};
 use crate::world::{block_on, runtime};
 
 const SHARDS: i32 = 4;
-/// Records are written in steps, so that every fault finds some on their way.
+/// Records are written in steps, so that every fault finds some in flight.
 const STEP: u64 = 250;
 const STEP_PAUSE: Duration = Duration::from_millis(250);
 /// Longer than a commit takes.
 const SENT: Duration = Duration::from_millis(50);
 const DEADLINE: Duration = Duration::from_secs(240);
 
-/// What happens. Whom it hits is drawn when it happens, from the same seed.
+/// What happens. Its victim is drawn from the same seed at that moment.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     KillServer,
@@ -32,7 +32,7 @@ enum Fault {
 const FAULTS: [Fault; 5] =
     [Fault::KillServer, Fault::KillServerAndBridge, Fault::KillBridge, Fault::PauseBridge, Fault::KillZooKeeper];
 
-/// Who is away.
+/// What is down.
 #[derive(Clone, Copy, PartialEq)]
 enum Away {
     Server(usize),
@@ -51,7 +51,7 @@ struct Drill {
 }
 
 impl Drill {
-    /// Each fault happens so many times.
+    /// Each fault happens this many times.
     fn run(layout: Layout, rounds: usize, seed: u64) {
         let world = World::start(layout, SHARDS);
         let client = world.client.clone();
@@ -96,7 +96,7 @@ impl Drill {
         drill.world.check(records);
     }
 
-    /// Waits, and brings back who is due.
+    /// Waits, and brings back whatever is due.
     fn go_on(&mut self, until: Instant) {
         loop {
             let now = Instant::now();
@@ -118,7 +118,7 @@ impl Drill {
         }
     }
 
-    /// Starts servers again that ended by themselves.
+    /// Restarts servers that ended by themselves.
     fn revive(&mut self) {
         for (number, server) in self.world.cluster.servers.iter().enumerate() {
             if !server.is_running() && self.away.iter().all(|(_, who)| *who != Away::Server(number)) {
@@ -160,7 +160,7 @@ impl Drill {
         }
     }
 
-    /// A bridge that is not away, beside the server of its number. Waits while all are.
+    /// A bridge that is not down, next to the server with its number. Waits while all are.
     fn present_bridge(&mut self) -> usize {
         loop {
             let present = self.present();
@@ -177,16 +177,16 @@ impl Drill {
         (0..self.world.bridges.len()).filter(here).collect()
     }
 
-    /// Stops a bridge in the middle of a batch, so that it can say nothing more about it. When none
-    /// is caught so for a while, one that may have no batch (false); but not before one was killed
-    /// so.
+    /// Stops a bridge in the middle of a batch, so that it can no longer report its outcome. If
+    /// none is caught like this for a while, one that may have no batch (false); but only after one
+    /// was killed like this.
     fn freeze_bridge(&mut self) -> (usize, bool) {
         let patience = Instant::now() + if self.caught == 0 { DEADLINE } else { Duration::from_secs(3) };
         while Instant::now() < patience {
             let (busy, present) = (self.world.busy(), self.present());
             if let Some(bridge) = busy.into_iter().find(|bridge| present.contains(bridge)) {
                 self.world.bridges[bridge].sigstop();
-                // What it has sent to ClickHouse already is done meanwhile.
+                // Meanwhile whatever it has already sent to ClickHouse completes.
                 std::thread::sleep(SENT);
                 if self.world.busy().contains(&bridge) {
                     return (bridge, true);
@@ -209,7 +209,7 @@ impl Drill {
     }
 }
 
-/// The schedules to run: SEED=n names one, SEEDS=n asks for so many new ones, without it is one.
+/// The schedules to run: SEED=n runs that one, SEEDS=n runs this many new ones, the default is one.
 /// ROUNDS=n repeats each fault.
 fn run(test: &str, layout: Layout) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());

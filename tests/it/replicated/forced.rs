@@ -1,12 +1,12 @@
-//! A server wrote a batch and died with its bridge before the commit, and stays away: the bridge
-//! beside another server takes the shards over and serves the same batch, and each record is there
+//! A server wrote a batch and died with its bridge before the commit, and stays down: the bridge
+//! next to another server takes over the shards and serves the same batch, and each record is there
 //! once.
 
 use super::{Cut, Fleet, Orphan, PIPE};
 
 const RECORDS: u64 = 400;
 
-/// Runs the case up to where everything is committed without the first server.
+/// Runs the case until everything is committed without the first server.
 fn settled_by_the_other(cut: Cut, fetched: bool) -> (Fleet, Orphan) {
     let mut fleet = Fleet::start("");
     let orphan = fleet.orphan(&cut, true, fetched, RECORDS);
@@ -18,7 +18,7 @@ fn settled_by_the_other(cut: Cut, fetched: bool) -> (Fleet, Orphan) {
 }
 
 impl Fleet {
-    /// The second server has dropped the batch and has every record once, also when the first one
+    /// The second server has dropped the batch and has every record once, also once the first one
     /// is back.
     fn has_all_once(&self, orphan: &Orphan) {
         assert!(self.dropped(1) > orphan.dropped, "nothing was dropped\n{}", self.report());
@@ -28,7 +28,7 @@ impl Fleet {
         self.is_whole_again();
     }
 
-    /// The dead come back: both servers have every record once.
+    /// The dead ones come back: both servers have every record once.
     fn is_whole_again(&self) {
         self.server(1).query(&format!("SYSTEM START FETCHES {PIPE}")).expect("fetches");
         self.server(0).start_again().expect("the server comes back");
@@ -54,7 +54,7 @@ fn a_batch_whose_server_died_before_the_commit_is_dropped_by_the_replica_that_ge
     fleet.has_all_once(&orphan);
 }
 
-/// Keeper knows the block, so it is dropped, although no living server has its part: it comes from
+/// Keeper knows the block, so it is dropped, although no live server has its part: it comes from
 /// the dead one when that is back.
 #[test]
 fn a_batch_that_only_the_dead_server_had_is_there_when_that_server_is_back() {

@@ -1,5 +1,5 @@
 //! Where the views of a Replicated table are: the SQL of docs/deploy.md, run as printed or on each
-//! server by itself.
+//! server separately.
 
 use std::process::Command;
 
@@ -10,24 +10,24 @@ use crate::common::{bridge_binary, number};
 use crate::readme::markdown::{documents, statements};
 use crate::world::{block_on, wait_until};
 
-/// The address that the documentation prints.
+/// The address printed in the documentation.
 const DOCUMENTED: &str = "'http://localhost:9020";
 const ON_CLUSTER: &str = " ON CLUSTER '{cluster}'";
 
-/// Which servers have a view, and how it came there.
+/// Which servers have a view, and how it got there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layout {
-    /// Three servers, each with a view of its own.
+    /// Three servers, each with its own view.
     EachServer,
-    /// Two servers, of which one has a view and a bridge.
+    /// Two servers, one of which has a view and a bridge.
     OneServer,
     /// Two servers with a Replicated database: created once, the view is on both.
     Database,
-    /// Two servers, everything `ON CLUSTER` as it is printed.
+    /// Two servers, everything `ON CLUSTER` as printed.
     OnCluster,
 }
 
-/// Servers with the table `orders`, which a pipe of that name fills.
+/// Servers with the table `orders`, filled by a pipe with that name.
 pub struct World {
     pub cluster: Cluster,
     pub client: Client,
@@ -36,7 +36,7 @@ pub struct World {
 }
 
 impl World {
-    /// Starts all, up to a stream that is being pulled.
+    /// Starts everything, up to a stream that is being pulled.
     pub fn start(layout: Layout, shards: i32) -> World {
         let (servers, bridges) = match layout {
             Layout::EachServer => (3, 3),
@@ -69,7 +69,7 @@ impl World {
         } else {
             run(0, table);
         }
-        // Block numbers survive merges: they tell the order of the inserts.
+        // Block numbers survive merges: they show the order of the inserts.
         let on_cluster = if layout == Layout::Database { "" } else { ON_CLUSTER };
         run(
             0,
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    /// What one of the living servers answers.
+    /// The result from one of the live servers.
     fn ask(&self, sql: &str) -> Option<String> {
         self.cluster.servers.iter().filter(|server| server.is_running()).find_map(|server| server.query(sql).ok())
     }
@@ -107,7 +107,7 @@ impl World {
         owners.lines().filter_map(|owner| owner.strip_prefix("worker_")?.parse().ok()).collect()
     }
 
-    /// Whether so many records are in the table, and committed.
+    /// Whether this many records are in the table and committed.
     pub fn is_complete(&self, records: u64) -> bool {
         let enough = |sql: &str| self.ask(sql).and_then(|n| n.trim().parse::<u64>().ok()).is_some_and(|n| n >= records);
         enough("SELECT sum(committed_rows) FROM kinesis.leases HAVING countIf(offered_batch != '') = 0")
@@ -119,8 +119,8 @@ impl World {
         self.bridges.iter().map(|bridge| lines(bridge.log())).sum()
     }
 
-    /// Blocks that the servers have dropped since each was started last, because the table had
-    /// them.
+    /// Blocks that the servers have dropped since each last started, because the table had them
+    /// already.
     pub fn dropped(&self) -> u64 {
         let sql = "SELECT sum(value) FROM system.events WHERE event = 'DuplicatedInsertedBlocks'";
         self.cluster.servers.iter().filter_map(|server| number(server, sql)).sum()
@@ -130,7 +130,7 @@ impl World {
     pub fn check(&self, records: u64) {
         let table = self.table;
         for server in &self.cluster.servers {
-            // A server that was just started is read-only until it has found its place in Keeper.
+            // A server that has just started is read-only until it has found its state in Keeper.
             wait_until("a replica that is up to date", || {
                 server.query(&format!("SYSTEM SYNC REPLICA {table}")).is_ok()
             });
@@ -162,8 +162,8 @@ impl World {
     }
 }
 
-/// A bridge beside a server that knows it: by the named collection of `sql setup`, and by a macro,
-/// since the servers are on one machine and their bridges at ports of their own.
+/// A bridge next to a server that knows it: by the named collection of `sql setup`, and by a macro,
+/// since the servers are on one machine and their bridges have different ports.
 fn add_bridge(cluster: &Cluster, server: usize) -> Bridge {
     let flags = [("--lease-duration", "3s"), ("--worker-id", &format!("worker_{server}"))];
     let bridge = cluster.start_bridge(bridge_binary(), server, &flags).expect("a bridge");
@@ -187,7 +187,7 @@ fn printed() -> Vec<String> {
 }
 
 /// Without `all_replicas` ClickHouse has one replica run each refresh, for which it reads several
-/// nodes of Keeper at once.
+/// Keeper nodes at once.
 #[test]
 fn a_replicated_database_wants_all_replicas_on_zookeeper() {
     let cluster = Cluster::start(Engine::V25_8, 1).expect("a server");

@@ -1,22 +1,22 @@
-//! The deduplication window passed before the batch came again: then its records are there twice,
-//! as the documentation says.
+//! The deduplication window passed before the batch was repeated: its records are there twice, as
+//! documented.
 
 use super::{Cut, Fleet, Orphan, PIPE};
 
 const RECORDS: u64 = 400;
-/// Keeper is looked through each second for blocks that are too many or too old.
+/// Keeper is searched each second for blocks that are too many or too old.
 const CLEANING: &str = "cleanup_delay_period = 1, max_cleanup_delay_period = 1, \
                         cleanup_delay_period_random_add = 0, cleanup_thread_preferred_points_per_iteration = 0";
 
 impl Fleet {
-    /// The blocks that the table's window holds.
+    /// The blocks in the table's window.
     fn window(&self) -> Vec<String> {
         let path = format!("SELECT concat(zookeeper_path, '/blocks') FROM system.replicas WHERE table = '{PIPE}'");
         let blocks = self.server(1).query(&format!("SELECT name FROM system.zookeeper WHERE path = ({path})"));
         blocks.expect("the window").lines().map(str::to_owned).collect()
     }
 
-    /// Another writer fills the table until the window holds none of these blocks; gives how many
+    /// Another writer fills the table until the window has none of these blocks; returns how many
     /// rows it wrote.
     fn write_until_forgotten(&self, blocks: &[String]) -> u64 {
         assert!(!blocks.is_empty(), "the window holds nothing");
@@ -40,7 +40,7 @@ impl Fleet {
     }
 }
 
-/// A block's age is the time to the newest block of the table, so somebody has to write.
+/// A block's age is relative to the newest block of the table, so there must be writes.
 #[test]
 fn a_batch_that_comes_again_after_the_windows_time_is_there_twice() {
     let mut fleet = Fleet::start(&format!("SETTINGS replicated_deduplication_window_seconds = 1, {CLEANING}"));

@@ -1,4 +1,4 @@
-//! Exports are loaded whole, and the newest write of an item counts, wherever it came from.
+//! Exports are loaded completely, and the newest write of an item counts, wherever it came from.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -42,7 +42,7 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
         send(name, [put_event(&table, &full[0], began)]);
         let (at, first, second) = (now() + SECOND, now() + 2 * SECOND, now() + 3 * SECOND);
         let mut urls = vec![export.full(&full, at, wrapped)];
-        // Of three items in three, one is written, one is deleted, one stays; and there are new
+        // Of every three items, one is written, one is deleted, and one stays; and there are new
         // ones.
         let mut rng_of_change = rng.fork();
         let mut changed = |from: i64, offset: usize, count: u64| -> Vec<Changed> {
@@ -66,8 +66,8 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
         };
         urls.push(next("01693685934212-ac809da5", &one, at, first));
         urls.push(next("01693685999999-ac809da6", &two, first, second));
-        // What the stream has: changes from before the export, which must lose, and newer ones,
-        // which must win.
+        // Changes in the stream: older ones than the export, which must lose, and newer ones, which
+        // must win.
         let mut truth: std::collections::BTreeMap<u64, Item> = (0..).zip(full.clone()).collect();
         let keep = |truth: &mut std::collections::BTreeMap<u64, Item>, changes: &[Changed], offset: usize, new: u64| {
             let old = full.iter().zip(0..).skip(offset).step_by(9).map(|(_, n)| n);
@@ -83,7 +83,7 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
         let mut events = Vec::new();
         for n in (0..90).step_by(5) {
             let stale = items::item(&mut rng, keys, n);
-            // The same time as the export's, less what it does not know; and long before it.
+            // The time of the export, less its uncertainty; and long before it.
             events.push(change(&table, None, (n % 2 == 0).then_some(&stale).or(Some(&full[n as usize])), at - 2));
             if n % 2 == 1 {
                 events.push(change(&table, Some(&full[n as usize]), None, began + 1));
@@ -108,7 +108,7 @@ fn full_and_incremental_exports_and_the_stream_make_the_table() {
         let script = printed(name, &flags);
         assert_eq!(script.matches("\nINSERT INTO ").count(), 3, "{script}");
         equals(name, &format!("default.{name}"), truth.len());
-        // Again, and again the last one alone: nothing changes.
+        // Again, and again only the last one: nothing changes.
         let again = printed(name, &flags);
         assert!(again.contains("-- Left as they are: ") && again.contains("statements were run"), "{again}");
         printed(name, &["--export", &urls[1], "--apply"]);
@@ -130,7 +130,7 @@ fn a_write_in_the_millisecond_of_the_export_is_newer() {
     printed("sqld_tie", &["--export", &url, "--apply"]);
     send("sqld_tie", [put_event(&table, &new, at)]);
     equals("sqld_tie", "default.sqld_tie", 2);
-    // Of two with the same version the later one counts: a delete and an item again, in one batch
+    // Of two with the same version the later one counts: a delete and the item again, in one batch
     // or in two.
     send("sqld_tie", [change(&table, Some(&new), None, at + 1), put_event(&table, &old, at + 1)]);
     put_items("sqld_tie", [&old]);
@@ -151,7 +151,7 @@ fn what_is_not_there_or_not_right_fails_and_loads_nothing_silently() {
     let items = [item("a", "1"), item("b", "2")];
     let url = |id| export(id).full(&items, at, true);
     printed("sqld_broken", &["--apply"]);
-    // A file that the manifest names is gone.
+    // A file named in the manifest is missing.
     let gone = url("01-gone");
     let manifest = |id: &str, files: &[&str]| {
         let lines: String = files
@@ -163,7 +163,7 @@ fn what_is_not_there_or_not_right_fails_and_loads_nothing_silently() {
     manifest("01-gone", &["000001gone.json.gz", "missing.json.gz"]);
     let said = refused(&run("sqld_broken", &["--export", &gone, "--apply"]));
     assert!(said.contains("404") && said.contains("missing.json.gz"), "{said}");
-    // A line of something else.
+    // A line with something else.
     let other = url("02-other");
     put(bucket, "p/AWSDynamoDB/02-other/data/other.json", b"{\"Item\":{\"key\":{\"S\":\"x\"}}}\n");
     manifest("02-other", &["other.json"]);
@@ -197,7 +197,7 @@ fn what_is_not_there_or_not_right_fails_and_loads_nothing_silently() {
         let said = refused(&run("sqld_broken", &["--export", &unit, "--apply"]));
         assert!(said.contains("has a WriteTimestampMicros outside 2012 to 2100"), "{said}");
     }
-    // What was read before the failure may be there, and is right.
+    // What was read before the failure may be there, and is correct.
     answers("SELECT countIf(id = 'before'), countIf(id IN ('x', '')) FROM sqld_broken", "1\t0\n");
     sql("DROP TABLE sqld_broken_pipe");
 }

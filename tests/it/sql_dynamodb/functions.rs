@@ -11,12 +11,12 @@ use crate::world::sql;
 
 on_each_engine!(any_value_becomes_plain_json_with_all_digits, white_space_and_bare_numbers_are_no_matter,);
 
-/// What DynamoDB takes.
+/// DynamoDB's limit.
 const LEVELS: usize = 30;
 /// Values in one query.
 const ROUND: usize = 500;
 const ROUNDS: usize = 8;
-/// Like types, and like the signs of JSON.
+/// Text that looks like types, and like the punctuation of JSON.
 const NAMES: [&str; 20] = [
     "S",
     "N",
@@ -45,7 +45,7 @@ pub fn create() {
     sql::functions().iter().for_each(|statement| drop(sql(statement)));
 }
 
-/// Maps and lists within each other, down to the last level.
+/// Nested maps and lists, down to the last level.
 fn deep(rng: &mut fastrand::Rng) -> AttributeValue {
     (0..LEVELS).fold(items::value(rng, usize::MAX), |inner, _| {
         let more = items::value(rng, usize::MAX);

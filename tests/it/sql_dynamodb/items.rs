@@ -1,4 +1,4 @@
-//! Random items arrive as they are, through pipe and views, before and after the sample.
+//! Random items arrive unchanged, through pipe and views, before and after the sample.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -27,14 +27,14 @@ fn random_items_with_every_kind_of_key_arrive_exactly() {
         let began = now();
         let all: Vec<Item> = (0..ITEMS).map(|n| items::item(&mut rng, keys, n)).collect();
         put_items(name, &all);
-        // The sample has one in four.
+        // The sample has every fourth.
         let (first, later) = all.split_at(ITEMS as usize / 4);
         send(name, first.iter().zip(0..).map(|(item, n)| put_event(&table, item, began + n)));
         let script = printed(name, &["--apply"]);
         assert!(script.contains(" statements were run.\n"), "{script}");
         send(name, later.iter().zip(0..).map(|(item, n)| put_event(&table, item, began + 1_000_000 + n)));
         equals(name, &format!("default.{name}"), ITEMS as usize);
-        // Then some change, and some are deleted. Events come twice and late.
+        // Then some change, and some are deleted. Events are repeated and late.
         let mut events = Vec::new();
         for (n, old) in (0..ITEMS).zip(&all).filter(|(n, _)| n % 3 == 0) {
             let micros = began + 2_000_000 + n as i64;
@@ -60,7 +60,7 @@ fn random_items_with_every_kind_of_key_arrive_exactly() {
     drop_pipes(&tables.map(|(name, _)| name));
 }
 
-/// An event in the wrong unit neither wins nor loses: it is among the errors, and the changes
+/// An event in the wrong unit neither wins nor loses: it is in the errors table, and the changes
 /// around it count.
 fn times_in_the_wrong_unit_decide_nothing() {
     let table = captured("sqld_units", &[("id", Key::S)]);
@@ -86,7 +86,7 @@ fn times_in_the_wrong_unit_decide_nothing() {
         // Seconds and microseconds without a precision, which means milliseconds.
         in_unit(began / 1_000_000, "\"x\":1"),
         in_unit(began, "\"x\":1"),
-        // Not what the precision says.
+        // Not in the stated precision.
         in_unit(began / 1_000, "\"ApproximateCreationDateTimePrecision\":\"MICROSECOND\""),
         in_unit(began, "\"ApproximateCreationDateTimePrecision\":\"MILLISECOND\""),
     ];

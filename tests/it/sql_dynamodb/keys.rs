@@ -1,4 +1,4 @@
-//! Keys: what does not fit, other tables in the stream, and keys that change.
+//! Keys: values that do not fit, other tables in the stream, and keys that change.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -49,7 +49,7 @@ fn numbers_that_do_not_fit_are_kept_apart_or_make_the_key_text() {
         "{again}"
     );
     sql("DROP TABLE sqld_wide_pipe");
-    // Seen beforehand, they make the column text.
+    // If the sample has them, they turn the column into text.
     printed("sqld_wide", &["--apply", "--target", "default.sqld_wide_text"]);
     answers(
         "SELECT id, name FROM sqld_wide_text_final ORDER BY id",
@@ -95,7 +95,7 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
         let item = |id: &str| -> Item {
             let mut item = named(id);
             item.insert("key".into(), AttributeValue::S(id.into()));
-            // More than JSON functions of ClickHouse take.
+            // More than ClickHouse's JSON functions accept.
             item.insert("at".into(), AttributeValue::N("12345678901234567890123".into()));
             item
         };
@@ -104,7 +104,7 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
         printed(name, &["--apply"]);
         answers(&format!("SELECT count() FROM {name}"), "1\n");
         delete_table(name);
-        // A table's creation is known to the second.
+        // A table's creation time is known to the second.
         wait_until("the next second", || now() / 1_000_000 > began / 1_000_000);
         let again = create_table(name, changed);
         let created = now();
@@ -118,7 +118,7 @@ fn a_table_with_other_keys_stops_the_pipe_and_loses_nothing() {
         );
         assert!(exception.contains(&sentence), "{exception}");
         assert_eq!(sql(&format!("SELECT count() FROM {name} WHERE id != 'a\":\"b'")), "0\n");
-        // As the sentence says.
+        // As the message says.
         sql(&format!("DROP TABLE {name}_pipe"));
         let said = refused(&run(name, &["--apply"]));
         assert!(said.contains("was dropped and recreated after") && said.contains("choose another --target"), "{said}");

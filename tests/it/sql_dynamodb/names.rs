@@ -1,4 +1,4 @@
-//! Names that people invent, of targets, attributes and keys.
+//! Odd names of targets, attributes and keys.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use sql::quote::{identifier, literal, qualified};
@@ -68,7 +68,7 @@ const NAMES: [&str; 51] = [
 fn any_name_survives() {
     let table = captured("sqld.it-s_Table", &[("it's `the` key.x", Key::S), ("version", Key::N)]);
     let name = "sqld.it-s_Table";
-    // Each name with each kind of value, and the same in another order, so that columns meet values
+    // Each name with each kind of value, and the same in another order, so that columns get values
     // of other kinds.
     let value = |n: usize| match n % 6 {
         0 => AttributeValue::S(format!("text {n}")),
@@ -116,7 +116,7 @@ fn any_name_survives() {
         "version_attribute",
         "rest_attribute",
     ];
-    // The key version is one of the names.
+    // One of the names is that of the key `version`.
     assert_eq!(columns, format!("{}\n", 2 + NAMES.len() - 1 - left_out.len() + 3));
     for suffix in ["_final", "_errors"] {
         sql(&format!("SELECT * FROM {} FORMAT JSONEachRow", qualified(database, &format!("{target}{suffix}"))));

@@ -1,4 +1,4 @@
-//! What flags change.
+//! The effects of flags.
 
 use std::io::Write;
 use std::process::Command;

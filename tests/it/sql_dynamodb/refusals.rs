@@ -1,4 +1,4 @@
-//! What cannot be done is said, with what to do, and nothing is half done.
+//! What cannot be done is reported, with what to do, and nothing is left half done.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
@@ -121,7 +121,7 @@ fn exports_that_are_none_or_of_something_else() {
         "{refusing}"
     );
     let full = export(&table, bucket, "02-full").full([&item("a")], at, true);
-    // The same with something else in its summary.
+    // The same with other text in its summary.
     let with = |id: &'static str, field: &str, value: Value| {
         let url = export(&table, bucket, id).full([&item("a")], at, true);
         let text =
@@ -168,7 +168,7 @@ fn exports_that_are_none_or_of_something_else() {
         )
     );
 
-    // How they follow each other.
+    // Their order.
     let incremental = |id, from, to| export(&table, bucket, id).incremental(&[], from, to);
     let hole = incremental("09-hole", at + SECOND, at + 2 * SECOND);
     let hole = said(&[&hole, &full]);
@@ -187,7 +187,7 @@ fn exports_that_are_none_or_of_something_else() {
     let first = said(&[&alone]);
     assert!(first.contains(" has only the changes from ") && first.ends_with(": also give the full export"), "{first}");
 
-    // How they follow the stream.
+    // Their order relative to the stream.
     let late = refused(&run("sqld_refuse", &["--export", &full, "--start", "latest"]));
     assert!(late.starts_with("--start latest leaves out changes after the export of "), "{late}");
     let late = refused(&run("sqld_refuse", &["--export", &full, "--start", "2100-01-01T00:00:00Z"]));

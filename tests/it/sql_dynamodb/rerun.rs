@@ -1,4 +1,4 @@
-//! Run again for a target that exists: new attributes get columns, while the pipe runs.
+//! Run again for an existing target: new attributes get columns while the pipe is running.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -21,8 +21,8 @@ fn attributes_that_came_later_get_columns() {
     let n = |text: &str| AttributeValue::N(text.into());
     let s = |text: &str| AttributeValue::S(text.into());
     let first = [item(1, &[("age", n("1"))])];
-    // A name that the flattening uses itself, a set, a map; and one number that no column of its
-    // type holds.
+    // A name that the flattening uses itself, a set, a map; and a number that no column of its type
+    // can hold.
     let second: Vec<Item> = (2..50)
         .map(|id| {
             let map = AttributeValue::M([("k".to_owned(), n("0.50"))].into());
@@ -56,7 +56,7 @@ fn attributes_that_came_later_get_columns() {
         "sqld_again",
         second.iter().filter(|item| item["level"] == n("1.5")).map(|item| put_event(&table, item, began)),
     );
-    // They go with a refresh that had begun before.
+    // They are inserted by a refresh that had started before.
     answers("SELECT count() FROM sqld_again FINAL", "49\n");
     let more: Vec<Item> = (50..60).map(|id| item(id, &[("level", n("7")), ("item", s("new"))])).collect();
     put_items("sqld_again", &more);
@@ -69,18 +69,18 @@ fn attributes_that_came_later_get_columns() {
         "57\t58\t48\t48\n"
     );
     assert_eq!(sql("SELECT countIf(level = 7), countIf(level IS NULL) FROM sqld_again"), "10\t49\n");
-    // A view that is dropped stops the pipe: without it, what comes would be kept nowhere.
-    // A refresh that has begun would go on without it.
+    // Dropping a view stops the pipe: without it, records would be stored nowhere. A refresh that
+    // has started would continue without it.
     sql("SYSTEM STOP VIEW sqld_again_pipe");
     sql("DROP TABLE sqld_again_mv");
     sql("SYSTEM START VIEW sqld_again_pipe");
     put_items("sqld_again", [&item(60, &[])]);
     send("sqld_again", [put_event(&table, &item(60, &[]), began)]);
     let sentence = "the views \"sqld_again_mv\" and \"sqld_again_errors_mv\" must both exist";
-    // The refresh that was stopped may have said something before.
+    // The refresh that was stopped may have reported something before.
     wait_until(sentence, || refresh_exception("sqld_again_pipe").contains(sentence));
-    // Everything that is lost is made again, and then there is nothing to do but to say the views
-    // again.
+    // Everything that is missing is created again; then all that is left to do is to update the
+    // views.
     sql("DROP TABLE sqld_again_pipe");
     sql("DROP TABLE sqld_again_errors");
     let script = printed("sqld_again", &["--apply"]);
@@ -89,7 +89,7 @@ fn attributes_that_came_later_get_columns() {
             && script.contains("-- Done: 4 statements"),
         "{script}"
     );
-    // The pipe's position is the bridge's: it goes on where it was.
+    // The pipe's position belongs to the bridge: it continues where it stopped.
     let last = item(99, &[("level", n("99"))]);
     put_items("sqld_again", [&last]);
     send("sqld_again", [put_event(&table, &last, began)]);

@@ -1,5 +1,5 @@
-//! What is printed, from files, and run as it is. UPDATE_SNAPSHOTS=1 writes the expected SQL anew:
-//! look at what changed.
+//! The printed SQL, compared with files, and run unchanged. UPDATE_SNAPSHOTS=1 rewrites the
+//! expected SQL: review the diff.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use crate::world::sql;
 
 on_each_engine!(a_table_with_its_export, a_table_of_which_nothing_is_known_but_its_keys,);
 
-/// A value as a person writes it.
+/// A value as a user writes it.
 fn value(text: &str) -> AttributeValue {
     let list = |text: &str| text.split(',').map(String::from).collect();
     match text.split_once(':') {
@@ -61,7 +61,7 @@ fn port(url: &str) -> &str {
 }
 
 fn a_table_with_its_export() {
-    // Else the statements would create them first.
+    // Otherwise the statements would create them first.
     functions::create();
     let table = captured("customers", &[("id", Key::S)]);
     let items = [
@@ -129,7 +129,7 @@ fn a_table_with_its_export() {
          u-2\tit's\t\\N\t\\N\t\\N\t\\N\t[]\t[]\t\\N\t\\N\t\\N\t\"text\"\t\\N\t{'age':'null','tags':'null'}\n\
          u-3\t5\t\\N\t\\N\t\\N\t\\N\t[]\t[]\t\\N\t\\N\t\\N\t\\N\t\\N\t{'active':'\"maybe\"','age':'1.5','name':'5','new':'\"x\"','scores':'[1,0.1]'}\n"
     );
-    // The query that is printed beside it.
+    // The query printed next to it.
     let query = script.lines().find_map(|line| line.strip_prefix("-- SELECT arrayJoin")).expect("a query");
     let new = sql(&format!("SELECT arrayJoin{query}"));
     assert!(new.lines().any(|line| line == "new\t1") && new.lines().any(|line| line == "age\t2"), "{new}");

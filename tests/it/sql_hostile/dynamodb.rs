@@ -31,12 +31,12 @@ fn printed(environment: &[(&str, &str)], flags: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// An item with these names: as attributes and within maps, also of maps in lists, with texts that
+/// An item with these names: as attributes and in maps, also in maps within lists, with texts that
 /// are names.
 pub fn item(key: &str, names: &[String]) -> Item {
     let number = |at: usize| AttributeValue::N(at.to_string());
     let nested = |of: AttributeValue| AttributeValue::M(names.iter().map(|name| (name.clone(), of.clone())).collect());
-    // Too large if every name held every name.
+    // It would be too large if every name contained every name.
     let deep = |name: &String, at| AttributeValue::M([(name.clone(), nested(number(at)))].into());
     let value = |(at, name): (usize, &String)| match at % 5 {
         0 => AttributeValue::S(name.clone()),
@@ -68,7 +68,7 @@ fn names_in_items_are_never_statements() {
     send(&item(&names[0], first));
     just_these(&printed(&[], &[]), &NEW, &[]);
     just_these(&printed(&[], &["--dry-run"]), &[], &[]);
-    // Where DynamoDB cannot be asked, the error of the AWS SDK is in the head.
+    // If DynamoDB is not accessible, the error of the AWS SDK is in the head.
     let keys: Vec<String> = KEYS.iter().flat_map(|(name, _)| ["--key".to_owned(), format!("{name}:S")]).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let away = printed(&[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")], &keys);
@@ -76,7 +76,7 @@ fn names_in_items_are_never_statements() {
     just_these(&away, &NEW, &[]);
     printed(&[], &["--apply"]);
 
-    // Again, with attributes that came later: columns are added, and views replaced.
+    // Again, with attributes that were added later: columns are added, and views are replaced.
     put_items(NAME, [&item(&names[1], later)]);
     send(&item(&names[1], later));
     let again = printed(&[], &[]);

@@ -35,8 +35,8 @@ fn printed(flags: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// A part of the name of an object, with each of these in it that ClickHouse can read: no patterns,
-/// and no line breaks, at which it cuts the name off.
+/// A part of an object's name that contains each of these that ClickHouse can read: no patterns,
+/// and no line breaks, at which it truncates the name.
 fn hostile(ends: &[&str]) -> String {
     let allowed = ends.iter().filter(|end| !end.contains(UNREADABLE));
     allowed.map(|end| format!("x{};{ATTACK};--", end.replace('/', ""))).collect()
@@ -71,7 +71,7 @@ fn names_in_exports_are_never_statements() {
     printed(&[&flags[..], &["--apply"]].concat());
     equal(1);
 
-    // On top of it, with attributes that came later, one item that is gone and one that is new.
+    // On top of it, with attributes added later, one deleted item and one new item.
     let changes = [
         Changed { micros: at + 1, old: Some(old.clone()), new: None },
         Changed { micros: at + 2, old: None, new: Some(new.clone()) },
@@ -101,7 +101,7 @@ fn equal(items: usize) {
     victim_lives();
 }
 
-/// What a manifest says that is refused is quoted in the message, which moves no cursor either.
+/// The message quotes what it refuses in a manifest; it must not move the cursor either.
 fn refusals(table: &Table, at: i64) {
     let attack = format!("\n\r\u{1b}[2K\u{2028}\0`'\"\\*/;\n{ATTACK};\n--");
     let summary = |changed: &str, value: Value| {
@@ -136,7 +136,7 @@ fn refusals(table: &Table, at: i64) {
         ("itemCount", "cannot be parsed"),
     ] {
         summary(field, attack.as_str().into());
-        // Before the end that the key of a manifest has.
+        // Before the end of the manifest's key.
         if field == "manifestFilesS3Key" {
             summary(field, format!("{attack}/manifest-files.json").into());
         }

@@ -1,4 +1,4 @@
-//! `sql pipe` on a stream of hostile records, into new tables and one that exists.
+//! `sql pipe` on a stream of hostile records, into new tables and an existing one.
 
 use serde_json::{Map, Value, json};
 
@@ -31,7 +31,7 @@ fn printed_of(stream: &str, table: &str, flags: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The name of what belongs to a table.
+/// The name of something that belongs to a table.
 fn with_suffix(table: &str, suffix: &str) -> String {
     match table.strip_suffix('`') {
         Some(quoted) => format!("{quoted}{suffix}`"),
@@ -40,7 +40,7 @@ fn with_suffix(table: &str, suffix: &str) -> String {
 }
 
 /// A record with each name at each depth: as a field, nested twice, in elements of an array, as
-/// data, in objects that differ much; and as the value of fields with one kind of values and with
+/// data, in objects that differ a lot; and as the value of fields with one kind of value and with
 /// several.
 fn record(names: &[String], n: usize) -> Value {
     let object = |value: &dyn Fn(usize) -> Value| {
@@ -50,7 +50,7 @@ fn record(names: &[String], n: usize) -> Value {
     let mut record = object(&|at| json!(at));
     record["deep"] = object(&|_| object(&|at| if at % 2 == 0 { json!(at) } else { json!("x") }));
     record["list"] = json!([object(&|at| json!(at)), object(&|at| json!([at]))]);
-    // In every object another third of them.
+    // A different third of them in every object.
     record["loose"] = Value::Object(
         names.iter().skip(n % 3).step_by(3).map(|name| (format!("{name}{n}"), json!({"y": names}))).collect(),
     );
@@ -86,7 +86,7 @@ fn names_in_records_are_never_statements() {
         just_these(&printed(table, flags), kinds, &[]);
         just_these(&printed(table, &[flags, &["--dry-run"]].concat()), &[], &[]);
         printed(table, &[flags, &["--apply"]].concat());
-        // What does not fit is in the errors.
+        // What does not fit is in the errors table.
         let beside = if kinds == NEW {
             "0".to_owned()
         } else {
@@ -131,10 +131,10 @@ fn names_in_log_events_are_never_statements() {
 }
 
 /// A table with hostile names and strings in its columns and types, which the comments repeat:
-/// values that do not fit, columns without fields, fields without columns, types that are left out.
+/// values that do not fit, columns without fields, fields without columns, omitted types.
 fn into_a_table_that_exists(names: &[String], few: &[String]) {
     let quoted = |text: &str, quote: char| {
-        // Not the product's: only what must be escaped is.
+        // Without the product's code: escapes only what must be escaped.
         format!("{quote}{}{quote}", text.replace('\\', "\\\\").replace(quote, &format!("\\{quote}")))
     };
     let columns: Vec<String> = names

@@ -1,5 +1,5 @@
-//! Whether a row has what a record had: an own reading of JSON, digit for digit, and an own idea of
-//! what is the same.
+//! Checks that a row has what its record had: with a separate JSON parser, digit for digit, and a
+//! separate notion of equality.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 on_each_engine!(the_comparison_can_fail,);
 
-/// A JSON value with its numbers as they are written.
+/// A JSON value with its numbers as written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json {
     Null,
@@ -78,13 +78,13 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-/// Whether `got`, from a row as ClickHouse prints it, is what was sent. Null and nothing at all are
-/// the same, and an array, a map or a tuple has no null but being empty. A value may have become
+/// Whether `got`, from a row as ClickHouse prints it, equals what was sent. Null equals a missing
+/// value, and the only null of an array, a map or a tuple is the empty one. A value may have become
 /// its text, but not another value.
 pub fn arrived(sent: &Json, got: &Json) -> bool {
     match (sent, got) {
         (Json::Null, got) => is_nothing(got),
-        // A column of text has other kinds of values as text.
+        // A text column has other kinds of values as text.
         (Json::Text(sent), Json::Text(got)) => sent == got || is_same_by_meaning(sent, got),
         (sent, Json::Text(got)) => {
             Json::parse(got).is_some_and(|got| !matches!(got, Json::Text(_)) && arrived(sent, &got))
@@ -111,13 +111,13 @@ fn is_nothing(got: &Json) -> bool {
     }
 }
 
-/// Integers by their digits, others as the doubles that JSON's numbers are to most programs.
+/// Integers by their digits, others as doubles, like most programs treat numbers in JSON.
 fn same_number(sent: &str, got: &str) -> bool {
     let is_integer = !sent.contains(['.', 'e', 'E']);
     sent == got || (sent.len() < 18 || !is_integer) && sent.parse::<f64>().ok() == got.parse::<f64>().ok()
 }
 
-/// Times, addresses and UUIDs that are written in another way.
+/// Times, addresses and UUIDs that are written differently.
 fn is_same_by_meaning(sent: &str, got: &str) -> bool {
     let local = |text: &str| NaiveDateTime::parse_from_str(&text.replace('T', " "), "%Y-%m-%d %H:%M:%S%.f").ok();
     // ClickHouse prints UTC.

@@ -1,5 +1,5 @@
-//! Streams of something else than plain JSON objects: what `sql pipe` says that it sees, and which
-//! command or example takes it.
+//! Streams of anything but plain JSON objects: what `sql pipe` reports about them, and which
+//! command or example it recommends.
 
 use std::io::Write;
 
@@ -26,7 +26,7 @@ fn zlib(text: &str) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// The end of a stream's name, its payloads, and what is said of them.
+/// The end of a stream's name, its payloads, and the expected message.
 type Case = (&'static str, Vec<Vec<u8>>, &'static [&'static str]);
 
 /// Without its second half.
@@ -116,7 +116,7 @@ fn streams_with_objects_among_others() {
         "{said}"
     );
     assert!(said.contains("\n-- 1 of 5 records are plain text: land them raw"), "{said}");
-    // What is decompressed is what it is.
+    // The decompressed payload determines what it is.
     let object = "{\"id\": 1}";
     stream("sql-contents-mixed", vec![gzip(object), gzip(object), object.into(), broken(&gzip(object))]);
     let said = printed("sql-contents-mixed", "sqlp_contents", &[]);

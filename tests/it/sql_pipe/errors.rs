@@ -1,4 +1,5 @@
-//! Records that do not fit are kept apart, each once, and the others are in the table, each once.
+//! Records that do not fit are stored separately, each once, and the others are in the table, each
+//! once.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ fn good(n: usize) -> String {
     )
 }
 
-/// What does not fit, and why. Each has its number in it, so that it is found again.
+/// What does not fit, and why. Each contains its number, so that it can be found again.
 fn bad(n: usize) -> (Vec<u8>, &'static str) {
     let changed = |from: &str, to: &str| {
         let text = good(n);
@@ -72,7 +73,7 @@ fn each_bad_record_is_once_in_errors_and_each_good_one_once_in_the_table() {
                 goods += 1;
             } else {
                 let (payload, reason) = bad(n / 2);
-                // The same number comes only once, so what is in errors is known by its bytes.
+                // Each number occurs only once, so what is in errors is identified by its bytes.
                 let hex = payload.iter().map(|byte| format!("{byte:02X}")).collect();
                 assert!(expected.insert(hex, reason).is_none());
                 payloads.push(payload);
@@ -106,13 +107,13 @@ fn a_view_that_is_dropped_stops_the_pipe_and_nothing_is_lost() {
     let script = printed("sql-dropped", "sqlp_dropped", &[]);
     run_script(&script);
     wait_for_rows("sqlp_dropped", 10);
-    // A refresh that has begun would go on without it.
+    // A refresh that has started would continue without it.
     sql("SYSTEM STOP VIEW sqlp_dropped_pipe");
     sql("DROP TABLE sqlp_dropped_mv");
     sql("SYSTEM START VIEW sqlp_dropped_pipe");
     put("sql-dropped", goods(10..20));
     let sentence = "the views \"sqlp_dropped_mv\" and \"sqlp_dropped_errors_mv\" must both exist";
-    // The refresh that was stopped may have said something before.
+    // The refresh that was stopped may have reported something before.
     world::wait_until(sentence, || world::refresh_exception("sqlp_dropped_pipe").contains(sentence));
     let view = script.split(";\n").find(|statement| statement.contains("`sqlp_dropped_mv` TO")).expect("the view");
     run_script(view);

@@ -23,7 +23,7 @@ fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let exponent: i64 = exponent.strip_prefix('+').unwrap_or(exponent).parse().ok()?;
     let zeros = digits.len() - digits.trim_start_matches('0').len();
     let significant = digits.trim_matches('0').to_string();
-    // There is one zero.
+    // There is only one zero.
     let (negative, place) =
         if significant.is_empty() { (false, 0) } else { (negative, exponent + whole.len() as i64 - zeros as i64) };
     Some((negative, significant, place))
@@ -35,11 +35,11 @@ pub fn same_number(one: &str, other: &str) -> bool {
 }
 
 /// Whether `got`, from a row as ClickHouse prints it, is what was sent to a column of type `ty`,
-/// with what is in `rest`. Null and nothing fit everywhere.
+/// together with what is in `rest`. Null and missing values fit everywhere.
 pub fn exact(sent: &Json, got: &Json, rest: &[(String, Json)], ty: &str) -> bool {
     match (sent, got) {
         (Json::Null, _) => true,
-        // Filled up with zeros, as the type is.
+        // Padded with zeros, like the type.
         (sent, Json::Text(filled)) if ty.contains("FixedString") && filled.ends_with('\0') => {
             exact(sent, &Json::Text(filled.trim_end_matches('\0').into()), rest, ty)
         }
@@ -53,7 +53,7 @@ pub fn exact(sent: &Json, got: &Json, rest: &[(String, Json)], ty: &str) -> bool
         (Json::Array(sent), Json::Array(got)) => {
             sent.len() == got.len() && sent.iter().zip(got).all(|(sent, got)| exact(sent, got, rest, ty))
         }
-        // As text, with each of two fields of one name.
+        // As text, including both of two fields with one name.
         (Json::Array(_) | Json::Object(_), Json::Text(got)) => {
             Json::parse(got).is_some_and(|got| same_json(sent, &got))
         }
@@ -71,7 +71,7 @@ fn is_code(sent: &str, got: &str, ty: &str) -> bool {
 
 fn same_object(sent: &[(String, Json)], got: &[(String, Json)], rest: &[(String, Json)], ty: &str) -> bool {
     let twice = sent.iter().any(|(name, _)| sent.iter().filter(|(other, _)| other == name).count() > 1);
-    // The type says so.
+    // As the type requires.
     let skipped = |name: &str| ty.contains("SKIP secret") && (name == "secret" || name.starts_with("tmp"));
     let here = |name: &str, value: &Json| match got.iter().find(|(known, _)| known == name) {
         Some((_, got)) => exact(value, got, rest, ty),
@@ -81,7 +81,7 @@ fn same_object(sent: &[(String, Json)], got: &[(String, Json)], rest: &[(String,
     !twice && sent.iter().all(|(name, value)| here(name, value)) && more.into_iter().all(|(_, value)| is_default(value))
 }
 
-/// An unknown field, by the end of where it was.
+/// An unknown field, by the end of its path.
 fn in_rest(name: &str, value: &Json, rest: &[(String, Json)]) -> bool {
     rest.iter().any(|(path, text)| {
         let Json::Text(text) = text else { return false };
@@ -117,7 +117,7 @@ fn same_json(sent: &Json, got: &Json) -> bool {
     }
 }
 
-/// Whether a time, as ClickHouse prints it, is this number in the unit of its type.
+/// Whether a time, as ClickHouse prints it, equals this number in the unit of its type.
 fn is_at(sent: &str, got: &str, ty: &str) -> bool {
     let Some(time) = local(got) else { return false };
     let scale = ty.split_once("DateTime64(").and_then(|(_, rest)| rest.chars().next()?.to_digit(10));
@@ -137,7 +137,7 @@ fn same_text(sent: &str, got: &str, ty: &str) -> bool {
     let time = || instant(sent).or(local(sent)).is_some_and(|sent| local(got) == Some(sent));
     let day = |text: &str| text.parse::<NaiveDate>().ok();
     let uuid = |text: &str| text.replace('-', "").to_lowercase();
-    // An address of the old kind has its place among the new ones.
+    // An IPv4 address has its place among IPv6 ones.
     let address = |text: &str| {
         text.parse::<IpAddr>().ok().map(|address| match address {
             IpAddr::V4(old) => old.to_ipv6_mapped(),

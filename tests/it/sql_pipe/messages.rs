@@ -1,5 +1,5 @@
 //! `sql pipe --message`: the JSON in the messages of log events becomes columns, and every other
-//! message stays as it is.
+//! message stays unchanged.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ fn envelope(first: usize, messages: &[&str]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What must be found of each message: its level, its `ms`, and the text where it is not an object.
+/// What to find for each message: its level, its `ms`, and the text if it is not an object.
 fn expected(message: &str) -> (Option<String>, Option<i64>, Option<String>) {
     match serde_json::from_str::<Value>(message) {
         Ok(Value::Object(fields)) => (fields["level"].as_str().map(String::from), fields["ms"].as_i64(), None),
@@ -51,8 +51,8 @@ const LATER: [&str; 7] = [
     "\"{}\"",
     "{braces} in {text}",
 ];
-/// What does not fit goes to the errors, whole: a level that is a number is text, an `ms` that is
-/// not a number is not one.
+/// What does not fit goes to the errors table, whole: a level that is a number is text, but an `ms`
+/// that is not a number does not fit.
 const MISFIT: &str = "{\"level\":\"info\",\"ms\":\"soon\",\"user\":{\"id\":\"u-3\"}}";
 
 fn messages_become_columns_and_nothing_of_an_event_is_lost() {

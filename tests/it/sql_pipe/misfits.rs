@@ -1,4 +1,4 @@
-//! Every type that a column can have, given values that fit it and values that do not, at every
+//! Every type that a column can have, with values that fit it and values that do not, at every
 //! depth: each value is in the table exactly, or the record is in the errors table.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +16,9 @@ on_each_engine!(
     a_name_that_stands_twice_is_an_error_wherever_an_object_is_taken_apart,
 );
 
-/// What cannot be made of JSON by `JSONExtract`, so `sql pipe` leaves such columns out and says so.
+/// Types that `JSONExtract` cannot make, so `sql pipe` omits such columns and reports it.
 const LEFT_OUT: [&str; 3] = ["BFloat16", "Map(UInt64, Nullable(String))", "Map(Date, Float64)"];
-/// Types that the documented table lacks, because no expression of its own makes them.
+/// Types missing in the documented table, because no expression of their own makes them.
 const MORE: [&str; 6] =
     ["Dynamic", "JSON", "Array(JSON)", "Tuple(j JSON, n Int64)", "Tuple(Float64, Float64)", "Variant(Int64, UUID)"];
 /// How a type is nested: in the column's type, and in the record.
@@ -30,7 +30,7 @@ const NESTED: [(&str, &str); 6] = [
     ("Array(Tuple(x {}))", "[{\"x\":{}}]"),
     ("Tuple({}, UInt8)", "[{},7]"),
 ];
-/// What people send, and what nobody should.
+/// What users send, and what nobody should.
 const VALUES: &str = r#"
 null true false
 0 -0 1 -1 127 128 255 256 -129 32768 65536 4294967296 9007199254740993 9223372036854775807 9223372036854775808 18446744073709551615
@@ -49,7 +49,7 @@ null true false
 [18446744073709551616] ["2026-11-22T10:11:12.345Z",null] ["2026-11-22T10:11:12.3456Z"] [19.99,0.01] [1.005] [true] ["a",null,""]
 "#;
 
-/// The values, which stand between blanks that are in no string and no bracket.
+/// The values, separated by blanks that are not in a string or bracket.
 fn values() -> Vec<String> {
     let stream = serde_json::Deserializer::from_str(VALUES).into_iter::<Box<serde_json::value::RawValue>>();
     stream.map(|value| value.expect("a value").get().to_owned()).collect()
@@ -57,7 +57,7 @@ fn values() -> Vec<String> {
 
 type Fields = Vec<(String, Json)>;
 
-/// A row of the table: its id, its columns, and what `rest` has.
+/// A row of the table: its id, its columns, and the contents of `rest`.
 pub fn row_of(line: &str) -> (String, Fields, Fields) {
     let fields = Json::object(line);
     let Json::Text(id) = Json::get(&fields, "id") else { panic!("{line}") };
@@ -68,7 +68,7 @@ pub fn row_of(line: &str) -> (String, Fields, Fields) {
     (id, fields, rest)
 }
 
-/// A table with a column of each type, its stream and its pipe, which leaves out so many columns.
+/// A table with a column of each type, its stream and its pipe, which omits this many columns.
 pub fn create(table: &str, stream: &str, columns: &[String], without: usize) {
     let definitions: String = columns.iter().enumerate().map(|(at, ty)| format!(", c{at} {ty}")).collect();
     sql(&format!(
@@ -82,7 +82,8 @@ pub fn create(table: &str, stream: &str, columns: &[String], without: usize) {
     run_script(&said);
 }
 
-/// Waits until all records are somewhere, and gives the ids of those in the errors table.
+/// Waits until all records have arrived somewhere, and returns the ids of those in the errors
+/// table.
 pub fn refused(table: &str, all: usize) -> BTreeSet<String> {
     let came = || sql(&format!("SELECT (SELECT count() FROM {table}) + (SELECT count() FROM {table}_errors)"));
     let refreshes = || sql("SELECT view, exception FROM system.view_refreshes FORMAT Vertical");
@@ -91,12 +92,12 @@ pub fn refused(table: &str, all: usize) -> BTreeSet<String> {
         || came().trim().parse() == Ok(all),
         || format!("{} of {all}: {}", came(), refreshes()),
     );
-    // Some of them are no JSON.
+    // Some of them are not JSON.
     let ids = format!("SELECT extract(raw_message, '^.\"id\":\"([0-9-]+)\"') FROM {table}_errors FORMAT TSVRaw");
     sql(&ids).lines().map(String::from).collect()
 }
 
-/// What is wrong at a depth.
+/// Errors at a depth.
 fn wrong_at(depth: usize, types: &BTreeSet<String>, values: &[String]) -> Vec<String> {
     let ((around, of_value), mut wrong) = (NESTED[depth], Vec::new());
     let (table, stream) = (format!("sqlp_misfits_{depth}"), format!("sql-misfits-{depth}"));
@@ -178,7 +179,7 @@ fn a_name_that_stands_twice_is_an_error_wherever_an_object_is_taken_apart() {
     wait_for_rows("sqlp_doubled_errors", bad.len());
     let reasons = sql("SELECT reason FROM sqlp_doubled_errors ORDER BY toUInt256(_sequence_number)");
     assert_eq!(reasons.lines().collect::<Vec<_>>(), bad.map(|(_, _, reason)| reason));
-    // Text keeps both, and wide numbers as they are.
+    // Text keeps both, and wide numbers unchanged.
     let texts = sql("SELECT DISTINCT s FROM sqlp_doubled ORDER BY s FORMAT TSVRaw");
     assert_eq!(texts, "text\n{\"d\":1.1,\"d\":[2],\"e\":8.232762829599804}\n");
     sql("DROP TABLE sqlp_doubled_pipe");

@@ -1,4 +1,4 @@
-//! Names that people invent.
+//! Odd names.
 
 use ::sql::quote::{identifier, qualified};
 
@@ -8,7 +8,7 @@ use crate::world::sql;
 
 on_each_engine!(any_name_survives,);
 
-/// Each field has its number as its value.
+/// Each field's value is its number.
 const FIELDS: [&str; 45] = [
     "",
     "a.b",
@@ -62,7 +62,7 @@ fn any_name_survives() {
         let fields = FIELDS.iter().enumerate().map(|(n, name)| format!("{}:{}", serde_json::json!(name), n + shift));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     };
-    // Nested, too. ClickHouse has no elements of tuples with an empty name, or with the name null.
+    // Nested, too. ClickHouse has no tuple elements with an empty name, or with the name null.
     let nested = |shift: usize| object(shift).replacen("\"\":", "\"no name\":", 1).replace("\"null\":", "\"no null\":");
     let record = |shift| format!("{{\"top\":{},{}", nested(100 + shift), &object(shift)[1..]);
     stream_of("sql-names", &[&record(0), &record(1000)]);
@@ -90,7 +90,7 @@ fn any_name_survives() {
         for (row, shift) in rows.lines().zip([0, 1000]) {
             let row: serde_json::Value = serde_json::from_str(row).expect("JSON");
             let columns = row.as_array().expect("columns");
-            // The tuple as one column, or each of its elements; then the fields in their order.
+            // The tuple as one column, or each of its elements; then the fields in order.
             let (first, rest) = match columns[0].as_array() {
                 Some(elements) => (elements.clone(), &columns[1..]),
                 None => {

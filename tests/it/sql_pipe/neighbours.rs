@@ -1,5 +1,5 @@
-//! `JSON` and `Dynamic` try the types of the rows before first. Whatever stands in one batch, each
-//! value is in the table exactly, or the record is in the errors table.
+//! `JSON` and `Dynamic` try the types of earlier rows first. Whatever is in a batch, each value is
+//! in the table exactly, or the record is in the errors table.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::world::sql;
 
 on_each_engine!(no_value_is_read_as_its_neighbours_are,);
 
-/// A column's type, and a record's field with a value in it.
+/// A column's type, and a record's field with a value of it.
 const COLUMNS: [(&str, &str); 8] = [
     ("JSON", "{\"x\":{}}"),
     ("Array(JSON)", "[{\"x\":{}}]"),
@@ -47,7 +47,7 @@ const SCALARS: [&str; 18] = [
     "18446744073709551615",
     "36028797018963968",
 ];
-/// What a double does not hold, or has another shortest text.
+/// Numbers that a double cannot hold, or that have another shortest text.
 const WIDE: [&str; 3] = ["9007199254740993", "18446744073709551615", "36028797018963968"];
 
 fn value(dice: &mut fastrand::Rng, depth: usize) -> String {
@@ -62,9 +62,9 @@ fn value(dice: &mut fastrand::Rng, depth: usize) -> String {
     }
 }
 
-/// Whether every release must take it: wide integers are refused in arrays, on 25.8 everywhere,
-/// ClickHouse makes texts or numbers of true and false beside others, and an object without values
-/// is nothing.
+/// Whether every release must accept it: wide integers are refused in arrays, and on 25.8
+/// everywhere; ClickHouse turns true and false into texts or numbers next to others; and an object
+/// without values is nothing.
 fn must_fit(value: &str) -> bool {
     let nested = value.matches(['[', '{']).count() > 1;
     let bools = value.starts_with('[') && ["true", "false"].iter().any(|word| value.contains(word));

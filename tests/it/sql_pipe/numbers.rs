@@ -1,4 +1,4 @@
-//! Random decimals: each arrives exactly as its column's type promises, or the record is in the
+//! Random decimals: each arrives exactly as its column's type allows, or the record is in the
 //! errors table.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::world::sql;
 
 on_each_engine!(random_decimals_are_exact_or_in_errors, a_sample_of_random_decimals_fits_the_types_chosen_for_it,);
 
-/// Random numbers as JSON may have them.
+/// Random numbers as they may occur in JSON.
 struct Dice(fastrand::Rng);
 
 impl Dice {
@@ -49,7 +49,7 @@ impl Dice {
         ];
         match self.below(10) {
             0 => return EDGES[self.below(16) as usize].into(),
-            // What programs print.
+            // As printed by programs.
             1 | 2 => {
                 let double = f64::from_bits(self.0.u64(..));
                 return if double.is_finite() { format!("{double:e}") } else { "0".into() };
@@ -82,18 +82,18 @@ impl Dice {
     }
 }
 
-/// Whether the nearest double, printed as short as it can be, is the number that was written.
+/// Whether the nearest double, printed in its shortest form, is the number as written.
 fn is_double(text: &str) -> bool {
     let double = text.parse::<f64>().ok().and_then(serde_json::Number::from_f64);
     double.is_some_and(|double| same_number(text, &double.to_string()))
 }
 
-/// Whether it is written as an integer, and one that 256 bits hold for sure.
+/// Whether it is written as an integer, and as one that certainly fits into 256 bits.
 fn is_integer(text: &str) -> bool {
     !text.contains(['.', 'e', 'E']) && text.len() <= 76
 }
 
-/// What may become of a number in a column: whether it must be taken.
+/// The expected outcome for a number in a column: whether it must be accepted.
 fn must_fit(column: &str, text: &str) -> bool {
     match column {
         "f" => is_double(text),
@@ -102,7 +102,7 @@ fn must_fit(column: &str, text: &str) -> bool {
         "j" if engine() == Engine::V25_8 => text.len() < 16 && text.parse::<i64>().is_ok_and(|n| n != 0),
         "j" => text.parse::<i64>().is_ok_and(|n| n != 0),
         "w" => is_integer(text),
-        // A Decimal of 76 digits with 30 of them behind the point.
+        // A Decimal of 76 digits, 30 of them after the point.
         "d" => is_integer(text) && text.len() <= 40,
         _ => false,
     }
@@ -128,7 +128,7 @@ fn random_decimals_are_exact_or_in_errors() {
                 "j" => format!("{{\"x\": {number}}}"),
                 _ => number.clone(),
             };
-            // Digits in texts are nobody's numbers.
+            // Digits in texts are not numbers.
             format!("{{\"id\": {id}, \"{column}\": {value}, \"text\": \", 12345678901234567890.5, \"}}").into_bytes()
         }),
     );
@@ -154,8 +154,8 @@ fn random_decimals_are_exact_or_in_errors() {
     let mut wrong = Vec::new();
     for (id, (column, number)) in &sent {
         let Some(row) = arrived.get(id) else {
-            // 25.8 does not read all digits of a number in quotes, which is what those with
-            // exponents become.
+            // 25.8 does not read all digits of a quoted number, which numbers with exponents
+            // become.
             let unread = engine() == Engine::V25_8 && number.contains(['e', 'E']);
             if must_fit(column, number) && !unread {
                 wrong.push(format!("{column}: {number} is refused"));
@@ -181,7 +181,7 @@ fn a_sample_of_random_decimals_fits_the_types_chosen_for_it() {
     const COLUMNS: usize = 40;
     const ROWS: usize = 12;
     let mut dice = Dice(fastrand::Rng::with_seed(seed("a_sample_of_random_decimals_fits_the_types_chosen_for_it")));
-    // Numbers of one kind make a column, so that not all of them are wide.
+    // Numbers of one kind make up a column, so that not all of them are wide.
     let mut table: Vec<Vec<String>> = Vec::new();
     while table.len() < COLUMNS {
         let kind = dice.below(3);

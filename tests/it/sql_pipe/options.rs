@@ -1,4 +1,4 @@
-//! What the flags do.
+//! The effects of the flags.
 
 use std::io::Write;
 
@@ -55,7 +55,7 @@ fn flags_change_the_statements_and_apply_runs_them() {
     let expected = "id\tInt64\nfull_name\tNullable(String)\nhome_city\tNullable(String)\nlatitude\tNullable(Float64)\ntags\tArray(String)\n";
     assert_eq!(columns, expected);
     sql("DROP TABLE sqlp_people_pipe");
-    // The same once more finds the table and its columns.
+    // The same again finds the table and its columns.
     let again = printed(
         "sql-people",
         "sqlp_people",
@@ -67,13 +67,13 @@ fn flags_change_the_statements_and_apply_runs_them() {
             && again.contains("-- Exactly-once"),
         "{again}"
     );
-    // On demand only.
+    // Only on request.
     let once = printed("sql-people", "sqlp_other", &["--exactly-once=false"]);
     assert!(!once.contains("deduplication_window") && once.contains("-- At-least-once"), "{once}");
     assert_eq!(tables("sqlp_other%"), "");
 }
 
-// 25.8 takes no number for a DateTime, and says so.
+// 25.8 accepts no number for a DateTime, and reports it.
 #[test]
 fn a_table_that_exists_keeps_its_types_and_what_does_not_fit_is_told() {
     stream_of(
@@ -120,7 +120,7 @@ fn a_table_that_exists_keeps_its_types_and_what_does_not_fit_is_told() {
         sql(&format!("ALTER TABLE sqlp_old MODIFY SETTING non_replicated_deduplication_window = {window}"));
         assert!(printed("sql-existing", "sqlp_old", &flags).contains(guarantee), "{window}");
     }
-    // Without the errors table two batches of equal rows could not be told from each other.
+    // Without the errors table, two batches of equal rows could not be told apart.
     let plain = printed("sql-existing", "sqlp_old", &["--no-errors"]);
     assert!(plain.contains("lacks _shard_id, _sequence_number or _sub_sequence_number"), "{plain}");
 }
@@ -150,7 +150,7 @@ fn with_a_token_the_view_holds_no_secret() {
     assert!(said.contains(&format!("FROM url(kinesis_bridge, url = '{url}')\n")), "{said}");
 }
 
-/// Objects one behind the other, arrays, and a byte order mark, in the sample and behind it.
+/// Consecutive objects, arrays, and a byte order mark, in the sample and after it.
 fn several_documents_in_a_record_are_noticed() {
     stream_of(
         "sql-items",

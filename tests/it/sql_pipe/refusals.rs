@@ -1,4 +1,4 @@
-//! What cannot be done is said, with what to do, and nothing is half done.
+//! What cannot be done is reported, with what to do, and nothing is left half done.
 
 use stack::{TEST_PASSWORD, WEAK_USER};
 
@@ -114,7 +114,7 @@ fn fields_and_columns_that_are_not_there() {
 fn a_pipe_that_feeds_another_table() {
     stream_of("sql-fed", &[r#"{"a": 1}"#]);
     assert!(run("sql-fed", "sqlp_fed", &["--apply"]).status.success());
-    // The same once more is no second view; with another table it is.
+    // The same again is not a second view; with another table it is.
     assert!(run("sql-fed", "sqlp_fed", &[]).status.success());
     let why = refused(&run("sql-fed", "sqlp_fed_too", &["--pipe", "sqlp_fed", "--apply"]));
     for part in ["pipe 'sqlp_fed'", "default.sqlp_fed_pipe into default.sqlp_fed", "default.sqlp_fed_too_pipe", "split"]

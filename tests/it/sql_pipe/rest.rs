@@ -1,4 +1,4 @@
-//! What has no column is in `rest`, wherever in a record it stands, as it was written.
+//! Fields without a column are in `rest`, wherever in a record they are, as written.
 
 use super::{printed, put, run_script, stream_of, wait_for_rows};
 use crate::engines::on_each_engine;
@@ -18,7 +18,7 @@ const MORE_KNOWN: [&str; 2] = [
 /// With fields that the sample does not have, at every depth.
 const LATER: &str = r#"{"id": 4, "u": {"n": "c", "x": {"y": [1, "z"]}, "p": {"q": 3, "r": 18446744073709551616}}, "lines": [{"q": 4}, {"q": 5, "d": null, "it's": true}],
     "by": {"k\"9": {"n": 2, "m": 8.232762829599804}}, "new": {"a": [1.5, {"b": 1e400}]}, "": "\u0000 \"é\""}"#;
-/// Where ClickHouse would find them, and what they are.
+/// The paths under which ClickHouse would find them, and their values.
 const EXPECTED: [(&str, &str); 7] = [
     ("", r#""\u0000 \"é\"""#),
     ("by['k\"9'].m", "8.232762829599804"),
@@ -29,7 +29,7 @@ const EXPECTED: [(&str, &str); 7] = [
     ("u.x", r#"{"y":[1,"z"]}"#),
 ];
 
-/// What `rest` has, row by row, in the order of `id`.
+/// The contents of `rest`, row by row, in the order of `id`.
 fn rests(table: &str) -> Vec<Vec<(String, String)>> {
     let rows = sql(&format!(
         "SELECT arraySort(CAST(rest, 'Array(Tuple(String, String))')) AS r FROM {table} ORDER BY id FORMAT JSONEachRow \
@@ -54,7 +54,7 @@ fn nothing_of_a_record_is_lost() {
         let rests = rests(table);
         let expected: Vec<_> = EXPECTED.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(rests, [vec![], vec![], vec![], expected], "{table}");
-        // How to look for them stands at the end.
+        // The query for them is printed at the end.
         let query = said.lines().last().and_then(|line| line.strip_prefix("-- ")).expect("a comment");
         let fields: Vec<String> =
             sql(query).lines().filter_map(|line| Some(line.split_once('\t')?.0.to_string())).collect();
@@ -88,7 +88,7 @@ fn a_table_that_exists_keeps_them_if_it_has_the_column() {
     assert!(said[0].contains("-- The field \"extra\" has no column and is only in rest: ADD COLUMN"), "{}", said[0]);
     let advice = "-- Fields without a column are not kept. To keep them, first run ALTER TABLE `default`.`sqlp_rest_without` ADD COLUMN rest Map(String, String)";
     assert!(said[1].contains(advice) && !said[1].contains("mapKeys(rest)"), "{}", said[1]);
-    // A column without a field in the sample takes it when it comes.
+    // A column without a field in the sample takes the field once it arrives.
     put("sql-rest-old", [br#"{"id": 2, "u": {"n": 2, "m": 3}, "later": "here", "given": "g"}"#.to_vec()]);
     for (table, _) in tables {
         wait_for_rows(table, 2);

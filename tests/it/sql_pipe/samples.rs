@@ -1,5 +1,5 @@
-//! Twelve streams as people have them, from files. UPDATE_SNAPSHOTS=1 writes the expected SQL anew:
-//! look at what changed.
+//! Twelve realistic streams, from files. UPDATE_SNAPSHOTS=1 rewrites the expected SQL: review the
+//! diff.
 
 use std::fs;
 use std::io::Write;
@@ -34,7 +34,7 @@ fn folder() -> PathBuf {
     stack::checkout().join("tests/it/sql_pipe")
 }
 
-/// A stream and what must come of it.
+/// A stream and the expected result.
 struct Case {
     name: &'static str,
     payloads: Vec<Vec<u8>>,
@@ -61,7 +61,7 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// The log events of an envelope, each with what they have in common.
+/// The log events of an envelope, each with the fields that they share.
 fn log_events(envelope: &str) -> Vec<String> {
     let envelope: serde_json::Value = serde_json::from_str(envelope).expect("an envelope");
     let events = envelope["logEvents"].as_array().expect("events");
@@ -75,7 +75,7 @@ fn log_events(envelope: &str) -> Vec<String> {
     events.iter().map(row).collect()
 }
 
-/// Most have what is the default.
+/// Most have the defaults.
 fn flags(name: &str) -> &'static [&'static str] {
     match name {
         "cloudwatch" => &["--no-errors"],
@@ -119,7 +119,7 @@ fn differences(case: &Case) -> Vec<String> {
     for (sent, got) in case.rows.iter().zip(table.lines()) {
         let row = Json::object(got);
         for (name, value) in Json::object(sent) {
-            // A dot is no part of a column's name.
+            // A dot is not part of a column's name.
             let got = Json::get(&row, &name.replace('.', "_"));
             if !arrived(&value, &got) {
                 wrong.push(format!("{}: {name}: sent {value:?}, got {got:?}", case.name));
@@ -137,7 +137,7 @@ fn differences(case: &Case) -> Vec<String> {
 
 fn differs_from_snapshot(name: &str, script: &str) -> Option<String> {
     let script = script.replace(bridge().address().rsplit(':').next().expect("a port"), "PORT");
-    // All that differs: 25.8 may round integers in a JSON outside of arrays, too.
+    // The only difference: 25.8 may round integers in a JSON outside of arrays, too.
     let script = script.replace(r"(?:^|[\\[,:])(-?", r"[\\[,](-?");
     let file = folder().join(format!("snapshots/{name}.sql"));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {

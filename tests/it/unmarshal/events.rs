@@ -13,7 +13,7 @@ use testkit::tree::{self, Expected, Tree};
 
 const COUNT: usize = 4_000;
 
-/// What is no event, and no other record either.
+/// What is neither an event nor any other kind of record.
 fn hostile(random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = [
         "{}",
@@ -40,7 +40,7 @@ fn hostile(random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     all.push((0..32).collect());
     all.push(b"{\"eventName\":\"INSERT\",\"tableName\":\"\xff\xfe\"}".to_vec());
     all.push(b"{\"eventName\":\"INSERT\",\"dynamodb\":{\"Keys\":{\"\xc3\x28\":{\"S\":\"\"}}}}".to_vec());
-    // As large as the emulator takes.
+    // The largest size that the emulator accepts.
     let most = 1_000_000;
     all.push(vec![b'x'; most]);
     all.push(vec![b'['; most]);
@@ -51,7 +51,7 @@ fn hostile(random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     );
     for _ in 0..200 {
         let text = tree::event(random).0.into_bytes();
-        // The half of an event is none.
+        // Half of an event is not an event.
         all.push(text[..random.usize(1..text.len())].to_vec());
         all.push((0..random.usize(1..100)).map(|_| random.u8(..0xF0)).collect());
     }
@@ -103,8 +103,8 @@ fn every_event_is_the_same_in_every_format() {
         assert!(all == *first, "{format} differs from {}", FORMATS[0]);
         sql(&format!("DROP TABLE {table}"));
     }
-    // As ClickHouse reads by default, which looks for the ends of rows beforehand, and with one
-    // thread, as in a pipe.
+    // As ClickHouse reads by default, looking for the ends of rows in advance, and with one thread,
+    // as in a pipe.
     for threads in [1, 2] {
         let from = records(&bridge, "cdc-fuzz", "JSONEachRow", "&decompress=none");
         let count = format!(
@@ -114,7 +114,8 @@ fn every_event_is_the_same_in_every_format() {
     }
 }
 
-/// Without a structure ClickHouse takes the columns from the answer: their names, order and types.
+/// Without a structure ClickHouse infers the columns from the response: their names, order and
+/// types.
 #[test]
 fn the_columns_are_those_of_the_documentation() {
     create_stream("cdc-columns", 1);
@@ -130,7 +131,7 @@ fn the_columns_are_those_of_the_documentation() {
             structure.replace("LowCardinality(String)", "String").replace("DateTime64(3, 'UTC')", "DateTime64(3)");
         types.split(", ").map(|column| column.trim().to_owned()).collect()
     };
-    // A comma stands in the type of the map, too.
+    // The map's type contains a comma, too.
     let expected = plain(EVENTS);
     for (url, format, batch) in [
         (format!("{streams}/records?unmarshal=dynamodb&format="), "ArrowStream", ""),
@@ -149,7 +150,7 @@ fn the_columns_are_those_of_the_documentation() {
     }
 }
 
-/// What is in a record is found before it is taken for an event.
+/// A record is unpacked before it is taken for an event.
 #[test]
 fn events_may_be_packed() {
     let mut random = fastrand::Rng::with_seed(seed("events_may_be_packed"));
@@ -184,7 +185,7 @@ fn events_may_be_packed() {
     assert_eq!(ids, events.iter().map(|(_, event)| &*event.id).collect::<Vec<_>>());
 }
 
-/// When a stream goes from milliseconds to microseconds, versions go on in their order, and each
+/// When a stream changes from milliseconds to microseconds, versions continue in order, and each
 /// table has its own events.
 #[test]
 fn precision_may_change_and_tables_may_be_several() {
@@ -213,7 +214,7 @@ fn precision_may_change_and_tables_may_be_several() {
             }
         }
     }
-    // They come in any order.
+    // They arrive in any order.
     fastrand::Rng::with_seed(seed("precision_may_change_and_tables_may_be_several")).shuffle(&mut events);
     create_stream("cdc-precision", 4);
     put("cdc-precision", events.iter().enumerate().map(|(n, event)| (n.to_string(), event.clone().into_bytes())));
@@ -233,7 +234,7 @@ fn precision_may_change_and_tables_may_be_several() {
     }
 }
 
-/// The emptiest items that there are, beside the deepest.
+/// The emptiest possible items, next to the deepest.
 #[test]
 fn items_of_one_attribute_and_of_thirty_levels_pass() {
     let mut random = fastrand::Rng::with_seed(seed("items_of_one_attribute_and_of_thirty_levels_pass"));

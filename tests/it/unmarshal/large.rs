@@ -1,4 +1,4 @@
-//! Events beyond what a Kinesis record held for long, in a small memory.
+//! Events beyond what a Kinesis record could hold for years, in a small memory.
 
 use std::io::Write;
 
@@ -20,8 +20,8 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().expect("gzip")
 }
 
-/// A MODIFY of an item with so many attributes of so many bytes. DynamoDB's largest has 400 KB: a
-/// few long texts, or many small attributes, whose types make it longer. Easy to compress.
+/// A MODIFY of an item with this many attributes of this many bytes. DynamoDB's largest has 400 KB:
+/// a few long texts, or many small attributes, whose types make it longer. Compresses well.
 fn modify(random: &mut fastrand::Rng, attributes: usize, size: usize) -> (String, Expected) {
     let keys = vec![("id".to_owned(), Tree::S("k".into()))];
     loop {
@@ -36,7 +36,7 @@ fn modify(random: &mut fastrand::Rng, attributes: usize, size: usize) -> (String
     }
 }
 
-/// Most memory that a process has ever held.
+/// Peak memory of a process.
 fn most_memory(bridge: &Bridge) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", bridge.pid())).expect("the status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
@@ -48,7 +48,7 @@ fn the_largest_items_pass_in_a_small_memory() {
     let mut random = fastrand::Rng::with_seed(seed("the_largest_items_pass_in_a_small_memory"));
     let items = [modify(&mut random, 4, 100_000), modify(&mut random, 50_000, 2)];
     assert!(items[1].0.len() > MIB, "{} bytes", items[1].0.len());
-    // More than an item can be: nearly all that a record may become when it is decompressed.
+    // More than an item can be: nearly the limit of a decompressed record.
     let huge = [modify(&mut random, 1, 7 * MIB)];
     let bridge = bridge("cdc_large", &[("--memory", "32MiB")]);
     for (stream, events) in [("cdc-large", &items[..]), ("cdc-huge", &huge)] {
@@ -67,7 +67,7 @@ fn the_largest_items_pass_in_a_small_memory() {
             assert!(small.len() == events.len() && small.iter().all(|row| row.raw == b"no event"), "{stream} {format}");
         }
     }
-    // A column alone: ClickHouse skips the others without asking for a range.
+    // A single column: ClickHouse skips the others without requesting a range.
     for format in FORMATS {
         let all = records(&bridge, "cdc-large", format, "");
         assert_eq!(sql(&format!("SELECT uniqExact(_key), sum(_is_deleted) FROM {all}")), "3\t0\n", "{format}");
@@ -78,8 +78,8 @@ fn the_largest_items_pass_in_a_small_memory() {
     assert!(held < 400 * MIB, "{held} bytes");
 }
 
-/// As large as a record can be without any packing. The emulators take no more than 1 MiB, so the
-/// answers are changed on their way.
+/// As large as a record can be without compression. The emulators accept no more than 1 MiB, so the
+/// responses are changed on the way.
 #[test]
 fn the_largest_record_that_is_no_event_passes() {
     create_stream("cdc-swollen", 1);
@@ -97,8 +97,8 @@ fn the_largest_record_that_is_no_event_passes() {
     }
 }
 
-/// Many events with large images, column by column: over buffers of 4 MiB ClickHouse would ask for
-/// a range, which there is not.
+/// Many events with large images, column by column: with buffers of more than 4 MiB ClickHouse
+/// would request a range, which is not available.
 #[test]
 fn each_column_of_events_alone_is_read_without_ranged_requests() {
     let mut random = fastrand::Rng::with_seed(7);

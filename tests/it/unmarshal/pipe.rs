@@ -16,13 +16,13 @@ on_each_engine!(an_open_batch_of_events_is_the_same_bytes_after_a_kill, events_a
 const KILLS: usize = 4;
 const STEP: usize = 200;
 
-/// An answer of a bridge that may have been started just now.
+/// A response from a bridge that may have just started.
 fn answer(bridge: &Bridge, path: &str) -> Answer {
     wait_for("an answer", || Some(get(bridge, path)).filter(|answer| answer.status != 503))
 }
 
-/// Form and unpacking are what a batch was offered in; a bridge that was killed serves the same
-/// bytes again, and no other form.
+/// A batch is offered in one format and unpacking; a killed bridge serves the same bytes again, and
+/// no other format.
 fn an_open_batch_of_events_is_the_same_bytes_after_a_kill() {
     let mut random = fastrand::Rng::with_seed(seed("an_open_batch_of_events_is_the_same_bytes_after_a_kill"));
     create_stream("cdc-shape", 1);
@@ -77,7 +77,7 @@ fn events_are_exactly_once_under_kills() {
              ORDER BY ALL SETTINGS http_max_tries = 1, max_threads = 1;\n"
         ))
         .expect("a pipe");
-    // Written until the last kill is done, so that each finds a batch on its way.
+    // Written until the last kill is done, so that each finds a batch in flight.
     let (end, mut ended) = tokio::sync::oneshot::channel::<()>();
     let writer = runtime.spawn(async move {
         let mut written: Vec<Expected> = Vec::new();

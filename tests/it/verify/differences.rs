@@ -1,4 +1,4 @@
-//! Differences are named exactly, and what is none is not named.
+//! Differences are reported exactly, and nothing else is.
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue::{self, B, Bool, L, M, N, Null, S, Ss};
@@ -102,7 +102,7 @@ fn a_number_that_its_column_cannot_say_is_that_of_rest() {
         ),
         "{said}"
     );
-    // Both columns of the target are the same near value.
+    // Both columns of the target have the same nearest value.
     assert_eq!(sql("SELECT uniqExact(price), countIf(price IS NULL) FROM verify_rest FINAL"), "1\t0\n");
 }
 
@@ -122,7 +122,7 @@ fn only_so_many_are_shown() {
     assert!(said.contains("\n    and 2 more attributes\n"), "{said}");
 }
 
-/// A number as a key in a column of text may be written in any way, but there must be one row of
+/// A number as a key in a text column may be written in any way, but there must be only one row for
 /// it.
 #[test]
 fn numbers_as_keys_in_a_column_of_text() {

@@ -1,4 +1,4 @@
-//! Equal tables are equal, whatever is in them.
+//! Equal tables are equal, whatever they contain.
 
 use stack::Engine;
 
@@ -21,7 +21,7 @@ fn all_types(name: &str, keys: KeySchema, flags: &[&str]) -> String {
     layout::create(name, keys);
     let rows: Vec<_> = items.iter().map(|item| layout::row(item, 7)).collect();
     layout::insert(name, &rows);
-    // An older version, and one of an item that is gone.
+    // An older version, and one of a deleted item.
     let older: Vec<_> = (0..100).map(|n| layout::row(&items::item(&mut rng, keys, n), 6)).collect();
     layout::insert(name, &older);
     layout::delete(name, &items::key(keys, ITEMS + 1), 6);
@@ -45,7 +45,7 @@ fn all_types_under_bytes_and_a_numeric_sort_key() {
     all_types("verify_b", &[("id", Key::B), ("at", Key::N)], &["--segments", "16"]);
 }
 
-/// 25.8 alone has users as SQL.
+/// Only 25.8 has SQL-managed users.
 #[test]
 fn all_types_under_a_profile_that_turns_defaults_around() {
     on(Engine::V25_8, || {

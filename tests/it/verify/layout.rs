@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::dynamodb::items::{Item, Key, KeySchema};
 use crate::world::sql;
 
-/// Columns of every table here, beside its key, as kind and attribute. Not all items have them, and
-/// not always in the type of the column.
+/// The columns of every table here, besides its key, as kind and attribute. Not all items have
+/// them, and not always in the type of the column.
 const COLUMNS: [(&str, &str, Kind); 12] = [
     ("name", "Nullable(String)", Kind::Text),
     ("age", "Nullable(Int64)", Kind::Int),
@@ -35,7 +35,7 @@ enum Kind {
     Json,
 }
 
-/// Creates the table; a name that is no plain one must be quoted.
+/// Creates the table; a name that is not a plain identifier must be quoted.
 pub fn create(table: &str, keys: KeySchema) {
     let key =
         keys.iter().map(|(name, ty)| format!("{} {}", quoted(name), if *ty == Key::N { "Int64" } else { "String" }));
@@ -65,7 +65,7 @@ pub fn row(item: &Item, version: i64) -> Value {
         let column = COLUMNS.iter().find(|(column, ..)| attribute(column) == *name);
         let (held, exact) = match (column.map(|(_, _, kind)| *kind), value) {
             (Some(Kind::Text), _) if text.starts_with('"') => (parsed(&text), true),
-            // A lossy value stays in the column; `rest` says it exactly.
+            // An inexact value stays in the column; `rest` has it exactly.
             (Some(Kind::Int), AttributeValue::N(n)) => {
                 let int = n.parse::<i64>().ok();
                 (json!(int), int.is_some_and(|int| int.to_string() == *n))
@@ -99,7 +99,7 @@ pub fn row(item: &Item, version: i64) -> Value {
     Value::Object(row)
 }
 
-/// The names of keys in these tests.
+/// The names of the keys in these tests.
 fn item_key(_: &Item, name: &str) -> bool {
     matches!(name, "id" | "owner" | "at" | "it's `a` key")
 }
@@ -121,7 +121,7 @@ pub fn delete(table: &str, key: &Item, version: i64) {
     insert(table, &[row]);
 }
 
-/// Plain JSON, numbers as they are.
+/// Plain JSON, numbers unchanged.
 pub fn plain(value: &AttributeValue) -> String {
     let list = |values: Vec<String>| format!("[{}]", values.join(","));
     let text = |text: &str| json!(text).to_string();

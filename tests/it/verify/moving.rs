@@ -1,4 +1,4 @@
-//! Changes on their way are no differences.
+//! Changes in flight are not differences.
 
 use std::collections::VecDeque;
 use std::process::{Child, Stdio};
@@ -35,7 +35,7 @@ fn start(name: &str, timeout: &str) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a start")
 }
 
-/// Waits until it asked ClickHouse so often for items by their keys.
+/// Waits until it has queried ClickHouse this often for items by their keys.
 fn wait_for_looks(name: &str, looks: usize) {
     wait_until("looks at the items that differ", || {
         sql("SYSTEM FLUSH LOGS query_log");
@@ -65,12 +65,12 @@ fn what_arrives_late_is_equal() {
     assert!(said.contains("\n4 items compared, 3 of them rechecked in "), "{said}");
 }
 
-/// How many changes ClickHouse is behind: far more than are made between a read in DynamoDB and one
-/// in ClickHouse.
+/// How many changes ClickHouse lags: far more than happen between a read in DynamoDB and one in
+/// ClickHouse.
 const BEHIND: usize = 30;
 
-/// ClickHouse never has what DynamoDB has. Its older versions tell that what was read the time
-/// before has arrived.
+/// ClickHouse never has what DynamoDB has. Its older versions show that what was read before has
+/// arrived.
 #[test]
 fn what_changes_all_the_time_is_equal() {
     let name = "verify_hot";

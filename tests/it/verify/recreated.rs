@@ -1,4 +1,4 @@
-//! A table that was dropped and created again leaves rows behind, and verify says how to mark them.
+//! A table that was dropped and recreated leaves rows behind, and verify reports how to mark them.
 
 use aws_sdk_dynamodb::types::AttributeValue::S;
 
@@ -31,7 +31,7 @@ fn rows_of_an_earlier_table_are_marked_by_the_printed_statement() {
     let old = [item("old", "1"), item("both", "1"), item("other", "1")];
     layout::insert(quoted, &old.each_ref().map(|item| layout::row(item, earlier + 1)));
     delete_table(dynamodb);
-    // Its time of creation has whole seconds.
+    // Its creation time has whole seconds.
     crate::world::wait_until("a later table", || {
         create_table(dynamodb, KEYS);
         let later = created(dynamodb) > earlier + 1;
@@ -42,8 +42,8 @@ fn rows_of_an_earlier_table_are_marked_by_the_printed_statement() {
     });
     let now = created(dynamodb);
     put_items(dynamodb, &[item("both", "2"), item("new", "2")]);
-    // What the pipe brings of the new table, also what it deleted meanwhile, and an item that it
-    // should not have.
+    // What the pipe loads for the new table, including what was deleted meanwhile, and an item that
+    // it should not have.
     layout::insert(quoted, &[layout::row(&item("both", "2"), now + 1), layout::row(&item("new", "2"), now + 2)]);
     layout::insert(quoted, &[layout::row(&item("extra", "2"), now + 3)]);
     let target = format!("default.`{}`", name.replace('`', "\\`"));
@@ -68,7 +68,7 @@ fn rows_of_an_earlier_table_are_marked_by_the_printed_statement() {
     assert_eq!(sql(&format!("SELECT id FROM {quoted} FINAL ORDER BY id")), "both\nnew\n");
 }
 
-/// The statement would mark rows that are right, so it says so.
+/// The statement would mark rows that are correct, so the report says so.
 #[test]
 fn equal_rows_that_are_older_are_told() {
     let name = "verify_older";

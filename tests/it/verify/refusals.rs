@@ -1,4 +1,4 @@
-//! What cannot be compared is told in one sentence.
+//! What cannot be compared is reported in one sentence.
 
 use stack::{REGION, TEST_PASSWORD, WEAK_USER};
 
@@ -92,7 +92,7 @@ fn tables_that_are_not_there_or_not_of_this_layout() {
         sql(&format!("CREATE TABLE {name} ({columns}) ENGINE = {engine}"));
         assert_eq!(target(name), format!("error: {sentence}\n"));
     }
-    // Columns that are computed are no attributes.
+    // Computed columns are not attributes.
     sql("ALTER TABLE verify_type MODIFY COLUMN seen DateTime MATERIALIZED now()");
     sql("INSERT INTO verify_type (id, version) VALUES ('a', 1)");
     super::equal(&run(NAME, &["--target", "verify_type"]));

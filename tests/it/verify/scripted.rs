@@ -1,4 +1,4 @@
-//! What no emulator does: a DynamoDB that is scripted, for limits and for what is left undone.
+//! What no emulator does: a scripted DynamoDB, for limits and for unfinished responses.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use super::{command, equal, layout, refused};
 use crate::dynamodb::items::Key;
 use crate::world::sql;
 
-/// What an operation with that request is answered.
+/// The response to an operation with this request.
 type Script = dyn Fn(&str, &Value) -> Value + Send + Sync;
 
-/// Serves until the test process ends; gives the endpoint.
+/// Serves until the test process ends; returns the endpoint.
 fn serve(script: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
@@ -28,7 +28,7 @@ fn serve(script: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Stri
     endpoint
 }
 
-/// One request after the other, until the client goes.
+/// One request after the other, until the client disconnects.
 fn answer(stream: TcpStream, script: &Script) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut writer = stream;
@@ -73,7 +73,7 @@ fn described(table: &str) -> Value {
 fn a_table_that_is_larger_than_memory_is_told() {
     let name = "verify_large";
     layout::create(name, &[("id", Key::S)]);
-    // Pages without end.
+    // Endless pages.
     let endpoint = serve(move |operation, request| match operation {
         "DescribeTable" => described(name),
         "Scan" => {
@@ -100,8 +100,8 @@ fn a_table_that_is_larger_than_memory_is_told() {
     assert!(rest.ends_with(" bytes each; raise it\n"), "{said}");
 }
 
-/// The scan finds nothing, so all items are looked at by their keys; of those, DynamoDB gives a few
-/// at a time.
+/// The scan finds nothing, so all items are looked up by their keys; DynamoDB returns only a few of
+/// them at a time.
 #[test]
 fn keys_that_are_left_undone_are_asked_for_again() {
     let name = "verify_unprocessed";
