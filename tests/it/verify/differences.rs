@@ -84,7 +84,7 @@ different: 8
   {"id":"17 more"}
     a: DynamoDB has "x\ny", ClickHouse nothing
     b: DynamoDB has nothing, ClickHouse null
-the newest change in `default`.`verify_different` is of 2096-10-02 07:06:40.000000 UTC
+the newest change in `default`.`verify_different` is from 2096-10-02 07:06:40.000000 UTC
 "#
     );
 }

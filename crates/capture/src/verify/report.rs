@@ -145,7 +145,7 @@ impl Report {
         self.list(&mut out, "undecided", why, &undecided(Verdict::NotReached));
         match &self.newest {
             Some(newest) => {
-                let _ = writeln!(out, "the newest change in {target} is of {newest} UTC");
+                let _ = writeln!(out, "the newest change in {target} is from {newest} UTC");
             }
             None => {
                 let _ = writeln!(out, "{target} is empty");
