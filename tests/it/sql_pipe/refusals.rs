@@ -61,7 +61,7 @@ fn a_clickhouse_that_is_away_or_refuses() {
     let server = stack().clickhouse.url();
     let absent = refused(&run("sql-refused", "sqlp_absent.t", &["--apply"]));
     assert!(
-        absent.starts_with(&format!("error: ClickHouse at {server} says")) && absent.contains("sqlp_absent"),
+        absent.starts_with(&format!("error: ClickHouse at {server} reports")) && absent.contains("sqlp_absent"),
         "{absent}"
     );
 }
