@@ -150,8 +150,13 @@ fn what_is_no_event_is_told() {
         ),
         (change("\"INSERT\"", "\"REMOVE\""), "it is REMOVE with a NewImage", "REMOVE", "users"),
         (change("\"INSERT\"", "5"), "expected a string for eventName", "", "users"),
-        (change("1719347890250647", "\"now\""), "ApproximateCreationDateTime is \"now\": no time", "INSERT", "users"),
-        (change("1719347890250647", "-1"), "ApproximateCreationDateTime is -1: no time", "INSERT", "users"),
+        (
+            change("1719347890250647", "\"now\""),
+            "ApproximateCreationDateTime is \"now\", which is not",
+            "INSERT",
+            "users",
+        ),
+        (change("1719347890250647", "-1"), "ApproximateCreationDateTime is -1, which is not", "INSERT", "users"),
         (change("1719347890250647", "9223372036854775808"), "not between 2012 and 2100", "INSERT", "users"),
         (change("1719347890250647", "1719347890250"), "when it counts microseconds", "INSERT", "users"),
         (
