@@ -284,7 +284,7 @@ fn a_read_only_user_is_one_sentence() {
     // May change settings, but not write.
     let stack = stack_with("<readonly>2</readonly>", "");
     let found = abilities(&stack).expect("answers");
-    let says = "Bad grants of ClickHouse user 'odd': ClickHouse user 'odd' has the setting readonly = 2, and the bridge writes";
+    let says = "Bad grants of ClickHouse user 'odd': ClickHouse user 'odd' has the setting readonly = 2, but the bridge writes";
     assert!(found.contains(says), "{found}");
     let clickhouse = ClickHouse::new(&stack.clickhouse.url(), USER, "");
     let findings = block_on(clickhouse.abilities(&Wanted { user: USER, database: "kinesis", keeper_map: true }));

@@ -76,7 +76,7 @@ fn each_of_several_tables_in_a_stream_gets_its_own() {
     let flags = ["--listen", super::bridge().address(), "--table", "sqld_two", "--stream", "sqld_one", "--apply"];
     let script = super::succeeded(super::run_in(&[], &flags));
     assert!(
-        script.contains("As yet the changes of DynamoDB table \"sqld_two\" do not go to stream \"sqld_one\"."),
+        script.contains("So far the changes of DynamoDB table \"sqld_two\" do not go to stream \"sqld_one\"."),
         "{script}"
     );
     equals("sqld_one", "default.sqld_one", 2);

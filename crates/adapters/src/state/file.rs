@@ -381,7 +381,7 @@ mod tests {
         FileStore::open(dir.path()).expect("whole again");
         fs::remove_file(dir.path().join(LEASES)).expect("the file");
         let why = misconfigured(FileStore::open(dir.path()));
-        assert!(why.contains("leases.json is not there") && why.contains("backup"), "{why}");
+        assert!(why.contains("leases.json is missing") && why.contains("backup"), "{why}");
     }
 
     #[tokio::test]

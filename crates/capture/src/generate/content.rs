@@ -370,7 +370,7 @@ mod tests {
         );
         let odd = EVENT.replace("users", "$(reboot)");
         let said = Contents::of([odd.as_bytes()].into_iter()).sentences("s");
-        assert!(said[0].contains("sql dynamodb --table TABLE --stream \"s\" makes"), "{said:?}");
+        assert!(said[0].contains("sql dynamodb --table TABLE --stream \"s\" creates"), "{said:?}");
         assert!(Contents::of([&b"{}"[..]].into_iter()).sentences("s").is_empty());
     }
 }

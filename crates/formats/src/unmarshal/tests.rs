@@ -158,7 +158,7 @@ fn what_is_no_event_is_told() {
         ),
         (change("1719347890250647", "-1"), "ApproximateCreationDateTime is -1, which is not", "INSERT", "users"),
         (change("1719347890250647", "9223372036854775808"), "not between 2012 and 2100", "INSERT", "users"),
-        (change("1719347890250647", "1719347890250"), "when it counts microseconds", "INSERT", "users"),
+        (change("1719347890250647", "1719347890250"), "if it counts microseconds", "INSERT", "users"),
         (
             change("\"MICROSECOND\"", "\"SECOND\""),
             "Precision is \"SECOND\", not MILLISECOND or MICROSECOND",
