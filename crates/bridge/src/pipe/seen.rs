@@ -31,7 +31,8 @@ impl Work {
     /// What is worth a write: the tip, if the lease has not recorded it for long.
     pub(super) fn seen_anew(&self, buffer: &ShardBuffer, lease: &Lease) -> Option<Seen> {
         let seen = self.seen(buffer, lease.arrived_ms);
-        // The reader may have been without a response for long: what counts is when it last saw the tip.
+        // The reader may have been without a response for long: what counts is when it last saw
+        // the tip.
         let known_ms = past(lease.caught_up_ms, seen.now_ms);
         seen.tip_ms.is_some_and(|tip_ms| tip_ms - known_ms > CAUGHT_UP_REFRESH_MS).then_some(seen)
     }
