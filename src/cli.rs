@@ -108,9 +108,9 @@ mod tests {
             }
         };
         let plain = pipe(&[]).unwrap();
-        assert!(plain.exactly_once && !plain.errors && !plain.apply && plain.map.is_empty() && plain.pipe.is_none());
+        assert!(plain.exactly_once && !plain.errors && !plain.shared.apply && plain.map.is_empty() && plain.pipe.is_none());
         assert_eq!(
-            (&*plain.order_by, &*plain.mode, &*plain.start),
+            (&*plain.order_by, &*plain.shared.mode, &*plain.shared.start),
             ("(_timestamp, _shard_id)", "polling", "trim_horizon")
         );
         let given = pipe(&["--map", "a=b", "--map", "c=d", "--exactly-once=false", "--flatten", "--errors"]).unwrap();
@@ -121,7 +121,7 @@ mod tests {
         assert!(pipe(&["--exactly-once"]).unwrap().exactly_once);
         // It looks like a flag.
         assert_eq!(
-            pipe(&["--start", "-1h", "--apply"]).map(|pipe| (pipe.start, pipe.apply)),
+            pipe(&["--start", "-1h", "--apply"]).map(|pipe| (pipe.shared.start, pipe.shared.apply)),
             Some(("-1h".into(), true))
         );
         assert!(

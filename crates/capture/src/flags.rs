@@ -2,8 +2,10 @@
 
 mod dynamodb;
 mod pipe;
+mod shared;
 mod verify;
 
 pub use dynamodb::DynamoDbFlags;
 pub use pipe::PipeFlags;
+pub use shared::SharedFlags;
 pub use verify::VerifyFlags;

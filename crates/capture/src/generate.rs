@@ -82,7 +82,7 @@ impl Generator<'_> {
     ) -> Result<String, String> {
         let Looked { shape, objects, mut head } = look(sample, &self.flags.stream, self.flags.message)?;
         let found = self.server.table(&self.database, &self.table).await?;
-        let definer = Definer::find(&self.server, self.flags.definer.as_deref()).await?;
+        let definer = Definer::find(&self.server, self.flags.shared.definer.as_deref()).await?;
         let mut plan = self.plan(&shape, found.is_some(), maps).await?;
         self.judge(&mut plan, sample, objects).await?;
         let target = Target {
@@ -120,7 +120,7 @@ impl Generator<'_> {
         if let Some(definer) = &definer {
             statements.splice(0..0, definer.statements(&target.needs(), config)?);
         }
-        if self.flags.apply {
+        if self.flags.shared.apply {
             if let Some(definer) = &definer {
                 definer.may_be_set(&self.server, config).await?;
             }
@@ -201,8 +201,8 @@ impl Generator<'_> {
             pipe: flags.pipe.as_deref(),
             stream: &flags.stream,
             parameters: &[
-                ("start", &*flags.start, "trim_horizon"),
-                ("mode", &*flags.mode, "polling"),
+                ("start", &*flags.shared.start, "trim_horizon"),
+                ("mode", &*flags.shared.mode, "polling"),
                 ("split", split.name(), Split::None.name()),
             ],
         })

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::shared::SharedFlags;
+
 /// The flags of `sql pipe`.
 #[derive(Clone, Debug, Args)]
 pub struct PipeFlags {
@@ -43,20 +45,9 @@ pub struct PipeFlags {
     /// Omit the column `rest` for fields that have no column of their own.
     #[arg(long)]
     pub no_rest: bool,
-    /// The ClickHouse user that the views run as; created if it does not exist, and granted only
-    /// what the views need. By default, they run as the user who creates them.
-    #[arg(long, value_name = "USER")]
-    pub definer: Option<String>,
-    /// How the pipe reads: polling, or efo for enhanced fan-out.
-    #[arg(long, value_name = "MODE", default_value = "polling")]
-    pub mode: String,
-    /// Where the pipe starts: trim_horizon, latest, a time, or an offset such as -1h before its
-    /// first pull.
-    #[arg(long, value_name = "POSITION", default_value = "trim_horizon", allow_hyphen_values = true)]
-    pub start: String,
-    /// Run the statements instead of only printing them.
-    #[arg(long, conflicts_with = "dry_run")]
-    pub apply: bool,
+    /// The flags of both generators.
+    #[command(flatten)]
+    pub shared: SharedFlags,
     /// Show the first rows of the sample as they would be inserted; change nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -52,8 +52,8 @@ pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) 
         stream: &flags.stream,
         parameters: &[
             ("unmarshal", "dynamodb", "none"),
-            ("start", &*flags.start, "trim_horizon"),
-            ("mode", &*flags.mode, "polling"),
+            ("start", &*flags.shared.start, "trim_horizon"),
+            ("mode", &*flags.shared.mode, "polling"),
         ],
     })?;
     let source = Source::ask(flags).await?;
@@ -108,7 +108,7 @@ impl Generator<'_> {
             Some(found) => self.with_added(found, &items).await?,
         };
         head.extend(notes);
-        let definer = Definer::find(&self.server, self.flags.definer.as_deref()).await?;
+        let definer = Definer::find(&self.server, self.flags.shared.definer.as_deref()).await?;
         let about = match &self.source.table {
             Some(table) => format!("DynamoDB table {}{ID}{}", table.arn, table.id),
             None => format!("DynamoDB table {}", self.flags.table),
@@ -145,7 +145,7 @@ impl Generator<'_> {
             text.push_str(&comments(&self.first_items(&target, &images).await?));
             return Ok(text);
         }
-        if self.flags.apply {
+        if self.flags.shared.apply {
             if let Some(definer) = &definer {
                 definer.may_be_set(&self.server, self.config).await?;
             }
@@ -160,7 +160,7 @@ impl Generator<'_> {
             text.push_str(&format!("\n{};\n", step.sql));
         }
         text.push_str(&format!("\n{}", self.new_attributes(&target)));
-        if self.flags.apply {
+        if self.flags.shared.apply {
             text.push_str(&format!("\n{}", comment(&format!("Done: {} statements were run.", steps.len()))));
         }
         Ok(text)
@@ -230,7 +230,7 @@ impl Generator<'_> {
         notes.extend(order::checked(&order::Facts {
             stream: &self.source.stream,
             stream_created_ms: self.source.stream_created_ms,
-            start: &self.flags.start,
+            start: &self.flags.shared.start,
             exports,
             target_exists,
             now_ms: self.source.now_ms,
