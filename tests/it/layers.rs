@@ -172,9 +172,8 @@ fn limits_stand_in_limits() {
         for (n, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default().trim();
             let number = |rest: &str| rest.trim_start().starts_with(|c: char| c.is_ascii_digit());
-            // `Duration::from_secs(1) / n` is a rate, not a duration.
             let time = code.split("Duration::from_").skip(1).filter_map(|rest| rest.split_once('('));
-            let time = time.map(|(_, rest)| rest).any(|rest| number(rest) && !rest.contains(") / "));
+            let time = time.map(|(_, rest)| rest).any(number);
             let constant = code.trim_start_matches("pub ").trim_start_matches("pub(super) ").strip_prefix("const ");
             let constant = constant.and_then(|rest| rest.split_once(": ")).is_some_and(|(name, rest)| {
                 let value = rest.split_once(" = ").is_some_and(|(_, value)| number(value));

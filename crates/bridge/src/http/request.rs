@@ -371,7 +371,6 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
             )));
         }
     };
-    let per_call = Duration::from_secs(1) / limits::GET_RECORDS_PER_SECOND;
     Ok(NextRequest {
         pipe,
         stream: name("stream", stream)?,
@@ -385,7 +384,7 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
         wait: query.millis("wait_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
         mode,
         on_failure,
-        poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(per_call),
+        poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(limits::DEFAULT_POLL),
         unpacking: query.unpacking()?,
         form: query.form(false)?,
     })

@@ -9,7 +9,7 @@ use super::reader::{Knob, Source};
 use super::retention::Retention;
 use crate::metrics::Metrics;
 use crate::read::budget::Budget;
-use domain::limits::GET_RECORDS_PER_SECOND;
+use domain::limits::DEFAULT_POLL;
 use domain::ports::{Clock, FanOutApi, KinesisApi, Quarantine, StateStore, Stream, Views};
 use domain::unpacking::Unpacking;
 use formats::unpack::Counts;
@@ -44,12 +44,9 @@ pub struct Deps {
 impl Deps {
     /// What the readers of a pipe share.
     pub fn source(&self, pipe: &str, stream: Stream, unpacking: Unpacking) -> Source {
-        let poll = Knob::default();
-        poll.set(1_000 / u64::from(GET_RECORDS_PER_SECOND));
         // Used until the number of readers is known. Never 0: a reader without room would wait for
         // someone to take rows from its empty buffer.
-        let shard_cap = Knob::default();
-        shard_cap.set(self.budget.limit() as u64 / 4);
+        let shard_cap = Knob::new(self.budget.limit() as u64 / 4);
         for (outcome, _) in Counts::default().labelled() {
             self.metrics.unpacked.with_label_values(&[stream.name.as_str(), outcome]);
         }
@@ -58,7 +55,7 @@ impl Deps {
             clock: self.clock.clone(),
             budget: self.budget.clone(),
             stream: stream.name.clone(),
-            poll,
+            poll: Knob::new(DEFAULT_POLL.as_millis() as u64),
             retention: Retention::new(self.kinesis.clone(), self.clock.clone(), &stream),
             shard_cap,
             unpacking,

@@ -27,10 +27,15 @@ use domain::unpacking::Unpacking;
 use formats::unpack::{Rules, Unpacker};
 
 /// A setting adjustable at run time.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Knob(Arc<AtomicU64>);
 
 impl Knob {
+    /// One that has this value until it is set.
+    pub fn new(value: u64) -> Knob {
+        Knob(Arc::new(value.into()))
+    }
+
     /// Sets it.
     pub fn set(&self, value: u64) {
         self.0.store(value, atomic::Ordering::Relaxed);

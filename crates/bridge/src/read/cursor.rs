@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use domain::error::Error;
 use domain::limits::{
-    CURSOR_PATIENCE, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, GET_RECORDS_PER_SECOND, GET_RECORDS_TARGET_BYTES,
+    CURSOR_PATIENCE, DEFAULT_POLL, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, GET_RECORDS_TARGET_BYTES,
     RETRY_FIRST, RETRY_LONGEST,
 };
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page};
@@ -135,7 +135,7 @@ pub struct Pace {
 impl Pace {
     /// As often as AWS allows for a shard.
     pub fn polite() -> Pace {
-        Pace::new(Duration::from_secs(1) / GET_RECORDS_PER_SECOND)
+        Pace::new(DEFAULT_POLL)
     }
 
     /// The first call is made immediately.
