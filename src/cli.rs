@@ -108,7 +108,9 @@ mod tests {
             }
         };
         let plain = pipe(&[]).unwrap();
-        assert!(plain.exactly_once && !plain.errors && !plain.shared.apply && plain.map.is_empty() && plain.pipe.is_none());
+        assert!(
+            plain.exactly_once && !plain.errors && !plain.shared.apply && plain.map.is_empty() && plain.pipe.is_none()
+        );
         assert_eq!(
             (&*plain.order_by, &*plain.shared.mode, &*plain.shared.start),
             ("(_timestamp, _shard_id)", "polling", "trim_horizon")

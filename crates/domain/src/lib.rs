@@ -6,9 +6,10 @@
 //! finds the rows of a batch that cannot be inserted; `range` defines bounded reads; `moment`
 //! parses times as users write them; `unpacking` describes how a record becomes rows; `time`
 //! validates times that were written down; `retention` tracks what a stream keeps; `start` says
-//! where a pipe begins; `incarnation` orders the processes that shared one worker id; `finding` is
-//! the result of a check.
+//! where a pipe begins; `arn` takes Amazon's names apart; `incarnation` orders the processes that
+//! shared one worker id; `finding` is the result of a check.
 
+pub mod arn;
 pub mod batch;
 pub mod error;
 pub mod finding;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use domain::arn::Arn;
 use domain::limits::{DYNAMODB_TIMES, UNMARSHAL_ERROR_CHARS, UNMARSHAL_KEPT_BYTES};
 use item::Item;
 use time::Unit;
@@ -227,11 +228,9 @@ fn quoted(text: &str) -> String {
     format!("'{}'", shortened(text))
 }
 
-/// The table in the ARN of a table's stream,
-/// `arn:aws:dynamodb:eu-west-1:123456789012:table/users/stream/2026-11-21T10:00:00.000`.
+/// The table that the ARN of a table's stream names.
 fn table_of(arn: &str) -> Option<&str> {
-    let (_, rest) = arn.split_once("table/")?;
-    rest.split('/').next().filter(|table| !table.is_empty())
+    Arn::parse(arn)?.table()
 }
 
 /// Whether a `userIdentity` marks a delete by time to live.

@@ -5,6 +5,7 @@ use tracing::info;
 
 use super::leases::Written;
 use super::work::Work;
+use domain::arn::Arn;
 use domain::error::Error;
 use domain::lease::{Destination, Identity, Lease};
 use domain::ports::{Stream, Views};
@@ -38,7 +39,7 @@ pub(super) fn elsewhere(pipe: &str, has: &Identity, here: &Identity) -> Error {
 
 /// The region in an ARN; empty when there is none.
 pub(super) fn region(arn: &str) -> &str {
-    arn.split(':').nth(3).unwrap_or_default()
+    Arn::parse(arn).map_or("", |arn| arn.region)
 }
 
 /// Why a pull may not be served.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::generate::plan::shown;
 use crate::generate::server::Server;
+use domain::arn::Arn;
 use domain::limits::{
     DYNAMODB_TIMES, EXPORT_FILES_PER_STATEMENT, EXPORT_SAMPLE_FILES, EXPORT_SAMPLE_LINES, PIPE_SAMPLE_BYTES,
 };
@@ -171,7 +172,7 @@ impl Export {
     /// Whether it is an export of this table. `arn` and `id` are empty if unknown.
     pub fn is_of(&self, table: &str, arn: &str, id: &str) -> Result<(), String> {
         let (url, table_name) = (&self.url, shown(table));
-        let exported = self.table_arn.rsplit_once("/").map_or(&*self.table_arn, |(_, name)| name);
+        let exported = Arn::parse(&self.table_arn).and_then(|arn| arn.table()).unwrap_or(&self.table_arn);
         if exported != table || !arn.is_empty() && arn != self.table_arn {
             return Err(format!(
                 "the export at {url} is one of {}, not of DynamoDB table {table_name}",

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use domain::arn::Arn;
+
 /// An item in DynamoDB's JSON: each value is an object of type and value.
 pub type Image<'a> = HashMap<String, &'a RawValue>;
 
@@ -40,7 +42,7 @@ impl<'a> Event<'a> {
 
     /// The table that was changed.
     pub fn table(&self) -> Option<&str> {
-        let of_arn = || self.arn.as_deref()?.split_once(":table/")?.1.split('/').next();
+        let of_arn = || Arn::parse(self.arn.as_deref()?)?.table();
         self.table_name.as_deref().or_else(of_arn)
     }
 
