@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bridge::http::request::parse;
 use bridge::pipe::status::ShardState;
 use domain::error::Error;
+use domain::interface::{Parameter, Route};
 use stack::{Bridge, ClickHouseOptions, KinesisOptions, LocalStack, MiniStack, User};
 
 use crate::common::{bridge_binary, orders_sql};
@@ -334,15 +335,10 @@ fn flags_and_variables_are_those_of_help() {
 #[test]
 fn parameters_and_paths_are_those_of_the_program() {
     let sql = document("docs/sql.md");
-    let source = checkout_file("crates/bridge/src/http/request.rs");
-    let (_, endpoints) = source.split_once("const ENDPOINTS").expect("the list of endpoints");
-    let (endpoints, _) = endpoints.split_once("\n];").expect("its end");
-    let quoted: BTreeSet<&str> = endpoints.split('"').skip(1).step_by(2).collect();
-    let (paths, parameters): (BTreeSet<&str>, BTreeSet<&str>) = quoted.iter().partition(|text| text.starts_with('/'));
-
     let table = sql.table("path");
-    let documented = table.rows.iter().map(|row| code_of(&row[0])[0].split_once(' ').expect("a method and a path").1);
-    assert_eq!(documented.collect::<BTreeSet<_>>(), paths);
+    let documented = table.rows.iter().map(|row| code_of(&row[0])[0].split_once(' ').expect("a method and a path"));
+    let paths = Route::ALL.iter().map(|route| (route.method(), route.path()));
+    assert_eq!(documented.collect::<BTreeSet<_>>(), paths.collect());
 
     let mut told = BTreeSet::new();
     let tables = sql.tables();
@@ -374,7 +370,7 @@ fn parameters_and_paths_are_those_of_the_program() {
         }
         assert!(parse("GET", &path, Some("absent=1")).is_err());
     }
-    assert_eq!(told.iter().map(String::as_str).collect::<BTreeSet<_>>(), parameters);
+    assert_eq!(told, Parameter::ALL.iter().map(Parameter::to_string).collect());
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::flags::PipeFlags;
 use address::{Address, collection, next_url};
 use config::Config;
 use definer::Definer;
+use domain::interface::Parameter;
 use domain::limits::DRY_RUN_ROWS;
 use domain::unpacking::Split;
 pub use dynamodb::dynamodb;
@@ -201,9 +202,9 @@ impl Generator<'_> {
             pipe: flags.pipe.as_deref(),
             stream: &flags.stream,
             parameters: &[
-                ("start", &*flags.shared.start, "trim_horizon"),
-                ("mode", &*flags.shared.mode, "polling"),
-                ("split", split.name(), Split::None.name()),
+                (Parameter::Start, &*flags.shared.start, "trim_horizon"),
+                (Parameter::Mode, &*flags.shared.mode, "polling"),
+                (Parameter::Split, split.name(), Split::None.name()),
             ],
         })
     }

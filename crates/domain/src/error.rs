@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use super::interface::Route;
+
 /// What went wrong, worded for whoever reads it in a ClickHouse exception, a log line or a status
 /// row.
 ///
@@ -42,7 +44,8 @@ pub enum Error {
 /// What to do about a gap in `pipe`, as the end of a sentence.
 pub fn go_on(pipe: &str) -> String {
     format!(
-        "insert a position into the table `seek` of `sql setup`, or POST it to /v1/pipes/{pipe}/seek, to continue from there"
+        "insert a position into the table `seek` of `sql setup`, or POST it to {}, to continue from there",
+        Route::Seek.with(pipe)
     )
 }
 

@@ -7,13 +7,15 @@
 //! parses times as users write them; `unpacking` describes how a record becomes rows; `time`
 //! validates times that were written down; `retention` tracks what a stream keeps; `start` says
 //! where a pipe begins; `arn` takes Amazon's names apart; `incarnation` orders the processes that
-//! shared one worker id; `finding` is the result of a check.
+//! shared one worker id; `interface` lists the paths and parameters of the HTTP interface;
+//! `finding` is the result of a check.
 
 pub mod arn;
 pub mod batch;
 pub mod error;
 pub mod finding;
 pub mod incarnation;
+pub mod interface;
 pub mod isolate;
 pub mod lease;
 pub mod limits;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::quote::literal;
+use domain::interface::{Parameter, Route};
 
 /// Where a view's definition names its target table: `TO db.table`, each part in backquotes unless
 /// it is a plain name.
@@ -22,8 +23,21 @@ fn target() -> String {
 
 /// SQL for the pipe URLs in the SELECT of the view in a row of `system.tables`, each as pipe and
 /// query. The pipe is decoded.
-fn pulls() -> &'static str {
-    r"arrayMap(found -> [decodeURLComponent(found[1]), found[2]], extractAllGroupsVertical(as_select, '/v1/pipes/([^/?]+)/next[?]?([^\' ]*)'))"
+fn pulls() -> String {
+    format!(
+        r"arrayMap(found -> [decodeURLComponent(found[1]), found[2]], extractAllGroupsVertical(as_select, '{}[?]?([^\' ]*)'))",
+        pull()
+    )
+}
+
+/// A regular expression for the path of a pull; its group is the pipe, as it appears in the URL.
+fn pull() -> String {
+    Route::Next.with("([^/?]+)")
+}
+
+/// SQL for whether a view's SELECT has the URL of a pull in it.
+pub fn selects_a_pull() -> String {
+    format!("as_select LIKE '%{}%'", Route::Next.with("%"))
 }
 
 /// SQL for whether a refresh of the view in a row of `system.tables` replaces the contents of its
@@ -42,8 +56,9 @@ fn replaces() -> String {
 pub fn pullers(pipe: &str) -> String {
     format!(
         "SELECT concat(database, '.', name) AS view, {} AS target FROM system.tables WHERE engine = 'MaterializedView' \
-         AND decodeURLComponent(extract(create_table_query, '/v1/pipes/([^/?]+)/next')) = decodeURLComponent({}) ORDER BY view",
+         AND decodeURLComponent(extract(create_table_query, '{}')) = decodeURLComponent({}) ORDER BY view",
         target(),
+        pull(),
         literal(pipe)
     )
 }
@@ -76,11 +91,34 @@ pub fn with_copies(database: &str, view: &str) -> String {
         "SELECT database, name, {} AS target, {} AS replaces, {} AS pulls, \
          (database, name) IN (SELECT database, view FROM system.view_refreshes WHERE status = 'Running') AS running \
          FROM system.tables WHERE name IN (SELECT view FROM system.view_refreshes) AND engine = 'MaterializedView' \
-         AND (database = {} AND name = {} OR as_select LIKE '%/v1/pipes/%/next%view=%')",
+         AND (database = {} AND name = {} OR as_select LIKE '%{}%{}=%')",
         target(),
         replaces(),
         pulls(),
         literal(database),
-        literal(view)
+        literal(view),
+        Route::Next.with("%"),
+        Parameter::View
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pulls_are_found_by_their_path() {
+        assert_eq!(selects_a_pull(), "as_select LIKE '%/v1/pipes/%/next%'");
+        assert!(pullers("p").contains("extract(create_table_query, '/v1/pipes/([^/?]+)/next')"));
+        let copies = with_copies("d", "v");
+        assert!(
+            copies.contains(r"extractAllGroupsVertical(as_select, '/v1/pipes/([^/?]+)/next[?]?([^\' ]*)')"),
+            "{copies}"
+        );
+        assert!(copies.contains("OR as_select LIKE '%/v1/pipes/%/next%view=%')"), "{copies}");
+        // The views of `sql setup` look for them, too.
+        let views = include_str!("../../../sql/setup/03_views.sql");
+        assert!(views.contains(&format!("extract(definition, '{}')", pull())));
+        assert!(views.contains(&format!("create_table_query LIKE '%{}%'", Route::Next.with("%"))));
+    }
 }

@@ -7,6 +7,7 @@ use super::ability::{
 use super::client::ClickHouse;
 use super::error::{ClickHouseError, Kind};
 use domain::finding::{Finding, Verdict};
+use sql::definition::selects_a_pull;
 use sql::quote::literal;
 
 /// Settings used inside the bridge's statements, in addition to those sent with every request.
@@ -100,9 +101,12 @@ impl ClickHouse {
         let tables: &[&str] = if wanted.keeper_map { &["leases", "quarantine", "workers"] } else { &["quarantine"] };
         let there = format!("SELECT name FROM system.tables WHERE database = {}", literal(wanted.database));
         let there = self.lines(&there).await?;
-        let views = "SELECT DISTINCT database FROM system.tables WHERE engine = 'MaterializedView' \
-                     AND as_select LIKE '%/v1/pipes/%/next%' AND name IN (SELECT view FROM system.view_refreshes)";
-        let views = match self.lines(views).await {
+        let views = format!(
+            "SELECT DISTINCT database FROM system.tables WHERE engine = 'MaterializedView' AND {} \
+             AND name IN (SELECT view FROM system.view_refreshes)",
+            selects_a_pull()
+        );
+        let views = match self.lines(&views).await {
             // Reported with the grants.
             Err(ClickHouseError { code: Some(497), .. }) => Vec::new(),
             views => views?,

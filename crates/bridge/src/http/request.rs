@@ -14,6 +14,7 @@ use crate::pipe::{Confirm, Mode, OnFailure};
 use crate::read::records::Range;
 use domain::batch::Limits;
 use domain::error::Error;
+use domain::interface::{Parameter, Route};
 use domain::limits;
 use domain::moment::Moment;
 use domain::range::{Bound, SliceOf};
@@ -144,121 +145,17 @@ pub struct NextRequest {
     pub form: Form,
 }
 
-/// A path, its methods, and the request that it becomes.
-struct Endpoint {
-    /// May have one part in braces.
-    path: &'static str,
-    method: &'static str,
-    parameters: &'static [&'static str],
-    build: fn(String, &Query<'_>) -> Result<Request, Error>,
-}
-
-impl Endpoint {
-    const fn get(
-        path: &'static str,
-        parameters: &'static [&'static str],
-        build: fn(String, &Query<'_>) -> Result<Request, Error>,
-    ) -> Endpoint {
-        Endpoint { path, method: "GET", parameters, build }
-    }
-
-    const fn post(path: &'static str, build: fn(String, &Query<'_>) -> Result<Request, Error>) -> Endpoint {
-        Endpoint { path, method: "POST", parameters: &[], build }
-    }
-
-    const fn delete(path: &'static str, build: fn(String, &Query<'_>) -> Result<Request, Error>) -> Endpoint {
-        Endpoint { path, method: "DELETE", parameters: &[], build }
-    }
-}
-
-const ENDPOINTS: [Endpoint; 17] = [
-    Endpoint::get("/v1/streams", &["format"], |_, q| Ok(Request::Streams { format: q.rows_format()? })),
-    Endpoint::get("/v1/streams/{stream}/shards", &["format"], |stream, q| {
-        Ok(Request::Shards { stream, format: q.rows_format()? })
-    }),
-    Endpoint::get(
-        "/v1/streams/{stream}/sample",
-        &["limit", "decompress", "split", "payload", "unmarshal", "format"],
-        |stream, q| {
-            let limit = q.number("limit", 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
-            Ok(Request::Sample { stream, limit, unpacking: q.unpacking()?, form: q.form(false)? })
-        },
-    ),
-    Endpoint::get(
-        "/v1/streams/{stream}/records",
-        &[
-            "from",
-            "to",
-            "shard",
-            "slice",
-            "until_pipe",
-            "limit",
-            "decompress",
-            "split",
-            "payload",
-            "unmarshal",
-            "format",
-        ],
-        |stream, q| {
-            let (range, until_pipe) = range(stream, q)?;
-            let (limit, form) = (q.number("limit", 1..=usize::MAX)?, q.form(true)?);
-            Ok(Request::Records(RecordsRequest { range, until_pipe, limit, form }))
-        },
-    ),
-    Endpoint::get(
-        "/v1/streams/{stream}/records/plan",
-        &["from", "to", "shard", "slice", "until_pipe", "decompress", "split", "format"],
-        |stream, q| {
-            let (range, until_pipe) = range(stream, q)?;
-            Ok(Request::Plan { range, until_pipe, format: q.rows_format()? })
-        },
-    ),
-    Endpoint::get(
-        "/v1/pipes/{pipe}/next",
-        &[
-            "stream",
-            "view",
-            "ack",
-            "start",
-            "mode",
-            "on_failure",
-            "max_rows",
-            "max_bytes",
-            "linger_ms",
-            "wait_ms",
-            "poll_ms",
-            "decompress",
-            "split",
-            "payload",
-            "unmarshal",
-            "format",
-        ],
-        |pipe, q| next(pipe, q).map(Request::Next),
-    ),
-    Endpoint::get("/v1/pipes", &["format"], |_, q| Ok(Request::Pipes { format: q.rows_format()? })),
-    Endpoint::get("/v1/workers", &["format"], |_, q| Ok(Request::Workers { format: q.rows_format()? })),
-    Endpoint::post("/v1/pipes/{pipe}/seek", |pipe, _| Ok(Request::Seek { pipe })),
-    Endpoint::post("/v1/pipes/{pipe}/ack", |pipe, _| Ok(Request::Ack { pipe })),
-    Endpoint::post("/v1/pipes/{pipe}/end", |pipe, _| Ok(Request::End { pipe, confirmed: false })),
-    Endpoint::post("/v1/seek", |pipe, _| Ok(Request::Seek { pipe })),
-    Endpoint::post("/v1/end", |pipe, _| Ok(Request::End { pipe, confirmed: false })),
-    Endpoint::delete("/v1/pipes/{pipe}", |pipe, _| Ok(Request::End { pipe, confirmed: true })),
-    Endpoint::get("/metrics", &[], |_, _| Ok(Request::Metrics)),
-    Endpoint::get("/healthz", &[], |_, _| Ok(Request::Healthz)),
-    Endpoint::get("/readyz", &[], |_, _| Ok(Request::Readyz)),
-];
-
 /// Reads a request line. `HEAD` is accepted wherever `GET` is and gives the same value; the caller
 /// handles the difference. A parameter with an empty value counts as not given, so that SQL can
 /// assemble URLs from parts.
 pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, Error> {
-    let Some((endpoint, captured)) = ENDPOINTS.iter().find_map(|e| Some((e, matching(e.path, path)?))) else {
-        let known = nearest(path, ENDPOINTS.iter().map(|e| (filled(e.path, path), e.path)));
+    let Some((route, captured)) = Route::of(path) else {
+        let known = nearest(path, Route::ALL.iter().map(|route| (filled(route.path(), path), route.path())));
         return Err(Error::NotFound(format!("there is no path {}; the nearest is {known}", quoted(path))));
     };
-    let right = endpoint.method;
+    let right = route.method();
     if method != right && (method, right) != ("HEAD", "GET") {
-        return Err(Error::BadRequest(format!("{} takes {right}, not {}", endpoint.path, quoted(method))));
+        return Err(Error::BadRequest(format!("{} takes {right}, not {}", route.path(), quoted(method))));
     }
     let captured = match captured {
         Some((what, text)) => {
@@ -267,23 +164,38 @@ pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, E
         }
         None => String::new(),
     };
-    let query = Query::parse(endpoint.path, endpoint.parameters, query.unwrap_or_default())?;
-    (endpoint.build)(captured, &query)
+    build(route, captured, &Query::parse(route, query.unwrap_or_default())?)
 }
 
-/// Matches `path` with `template`: none if it does not match, otherwise the value of the part in
-/// braces, with its name.
-fn matching<'p>(template: &'static str, path: &'p str) -> Option<Option<(&'static str, &'p str)>> {
-    let (mut parts, mut captured) = (path.split('/'), None);
-    for expected in template.split('/') {
-        let part = parts.next()?;
-        match expected.strip_prefix('{').and_then(|e| e.strip_suffix('}')) {
-            Some(what) => captured = Some((what, part)),
-            None if expected == part => {}
-            None => return None,
+/// The request; `name` is what stood for the part of the path in braces.
+fn build(route: Route, name: String, q: &Query) -> Result<Request, Error> {
+    Ok(match route {
+        Route::Streams => Request::Streams { format: q.rows_format()? },
+        Route::Shards => Request::Shards { stream: name, format: q.rows_format()? },
+        Route::Sample => {
+            let limit = q.number(Parameter::Limit, 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
+            Request::Sample { stream: name, limit, unpacking: q.unpacking()?, form: q.form(false)? }
         }
-    }
-    parts.next().is_none().then_some(captured)
+        Route::Records => {
+            let (range, until_pipe) = range(name, q)?;
+            let (limit, form) = (q.number(Parameter::Limit, 1..=usize::MAX)?, q.form(true)?);
+            Request::Records(RecordsRequest { range, until_pipe, limit, form })
+        }
+        Route::Plan => {
+            let (range, until_pipe) = range(name, q)?;
+            Request::Plan { range, until_pipe, format: q.rows_format()? }
+        }
+        Route::Next => Request::Next(next(name, q)?),
+        Route::Pipes => Request::Pipes { format: q.rows_format()? },
+        Route::Workers => Request::Workers { format: q.rows_format()? },
+        Route::Seek | Route::SeekAny => Request::Seek { pipe: name },
+        Route::Ack => Request::Ack { pipe: name },
+        Route::End | Route::EndAny => Request::End { pipe: name, confirmed: false },
+        Route::Pipe => Request::End { pipe: name, confirmed: true },
+        Route::Metrics => Request::Metrics,
+        Route::Healthz => Request::Healthz,
+        Route::Readyz => Request::Readyz,
+    })
 }
 
 /// The template with the parts in braces replaced by those of `path`, to compare the two.
@@ -294,15 +206,15 @@ fn filled(template: &str, path: &str) -> String {
 }
 
 /// The range of a bounded read, and the pipe that limits it.
-fn range(stream: String, query: &Query<'_>) -> Result<(Range<Moment>, Option<String>), Error> {
-    let shard = query.get("shard").map(|text| name("shard", text)).transpose()?;
-    let bound = |parameter| match query.get(parameter) {
-        Some(text) => bound(parameter, text, shard.is_some()),
+fn range(stream: String, query: &Query) -> Result<(Range<Moment>, Option<String>), Error> {
+    let shard = query.get(Parameter::Shard).map(|text| name("shard", text)).transpose()?;
+    let bound = |parameter: Parameter| match query.get(parameter) {
+        Some(text) => bound(parameter.name(), text, shard.is_some()),
         None => Ok(Bound::Open),
     };
-    let (from, to) = (bound("from")?, bound("to")?);
-    let until_pipe = query.get("until_pipe").map(|text| name("pipe", text)).transpose()?;
-    let slice = query.get("slice").map(slice).transpose()?;
+    let (from, to) = (bound(Parameter::From)?, bound(Parameter::To)?);
+    let until_pipe = query.get(Parameter::UntilPipe).map(|text| name("pipe", text)).transpose()?;
+    let slice = query.get(Parameter::Slice).map(slice).transpose()?;
     let range = Range { stream, from, to, shard, slice, unpacking: query.unpacking()? };
     // The order of the two is known now only if both are relative or neither is.
     let is_relative = |bound: &Bound<Moment>| matches!(bound, Bound::Time(Moment::Ago(_)));
@@ -325,11 +237,11 @@ fn slice(text: &str) -> Result<SliceOf, Error> {
         })
 }
 
-fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
-    let Some(stream) = query.get("stream") else {
+fn next(pipe: String, query: &Query) -> Result<NextRequest, Error> {
+    let Some(stream) = query.get(Parameter::Stream) else {
         return Err(Error::BadRequest("stream is required: the name of the Kinesis stream that the pipe reads".into()));
     };
-    let confirm = match (query.get("view"), query.get("ack")) {
+    let confirm = match (query.get(Parameter::View), query.get(Parameter::Ack)) {
         (Some(view), None) => view_name(view)?,
         (None, Some("explicit")) => Confirm::Explicit,
         (None, Some(other)) => {
@@ -349,14 +261,14 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
             ));
         }
     };
-    let mode = match query.get("mode") {
+    let mode = match query.get(Parameter::Mode) {
         None | Some("polling") => Mode::Polling,
         Some("efo") => Mode::FanOut,
         Some(other) => {
             return Err(Error::BadRequest(format!("mode={} is refused: it must be polling or efo", quoted(other))));
         }
     };
-    let on_failure = match query.get("on_failure") {
+    let on_failure = match query.get(Parameter::OnFailure) {
         Some(_) if confirm == Confirm::Explicit => {
             return Err(Error::BadRequest(
                 "on_failure is refused with ack=explicit: only the refresh of a view shows that a batch failed, and why".into(),
@@ -375,16 +287,18 @@ fn next(pipe: String, query: &Query<'_>) -> Result<NextRequest, Error> {
         pipe,
         stream: name("stream", stream)?,
         confirm,
-        start: query.get("start").map(beginning).transpose()?.unwrap_or(Beginning::TrimHorizon),
+        start: query.get(Parameter::Start).map(beginning).transpose()?.unwrap_or(Beginning::TrimHorizon),
         limits: Limits {
-            max_rows: query.number("max_rows", 1..=limits::MAX_MAX_ROWS)?.unwrap_or(limits::DEFAULT_MAX_ROWS),
-            max_bytes: query.number("max_bytes", 1..=limits::MAX_MAX_BYTES)?.unwrap_or(limits::DEFAULT_MAX_BYTES),
+            max_rows: query.number(Parameter::MaxRows, 1..=limits::MAX_MAX_ROWS)?.unwrap_or(limits::DEFAULT_MAX_ROWS),
+            max_bytes: query
+                .number(Parameter::MaxBytes, 1..=limits::MAX_MAX_BYTES)?
+                .unwrap_or(limits::DEFAULT_MAX_BYTES),
         },
-        linger: query.millis("linger_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_LINGER),
-        wait: query.millis("wait_ms", Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
+        linger: query.millis(Parameter::LingerMs, Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_LINGER),
+        wait: query.millis(Parameter::WaitMs, Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
         mode,
         on_failure,
-        poll: query.millis("poll_ms", limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(limits::DEFAULT_POLL),
+        poll: query.millis(Parameter::PollMs, limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(limits::DEFAULT_POLL),
         unpacking: query.unpacking()?,
         form: query.form(false)?,
     })

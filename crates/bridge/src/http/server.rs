@@ -22,6 +22,7 @@ use super::error;
 use super::handlers::{App, Incoming, Reply};
 use super::request::{Request, parse};
 use domain::error::Error;
+use domain::interface::Route;
 use domain::limits::{
     ACCEPT_REST, BODY_TIMEOUT, HEADER_TIMEOUT, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS,
 };
@@ -128,7 +129,8 @@ impl Server {
             let (_, body) = super::body::Sender::new(Arc::default(), HEADER_TIMEOUT);
             *response.body_mut() = body;
         }
-        self.app.metrics.requests.with_label_values(&[kind(&path), response.status().as_str()]).inc();
+        let label = Route::of(&path).map_or("other", |(route, _)| route.label());
+        self.app.metrics.requests.with_label_values(&[label, response.status().as_str()]).inc();
         response
     }
 
@@ -187,30 +189,6 @@ fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Error> {
     match parsed {
         Some((first, last)) if last.is_none_or(|last: u64| last >= first) => Ok(Some((first, last))),
         _ => Err(Error::RangeNotSatisfiable("a Range must be bytes=N- or bytes=N-M".into())),
-    }
-}
-
-/// The path without its names, for a metric label with few values.
-fn kind(path: &str) -> &'static str {
-    if path.strip_prefix("/v1/pipes/").is_some_and(|pipe| !pipe.contains('/')) {
-        return "pipe";
-    }
-    match path.rsplit('/').next().unwrap_or_default() {
-        "streams" => "streams",
-        "shards" => "shards",
-        "sample" => "sample",
-        "records" => "records",
-        "plan" => "plan",
-        "next" => "next",
-        "pipes" => "pipes",
-        "workers" => "workers",
-        "seek" => "seek",
-        "ack" => "ack",
-        "end" => "end",
-        "metrics" => "metrics",
-        "healthz" => "healthz",
-        "readyz" => "readyz",
-        _ => "other",
     }
 }
 

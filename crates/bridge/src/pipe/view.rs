@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use domain::error::Error;
+use domain::interface::Route;
 use domain::limits::{REFRESH_LOOK, REFRESH_START};
 use domain::ports::{Cause, Failure, RefreshOutcome, ViewState, Views};
 
@@ -34,8 +35,9 @@ pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &
         Some(state) if state.running => Ok(state),
         Some(state) => Err(Error::BadRequest(format!(
             "view '{database}.{view}' is not refreshing now (status {}), so this pull of pipe '{pipe}' does not come from it: view= must name \
-             the view that pulls; to read by hand, use /v1/streams/…/records or ack=explicit",
-            state.status
+             the view that pulls; to read by hand, use {} or ack=explicit",
+            state.status,
+            Route::Records.with("…")
         ))),
         None => Err(Error::NotFound(format!(
             "there is no refreshable view '{database}.{view}' that the bridge's user may see: view= must name the refreshable materialized view that \

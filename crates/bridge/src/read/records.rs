@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::budget::Budget;
 use super::cursor::{Cursor, Pace};
 use domain::error::Error;
+use domain::interface::Route;
 use domain::limits::{RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK_MS};
 use domain::moment::Moment;
 use domain::ports::{Clock, IteratorStart, KinesisApi, kinesis_now_ms};
@@ -107,8 +108,9 @@ impl Reading {
             && !all.iter().any(|s| s.id == *wanted)
         {
             return Err(Error::NotFound(format!(
-                "stream '{}' has no shard '{wanted}': /v1/streams/{}/shards lists them",
-                range.stream, range.stream
+                "stream '{}' has no shard '{wanted}': {} lists them",
+                range.stream,
+                Route::Shards.with(&range.stream)
             )));
         }
         let wanted =

@@ -4,6 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use bridge::http::request::parse;
 use config::Config;
+use domain::interface::{Parameter, Route};
 
 /// ClickHouse's url() would read braces and bars as patterns.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b':');
@@ -20,26 +21,26 @@ pub struct Address<'a> {
     pub pipe: Option<&'a str>,
     /// The stream.
     pub stream: &'a str,
-    /// Further parameters: name, value, and the value that may be omitted.
-    pub parameters: &'a [(&'a str, &'a str, &'a str)],
+    /// Further parameters: which, its value, and the value that may be omitted.
+    pub parameters: &'a [(Parameter, &'a str, &'a str)],
 }
 
 /// The URL, checked with the bridge's own parser.
 pub fn next_url(of: &Address<'_>) -> Result<String, String> {
     let own: String =
         of.table.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
-    let path = format!("/v1/pipes/{}/next", encoded(of.pipe.unwrap_or(&own)));
+    let path = Route::Next.with(&encoded(of.pipe.unwrap_or(&own)));
     let view = [of.database, &format!("{}_pipe", of.table)].map(|part| {
         let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         encoded(&if plain { part.to_owned() } else { backquoted(part) })
     });
-    let mut query = format!("stream={}&view={}", encoded(of.stream), view.join("."));
-    for (name, value, default) in of.parameters {
+    let mut query = format!("{}={}&{}={}", Parameter::Stream, encoded(of.stream), Parameter::View, view.join("."));
+    for (parameter, value, default) in of.parameters {
         if value != default {
-            query.push_str(&format!("&{name}={}", encoded(value)));
+            query.push_str(&format!("&{parameter}={}", encoded(value)));
         }
     }
-    parse("GET", &path, Some(&query)).map_err(|error| error.to_string())?;
+    parse(Route::Next.method(), &path, Some(&query)).map_err(|error| error.to_string())?;
     Ok(format!("{}{path}?{query}", of.bridge_url.trim_end_matches('/')))
 }
 

@@ -23,6 +23,7 @@ use crate::dynamodb::{KeyType, Table};
 use crate::flags::DynamoDbFlags;
 use columns::{Column, Columns};
 use config::Config;
+use domain::interface::Parameter;
 use domain::limits::{DRY_RUN_ROWS, PIPE_SAMPLE_BYTES};
 use export::{Export, chained};
 pub use items::Event;
@@ -51,9 +52,9 @@ pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) 
         pipe: flags.pipe.as_deref(),
         stream: &flags.stream,
         parameters: &[
-            ("unmarshal", "dynamodb", "none"),
-            ("start", &*flags.shared.start, "trim_horizon"),
-            ("mode", &*flags.shared.mode, "polling"),
+            (Parameter::Unmarshal, "dynamodb", "none"),
+            (Parameter::Start, &*flags.shared.start, "trim_horizon"),
+            (Parameter::Mode, &*flags.shared.mode, "polling"),
         ],
     })?;
     let source = Source::ask(flags).await?;

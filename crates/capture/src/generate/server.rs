@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use adapters::clickhouse::{ClickHouse, ClickHouseError};
 use config::Config;
+use domain::interface::Route;
 use domain::lease::Destination;
 use domain::limits::{CLICKHOUSE_SQL_TIMEOUT, PIPE_QUERY_BYTES};
 use sql::quote::{literal, qualified};
@@ -95,7 +96,8 @@ impl Server {
     /// Refuses if a view other than `view` pulls the pipe of this URL into a table that is not in
     /// `tables`.
     pub async fn only_puller(&self, url: &str, view: (&str, &str), tables: &[String]) -> Result<(), String> {
-        let path = url.split_once("/v1/pipes/").and_then(|(_, rest)| rest.split_once("/next")).map(|(pipe, _)| pipe);
+        let (before, after) = Route::Next.around();
+        let path = url.split_once(before).and_then(|(_, rest)| rest.split_once(after)).map(|(pipe, _)| pipe);
         let Some(pipe) = path else { return Ok(()) };
         let views: Vec<PullerRow> = self
             .clickhouse

@@ -6,6 +6,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use domain::error::Error;
+use domain::interface::{Parameter, Route};
 use domain::limits;
 use domain::unpacking::{Decompress, Edition, Split, Unpacking, named};
 use formats::encode::{Form, Format, Payload};
@@ -14,46 +15,54 @@ use formats::encode::{Form, Format, Payload};
 const QUOTED: usize = 64;
 
 /// The parameters of one request.
-pub(super) struct Query<'p> {
-    path: &'p str,
-    pairs: Vec<(&'static str, String)>,
+pub(super) struct Query {
+    route: Route,
+    pairs: Vec<(Parameter, String)>,
 }
 
-impl<'p> Query<'p> {
-    pub(super) fn parse(path: &'p str, known: &'static [&'static str], query: &str) -> Result<Query<'p>, Error> {
-        let mut pairs: Vec<(&'static str, String)> = Vec::new();
+impl Query {
+    pub(super) fn parse(route: Route, query: &str) -> Result<Query, Error> {
+        let (path, known) = (route.path(), route.parameters());
+        let mut pairs: Vec<(Parameter, String)> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
-            let Some(name) = known.iter().copied().find(|k| *k == name) else {
+            let Some(parameter) = known.iter().copied().find(|known| known.name() == name) else {
                 let hint = match known {
                     [] => ", which takes none".into(),
-                    _ => format!("; the nearest is {}", nearest(&name, known.iter().map(|k| (k.to_string(), *k)))),
+                    _ => {
+                        let known = known.iter().map(|known| (known.to_string(), known.name()));
+                        format!("; the nearest is {}", nearest(&name, known))
+                    }
                 };
                 return Err(Error::BadRequest(format!("{} is not a parameter of {path}{hint}", quoted(&name))));
             };
-            if pairs.iter().any(|(other, _)| *other == name) {
-                return Err(Error::BadRequest(format!("{name} is given twice; give it once")));
+            if pairs.iter().any(|(other, _)| *other == parameter) {
+                return Err(Error::BadRequest(format!("{parameter} is given twice; give it once")));
             }
-            pairs.push((name, value));
+            pairs.push((parameter, value));
         }
-        Ok(Query { path, pairs })
+        Ok(Query { route, pairs })
     }
 
     /// The value; none if it is empty.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value).filter(|value| !value.is_empty())
+    pub(super) fn get(&self, parameter: Parameter) -> Option<&str> {
+        self.pairs
+            .iter()
+            .find(|(given, _)| *given == parameter)
+            .map(|(_, value)| &**value)
+            .filter(|value| !value.is_empty())
     }
 
     /// A whole number within `range`.
-    pub(super) fn number(&self, name: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, Error> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+    pub(super) fn number(&self, parameter: Parameter, range: RangeInclusive<usize>) -> Result<Option<usize>, Error> {
+        let Some(text) = self.get(parameter) else { return Ok(None) };
         match text.parse().ok().filter(|n| range.contains(n)) {
             Some(n) => Ok(Some(n)),
             None => {
                 let (least, most) = range.into_inner();
                 Err(Error::BadRequest(format!(
-                    "{name}={} is refused: it must be a whole number from {least} to {most}",
+                    "{parameter}={} is refused: it must be a whole number from {least} to {most}",
                     quoted(text)
                 )))
             }
@@ -61,9 +70,13 @@ impl<'p> Query<'p> {
     }
 
     /// A whole number of milliseconds within `range`.
-    pub(super) fn millis(&self, name: &str, range: RangeInclusive<Duration>) -> Result<Option<Duration>, Error> {
+    pub(super) fn millis(
+        &self,
+        parameter: Parameter,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Option<Duration>, Error> {
         let ms = |d: &Duration| usize::try_from(d.as_millis()).unwrap_or(usize::MAX);
-        let n = self.number(name, ms(range.start())..=ms(range.end()))?;
+        let n = self.number(parameter, ms(range.start())..=ms(range.end()))?;
         Ok(n.map(|n| Duration::from_millis(n as u64)))
     }
 
@@ -76,9 +89,10 @@ impl<'p> Query<'p> {
     pub(super) fn form(&self, parquet: bool) -> Result<Form, Error> {
         let format = self.format(Format::ArrowStream, parquet)?;
         let word = |choice: (&'static str, Payload)| choice.0;
-        let place = self.choice("payload", &Payload::PLACES, word)?.map_or(Payload::Raw, |(_, payload)| payload);
+        let place =
+            self.choice(Parameter::Payload, &Payload::PLACES, word)?.map_or(Payload::Raw, |(_, payload)| payload);
         let unmarshal =
-            self.choice("unmarshal", &Payload::UNMARSHALS, word)?.map_or(Payload::Raw, |(_, payload)| payload);
+            self.choice(Parameter::Unmarshal, &Payload::UNMARSHALS, word)?.map_or(Payload::Raw, |(_, payload)| payload);
         let payload = match (place, unmarshal) {
             (place, Payload::Raw) => place,
             (Payload::Raw, unmarshal) => unmarshal,
@@ -102,14 +116,19 @@ impl<'p> Query<'p> {
     /// How records become rows.
     pub(super) fn unpacking(&self) -> Result<Unpacking, Error> {
         Ok(Unpacking {
-            decompress: self.choice("decompress", &Decompress::ALL, Decompress::name)?.unwrap_or_default(),
-            split: self.choice("split", &Split::ALL, Split::name)?.unwrap_or_default(),
+            decompress: self.choice(Parameter::Decompress, &Decompress::ALL, Decompress::name)?.unwrap_or_default(),
+            split: self.choice(Parameter::Split, &Split::ALL, Split::name)?.unwrap_or_default(),
             edition: Edition::default(),
         })
     }
 
     /// One of a few words.
-    fn choice<T: Copy>(&self, parameter: &str, all: &[T], name: fn(T) -> &'static str) -> Result<Option<T>, Error> {
+    fn choice<T: Copy>(
+        &self,
+        parameter: Parameter,
+        all: &[T],
+        name: fn(T) -> &'static str,
+    ) -> Result<Option<T>, Error> {
         let Some(text) = self.get(parameter) else { return Ok(None) };
         match named(all, name, text) {
             Some(value) => Ok(Some(value)),
@@ -128,11 +147,12 @@ impl<'p> Query<'p> {
     }
 
     fn format(&self, default: Format, parquet: bool) -> Result<Format, Error> {
-        let Some(text) = self.get("format") else { return Ok(default) };
+        let Some(text) = self.get(Parameter::Format) else { return Ok(default) };
         match Format::parse(text) {
             Some(Format::Parquet) if !parquet => Err(Error::BadRequest(format!(
-                "format=Parquet is for /v1/streams/{{stream}}/records only; {} gives ArrowStream or JSONEachRow",
-                self.path
+                "format=Parquet is for {} only; {} gives ArrowStream or JSONEachRow",
+                Route::Records.path(),
+                self.route.path()
             ))),
             Some(format) => Ok(format),
             None => {
