@@ -26,6 +26,7 @@ use crate::flags::PipeFlags;
 use address::{Address, collection, next_url};
 use config::Config;
 use definer::Definer;
+use domain::columns::PLACE;
 use domain::interface::Parameter;
 use domain::limits::DRY_RUN_ROWS;
 use domain::unpacking::Split;
@@ -168,9 +169,7 @@ impl Generator<'_> {
             }
             _ => lines.push("Exactly-once: see Guarantees in README.md.".into()),
         }
-        if !target.errors
-            && !["_shard_id", "_sequence_number", "_sub_sequence_number"].iter().all(|c| plan.record.contains(c))
-        {
+        if !target.errors && !PLACE.iter().all(|column| plan.record.contains(column)) {
             lines.push(format!(
                 "The table {table} lacks _shard_id, _sequence_number or _sub_sequence_number. Without them, the second of two batches with the \
                  same rows would be dropped. Add these columns, or leave out --no-errors."

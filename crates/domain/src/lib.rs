@@ -1,7 +1,7 @@
 //! Pure decisions: no async, no clock, no I/O, no SDK types.
 //!
 //! `sequence` orders positions; `record` holds what was read; `lease` is the state machine of one
-//! shard of one pipe (checkpoint and offered range); `plan` distributes a pipe's leases among
+//! shard of one pipe (checkpoint and offered range); `columns` lists what a row of records has; `plan` distributes a pipe's leases among
 //! workers; `lineage` interprets a shard listing; `batch` chooses what one pull serves; `isolate`
 //! finds the rows of a batch that cannot be inserted; `range` defines bounded reads; `moment`
 //! parses times as users write them; `unpacking` describes how a record becomes rows; `time`
@@ -12,6 +12,7 @@
 
 pub mod arn;
 pub mod batch;
+pub mod columns;
 pub mod error;
 pub mod finding;
 pub mod incarnation;

@@ -133,12 +133,22 @@ fn render(template: &str, values: &[(&str, String)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use domain::columns;
+
     use super::*;
 
     #[test]
     fn a_value_that_looks_like_a_placeholder_stays_a_value() {
         let values = [("{database}", "`{token}`".to_owned()), ("{token}", "secret".to_owned())];
         assert_eq!(render("a {database} {b:String} {token", &values), "a `{token}` {b:String} {token");
+    }
+
+    #[test]
+    fn structures_are_those_of_the_responses() {
+        let structure = |file: &str, columns: String| file.matches(&format!("structure = '{columns}'")).count();
+        let records = columns::structure(columns::records());
+        let next = columns::structure(columns::records().chain([columns::BATCH]));
+        assert_eq!((structure(COLLECTION, next), structure(VIEWS, records)), (1, 2));
     }
 
     #[test]

@@ -7,20 +7,14 @@ use super::infer::infer;
 use super::rest::{REST, REST_COMMENT, REST_TYPE};
 use super::shape::Shape;
 use super::types::Type;
+use domain::columns::{self, KEY, RAW_MESSAGE, SEQUENCE_NUMBER, SHARD_ID, STREAM, SUB_SEQUENCE_NUMBER, TIMESTAMP};
 use sql::quote::identifier;
 
 /// The columns of a record that a pipe's table can have.
-pub const RECORD_COLUMNS: [(&str, &str); 7] = [
-    ("_timestamp", "DateTime64(3)"),
-    ("_shard_id", "LowCardinality(String)"),
-    ("_sequence_number", "String"),
-    ("_sub_sequence_number", "UInt32"),
-    ("_key", "String"),
-    ("_stream", "LowCardinality(String)"),
-    ("_raw_message", "String"),
-];
+pub const RECORD_COLUMNS: [columns::Column; 7] =
+    [TIMESTAMP, SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER, KEY, STREAM, RAW_MESSAGE];
 /// Those that a new table gets.
-const OF_A_NEW_TABLE: [&str; 4] = ["_timestamp", "_shard_id", "_sequence_number", "_sub_sequence_number"];
+const OF_A_NEW_TABLE: [columns::Column; 4] = [TIMESTAMP, SHARD_ID, SEQUENCE_NUMBER, SUB_SEQUENCE_NUMBER];
 /// Names of the pipe and of ClickHouse that no payload column may have.
 const RESERVED: [&str; 9] =
     ["_batch", "_error", "_json", "_numbers", "_wide", "_tokens", "_row_exists", "_block_number", "_block_offset"];
@@ -59,7 +53,7 @@ pub struct Plan {
     /// The columns from the payload.
     pub columns: Vec<Column>,
     /// The columns from the record around it.
-    pub record: Vec<&'static str>,
+    pub record: Vec<columns::Column>,
     /// Notes for the top of the SQL.
     pub notes: Vec<String>,
     /// Whether the table has a column for the fields that have none of their own.
@@ -137,7 +131,7 @@ fn at<'s>(shape: &'s Shape, path: &[String]) -> Option<(&'s Shape, bool)> {
 /// The name of a column for a field. A dot would make it part of a nested column.
 fn column_name(path: &[String]) -> String {
     let name = path.join("_").replace('.', "_");
-    let taken = RECORD_COLUMNS.iter().map(|(name, _)| *name).chain(RESERVED).any(|reserved| reserved == name);
+    let taken = RECORD_COLUMNS.iter().map(|column| column.name).chain(RESERVED).any(|reserved| reserved == name);
     match (name.is_empty(), taken) {
         (true, _) => "field".into(),
         (_, true) => format!("field{name}"),
@@ -175,7 +169,7 @@ pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> 
         }
         mapped.push((path, &map.column));
     }
-    let own = plan.record.iter().copied().chain(rest.then_some(REST));
+    let own = plan.record.iter().map(|column| column.name).chain(rest.then_some(REST));
     let mut taken: HashSet<String> = own.map(String::from).collect();
     for (path, column) in &mapped {
         if !taken.insert(column.to_string()) {
@@ -264,8 +258,8 @@ pub fn existing_table(
             continue;
         }
         let map = maps.iter().find(|map| map.column == column.name);
-        if let (None, Some((name, _))) = (map, RECORD_COLUMNS.iter().find(|(name, _)| *name == column.name)) {
-            plan.record.push(name);
+        if let (None, Some(of_record)) = (map, RECORD_COLUMNS.into_iter().find(|known| known.name == column.name)) {
+            plan.record.push(of_record);
             continue;
         }
         let ty = Type::parse(&column.ty);
@@ -339,7 +333,7 @@ mod tests {
         let plan = new_table(&shape, true, &[], true).unwrap();
         let names: Vec<_> = plan.columns.iter().map(|c| &*c.name).collect();
         assert_eq!(names, ["field_timestamp", "a_b", "a_b_2", "field", "A", "field_row_exists", "a_b_3"]);
-        assert_eq!(plan.record, ["_timestamp", "_shard_id", "_sequence_number", "_sub_sequence_number"]);
+        assert_eq!(plan.record, OF_A_NEW_TABLE);
     }
 
     #[test]
@@ -383,7 +377,7 @@ mod tests {
             row("later", "later", "String"),
         ];
         assert_eq!(columns(&plan), expected);
-        assert_eq!(plan.record, ["_timestamp"]);
+        assert_eq!(plan.record, [TIMESTAMP]);
         let notes = plan.notes.join("|");
         assert!(notes.contains(r#"The column "other" has no field"#), "{notes}");
         assert!(notes.contains(r#"The field "new\nfield" has no column"#) && !notes.contains('\n'), "{notes}");

@@ -11,19 +11,21 @@ use super::numbers::{MARK, has_mark, parsed, with};
 use super::plan::{Column, Plan, RECORD_COLUMNS, unique};
 use super::rest::{Check, REST, REST_COMMENT, REST_TYPE, checks, known, rest};
 use super::types::Type;
+use domain::columns::{self, BATCH, PLACE, names, records, structure};
 use sql::quote::{comment, comments, identifier, literal, literal_of_lines, qualified};
 
-/// The structure of `/v1/pipes/{pipe}/next`.
-const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
-                    _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String";
+const WINDOW: &str = "\nSETTINGS non_replicated_deduplication_window = 1000";
+
 /// The columns that identify a record that was set apart, in the landing table, the errors table
 /// and between them. A batch is sorted by the first three, so `ORDER BY ALL` costs little.
-const POSITION: &str = "_shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream";
-/// The first three.
-const PLACE: [&str; 3] = ["_shard_id", "_sequence_number", "_sub_sequence_number"];
-const POSITION_COLUMNS: &str = "    _key String,\n    _timestamp DateTime64(3),\n    _stream LowCardinality(String),\n    \
-                                _shard_id LowCardinality(String),\n    _sequence_number String,\n    _sub_sequence_number UInt32,\n";
-const WINDOW: &str = "\nSETTINGS non_replicated_deduplication_window = 1000";
+fn position() -> String {
+    names(PLACE.into_iter().chain([columns::KEY, columns::TIMESTAMP, columns::STREAM]))
+}
+
+/// Where a record was in the stream, as the columns of a new table.
+pub fn position_columns() -> String {
+    columns::POSITION.iter().map(|column| format!("    {},\n", column.definition())).collect()
+}
 
 /// The subject of the statements, in addition to the plan.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ impl Target {
         let url = literal(&self.url);
         let source = match &self.collection {
             Some(name) => format!("url({name}, url = {url})"),
-            None => format!("url({url}, 'ArrowStream',\n        {})", literal(NEXT)),
+            None => format!("url({url}, 'ArrowStream',\n        {})", literal(&structure(records().chain([BATCH])))),
         };
         if self.message { message::source(&source) } else { source }
     }
@@ -95,8 +97,7 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     let window = if target.exactly_once { WINDOW } else { "" };
     if !target.exists {
         let payload = plan.columns.iter().map(|c| (identifier(&c.name), c.ty.to_string()));
-        let types = |name: &&str| RECORD_COLUMNS.iter().find(|(n, _)| n == name).map_or("String", |(_, ty)| ty);
-        let record = plan.record.iter().map(|name| (name.to_string(), types(name).to_string()));
+        let record = plan.record.iter().map(|column| (column.name.into(), column.ty.clickhouse().into()));
         let rest = plan.rest.then(|| (REST.to_string(), format!("{REST_TYPE} COMMENT {}", literal(REST_COMMENT))));
         let columns: Vec<_> = payload.chain(rest).chain(record).map(|(name, ty)| format!("    {name} {ty}")).collect();
         let (table, order_by, columns) = (target.named(""), &target.order_by, columns.join(",\n"));
@@ -112,16 +113,17 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         return all;
     }
     let (landing, errors) = (target.named("_landing"), target.named("_errors"));
+    let (position, position_columns) = (position(), position_columns());
     let own = if plan.rest { format!("    {REST} {REST_TYPE},\n") } else { String::new() };
     all.push(format!(
-        "{}CREATE TABLE {landing}\n(\n{POSITION_COLUMNS}    _raw_message String,\n    _json String,\n{own}    _error String\n)\nENGINE = Null",
+        "{}CREATE TABLE {landing}\n(\n{position_columns}    _raw_message String,\n    _json String,\n{own}    _error String\n)\nENGINE = Null",
         comments(
             "Stores nothing: records pass through it to the two views below. _error is empty for those that fit;\n\
              _json is the record, with numbers quoted that ClickHouse would change."
         )
     ));
     all.push(format!(
-        "{}CREATE TABLE {errors}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    failed_at DateTime DEFAULT now()\n)\n\
+        "{}CREATE TABLE {errors}\n(\n{position_columns}    reason String,\n    raw_message String,\n    failed_at DateTime DEFAULT now()\n)\n\
          ENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY{window}",
         comment("What does not fit, and why; kept for seven days.")
     ));
@@ -129,7 +131,7 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     all.push(format!("CREATE MATERIALIZED VIEW {} TO {}{definer} AS\n{rows}", target.named("_mv"), target.named("")));
     all.push(format!(
         "CREATE MATERIALIZED VIEW {} TO {errors}{definer} AS\n\
-         SELECT {POSITION}, _error AS reason, _raw_message AS raw_message\nFROM {landing}\nWHERE _error != ''",
+         SELECT {position}, _error AS reason, _raw_message AS raw_message\nFROM {landing}\nWHERE _error != ''",
         target.named("_errors_mv")
     ));
     let sorted = sorted_out(plan, &target.source());
@@ -157,12 +159,12 @@ pub fn dry_run(plan: &Plan, source: &str, errors: bool, rows_shown: usize) -> Ve
     if !errors {
         return vec![format!("{}\nLIMIT {rows_shown}{settings}", rows(plan, &with_json(source, true), true))];
     }
-    let sorted = format!("({})", sorted_out(plan, source));
+    let (position, sorted) = (position(), format!("({})", sorted_out(plan, source)));
     let rows = rows(plan, &format!("{sorted}\n    WHERE _error = ''"), false);
     vec![
         format!("{rows}\nLIMIT {rows_shown}{settings}"),
         format!(
-            "SELECT {POSITION}, _error AS reason, _raw_message AS raw_message\nFROM {sorted}\nWHERE _error != ''\nLIMIT {rows_shown}{settings}"
+            "SELECT {position}, _error AS reason, _raw_message AS raw_message\nFROM {sorted}\nWHERE _error != ''\nLIMIT {rows_shown}{settings}"
         ),
     ]
 }
@@ -249,7 +251,7 @@ fn extract(json: &str, path: &[String], ty: &Type) -> String {
 /// `_json`. `own_rest`: fields without a column are collected here.
 fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
     let mut taken: HashSet<String> = plan.columns.iter().map(|column| column.name.clone()).collect();
-    taken.extend(RECORD_COLUMNS.iter().map(|(name, _)| name.to_string()).chain([REST.to_string()]));
+    taken.extend(RECORD_COLUMNS.iter().map(|column| column.name.to_string()).chain([REST.to_string()]));
     let record = unique("r", &taken);
     taken.insert(record.clone());
     let json = "unmarked(_json)";
@@ -282,9 +284,10 @@ fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
         outer.push(format!("    {REST}"));
         inner.extend(if own_rest { of_rest(plan) } else { vec![REST.into()] });
     }
-    inner.push(plan.record.join(", "));
+    inner.push(names(plan.record.iter().copied()));
     inner.retain(|part| !part.is_empty());
-    let (first, last): (Vec<&str>, Vec<&str>) = plan.record.iter().partition(|name| own_rest && PLACE.contains(name));
+    let (first, last): (Vec<columns::Column>, Vec<columns::Column>) =
+        plan.record.iter().partition(|column| own_rest && PLACE.contains(column));
     outer.splice(0..0, line_of(&first));
     outer.extend(line_of(&last));
     let (outer, inner) = (outer.join(",\n"), inner.join(",\n        "));
@@ -292,8 +295,8 @@ fn rows(plan: &Plan, from: &str, own_rest: bool) -> String {
     format!("SELECT\n{outer}\nFROM (\n    {with}SELECT\n        {inner}\n    FROM {from}\n)")
 }
 
-fn line_of(columns: &[&str]) -> Option<String> {
-    (!columns.is_empty()).then(|| format!("    {}", columns.join(", ")))
+fn line_of(columns: &[columns::Column]) -> Option<String> {
+    (!columns.is_empty()).then(|| format!("    {}", names(columns.iter().copied())))
 }
 
 /// The fields that have no column, if no check needs those that have one.
@@ -382,11 +385,12 @@ fn sorted_out(plan: &Plan, source: &str) -> String {
     let computed = computed.join(",\n        ");
     let with = with(&computed).replace('\n', "\n    ");
     format!(
-        "SELECT\n    {POSITION}, _raw_message, _json,{rest}\n    \
-         multiIf(\n        {marked}, {mark},\n        NOT isValidJSON(if(empty({fields}), _json, '{{}}')), 'not valid JSON',\n        \
-         JSONType(if(empty({fields}), _json, '{{}}')) != 'Object', 'not a JSON object',\n        \
-         NOT ({}), 'a field appears twice',\n        {last}) AS _error\n\
+        "SELECT\n    {}, _raw_message, _json,{rest}\n    \
+         multiIf(\n        {marked}, {mark},\n        NOT isValidJSON(if(empty({fields}), _json, '{{}}')), 'no valid JSON',\n        \
+         JSONType(if(empty({fields}), _json, '{{}}')) != 'Object', 'no JSON object',\n        \
+         NOT ({}), 'a field comes twice',\n        {last}) AS _error\n\
          FROM (\n    {with}SELECT *,\n        {computed}\n    FROM {}\n)",
+        position(),
         once(&fields),
         with_json(source, false)
     )

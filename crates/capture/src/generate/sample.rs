@@ -177,7 +177,17 @@ fn are_objects(payload: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use domain::columns::{BATCH, records};
+
     use super::*;
+
+    #[test]
+    fn the_source_has_the_columns_of_a_pull() {
+        let source = Sample { stream: "s".into(), split: Split::None, rows: Vec::new() }.source(1);
+        for column in records().chain([BATCH]) {
+            assert!(source.contains(&format!(" AS {}", column.name)), "{source}");
+        }
+    }
 
     #[test]
     fn payloads_are_split_when_most_of_them_need_it() {

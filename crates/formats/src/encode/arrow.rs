@@ -13,8 +13,9 @@ use arrow_ipc::writer::StreamEncoder;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::{Bytes, BytesMut};
 
-use super::events::EventColumns;
+use super::events::{EventColumns, entries};
 use super::{Columns, Payload};
+use domain::columns::{self, Column, Type};
 use domain::error::Error;
 use domain::limits::{ARROW_BATCH_BYTES, ARROW_BATCH_ROWS};
 use domain::record::RecordRef;
@@ -35,23 +36,25 @@ pub(super) fn broken(error: ArrowError) -> Error {
 }
 
 fn schema(with_batch: bool, payload: Payload) -> Schema {
-    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    let mut fields = vec![
-        Field::new("_key", DataType::Utf8, false),
-        Field::new("_timestamp", DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())), false),
-        Field::new("_stream", dictionary.clone(), false),
-        Field::new("_shard_id", dictionary, false),
-        Field::new("_sequence_number", DataType::Utf8, false),
-        Field::new("_sub_sequence_number", DataType::UInt32, false),
-    ];
-    if payload == Payload::DynamoDb {
-        fields.extend(EventColumns::fields());
+    let columns: Vec<Column> = match payload {
+        Payload::DynamoDb => columns::events().collect(),
+        Payload::Raw | Payload::Inline => columns::records().collect(),
+    };
+    let columns = columns.into_iter().chain(with_batch.then_some(columns::BATCH));
+    Schema::new(columns.map(|column| Field::new(column.name, data_type(column.ty), false)).collect::<Vec<_>>())
+}
+
+fn data_type(ty: Type) -> DataType {
+    match ty {
+        Type::Text => DataType::Utf8,
+        Type::Word => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+        Type::Bytes => DataType::Binary,
+        Type::Time => DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())),
+        Type::UInt8 => DataType::UInt8,
+        Type::UInt32 => DataType::UInt32,
+        Type::Int64 => DataType::Int64,
+        Type::Texts => DataType::Map(Arc::new(entries()), false),
     }
-    fields.push(Field::new("_raw_message", DataType::Binary, false));
-    if with_batch {
-        fields.push(Field::new("_batch", DataType::Utf8, false));
-    }
-    Schema::new(fields)
 }
 
 /// Collects records into columns and cuts record batches by a rule that depends only on the

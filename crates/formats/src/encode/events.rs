@@ -9,6 +9,7 @@ use arrow_schema::{DataType, Field, Fields};
 
 use super::arrow::broken;
 use crate::unmarshal::Event;
+use domain::columns::EVENT;
 use domain::error::Error;
 use domain::limits::ARROW_BATCH_BYTES;
 
@@ -41,28 +42,12 @@ fn entry() -> Fields {
     Fields::from([Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)].to_vec())
 }
 
-fn entries() -> Field {
+/// The entries of a map.
+pub(super) fn entries() -> Field {
     Field::new("key_value", DataType::Struct(entry()), false)
 }
 
 impl EventColumns {
-    pub(super) fn fields() -> [Field; 11] {
-        let text = |name| Field::new(name, DataType::Utf8, false);
-        [
-            text("_event_name"),
-            text("_event_id"),
-            text("_table"),
-            Field::new("_version", DataType::Int64, false),
-            Field::new("_is_deleted", DataType::UInt8, false),
-            Field::new("_ttl_delete", DataType::UInt8, false),
-            text("_keys"),
-            text("_new"),
-            text("_old"),
-            Field::new("_attributes", DataType::Map(Arc::new(entries()), false), false),
-            text("_error"),
-        ]
-    }
-
     /// Appends the event in a payload. Returns the value of `_raw_message`.
     pub(super) fn append<'p>(&mut self, payload: &'p [u8]) -> &'p [u8] {
         let event = &mut self.event;
@@ -87,8 +72,8 @@ impl EventColumns {
         if event.error().is_empty() { &[] } else { payload }
     }
 
-    /// Takes the collected events as columns, in the order of [`EventColumns::fields`].
-    pub(super) fn cut(&mut self) -> Result<[ArrayRef; 11], Error> {
+    /// Takes the collected events as columns, in the order of [`EVENT`].
+    pub(super) fn cut(&mut self) -> Result<[ArrayRef; EVENT.len()], Error> {
         let text = |held: &mut StringBuilder| Arc::new(take(held)) as ArrayRef;
         let attributes = [text(&mut self.attribute_names), text(&mut self.attribute_values)].to_vec();
         let attributes = StructArray::try_new(entry(), attributes, None).map_err(broken)?;
@@ -244,9 +229,9 @@ mod tests {
         let row = String::from_utf8(row.to_vec()).unwrap();
         let places: Vec<usize> = names.iter().map(|name| row.find(&format!("\"{name}\":")).unwrap()).collect();
         assert!(places.is_sorted(), "{row}");
-        let own: Vec<String> = EventColumns::fields().iter().map(|field| field.name().clone()).collect();
-        assert_eq!(names[6..17], own);
+        assert_eq!(names[6..17], EVENT.map(|column| column.name));
         assert_eq!(names[17..], ["_raw_message", "_batch"]);
+        assert!(UNIQUE.iter().all(|path| names.contains(&path[0])));
     }
 
     /// Whatever the payloads, no column of a record batch exceeds the bound on payloads, except for

@@ -5,19 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// Names that a payload's own fields must not have, in any case: each name must be unique within a
-/// row.
-const VIRTUAL: [&str; 9] = [
-    "_batch",
-    "_error",
-    "_key",
-    "_raw_message",
-    "_sequence_number",
-    "_shard_id",
-    "_stream",
-    "_sub_sequence_number",
-    "_timestamp",
-];
+use domain::columns::is_beside_fields;
 
 /// The text between the braces of a payload that is one JSON object, with or without a byte order
 /// mark; otherwise, why it cannot be part of a row.
@@ -63,8 +51,8 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         go_through(map, self.0)?;
-        let virtual_column = |name: &&Name<'_>| VIRTUAL.iter().any(|column| name.is(column));
-        if let Some(name) = self.0.iter().find(virtual_column) {
+        // Each name must be unique within a row.
+        if let Some(name) = self.0.iter().find(|name| is_beside_fields(&name.0)) {
             return Err(A::Error::custom(format_args!("its field {} has the name of a virtual column", name.0)));
         }
         self.0.sort_unstable_by(|a, b| a.lower().cmp(b.lower()));

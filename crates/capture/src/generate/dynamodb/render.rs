@@ -7,18 +7,10 @@ use crate::dynamodb::names::{OWN_COLUMNS, mark_deleted};
 use crate::generate::definer::{Definer, Needs};
 use crate::generate::landing::is_read;
 use crate::generate::plan::{shown, unique};
-use crate::generate::render::{DEPENDENT_VIEWS, REFRESH, WHATEVER_THE_PROFILE};
+use crate::generate::render::{DEPENDENT_VIEWS, REFRESH, WHATEVER_THE_PROFILE, position_columns};
+use domain::columns::{BATCH, POSITION, events, names, structure};
 use sql::quote::{comment, comments, identifier, literal, qualified};
 
-/// The structure of `/v1/pipes/{pipe}/next?unmarshal=dynamodb`.
-const NEXT: &str = "_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), \
-                    _sequence_number String, _sub_sequence_number UInt32, _event_name String, _event_id String, _table String, _version Int64, \
-                    _is_deleted UInt8, _ttl_delete UInt8, _keys String, _new String, _old String, _attributes Map(String, String), _error String, \
-                    _raw_message String, _batch String";
-/// Where a record was in the stream.
-const POSITION: &str = "_key, _timestamp, _stream, _shard_id, _sequence_number, _sub_sequence_number";
-const POSITION_COLUMNS: &str = "    _key String,\n    _timestamp DateTime64(3),\n    _stream LowCardinality(String),\n    \
-                                _shard_id LowCardinality(String),\n    _sequence_number String,\n    _sub_sequence_number UInt32,\n";
 /// The names of keys in an event, as JSON writes them. Values of keys are scalars, so one match is
 /// a name, a colon and a value. (ClickHouse's JSON functions would return nothing for a key with
 /// more than 64 bits.)
@@ -115,8 +107,9 @@ impl Target<'_> {
                 format!("        NOT {fits}, {reason},\n")
             })
             .collect();
+        let position_columns = position_columns();
         format!(
-            "{}CREATE TABLE {}\n(\n    attributes Map(String, String),\n    version Int64,\n    is_deleted UInt8,\n{POSITION_COLUMNS}    \
+            "{}CREATE TABLE {}\n(\n    attributes Map(String, String),\n    version Int64,\n    is_deleted UInt8,\n{position_columns}    \
              _raw_message String,\n    _error String,\n    reason String MATERIALIZED multiIf(\n        _error != '', _error,\n{fits}        '')\n)\n\
              ENGINE = Null",
             comment(
@@ -128,8 +121,9 @@ impl Target<'_> {
 
     /// The table for what does not fit.
     pub fn errors(&self) -> String {
+        let position_columns = position_columns();
         format!(
-            "{}CREATE TABLE {}\n(\n{POSITION_COLUMNS}    reason String,\n    raw_message String,\n    version Int64,\n    is_deleted UInt8,\n    \
+            "{}CREATE TABLE {}\n(\n{position_columns}    reason String,\n    raw_message String,\n    version Int64,\n    is_deleted UInt8,\n    \
              failed_at DateTime DEFAULT now()\n)\nENGINE = MergeTree\nORDER BY (_timestamp, _shard_id)\nTTL failed_at + INTERVAL 7 DAY\n\
              SETTINGS non_replicated_deduplication_window = 1000",
             comment("What is not a change event, or has a key that does not fit, and why; kept for seven days."),
@@ -140,12 +134,13 @@ impl Target<'_> {
     /// The view that fills the errors table.
     pub fn errors_view(&self) -> String {
         format!(
-            "CREATE MATERIALIZED VIEW {} TO {}{} AS\nSELECT {POSITION}, reason,\n    if(_raw_message != '', _raw_message, concat('{{', arrayStringConcat(\n        \
+            "CREATE MATERIALIZED VIEW {} TO {}{} AS\nSELECT {}, reason,\n    if(_raw_message != '', _raw_message, concat('{{', arrayStringConcat(\n        \
              arrayMap((name, value) -> concat(toJSONString(name), ':', value), mapKeys(attributes), mapValues(attributes)), ','), '}}')) AS raw_message,\n    \
              version, is_deleted\nFROM {}\nWHERE reason != ''",
             self.named("_errors_mv"),
             self.named("_errors"),
             self.definer(),
+            names(POSITION),
             self.named("_landing")
         )
     }
@@ -234,9 +229,10 @@ impl Target<'_> {
 
     /// The pipe.
     pub fn pipe(&self) -> String {
+        let (position, structure) = (names(POSITION), literal(&structure(events().chain([BATCH]))));
         let source = match &self.collection {
-            Some(name) => format!("url({name}, url = {}, structure =\n    {})", literal(self.url), literal(NEXT)),
-            None => format!("url({}, 'ArrowStream',\n    {})", literal(self.url), literal(NEXT)),
+            Some(name) => format!("url({name}, url = {}, structure =\n    {})", literal(self.url), structure),
+            None => format!("url({}, 'ArrowStream',\n    {})", literal(self.url), structure),
         };
         let table = literal(self.source);
         let of_this = match self.created {
@@ -258,7 +254,7 @@ impl Target<'_> {
             comment("A change with other keys than the target's stops the pipe before anything of it is inserted.");
         format!(
             "{head}CREATE MATERIALIZED VIEW {} {REFRESH}\n\
-             APPEND TO {}{} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {POSITION}, _raw_message, _error\n\
+             APPEND TO {}{} AS\nSELECT\n    _attributes AS attributes, _version AS version, _is_deleted AS is_deleted,\n    {position}, _raw_message, _error\n\
              FROM {source}\n\
              WHERE {}\n    AND {of_this}\n    AND NOT throwIf({of_this} AND _error = ''\n        \
              AND arraySort(arrayMap(name -> JSONExtractString(name), extractAll(_keys, {pattern}))) != [{keys}],\n        {stop})\n\
