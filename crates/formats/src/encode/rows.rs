@@ -98,105 +98,114 @@ pub struct PlanRow {
     pub until_sub_sequence_number: u32,
 }
 
-/// Named columns, in the order in which they are written.
-type Named = Vec<(&'static str, ArrayRef)>;
+/// A column: its name, its values, and whether any may be null, which a stream must declare before
+/// the first row, so even without rows.
+type Named = (&'static str, ArrayRef, bool);
 
 /// A kind of row that can be written in any metadata format.
 pub trait Row: Sized {
-    /// The rows as columns.
-    fn columns(rows: &[Self]) -> Named;
+    /// The rows as columns, in the order in which they are written.
+    fn columns(rows: &[Self]) -> Vec<Named>;
 }
 
-fn text<R>(rows: &[R], value: impl Fn(&R) -> &str) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+fn text<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> &str) -> Named {
+    (name, Arc::new(StringArray::from_iter_values(rows.iter().map(value))), false)
 }
 
-fn uint32<R>(rows: &[R], value: impl Fn(&R) -> u32) -> ArrayRef {
-    Arc::new(UInt32Array::from_iter_values(rows.iter().map(value)))
+fn flag<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> bool) -> Named {
+    (name, Arc::new(UInt8Array::from_iter_values(rows.iter().map(|r| u8::from(value(r))))), false)
 }
 
-fn uint64<R>(rows: &[R], value: impl Fn(&R) -> u64) -> ArrayRef {
-    Arc::new(UInt64Array::from_iter_values(rows.iter().map(value)))
+fn uint32<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> u32) -> Named {
+    (name, Arc::new(UInt32Array::from_iter_values(rows.iter().map(value))), false)
+}
+
+fn uint64<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> u64) -> Named {
+    (name, Arc::new(UInt64Array::from_iter_values(rows.iter().map(value))), false)
+}
+
+fn int64_or_null<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> Option<i64>) -> Named {
+    (name, Arc::new(rows.iter().map(value).collect::<Int64Array>()), true)
+}
+
+fn time_or_null<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> Option<i64>) -> Named {
+    let times: TimestampMillisecondArray = rows.iter().map(value).collect();
+    (name, Arc::new(times.with_timezone(UTC)), true)
 }
 
 impl Row for StreamRow {
-    fn columns(rows: &[Self]) -> Named {
+    fn columns(rows: &[Self]) -> Vec<Named> {
         vec![
-            ("stream", text(rows, |r| &r.name)),
-            ("arn", text(rows, |r| &r.arn)),
-            ("status", text(rows, |r| &r.status)),
-            ("mode", text(rows, |r| &r.mode)),
-            ("open_shards", uint32(rows, |r| r.open_shards.max(0).unsigned_abs())),
-            ("retention_hours", uint32(rows, |r| r.retention_hours.max(0).unsigned_abs())),
+            text("stream", rows, |r| &r.name),
+            text("arn", rows, |r| &r.arn),
+            text("status", rows, |r| &r.status),
+            text("mode", rows, |r| &r.mode),
+            uint32("open_shards", rows, |r| r.open_shards.max(0).unsigned_abs()),
+            uint32("retention_hours", rows, |r| r.retention_hours.max(0).unsigned_abs()),
         ]
     }
 }
 
 impl Row for ShardRow {
-    fn columns(rows: &[Self]) -> Named {
+    fn columns(rows: &[Self]) -> Vec<Named> {
         vec![
-            ("shard_id", text(rows, |r| &r.id)),
-            ("parent_shard_id", text(rows, |r| &r.parent)),
-            ("adjacent_parent_shard_id", text(rows, |r| &r.adjacent_parent)),
-            ("starting_hash_key", text(rows, |r| &r.starting_hash_key)),
-            ("ending_hash_key", text(rows, |r| &r.ending_hash_key)),
-            ("starting_sequence_number", text(rows, |r| &r.starting_sequence_number)),
-            ("ending_sequence_number", text(rows, |r| &r.ending_sequence_number)),
+            text("shard_id", rows, |r| &r.id),
+            text("parent_shard_id", rows, |r| &r.parent),
+            text("adjacent_parent_shard_id", rows, |r| &r.adjacent_parent),
+            text("starting_hash_key", rows, |r| &r.starting_hash_key),
+            text("ending_hash_key", rows, |r| &r.ending_hash_key),
+            text("starting_sequence_number", rows, |r| &r.starting_sequence_number),
+            text("ending_sequence_number", rows, |r| &r.ending_sequence_number),
         ]
     }
 }
 
 impl Row for PipeRow {
-    fn columns(rows: &[Self]) -> Named {
-        let behind: Int64Array = rows.iter().map(|r| r.millis_behind_latest).collect();
-        let commits: TimestampMillisecondArray = rows.iter().map(|r| r.last_commit_time).collect();
+    fn columns(rows: &[Self]) -> Vec<Named> {
         vec![
-            ("pipe", text(rows, |r| &r.pipe)),
-            ("stream", text(rows, |r| &r.stream)),
-            ("shard_id", text(rows, |r| &r.shard_id)),
-            ("owner", text(rows, |r| &r.owner)),
-            ("epoch", uint64(rows, |r| r.epoch)),
-            ("state", text(rows, |r| &r.state)),
-            ("sequence_number", text(rows, |r| &r.sequence_number)),
-            ("sub_sequence_number", uint32(rows, |r| r.sub_sequence_number)),
-            ("millis_behind_latest", Arc::new(behind)),
-            ("offered_rows", uint64(rows, |r| r.offered_rows)),
-            ("committed_rows", uint64(rows, |r| r.committed_rows)),
-            ("failed_attempts", uint64(rows, |r| r.failed_attempts)),
-            ("last_error", text(rows, |r| &r.last_error)),
-            ("last_commit_time", Arc::new(commits.with_timezone(UTC))),
-            ("mode", text(rows, |r| &r.mode)),
-            ("warning", text(rows, |r| &r.warning)),
+            text("pipe", rows, |r| &r.pipe),
+            text("stream", rows, |r| &r.stream),
+            text("shard_id", rows, |r| &r.shard_id),
+            text("owner", rows, |r| &r.owner),
+            uint64("epoch", rows, |r| r.epoch),
+            text("state", rows, |r| &r.state),
+            text("sequence_number", rows, |r| &r.sequence_number),
+            uint32("sub_sequence_number", rows, |r| r.sub_sequence_number),
+            int64_or_null("millis_behind_latest", rows, |r| r.millis_behind_latest),
+            uint64("offered_rows", rows, |r| r.offered_rows),
+            uint64("committed_rows", rows, |r| r.committed_rows),
+            uint64("failed_attempts", rows, |r| r.failed_attempts),
+            text("last_error", rows, |r| &r.last_error),
+            time_or_null("last_commit_time", rows, |r| r.last_commit_time),
+            text("mode", rows, |r| &r.mode),
+            text("warning", rows, |r| &r.warning),
         ]
     }
 }
 
 impl Row for PlanRow {
-    fn columns(rows: &[Self]) -> Named {
-        let times = |value: fn(&PlanRow) -> Option<i64>| -> ArrayRef {
-            Arc::new(rows.iter().map(value).collect::<TimestampMillisecondArray>().with_timezone(UTC))
-        };
+    fn columns(rows: &[Self]) -> Vec<Named> {
         vec![
-            ("stream", text(rows, |r| &r.stream)),
-            ("shard_id", text(rows, |r| &r.shard_id)),
-            ("open", Arc::new(UInt8Array::from_iter_values(rows.iter().map(|r| u8::from(r.open))))),
-            ("first_time", times(|r| r.first_time)),
-            ("first_sequence_number", text(rows, |r| &r.first_sequence_number)),
-            ("until_time", times(|r| r.until_time)),
-            ("until_sequence_number", text(rows, |r| &r.until_sequence_number)),
-            ("until_sub_sequence_number", uint32(rows, |r| r.until_sub_sequence_number)),
+            text("stream", rows, |r| &r.stream),
+            text("shard_id", rows, |r| &r.shard_id),
+            flag("open", rows, |r| r.open),
+            time_or_null("first_time", rows, |r| r.first_time),
+            text("first_sequence_number", rows, |r| &r.first_sequence_number),
+            time_or_null("until_time", rows, |r| r.until_time),
+            text("until_sequence_number", rows, |r| &r.until_sequence_number),
+            uint32("until_sub_sequence_number", rows, |r| r.until_sub_sequence_number),
         ]
     }
 }
 
 impl Row for WorkerRow {
-    fn columns(rows: &[Self]) -> Named {
+    fn columns(rows: &[Self]) -> Vec<Named> {
         vec![
-            ("worker_id", text(rows, |r| &r.worker_id)),
-            ("address", text(rows, |r| &r.address)),
-            ("version", text(rows, |r| &r.version)),
-            ("leases", uint64(rows, |r| r.leases)),
-            ("alive", Arc::new(UInt8Array::from_iter_values(rows.iter().map(|r| u8::from(r.alive))))),
+            text("worker_id", rows, |r| &r.worker_id),
+            text("address", rows, |r| &r.address),
+            text("version", rows, |r| &r.version),
+            uint64("leases", rows, |r| r.leases),
+            flag("alive", rows, |r| r.alive),
         ]
     }
 }
@@ -212,13 +221,9 @@ fn without_zone(column: ArrayRef) -> ArrayRef {
 /// Writes rows as `JSONEachRow` (nulls are omitted) or `ArrowStream`. `Parquet` is for records
 /// only.
 pub fn encode_rows<R: Row>(rows: &[R], format: Format) -> Result<Bytes, Error> {
-    // Only these may be null, and a stream must declare it before the first row, so even without
-    // rows.
-    let nullable =
-        |name: &str| matches!(name, "millis_behind_latest" | "last_commit_time" | "first_time" | "until_time");
-    let columns = R::columns(rows).into_iter().map(|(name, column)| {
+    let columns = R::columns(rows).into_iter().map(|(name, column, nullable)| {
         let column = if format == Format::JsonEachRow { without_zone(column) } else { column };
-        (name, column, nullable(name))
+        (name, column, nullable)
     });
     let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(broken)?;
     match format {
@@ -237,5 +242,37 @@ pub fn encode_rows<R: Row>(rows: &[R], format: Format) -> Result<Bytes, Error> {
             writer.into_inner().map(Bytes::from).map_err(broken)
         }
         Format::Parquet => Err(Error::Internal("metadata rows are not written as Parquet".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::DataType;
+
+    use super::*;
+
+    /// What ClickHouse is told to expect.
+    fn structure<R: Row>() -> String {
+        let columns = R::columns(&[]).into_iter().map(|(name, values, nullable)| {
+            let ty = match values.data_type() {
+                DataType::Utf8 => "String",
+                DataType::UInt8 => "UInt8",
+                DataType::UInt32 => "UInt32",
+                DataType::UInt64 => "UInt64",
+                DataType::Int64 => "Int64",
+                DataType::Timestamp(..) => "DateTime64(3)",
+                other => panic!("{name} is {other}"),
+            };
+            if nullable { format!("{name} Nullable({ty})") } else { format!("{name} {ty}") }
+        });
+        format!("structure = '{}'", columns.collect::<Vec<_>>().join(", "))
+    }
+
+    #[test]
+    fn the_views_expect_the_columns_of_the_rows() {
+        let views = include_str!("../../../../sql/setup/03_views.sql");
+        for expected in [structure::<StreamRow>(), structure::<ShardRow>(), structure::<PipeRow>()] {
+            assert!(views.contains(&expected), "{expected}");
+        }
     }
 }
