@@ -20,81 +20,143 @@ pub enum Value<'a> {
     Time(i64),
 }
 
-/// The only list of columns, in table order: a column added here is written, read and counted.
+/// A type of column: ClickHouse's name of it, and how a statement writes a value.
+pub trait Kind {
+    /// The type in the table.
+    const CLICKHOUSE: &'static str;
+
+    /// The value for a statement.
+    fn value(&self) -> Value<'_>;
+}
+
+impl Kind for String {
+    const CLICKHOUSE: &'static str = "String";
+
+    fn value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl Kind for Vec<String> {
+    const CLICKHOUSE: &'static str = "Array(String)";
+
+    fn value(&self) -> Value<'_> {
+        Value::Texts(self)
+    }
+}
+
+impl Kind for u32 {
+    const CLICKHOUSE: &'static str = "UInt32";
+
+    fn value(&self) -> Value<'_> {
+        Value::Number((*self).into())
+    }
+}
+
+impl Kind for u64 {
+    const CLICKHOUSE: &'static str = "UInt64";
+
+    fn value(&self) -> Value<'_> {
+        Value::Number(*self)
+    }
+}
+
+/// A time, Unix ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Time(#[serde(with = "time")] pub i64);
+
+impl Time {
+    /// The nearest time that the column can represent.
+    fn near(ms: i64) -> Time {
+        Time(time::in_range(ms))
+    }
+}
+
+impl Kind for Time {
+    const CLICKHOUSE: &'static str = "DateTime64(3, 'UTC')";
+
+    fn value(&self) -> Value<'_> {
+        Value::Time(self.0)
+    }
+}
+
+/// The only list of columns, in table order: a column added here is written, read and counted. The
+/// table in sql/setup/01_state.sql describes them; a test compares the two.
 macro_rules! lease_row {
-    ($($(#[$of_column:meta])* $column:ident: $rust:ty => $kind:ident),+ $(,)?) => {
-        /// A row of `kinesis.leases`, whose columns sql/setup/01_state.sql describes; times are
-        /// Unix ms here and `DateTime64(3, 'UTC')` in the table.
+    ($($column:ident: $kind:ty = |$lease:ident| $given:expr),+ $(,)?) => {
+        /// A row of `kinesis.leases`.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub struct LeaseRow {
-            pub key: String,
-            $($(#[$of_column])* pub $column: $rust,)+
+            $(pub $column: $kind,)+
         }
 
-        /// The columns of [`LeaseRow`], in the order of the table.
-        pub const LEASE_COLUMNS: &str = concat!("key", $(", ", stringify!($column)),+);
+        /// The columns of [`LeaseRow`], in the order of the table, each with its type.
+        const COLUMNS: &[(&str, &str)] = &[$((stringify!($column), <$kind as Kind>::CLICKHOUSE)),+];
 
         impl LeaseRow {
-            /// All columns except the key.
+            /// All columns, by name.
             pub fn values(&self) -> Vec<(&'static str, Value<'_>)> {
-                vec![$((stringify!($column), value!($kind self.$column))),+]
+                vec![$((stringify!($column), self.$column.value())),+]
+            }
+        }
+
+        impl From<&Lease> for LeaseRow {
+            fn from(lease: &Lease) -> LeaseRow {
+                LeaseRow { $($column: { let $lease = lease; $given },)+ }
             }
         }
     };
 }
 
-macro_rules! value {
-    (Text $value:expr) => {
-        Value::Text(&$value)
-    };
-    (Texts $value:expr) => {
-        Value::Texts(&$value)
-    };
-    (Number $value:expr) => {
-        Value::Number($value.into())
-    };
-    (Time $value:expr) => {
-        Value::Time($value)
-    };
+lease_row! {
+    key: String = |lease| lease.key(),
+    pipe: String = |lease| lease.pipe.clone(),
+    stream: String = |lease| lease.stream.clone(),
+    stream_arn: String = |lease| lease.identity.arn.clone(),
+    stream_created_at: Time = |lease| Time::near(lease.identity.created_ms),
+    shard_id: String = |lease| lease.shard_id.clone(),
+    parents: Vec<String> = |lease| lease.parents.clone(),
+    view: String = |lease| lease.destination.view.clone(),
+    target: String = |lease| lease.destination.target.clone(),
+    owner: String = |lease| lease.owner.clone(),
+    epoch: u64 = |lease| lease.epoch,
+    sequence_number: String = |lease| lease.checkpoint.sequence_text(),
+    sub_sequence_number: u32 = |lease| lease.checkpoint.sub_sequence(),
+    unpacking: String = |lease| lease.unpacking.map_or_else(String::new, Unpacking::in_full),
+    began_sequence_number: String =
+        |lease| lease.began.as_ref().map_or_else(String::new, |(first, _)| first.as_str().into()),
+    began_sub_sequence_number: u32 = |lease| lease.began.as_ref().map_or(0, |(_, sub)| *sub),
+    offered_batch: String = |lease| offered(lease, |offer| offer.batch.clone()),
+    offered_shape: String = |lease| offered(lease, |offer| offer.shape.clone()),
+    offered_shards: u32 = |lease| offered(lease, |offer| offer.shards),
+    offered_first: String = |lease| offered(lease, |offer| offer.first.as_str().into()),
+    offered_first_sub: u32 = |lease| offered(lease, |offer| offer.first_sub),
+    offered_through: String = |lease| offered(lease, |offer| offer.through.as_str().into()),
+    offered_through_sub: u32 = |lease| offered(lease, |offer| offer.through_sub),
+    offered_rows: u64 = |lease| offered(lease, |offer| offer.rows),
+    committed_rows: u64 = |lease| lease.committed_rows,
+    bytes_per_second: u64 = |lease| lease.bytes_per_second,
+    last_commit_time: Time = |lease| Time::near(lease.last_commit_ms),
+    since: Time = |lease| Time::near(lease.since_ms),
+    caught_up_at: Time = |lease| Time::near(lease.caught_up_ms),
+    arrived_at: Time = |lease| Time::near(lease.arrived_ms),
+    updated_at: Time = |lease| Time::near(lease.updated_ms),
 }
 
-lease_row! {
-    pipe: String => Text,
-    stream: String => Text,
-    stream_arn: String => Text,
-    #[serde(with = "time")]
-    stream_created_at: i64 => Time,
-    shard_id: String => Text,
-    parents: Vec<String> => Texts,
-    view: String => Text,
-    target: String => Text,
-    owner: String => Text,
-    epoch: u64 => Number,
-    sequence_number: String => Text,
-    sub_sequence_number: u32 => Number,
-    unpacking: String => Text,
-    began_sequence_number: String => Text,
-    began_sub_sequence_number: u32 => Number,
-    offered_batch: String => Text,
-    offered_shape: String => Text,
-    offered_shards: u32 => Number,
-    offered_first: String => Text,
-    offered_first_sub: u32 => Number,
-    offered_through: String => Text,
-    offered_through_sub: u32 => Number,
-    offered_rows: u64 => Number,
-    committed_rows: u64 => Number,
-    bytes_per_second: u64 => Number,
-    #[serde(with = "time")]
-    last_commit_time: i64 => Time,
-    #[serde(with = "time")]
-    since: i64 => Time,
-    #[serde(with = "time")]
-    caught_up_at: i64 => Time,
-    #[serde(with = "time")]
-    arrived_at: i64 => Time,
-    #[serde(with = "time")]
-    updated_at: i64 => Time,
+/// A value of the open offer; the default if there is none.
+fn offered<T: Default>(lease: &Lease, value: impl Fn(&Offer) -> T) -> T {
+    lease.offer.as_ref().map(value).unwrap_or_default()
+}
+
+/// The columns that make up the key, and the key: they never change.
+pub const IDENTIFYING: [&str; 3] = ["key", "pipe", "shard_id"];
+
+/// The columns of `kinesis.workers`, in the order of the table.
+pub const WORKER_COLUMNS: &str = "worker_id, incarnation, address, version, heartbeat, pipes, updated_at";
+
+/// The names of the columns of `kinesis.leases`, in the order of the table.
+pub fn lease_columns() -> String {
+    COLUMNS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 /// The column of a row that an operator has to correct, and what is allowed there.
@@ -104,46 +166,6 @@ pub struct BadColumn {
     pub column: &'static str,
     /// What is wrong and what is allowed.
     pub problem: String,
-}
-
-impl From<&Lease> for LeaseRow {
-    fn from(lease: &Lease) -> LeaseRow {
-        let offer = lease.offer.as_ref();
-        let text = |get: fn(&Offer) -> &str| offer.map_or_else(String::new, |o| get(o).to_owned());
-        LeaseRow {
-            key: lease.key(),
-            pipe: lease.pipe.clone(),
-            stream: lease.stream.clone(),
-            stream_arn: lease.identity.arn.clone(),
-            stream_created_at: time::in_range(lease.identity.created_ms),
-            shard_id: lease.shard_id.clone(),
-            parents: lease.parents.clone(),
-            view: lease.destination.view.clone(),
-            target: lease.destination.target.clone(),
-            owner: lease.owner.clone(),
-            epoch: lease.epoch,
-            sequence_number: lease.checkpoint.sequence_text(),
-            sub_sequence_number: lease.checkpoint.sub_sequence(),
-            unpacking: lease.unpacking.map_or_else(String::new, Unpacking::in_full),
-            began_sequence_number: lease.began.as_ref().map_or_else(String::new, |(first, _)| first.as_str().into()),
-            began_sub_sequence_number: lease.began.as_ref().map_or(0, |(_, sub)| *sub),
-            offered_batch: text(|o| &o.batch),
-            offered_shape: text(|o| &o.shape),
-            offered_shards: offer.map_or(0, |o| o.shards),
-            offered_first: text(|o| o.first.as_str()),
-            offered_first_sub: offer.map_or(0, |o| o.first_sub),
-            offered_through: text(|o| o.through.as_str()),
-            offered_through_sub: offer.map_or(0, |o| o.through_sub),
-            offered_rows: offer.map_or(0, |o| o.rows),
-            committed_rows: lease.committed_rows,
-            bytes_per_second: lease.bytes_per_second,
-            last_commit_time: time::in_range(lease.last_commit_ms),
-            since: time::in_range(lease.since_ms),
-            caught_up_at: time::in_range(lease.caught_up_ms),
-            arrived_at: time::in_range(lease.arrived_ms),
-            updated_at: time::in_range(lease.updated_ms),
-        }
-    }
 }
 
 impl LeaseRow {
@@ -170,7 +192,7 @@ impl LeaseRow {
         let lease = Lease {
             pipe: self.pipe,
             stream: self.stream,
-            identity: Identity { arn: self.stream_arn, created_ms: self.stream_created_at },
+            identity: Identity { arn: self.stream_arn, created_ms: self.stream_created_at.0 },
             shard_id: self.shard_id,
             parents: self.parents,
             destination: Destination { view: self.view, target: self.target },
@@ -182,11 +204,11 @@ impl LeaseRow {
             offer,
             committed_rows: self.committed_rows,
             bytes_per_second: self.bytes_per_second,
-            last_commit_ms: self.last_commit_time,
-            since_ms: self.since,
-            caught_up_ms: self.caught_up_at,
-            arrived_ms: self.arrived_at,
-            updated_ms: self.updated_at,
+            last_commit_ms: self.last_commit_time.0,
+            since_ms: self.since.0,
+            caught_up_ms: self.caught_up_at.0,
+            arrived_ms: self.arrived_at.0,
+            updated_ms: self.updated_at.0,
         };
         if lease.key() != self.key {
             let problem = format!("it must be <pipe>/<shard_id>, here '{}'", lease.key());
@@ -249,6 +271,16 @@ pub mod time {
         let time = NaiveDateTime::parse_from_str(&text, FORMAT).map_err(D::Error::custom)?;
         Ok(time.and_utc().timestamp_millis())
     }
+}
+
+/// The columns in the CREATE TABLE among these statements, each with its type.
+#[cfg(test)]
+pub fn created(statements: &[String], table: &str) -> Vec<(String, String)> {
+    let create = statements.iter().filter(|sql| sql.contains(&format!("`kinesis`.{table}\n")));
+    let lines =
+        create.flat_map(|sql| sql.lines().skip_while(|line| *line != "(").skip(1).take_while(|line| *line != ")"));
+    let columns = lines.filter_map(|line| line.trim().split(" COMMENT ").next()?.trim_end_matches(',').split_once(' '));
+    columns.map(|(name, ty)| (name.into(), ty.into())).collect()
 }
 
 #[cfg(test)]
@@ -347,7 +379,7 @@ mod tests {
                 ..LeaseRow::from(&lease)
             };
             if let Err(bad) = row.into_lease() {
-                prop_assert!(LEASE_COLUMNS.split(", ").any(|c| c == bad.column));
+                prop_assert!(COLUMNS.iter().any(|(name, _)| *name == bad.column));
                 prop_assert!(!bad.problem.is_empty());
             }
         }
@@ -355,11 +387,13 @@ mod tests {
 
     #[test]
     fn the_table_has_the_columns_of_a_row_in_their_order() {
-        let create = sql::state("kinesis").into_iter().find(|sql| sql.contains("`kinesis`.leases"));
-        let create = create.expect("the table of leases");
-        let columns = create.lines().skip_while(|line| *line != "(").skip(1).take_while(|line| *line != ")");
-        let columns: Vec<&str> = columns.filter_map(|line| line.split_whitespace().next()).collect();
-        assert_eq!(columns.join(", "), LEASE_COLUMNS);
+        let ours: Vec<_> = COLUMNS.iter().map(|(name, ty)| ((*name).to_owned(), (*ty).to_owned())).collect();
+        assert_eq!(created(&sql::state("kinesis"), "leases"), ours);
+        let row = LeaseRow::from(&Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0));
+        assert!(IDENTIFYING.iter().all(|column| row.values().iter().any(|(name, _)| name == column)));
+        let workers: Vec<String> =
+            created(&sql::state("kinesis"), "workers").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(workers.join(", "), WORKER_COLUMNS);
     }
 
     #[test]
@@ -384,7 +418,7 @@ mod tests {
         let mut lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, i64::MAX);
         lease.caught_up_ms = -1;
         let row = LeaseRow::from(&lease);
-        assert_eq!((row.caught_up_at, row.updated_at), (0, 10_413_791_999_999));
+        assert_eq!((row.caught_up_at, row.updated_at), (Time(0), Time(10_413_791_999_999)));
         assert!(serde_json::to_string(&row).expect("JSON").contains("2299-12-31 23:59:59.999"));
     }
 }

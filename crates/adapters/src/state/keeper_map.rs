@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::columns::{LEASE_COLUMNS, LeaseRow};
+use super::columns::{LeaseRow, WORKER_COLUMNS, lease_columns};
 use super::statement;
 use super::verdict::{Verdict, verdict};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
@@ -129,12 +129,9 @@ impl KeeperMapStore {
 
     /// Whether the tables exist, with all columns, and Keeper answers.
     async fn probe(&self) -> Result<(), ClickHouseError> {
-        let leases = format!("SELECT {LEASE_COLUMNS}, _version FROM {} WHERE key = ''", self.leases);
+        let leases = format!("SELECT {}, _version FROM {} WHERE key = ''", lease_columns(), self.leases);
         self.clickhouse.json_lines(&leases).await?;
-        let workers = format!(
-            "SELECT worker_id, incarnation, address, version, heartbeat, pipes, updated_at FROM {} WHERE worker_id = ''",
-            self.workers
-        );
+        let workers = format!("SELECT {WORKER_COLUMNS} FROM {} WHERE worker_id = ''", self.workers);
         self.clickhouse.json_lines(&workers).await.map(drop)
     }
 
@@ -147,7 +144,8 @@ impl KeeperMapStore {
         );
         let there: Vec<ColumnName> = self.clickhouse.rows(&columns).await.ok()?;
         let lacks = |column: &&str| there.iter().all(|c| c.name != *column);
-        let lacking: Vec<&str> = LEASE_COLUMNS.split(", ").filter(lacks).collect();
+        let ours = lease_columns();
+        let lacking: Vec<&str> = ours.split(", ").filter(lacks).collect();
         // Without these it is a different table.
         let made_by_us = ["key", "pipe", "shard_id", "sequence_number"].iter().all(|column| !lacks(column));
         if lacking.is_empty() || !made_by_us {
@@ -165,7 +163,7 @@ impl KeeperMapStore {
     }
 
     async fn select(&self, condition: &str) -> Result<Vec<String>, ClickHouseError> {
-        let sql = format!("SELECT {LEASE_COLUMNS}, _version FROM {} WHERE {condition} ORDER BY key", self.leases);
+        let sql = format!("SELECT {}, _version FROM {} WHERE {condition} ORDER BY key", lease_columns(), self.leases);
         self.clickhouse.json_lines(&sql).await
     }
 

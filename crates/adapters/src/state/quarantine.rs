@@ -6,13 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::time;
 use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
+use domain::columns::RAW_MESSAGE;
 use domain::error::Error;
 use domain::limits::{QUARANTINE_BYTES, QUARANTINE_PAYLOAD, QUARANTINE_ROWS};
 use domain::ports::{Kept, Quarantine, QuarantinedRow};
 use sql::quote::{literal, qualified};
 
-const COLUMNS: &str = "key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _raw_message, raw_message_bytes, \
-                       view, error, quarantined_at";
+/// The columns of the table, in order, each with its type.
+const COLUMNS: [(&str, &str); 13] = [
+    ("key", "String"),
+    ("pipe", "String"),
+    ("_stream", "String"),
+    ("_shard_id", "String"),
+    ("_sequence_number", "String"),
+    ("_sub_sequence_number", "UInt32"),
+    ("_key", "String"),
+    ("_timestamp", "DateTime64(3, 'UTC')"),
+    ("_raw_message", "String"),
+    ("raw_message_bytes", "UInt64"),
+    ("view", "String"),
+    ("error", "String"),
+    ("quarantined_at", "DateTime64(3, 'UTC')"),
+];
 
 /// The table `quarantine` of one database.
 #[derive(Clone, Debug)]
@@ -22,8 +37,12 @@ pub struct QuarantineTable {
     create: Vec<String>,
 }
 
-/// A row as it is sent. The payload may contain any bytes and is hex text here.
-#[derive(Serialize)]
+/// The name of the hex text in a [`Row`].
+const HEX: &str = "payload";
+
+/// A row as it is sent: a value for each of [`COLUMNS`]. The payload may contain any bytes and is hex
+/// text here, under its own name.
+#[derive(Default, Serialize)]
 struct Row<'a> {
     key: String,
     pipe: &'a str,
@@ -77,7 +96,7 @@ impl QuarantineTable {
     }
 
     async fn probe(&self) -> Result<(), ClickHouseError> {
-        let sql = format!("SELECT {COLUMNS} FROM {} WHERE key = '' LIMIT 0", self.table);
+        let sql = format!("SELECT {} FROM {} WHERE key = '' LIMIT 0", listed(|(name, _)| name.into()), self.table);
         self.clickhouse.json_lines(&sql).await.map(drop)
     }
 
@@ -123,12 +142,12 @@ impl QuarantineTable {
             .map_err(|e| ClickHouseError::parse(&format!("the row cannot be written as JSON: {e}")))?;
         // Not strict: an existing row is replaced, so that a retry is as good as the first attempt.
         let sql = format!(
-            "INSERT INTO {} ({COLUMNS}) SETTINGS keeper_map_strict_mode = 0, date_time_input_format = 'basic' \
-             SELECT key, pipe, _stream, _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, unhex(payload), raw_message_bytes, \
-             view, error, quarantined_at FROM input('key String, pipe String, _stream String, _shard_id String, _sequence_number String, \
-             _sub_sequence_number UInt32, _key String, _timestamp DateTime64(3, ''UTC''), payload String, raw_message_bytes UInt64, view String, \
-             error String, quarantined_at DateTime64(3, ''UTC'')') FORMAT JSONEachRow\n{line}\n",
-            self.table
+            "INSERT INTO {} ({}) SETTINGS keeper_map_strict_mode = 0, date_time_input_format = 'basic' \
+             SELECT {} FROM input({}) FORMAT JSONEachRow\n{line}\n",
+            self.table,
+            listed(|(name, _)| name.into()),
+            listed(|(name, _)| if name == RAW_MESSAGE.name { format!("unhex({HEX})") } else { name.into() }),
+            literal(&listed(|(name, ty)| format!("{} {ty}", if name == RAW_MESSAGE.name { HEX } else { name })))
         );
         self.clickhouse.execute(&sql).await.map(|()| Kept::Yes)
     }
@@ -150,10 +169,33 @@ impl Quarantine for QuarantineTable {
     }
 }
 
+/// Something of each column, as a list.
+fn listed(part: impl Fn((&'static str, &'static str)) -> String) -> String {
+    COLUMNS.map(part).join(", ")
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::created;
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_columns_of_the_table_in_their_order() {
+        let ours = COLUMNS.map(|(name, ty)| (name.to_owned(), ty.to_owned()));
+        assert_eq!(created(&sql::quarantine("kinesis", true), "quarantine"), ours);
+        let row = serde_json::to_string(&Row::default()).expect("JSON");
+        let places = COLUMNS.map(|(name, _)| {
+            let name = if name == RAW_MESSAGE.name { HEX } else { name };
+            row.find(&format!("\"{name}\":")).expect(name)
+        });
+        assert!(places.is_sorted(), "{row}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The statements of the KeeperMap store, as text.
 
-use super::columns::{LEASE_COLUMNS, LeaseRow, Value, time};
+use super::columns::{IDENTIFYING, LeaseRow, Value, WORKER_COLUMNS, lease_columns, time};
 use domain::limits::KEEPER_REQUEST_BYTES;
 use domain::ports::Worker;
 use sql::quote::literal;
@@ -29,8 +29,8 @@ pub fn keys<'a>(rows: impl IntoIterator<Item = &'a LeaseRow>) -> String {
 pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
     fits(rows)?;
     let mut sql = format!(
-        "INSERT INTO {table} ({LEASE_COLUMNS}) SETTINGS {ONE_TRANSACTION}, date_time_input_format = 'basic' \
-         FORMAT JSONEachRow\n"
+        "INSERT INTO {table} ({}) SETTINGS {ONE_TRANSACTION}, date_time_input_format = 'basic' FORMAT JSONEachRow\n",
+        lease_columns()
     );
     for row in rows {
         sql += &serde_json::to_string(row).map_err(|e| format!("the lease '{}' cannot be written: {e}", row.key))?;
@@ -56,14 +56,13 @@ pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String
     let guarded = |value: String| format!("if(throwIf(_version != {version}{counted}, 'version'), epoch, {value})");
     let values: Vec<_> = rows.iter().map(LeaseRow::values).collect();
     let columns = values.first().map_or(0, Vec::len);
-    let assignments = (0..columns).filter_map(|at| {
+    let changing = (0..columns).filter(|at| !IDENTIFYING.contains(&values[0][*at].0));
+    let assignments = changing.map(|at| {
         let column = values[0][at].0;
         let value = assigned(&keys, values.iter().map(|row| &row[at].1).collect());
         match column {
-            // They are in the key.
-            "pipe" | "shard_id" => None,
-            "epoch" => Some(format!("{column} = {}", guarded(value))),
-            _ => Some(format!("{column} = {value}")),
+            "epoch" => format!("{column} = {}", guarded(value)),
+            _ => format!("{column} = {value}"),
         }
     });
     let assignments = list(assignments);
@@ -129,7 +128,7 @@ fn arrays(keys: &str, arrays: Vec<String>) -> String {
 pub fn heartbeat(table: &str, worker: &Worker) -> String {
     let pipes = list(worker.pipes.iter().map(|(pipe, changes)| format!("{}, {changes}", literal(pipe))));
     format!(
-        "INSERT INTO {table} (worker_id, incarnation, address, version, heartbeat, pipes, updated_at) SETTINGS \
+        "INSERT INTO {table} ({WORKER_COLUMNS}) SETTINGS \
          keeper_map_strict_mode = 0 VALUES ({}, {}, {}, {}, {}, map({pipes}), now64(3))",
         literal(&worker.worker_id),
         literal(&worker.incarnation),
@@ -155,14 +154,15 @@ fn fits(rows: &[LeaseRow]) -> Result<(), String> {
 }
 
 /// Bytes of a row in a Keeper request, slightly overestimated: its values, plus 100 bytes and twice
-/// the key for its path.
+/// the key, for its path.
 fn size(row: &LeaseRow) -> usize {
     let bytes = |value: &Value<'_>| match value {
         Value::Text(text) => text.len() + 2,
         Value::Texts(texts) => texts.iter().map(|text| text.len() + 2).sum::<usize>() + 2,
         Value::Number(_) | Value::Time(_) => 8,
     };
-    row.values().iter().map(|(_, value)| bytes(value)).sum::<usize>() + 2 * row.key.len() + 100
+    let values = row.values().into_iter().filter(|(column, _)| *column != "key");
+    values.map(|(_, value)| bytes(&value)).sum::<usize>() + 2 * row.key.len() + 100
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
