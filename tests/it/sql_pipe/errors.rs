@@ -32,10 +32,10 @@ fn bad(n: usize) -> (Vec<u8>, &'static str) {
     };
     let number = |to: &str| changed(&format!("\"n\":{n},"), &format!("\"n\":{to},"));
     match n % 20 {
-        0 => (format!("garbage {n}").into_bytes(), "not valid JSON"),
-        1 => (format!("[{n}]").into_bytes(), "not a JSON object"),
-        2 => (format!("{{\"n\":{n},\"price\":1").into_bytes(), "not valid JSON"),
-        3 => ([b"\xff\xfe".as_slice(), good(n).as_bytes()].concat(), "not valid JSON"),
+        0 => (format!("garbage {n}").into_bytes(), "no valid JSON"),
+        1 => (format!("[{n}]").into_bytes(), "no JSON object"),
+        2 => (format!("{{\"n\":{n},\"price\":1").into_bytes(), "no valid JSON"),
+        3 => ([b"\xff\xfe".as_slice(), good(n).as_bytes()].concat(), "no valid JSON"),
         4 => (number(&format!("\"x{n}\"")), "does not fit: n"),
         5 => (number(&format!("{n}.5")), "does not fit: n"),
         6 => (number("true"), "does not fit: n"),
@@ -49,7 +49,7 @@ fn bad(n: usize) -> (Vec<u8>, &'static str) {
         14 => (changed(&format!("\"x{n}\":1"), "\"x\":\"one\""), "does not fit: by"),
         15 => (changed("T10:", "T25:"), "does not fit: at"),
         16 => (changed("2026-11-21\",\"id", "2026-11-31\",\"id"), "does not fit: day"),
-        17 => (changed("\"paid\":true", "\"paid\":true,\"paid\":false"), "a field appears twice"),
+        17 => (changed("\"paid\":true", "\"paid\":true,\"paid\":false"), "a field comes twice"),
         18 => (changed("\"paid\":true", "\"paid\":\"yes\"").to_vec(), "does not fit: paid"),
         _ => (changed("\"paid\":true,\"at\":\"", "\"paid\":1,\"at\":\"x"), "does not fit: paid, at"),
     }

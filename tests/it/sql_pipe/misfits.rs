@@ -158,9 +158,9 @@ fn a_name_that_stands_twice_is_an_error_wherever_an_object_is_taken_apart() {
     run_script(&said);
     wait_for_rows("sqlp_doubled", 20);
     let bad = [
-        ("\"n\": 7", "\"n\": 7, \"n\": 8", "a field appears twice"),
-        ("\"n\": 7", "\"n\": 7, \"\\u006e\": 7", "a field appears twice"),
-        ("\"n\": 7", "\"n\": 7, \"new\": 1, \"new\": 1", "a field appears twice"),
+        ("\"n\": 7", "\"n\": 7, \"n\": 8", "a field comes twice"),
+        ("\"n\": 7", "\"n\": 7, \"\\u006e\": 7", "a field comes twice"),
+        ("\"n\": 7", "\"n\": 7, \"new\": 1, \"new\": 1", "a field comes twice"),
         ("\"a\": 7", "\"a\": 7, \"a\": 8", "does not fit: u"),
         ("\"a\": 7", "\"a\": 7, \"new\": 1, \"new\": 1", "does not fit: u"),
         ("{\"c\": 1}", "{\"c\": 1, \"c\": 1}", "does not fit: u"),

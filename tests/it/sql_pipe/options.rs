@@ -135,7 +135,7 @@ fn a_dry_run_shows_rows_and_changes_nothing() {
     assert!(!said.contains("it's ü 19\n"), "{said}");
     let said = printed("sql-dry", "sqlp_dry", &["--dry-run"]);
     assert_eq!(said.matches("Row ").count(), 10, "{said}");
-    assert!(said.contains("-- reason:               not valid JSON\n-- raw_message:          garbage"), "{said}");
+    assert!(said.contains("-- reason:               no valid JSON\n-- raw_message:          garbage"), "{said}");
     assert_eq!(tables("sqlp_dry%"), "");
 }
 

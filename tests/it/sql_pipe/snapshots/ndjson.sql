@@ -94,9 +94,9 @@ SELECT
     _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream, _raw_message, _json, rest,
     multiIf(
         position(_raw_message, '\\u0001#') > 0, 'a text has \\u0001#, which marks numbers here',
-        NOT isValidJSON(if(empty(fields), _json, '{}')), 'not valid JSON',
-        JSONType(if(empty(fields), _json, '{}')) != 'Object', 'not a JSON object',
-        NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field appears twice',
+        NOT isValidJSON(if(empty(fields), _json, '{}')), 'no valid JSON',
+        JSONType(if(empty(fields), _json, '{}')) != 'Object', 'no JSON object',
+        NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field comes twice',
         if(empty(misfits), '', concat('does not fit: ', arrayStringConcat(misfits, ', ')))) AS _error
 FROM (
     WITH
