@@ -1,22 +1,30 @@
-//! A running pipe: `reader` fills a `buffer` per shard, `work` makes batches of them durable
-//! through `leases`, `actor` serves and settles them, `recover` rereads a dead process's batch,
-//! `consumer` is the registered consumer that fan-out reads through, `registry` finds the actor of
-//! a pipe, `members` tells live workers from dead ones, `heartbeat` keeps this one alive, `balance`
-//! distributes the leases among them, `lineage` follows the shards of the stream, `retention` how
-//! long it keeps records, `view` is the protocol with the view that pulls, `seen` is what is
-//! written into a lease about its position, `identity` holds a pipe to one stream and one target.
+//! A pipe at work.
+//!
+//! `registry` finds the actor of a pipe or starts it. `actor` serves pulls and settles batches, one
+//! command after the other, with `view` (what it agrees on with the view that pulls) and `work`
+//! (the steps that change something durably, together with `balance`, `feed`, `isolate`, `lineage`,
+//! `recover`). Each step says in `changes` what it writes, from the `rows` as last read and the
+//! `open` batch, and `leases` writes it. A `reader` for each of the `shards` fills a `buffer`.
+//!
+//! `members` tells living workers from dead ones, `heartbeat` keeps this one alive, `consumer` is
+//! what fan-out reads through, `retention` how long the stream keeps records. `seek` and `end` are
+//! the commands that need no actor.
 
 mod actor;
 mod balance;
 mod buffer;
+mod changes;
 mod consumer;
 mod deps;
 mod end;
+mod feed;
 pub mod heartbeat;
 mod identity;
 mod isolate;
 mod leases;
 mod lineage;
+mod listing;
+mod losses;
 pub mod members;
 mod open;
 mod pull;
@@ -24,7 +32,10 @@ mod reader;
 mod recover;
 mod registry;
 mod retention;
+mod rows;
+mod seek;
 mod seen;
+mod sharing;
 mod shards;
 pub mod status;
 mod view;

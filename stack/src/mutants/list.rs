@@ -22,7 +22,7 @@ pub const MUTANTS: &[Mutant] = &[
                 "if self.owner == holder.owner {",
             ),
             (
-                "crates/bridge/src/pipe/leases.rs",
+                "crates/bridge/src/pipe/rows.rs",
                 "lease.owner == self.worker && self.taken.get(&lease.shard_id) == Some(&lease.epoch)",
                 "lease.owner == self.worker",
             ),
@@ -164,7 +164,7 @@ pub const MUTANTS: &[Mutant] = &[
                 "work.recover().await?;\n        if let (Some(state),",
                 "if let (Some(state),",
             ),
-            ("crates/bridge/src/pipe/work.rs", "Some((lease, None)) => {", "Some((lease, _)) => {"),
+            ("crates/bridge/src/pipe/changes.rs", "Some((lease, None)) => {", "Some((lease, _)) => {"),
         ],
     },
     Mutant {
@@ -254,7 +254,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a dead worker's batch is taken lease by lease",
         breaks: "recovery-as-a-unit",
         edits: &[(
-            "crates/bridge/src/pipe/leases.rs",
+            "crates/bridge/src/pipe/rows.rs",
             "all.into_iter().take_while(|l| batch(l) == first).take(LEASE_ROWS_PER_STATEMENT).collect()",
             "all.into_iter().take_while(|l| batch(l) == first).take(1).collect()",
         )],
@@ -396,7 +396,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "leases are not given back to who joins",
         breaks: "balance",
-        edits: &[("crates/bridge/src/pipe/balance.rs", "if released.is_empty() {", "if released.len() < usize::MAX {")],
+        edits: &[("crates/bridge/src/pipe/balance.rs", "if released == 0 {", "if released < usize::MAX {")],
     },
 ];
 
@@ -421,8 +421,8 @@ pub const RARE: &[(Mutant, &str)] = &[
             breaks: "a-zombie-serves-nothing",
             edits: &[(
                 "crates/bridge/src/pipe/balance.rs",
-                "match self.leases.write(kept).await? {",
-                "kept.clear();\n        match self.leases.write(kept).await? {",
+                "kept.collect::<Result<_, _>>()",
+                "kept.take(0).collect::<Result<_, _>>()",
             )],
         },
         "handover::a_take_that_was_decided_before_a_zombie_looked_again_fails",

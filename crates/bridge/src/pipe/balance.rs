@@ -3,15 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use tokio::time::Instant;
 use tracing::info;
 
-use super::leases::Written;
-use super::members::{Circle, Members};
+use super::changes;
+use super::members::Circle;
+use super::sharing::{free, share};
 use super::work::Work;
 use domain::error::Error;
 use domain::lease::Lease;
-use domain::limits::BALANCE_EVERY;
 use domain::plan::{Share, plan};
 
 impl Work {
@@ -19,24 +18,24 @@ impl Work {
     /// True when leases changed hands.
     pub(super) async fn balance(&mut self) -> Result<bool, Error> {
         let circle = self.circle_now();
-        if circle != self.circle {
+        if circle != *self.sharing.circle() {
             // Somebody came, died, or says that rows have changed.
             self.leases.reload().await?;
-            self.circle = circle;
+            self.sharing.meet(circle);
             self.follow();
-        } else if self.balanced.is_some_and(|at| at.elapsed() < BALANCE_EVERY) {
+        } else if !self.sharing.due() {
             return Ok(false);
         }
-        self.balanced = Some(Instant::now());
+        self.sharing.looked();
         let me = &self.deps.worker_id;
-        let workers: BTreeSet<String> = self.circle.workers.keys().chain([me]).cloned().collect();
+        let workers: BTreeSet<String> = self.sharing.circle().workers.keys().chain([me]).cloned().collect();
         let members = self.deps.members.clone();
         let shares = self.leases.all().filter(|l| !l.finished());
         let shares: Vec<Share<'_>> = shares.map(|lease| share(lease, &members)).collect();
         let plan = plan(&shares, &workers, me);
-        self.note_unclaimed(&plan.take);
+        self.sharing.note_unclaimed(&self.leases, &members, me, &plan.take);
         let released = self.give_back(&plan.release).await?;
-        let overdue = self.overdue();
+        let overdue = self.sharing.overdue(members.lease_duration());
         let losses = &self.losses;
         // A finished lease needs somebody only to say that its shard is another one now.
         let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && members.is_nobodys(l);
@@ -80,27 +79,27 @@ impl Work {
     pub async fn look_again(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
         self.follow();
-        let now = self.deps.clock.now_ms();
-        let mut kept = Vec::new();
-        for (id, _) in self.open.iter().flat_map(|open| &open.before) {
-            let Some(lease) = self.leases.get(id).filter(|lease| self.leases.holds(lease)) else {
-                return Err(Error::Fenced(format!(
+        let kept = self.leases.try_change(|rows, now_ms| {
+            let batch = self.open.iter().flat_map(|open| &open.before);
+            let kept = batch.map(|(id, _)| match rows.get(id).filter(|lease| rows.holds(lease)) {
+                Some(lease) => lease.touch(&rows.holder(id), now_ms),
+                None => Err(Error::Fenced(format!(
                     "shard {id} of pipe '{}' went to another worker while '{}' stood still",
                     self.pipe, self.deps.worker_id
-                )));
-            };
-            kept.push(lease.touch(&self.leases.holder(id), now)?);
-        }
-        match self.leases.write(kept).await? {
-            Written::Yes => Ok(()),
-            Written::Changed => Err(self.positions_changed()),
+                ))),
+            });
+            kept.collect::<Result<_, _>>().map(Some)
+        });
+        match kept.await? {
+            true => Ok(()),
+            false => Err(self.positions_changed()),
         }
     }
 
     /// Whether a worker that matters to this pipe came, died or changed rows since the last look.
     /// What others do with other pipes must not make this one ask ClickHouse and Kinesis.
     pub fn circle_changed(&self) -> bool {
-        self.circle_now() != self.circle
+        self.circle_now() != *self.sharing.circle()
     }
 
     fn circle_now(&self) -> Circle {
@@ -109,57 +108,26 @@ impl Work {
 
     /// Whether other workers pull this pipe.
     pub fn others_pull(&self) -> bool {
-        !self.circle.workers.is_empty()
+        !self.sharing.circle().workers.is_empty()
     }
 
     /// Gives leases back of which no batch is open; the others follow when theirs is settled.
     /// Whether there were any.
     async fn give_back(&mut self, release: &BTreeSet<String>) -> Result<bool, Error> {
-        let now = self.deps.clock.now_ms();
         let open = |l: &Lease| l.offer.is_some() || self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
-        let settled = self.leases.held().filter(|l| release.contains(&l.shard_id) && !open(l));
-        let released = settled.map(|l| l.release(&self.leases.holder(&l.shard_id), now));
-        let released = released.collect::<Result<Vec<Lease>, Error>>()?;
-        if released.is_empty() {
+        let settled = |l: &Lease| release.contains(&l.shard_id) && !open(l);
+        let mut released = 0;
+        let written = self.leases.try_change(|rows, now_ms| {
+            let leases = changes::releases(rows, settled, now_ms)?;
+            released = leases.len();
+            Ok(Some(leases))
+        });
+        written.await?;
+        if released == 0 {
             return Ok(false);
         }
-        info!(pipe = self.pipe, leases = released.len(), "leases are given back, for another worker to take");
-        self.leases.write_each(released).await?;
+        info!(pipe = self.pipe, leases = released, "leases are given back, for another worker to take");
         self.deps.heartbeat.changed(&self.pipe);
         Ok(true)
-    }
-
-    /// Notes which free leases are meant for others, and which stand under this worker's name
-    /// without being held: a process that had the name before took them with its last breath, and
-    /// nobody else will call their owner dead.
-    fn note_unclaimed(&mut self, mine: &BTreeSet<String>) {
-        let members = &self.deps.members;
-        let own = |l: &Lease| l.owner == self.deps.worker_id && !l.finished() && !self.leases.holds(l);
-        let free = self.leases.all().filter(|l| own(l) || free(l, members) && !mine.contains(&l.shard_id));
-        let before = std::mem::take(&mut self.unclaimed);
-        let since = |id: &String| before.get(id).copied().unwrap_or_else(Instant::now);
-        self.unclaimed = free.map(|l| (l.shard_id.clone(), since(&l.shard_id))).collect();
-    }
-
-    /// What others were meant to take and did not, or an earlier self took, for a whole lease
-    /// duration: anybody may have it.
-    fn overdue(&self) -> BTreeSet<String> {
-        let patience = self.deps.members.lease_duration();
-        let overdue = self.unclaimed.iter().filter(|(_, since)| since.elapsed() > patience);
-        overdue.map(|(shard_id, _)| shard_id.clone()).collect()
-    }
-}
-
-/// Whether a lease may be taken from its owner: there is none, or it is dead.
-fn free(lease: &Lease, members: &Members) -> bool {
-    !lease.finished() && members.is_nobodys(lease)
-}
-
-fn share<'a>(lease: &'a Lease, members: &Members) -> Share<'a> {
-    Share {
-        shard_id: &lease.shard_id,
-        owner: if free(lease, members) { "" } else { &lease.owner },
-        bytes_per_second: lease.bytes_per_second,
-        batch: lease.batch(),
     }
 }

@@ -80,6 +80,11 @@ impl ShardBuffer {
         self.state().progress.clone()
     }
 
+    /// [`Progress::tip_ms`] alone.
+    pub fn tip_ms(&self) -> Option<i64> {
+        self.state().progress.tip_ms
+    }
+
     /// Whether the shard is closed and read to its end.
     pub fn ended(&self) -> bool {
         self.state().progress.ended

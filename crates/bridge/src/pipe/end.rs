@@ -6,12 +6,13 @@ use tracing::{info, warn};
 
 use super::consumer::consumer_name;
 use super::identity::{one_stream, region};
+use super::leases::{delete, keep_changing};
 use super::pull::{Command, EndRequest, Quiet};
 use super::registry::Pipes;
 use domain::error::Error;
 use domain::lease::Lease;
-use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET, LEASE_ROWS_PER_STATEMENT};
-use domain::ports::{StateError, Stream, Versioned};
+use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET};
+use domain::ports::{Stream, Versioned};
 
 impl Pipes {
     /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer, deletes its lease
@@ -29,21 +30,13 @@ impl Pipes {
             for stream in &here {
                 self.deregister(pipe, stream).await?;
             }
-            let mut deleted = Ok(());
-            for part in rows.chunks(LEASE_ROWS_PER_STATEMENT) {
-                deleted = deleted.and(self.deps().store.delete(part).await);
+            if delete(&*self.deps().store, &rows).await? {
+                info!(pipe, leases = rows.len(), "the pipe has ended for good; its leases are deleted");
+                return Ok(());
             }
-            match deleted {
-                Ok(()) => {
-                    info!(pipe, leases = rows.len(), "the pipe has ended for good; its leases are deleted");
-                    return Ok(());
-                }
-                // Somebody took it; `nobodys` says who.
-                Err(StateError::Conflict(_)) => continue,
-                Err(other) => return Err(other.into()),
-            }
+            // Somebody took it; `nobodys` says who.
         }
-        Err(Error::Unavailable(format!("the lease rows of pipe '{pipe}' keep changing; trying again")))
+        Err(keep_changing(pipe))
     }
 
     /// Waits until the pipe has stopped here.

@@ -1,14 +1,9 @@
-//! What a pipe is, beyond its name: one stream of one account and region (**one-stream-per-pipe**),
-//! and one table that it feeds (**one-target-per-pipe**).
+//! What a pipe is, beyond its name: one stream of one account and region (**one-stream-per-pipe**).
 
-use tracing::info;
-
-use super::leases::Written;
-use super::work::Work;
 use domain::arn::Arn;
 use domain::error::Error;
-use domain::lease::{Destination, Identity, Lease};
-use domain::ports::{Stream, Views};
+use domain::lease::{Identity, Lease};
+use domain::ports::Stream;
 
 /// The error for a pipe name that is used with two streams.
 pub fn another_stream(pipe: &str, wanted: &str, has: &str) -> Error {
@@ -40,84 +35,4 @@ pub(super) fn elsewhere(pipe: &str, has: &Identity, here: &Identity) -> Error {
 /// The region in an ARN; empty when there is none.
 pub(super) fn region(arn: &str) -> &str {
     Arn::parse(arn).map_or("", |arn| arn.region)
-}
-
-/// Why a pull may not be served.
-pub(super) struct Refused {
-    pub error: Error,
-    /// What is held here belongs to who feeds the other table, too: it must not be kept from both.
-    pub gives_way: bool,
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Refused {
-        Refused { error, gives_way: false }
-    }
-}
-
-impl Work {
-    /// Makes sure that the rows of this pull go where those of the pipe go, before any is handed
-    /// out (**one-target-per-pipe**).
-    ///
-    /// Where the view that fed another table is gone, the pipe goes over to this one. The open
-    /// batch of that view, whose fate is not known, goes with it as a whole: its rows may be in
-    /// both tables, and are in one of them for certain.
-    pub(super) async fn feed(&mut self, to: &Destination) -> Result<(), Refused> {
-        // What is finished says where rows went; it decides only where nothing else does.
-        let some_left = self.leases.all().any(|lease| !lease.finished() || lease.offer.is_some());
-        let counts = |lease: &&Lease| !some_left || !lease.finished() || lease.offer.is_some();
-        let others = |lease: &&Lease| counts(lease) && lease.destination.is_another_than(to);
-        let mut before: Vec<Destination> = self.leases.all().filter(others).map(|l| l.destination.clone()).collect();
-        before.sort_by(|a, b| (&a.view, &a.target).cmp(&(&b.view, &b.target)));
-        before.dedup();
-        for other in &before {
-            if target_of(&*self.deps.views, &other.view).await?.as_ref() == Some(&other.target) {
-                return Err(to.conflict(&self.pipe, other, "").into());
-            }
-        }
-        let members = &self.deps.members;
-        let elsewhere = |l: &&Lease| others(l) && l.owner != self.deps.worker_id && !members.is_nobodys(l);
-        if let Some(lease) = self.leases.all().find(elsewhere) {
-            let holder = format!(" at worker '{}'", lease.owner);
-            let error = to.conflict(&self.pipe, &lease.destination, &holder);
-            return Err(Refused { error, gives_way: true });
-        }
-        self.leases.feed(to);
-        if before.is_empty() {
-            return Ok(());
-        }
-        let now = self.deps.clock.now_ms();
-        let held = self.leases.held().filter(others).map(|l| l.feed(&self.leases.holder(&l.shard_id), to, now));
-        let held = held.collect::<Result<Vec<Lease>, Error>>()?;
-        info!(
-            pipe = self.pipe,
-            "view {} has taken the place of {}: rows go to {} now", to.view, before[0].view, to.target
-        );
-        match self.leases.write_each(held).await? {
-            Written::Yes => Ok(()),
-            Written::Changed => Err(self.positions_changed().into()),
-        }
-    }
-
-    /// Looks again once the first leases are taken: another bridge may have begun with another
-    /// table at the same time, and whoever looks last sees the other.
-    pub(super) async fn feed_alone(&mut self, to: &Destination) -> Result<(), Error> {
-        self.leases.reload().await?;
-        if let Err(refused) = self.feed(to).await {
-            self.release().await?;
-            return Err(refused.error);
-        }
-        Ok(())
-    }
-}
-
-/// The table that a view writes to now, by the view's name as the rows have it; a dot may be part
-/// of either name.
-async fn target_of(views: &dyn Views, name: &str) -> Result<Option<String>, Error> {
-    for (at, _) in name.match_indices('.') {
-        if let Some(found) = views.definition(&name[..at], &name[at + 1..]).await? {
-            return Ok(Some(found.target));
-        }
-    }
-    Ok(None)
 }

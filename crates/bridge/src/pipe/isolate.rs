@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::leases::Written;
+use super::changes;
 use super::open::{Open, Suspicion};
 use super::work::Work;
 use domain::batch::Batch;
 use domain::error::Error;
-use domain::lease::Lease;
 use domain::unpacking::Unpacking;
 
 impl Work {
@@ -27,13 +26,8 @@ impl Work {
         let (whole, rows, refusals) = (open.batch.clone(), open.batch.rows(), open.suspicion.refusals);
         let (first, rest) = whole.split_at(rows / 2);
         let half = Arc::new(Batch { id: self.deps.clock.batch_id(), stream: whole.stream.clone(), ranges: first });
-        let changes = self.halves(open, &half);
-        let written = match changes {
-            Ok(Some(changes)) => self.leases.write(changes).await,
-            Ok(None) => Ok(Written::Changed),
-            Err(refused) => Err(refused),
-        };
-        if !matches!(written, Ok(Written::Yes)) {
+        let written = self.leases.try_change(|rows, now_ms| changes::halves(rows, open, &half, now_ms)).await;
+        if !matches!(written, Ok(true)) {
             self.forget_open();
             return Err(written.err().unwrap_or_else(|| self.positions_changed()));
         }
@@ -60,20 +54,6 @@ impl Work {
         // An answer that is still to come is about the whole, and not waited for.
         self.open = Some(Open { batch: half, waits: 0, latest: Arc::default(), suspicion, ..open });
         Ok(())
-    }
-
-    /// The lease rows that offer the half; none when positions were changed.
-    fn halves(&self, open: &Open, half: &Batch) -> Result<Option<Vec<Lease>>, Error> {
-        let (now, shards) = (self.deps.clock.now_ms(), half.ranges.len() as u32);
-        let mut changes = Vec::with_capacity(open.before.len());
-        for (id, before) in &open.before {
-            let lease = self.leases.get(id).filter(|l| l.batch() == Some(&open.batch.id) && l.checkpoint == *before);
-            let Some(lease) = lease else { return Ok(None) };
-            let range = half.ranges.iter().find(|range| range.shard_id == *id);
-            let offer = range.map(|range| range.offer(&half.id, &open.shape, shards)).transpose()?;
-            changes.push(lease.halve(&self.leases.holder(id), &open.batch.id, offer, now)?);
-        }
-        Ok(Some(changes))
     }
 
     /// What a batch that is closed says about the rows that are left of a refused one.

@@ -1,6 +1,6 @@
 //! Finds the actor of a pipe, or starts it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -8,16 +8,13 @@ use tokio::task::JoinSet;
 
 use super::actor::Actor;
 use super::deps::Deps;
-use super::identity::{another_stream, one_stream};
+use super::identity::another_stream;
 use super::pull::{Command, PullOptions, Served};
 use super::status::{Snapshot, Status};
 use domain::error::Error;
-use domain::lease::{Identity, Lease};
-use domain::limits::{COMMIT_RETRIES, MAX_PIPES, MAX_QUEUED_PULLS};
-use domain::lineage::{Subject, missing};
-use domain::ports::{StateError, Versioned, kinesis_now_ms};
-use domain::sequence::Checkpoint;
-use domain::shard::Shard;
+use domain::lease::Lease;
+use domain::limits::{MAX_PIPES, MAX_QUEUED_PULLS};
+use domain::ports::{Versioned, kinesis_now_ms};
 
 /// All pipes of this process.
 pub struct Pipes {
@@ -72,83 +69,11 @@ impl Pipes {
         answer.await.unwrap_or_else(|_| Err(ended(pipe)))
     }
 
-    /// Moves checkpoints; an empty shard id means all shards. An open batch is given up for all its
-    /// shards: those that are not moved are read again from their checkpoints, so its rows may come
-    /// twice. A shard that is no longer listed has nothing to read: it is finished, so that its
-    /// children go on.
-    pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
-        for _ in 0..COMMIT_RETRIES {
-            let rows = self.rows(pipe).await?;
-            let stream = self.deps.kinesis.stream(&rows[0].value.stream).await?;
-            one_stream(pipe, rows.iter().map(|row| &row.value), &stream)?;
-            let shards = self.deps.kinesis.shards(&stream.name).await?;
-            let times = Times {
-                since_ms: kinesis_now_ms(&*self.deps.kinesis, &*self.deps.clock),
-                now_ms: self.deps.clock.now_ms(),
-            };
-            if self.lease_children(pipe, &rows, &shards, &stream.identity(), times).await? {
-                continue;
-            }
-            let listed = shards.iter().map(|shard| (shard.id.as_str(), shard)).collect();
-            let changes = sought(pipe, &rows, moves, &listed, &stream.identity(), times)?;
-            let mut written = Ok(());
-            for part in changes.chunks(domain::limits::LEASE_ROWS_PER_STATEMENT) {
-                written = written.and(self.deps.store.update(part).await);
-            }
-            match written {
-                Ok(()) => {
-                    self.deps.heartbeat.changed(pipe);
-                    let commands = self.running().get(pipe).map(|r| r.commands.clone());
-                    if let Some(commands) = commands {
-                        // A pipe that has just ended reads the rows at its next start.
-                        let _ = commands.send(Command::Reload).await;
-                    }
-                    return Ok(());
-                }
-                Err(StateError::Conflict(_)) => continue,
-                Err(other) => return Err(other.into()),
-            }
-        }
-        Err(Error::Unavailable(format!(
-            "the leases of pipe '{pipe}' keep changing: stop its view (SYSTEM STOP VIEW) and seek again"
-        )))
-    }
-
     /// What time it is to Kinesis, by an answer about the pipe's stream that came for this.
     pub async fn now_ms(&self, pipe: &str) -> Result<i64, Error> {
         let stream = self.rows(pipe).await?.remove(0).value.stream;
         self.deps.kinesis.shards(&stream).await?;
         Ok(kinesis_now_ms(&*self.deps.kinesis, &*self.deps.clock))
-    }
-
-    /// Adds leases for children that have none yet, as long as their parents' leases tell since
-    /// when: after a `seek` they do not. Whether there were any.
-    async fn lease_children(
-        &self,
-        pipe: &str,
-        rows: &[Versioned<Lease>],
-        shards: &[Shard],
-        identity: &Identity,
-        times: Times,
-    ) -> Result<bool, Error> {
-        let known: BTreeMap<&str, &Lease> = rows.iter().map(|r| (r.value.shard_id.as_str(), &r.value)).collect();
-        let subject = Subject {
-            pipe,
-            stream: &rows[0].value.stream,
-            identity,
-            now_ms: times.since_ms,
-            listed_ms: 0,
-            written_ms: times.now_ms,
-        };
-        let new = missing(&known, shards, &Checkpoint::TrimHorizon, subject);
-        for part in new.chunks(domain::limits::LEASE_ROWS_PER_STATEMENT) {
-            match self.deps.store.create(part).await {
-                // Somebody else was faster.
-                Ok(()) | Err(StateError::Conflict(_)) => {}
-                Err(other) => return Err(other.into()),
-            }
-        }
-        Ok(!new.is_empty())
     }
 
     pub(super) async fn rows(&self, pipe: &str) -> Result<Vec<Versioned<Lease>>, Error> {
@@ -201,57 +126,6 @@ impl Pipes {
         let mut tasks = self.tasks.lock().await;
         while tasks.join_next().await.is_some() {}
     }
-}
-
-/// When a `seek` takes place.
-#[derive(Clone, Copy)]
-struct Times {
-    /// Kinesis' time, Unix ms.
-    since_ms: i64,
-    /// The local clock, for what users read.
-    now_ms: i64,
-}
-
-/// The lease rows that `seek` changes.
-fn sought(
-    pipe: &str,
-    rows: &[Versioned<Lease>],
-    moves: &[(String, Checkpoint)],
-    listed: &HashMap<&str, &Shard>,
-    identity: &Identity,
-    Times { since_ms, now_ms }: Times,
-) -> Result<Vec<Versioned<Lease>>, Error> {
-    if let Some((unknown, _)) =
-        moves.iter().find(|(id, _)| !id.is_empty() && rows.iter().all(|r| r.value.shard_id != *id))
-    {
-        return Err(Error::NotFound(format!("pipe '{pipe}' has no shard '{unknown}'")));
-    }
-    let target = |lease: &Lease| {
-        moves.iter().rev().find(|(id, _)| id.is_empty() || *id == lease.shard_id).map(|(_, to)| to.clone())
-    };
-    let given_up: Vec<&str> = rows
-        .iter()
-        .filter(|r| target(&r.value).is_some())
-        .filter_map(|r| r.value.offer.as_ref().map(|o| o.batch.as_str()))
-        .collect();
-    let changed = rows.iter().filter_map(|row| {
-        let in_batch = row.value.offer.as_ref().is_some_and(|o| given_up.contains(&o.batch.as_str()));
-        let value = match (target(&row.value), listed.get(row.value.shard_id.as_str())) {
-            (Some(_), None) => {
-                Lease { identity: identity.clone(), ..row.value.seek(Checkpoint::ShardEnd, since_ms, now_ms) }
-            }
-            (Some(to), Some(shard)) => {
-                // In a stream that was created anew, the shard may have come from others, or from
-                // none.
-                let parents = shard.parents().into_iter().filter(|parent| row.value.parents.contains(parent)).collect();
-                Lease { parents, identity: identity.clone(), ..row.value.seek(shard.position(to), since_ms, now_ms) }
-            }
-            (None, _) if in_batch => row.value.give_up(now_ms),
-            (None, _) => return None,
-        };
-        Some(Versioned { version: row.version, value })
-    });
-    Ok(changed.collect())
 }
 
 fn ended(pipe: &str) -> Error {

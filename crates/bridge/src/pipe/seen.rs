@@ -2,38 +2,46 @@
 
 use super::buffer::ShardBuffer;
 use super::open::Open;
-use super::work::Work;
+use super::shards::Shards;
 use domain::lease::{Lease, Seen};
 use domain::limits::CAUGHT_UP_REFRESH_MS;
 use domain::record::Slice;
 use domain::time::past;
 
-impl Work {
+/// What the readers of a pipe know now.
+pub struct Sight<'a> {
+    /// The readers.
+    pub shards: &'a Shards,
+    /// When the shards were last listed and all had leases, Kinesis' time, Unix ms; 0 for never.
+    pub listed_ms: i64,
+    /// Now, Kinesis' time, Unix ms.
+    pub now_ms: i64,
+}
+
+impl Sight<'_> {
     /// What is known about a shard's position after the open batch.
-    pub(super) fn seen_behind(&self, open: &Open, shard_id: &str) -> Seen {
+    pub fn behind(&self, open: &Open, shard_id: &str) -> Seen {
         let range = open.batch.ranges.iter().find(|range| range.shard_id == shard_id);
         let last = range.and_then(|range| range.slices.iter().rev().find_map(Slice::last));
         let arrived_ms = last.map_or(0, |last| last.timestamp_ms);
-        match self.shards.buffer(shard_id) {
-            Some(buffer) => self.seen(buffer, arrived_ms),
-            None => Seen { tip_ms: None, arrived_ms, listed_ms: self.listed_ms, now_ms: self.source.now_ms() },
-        }
-    }
-
-    /// What a reader knows. At the tip, nothing is left to read after what it has buffered.
-    fn seen(&self, buffer: &ShardBuffer, arrived_ms: i64) -> Seen {
-        // In this order: records read in between must not be missed.
-        let tip_ms = buffer.progress().tip_ms;
-        let tip_ms = tip_ms.filter(|_| buffer.since().is_none());
-        Seen { tip_ms, arrived_ms, listed_ms: self.listed_ms, now_ms: self.source.now_ms() }
+        let tip_ms = self.shards.buffer(shard_id).and_then(|buffer| tip_ms(buffer));
+        Seen { tip_ms, arrived_ms, listed_ms: self.listed_ms, now_ms: self.now_ms }
     }
 
     /// What is worth a write: the tip, if the lease has not recorded it for long.
-    pub(super) fn seen_anew(&self, buffer: &ShardBuffer, lease: &Lease) -> Option<Seen> {
-        let seen = self.seen(buffer, lease.arrived_ms);
+    pub fn anew(&self, buffer: &ShardBuffer, lease: &Lease) -> Option<Seen> {
+        let (arrived_ms, listed_ms, now_ms) = (lease.arrived_ms, self.listed_ms, self.now_ms);
+        let seen = Seen { tip_ms: tip_ms(buffer), arrived_ms, listed_ms, now_ms };
         // The reader may have been without a response for long: what counts is when it last saw
         // the tip.
-        let known_ms = past(lease.caught_up_ms, seen.now_ms);
+        let known_ms = past(lease.caught_up_ms, now_ms);
         seen.tip_ms.is_some_and(|tip_ms| tip_ms - known_ms > CAUGHT_UP_REFRESH_MS).then_some(seen)
     }
+}
+
+/// When a reader was last at the tip, if nothing is buffered behind that.
+fn tip_ms(buffer: &ShardBuffer) -> Option<i64> {
+    // In this order: records read in between must not be missed.
+    let tip_ms = buffer.tip_ms();
+    tip_ms.filter(|_| buffer.since().is_none())
 }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::buffer::ShardBuffer;
-use super::leases::Leases;
-use super::lineage::Losses;
+use super::losses::Losses;
 use super::reader::{Source, Start, read_shard};
+use super::rows::Rows;
 use domain::batch::{Batch, Limits, ShardRange, choose};
 use domain::error::Error;
 use domain::lease::Lease;
@@ -65,18 +65,18 @@ impl Shards {
     /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts
     /// those that may read now (**parents-before-children**). What is lost has no reader, and says
     /// so.
-    pub fn follow(&mut self, leases: &Leases, source: &Source, losses: &Losses) {
-        let all: HashMap<String, &Lease> = leases.all().map(|l| (l.shard_id.clone(), l)).collect();
+    pub fn follow(&mut self, rows: &Rows, source: &Source, losses: &Losses) {
+        let all: HashMap<String, &Lease> = rows.all().map(|l| (l.shard_id.clone(), l)).collect();
         self.running.retain(|id, running| {
             let open = |l: &Lease| running.behind.is_none() || running.behind.as_deref() == l.batch();
             let moved = |l: &Lease| l.checkpoint != running.checkpoint || since_ms(l) != running.since_ms;
             let same = |l: &Lease| l.epoch == running.epoch && !moved(l) && open(l);
             let lost = |l: &Lease| losses.of(l) == running.lost.as_ref();
             let reads = |l: &Lease| running.lost.is_some() || !l.finished() && readable(l, &all);
-            leases.get(id).is_some_and(|l| leases.holds(l) && same(l) && lost(l) && reads(l))
+            rows.get(id).is_some_and(|l| rows.holds(l) && same(l) && lost(l) && reads(l))
         });
         let now_ms = source.now_ms();
-        for lease in leases.held() {
+        for lease in rows.held() {
             let lost = losses.of(lease);
             let begins = lost.is_some() || !lease.finished() && readable(lease, &all);
             if !begins || self.running.contains_key(&lease.shard_id) {

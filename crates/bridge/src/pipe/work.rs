@@ -1,21 +1,22 @@
 //! A started pipe: its leases, its readers and its open batch, and the steps that change them
 //! durably.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::changes::{self, Commits};
 use super::deps::Deps;
-use super::leases::{Leases, Written};
-use super::lineage::Losses;
-use super::members::Circle;
+use super::leases::{Leases, keep_changing};
+use super::listing::Listing;
+use super::losses::Losses;
 use super::open::Open;
 use super::pull::Mode;
 use super::reader::Source;
 use super::recover::read_again;
+use super::seen::Sight;
+use super::sharing::Sharing;
 use super::shards::Shards;
 use super::status::Status;
 use domain::batch::{Batch, Limits, ShardRange};
@@ -23,10 +24,8 @@ use domain::error::Error;
 use domain::isolate::Search;
 use domain::lease::{Destination, Lease, Offer};
 use domain::limits::COMMIT_RETRIES;
-use domain::plan::rate_after;
 use domain::ports::kinesis_now_ms;
 use domain::sequence::Checkpoint;
-use domain::shard::Shard;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
@@ -44,19 +43,11 @@ pub struct Work {
     pub open: Option<Open>,
     /// What is left to look through of a batch that was refused.
     pub(super) search: Search,
-    /// When the stream's shards were last looked at; none: it is time.
-    pub(super) refreshed: Option<Instant>,
-    /// Children that an end named and that have no lease yet, and since when.
-    pub(super) expected: BTreeMap<String, Instant>,
-    /// When the stream's shards were last listed and all had leases, Kinesis' time, Unix ms; 0 for
-    /// never.
-    pub(super) listed_ms: i64,
+    /// When the stream's shards are looked at.
+    pub(super) listing: Listing,
     pub(super) losses: Losses,
-    /// Who shared the leases at the last look, and when that was.
-    pub(super) circle: Circle,
-    pub(super) balanced: Option<Instant>,
-    /// Leases that are free and meant for others, and since when.
-    pub(super) unclaimed: BTreeMap<String, Instant>,
+    /// Who shares the leases.
+    pub(super) sharing: Sharing,
 }
 
 impl Work {
@@ -84,13 +75,9 @@ impl Work {
             source: deps.source(pipe, described, unpacking),
             open: None,
             search: Search::default(),
-            refreshed: None,
-            expected: BTreeMap::new(),
-            listed_ms: 0,
+            listing: Listing::default(),
             losses: Losses::default(),
-            circle: Circle::default(),
-            balanced: None,
-            unclaimed: BTreeMap::new(),
+            sharing: Sharing::default(),
         };
         if let Some(to) = to {
             work.feed(to).await.map_err(|refused| refused.error)?;
@@ -144,11 +131,11 @@ impl Work {
             let readable = |l: &&Lease| self.open.is_none() && self.losses.of(l).is_none();
             let offer = self.leases.held().filter(readable).find_map(|l| l.offer.clone());
             let Some(offer) = offer else { return Ok(()) };
-            let (mut leases, mut elsewhere) = self.holding(&offer.batch);
+            let (mut leases, mut elsewhere) = self.leases.holding(&offer.batch);
             if elsewhere {
                 self.leases.reload().await?;
                 self.take_rest_of(&offer.batch).await?;
-                (leases, elsewhere) = self.holding(&offer.batch);
+                (leases, elsewhere) = self.leases.holding(&offer.batch);
             }
             if elsewhere {
                 return Err(self.in_two_hands(&offer.batch, leases).await);
@@ -168,20 +155,10 @@ impl Work {
             // from the checkpoints.
             let batch = offer.batch;
             warn!(pipe = self.pipe, batch, "an offered batch was taken apart by hand; what is left of it is discarded");
-            let now = self.deps.clock.now_ms();
-            let discarded = leases.iter().map(|l| l.discard(&self.leases.holder(&l.shard_id), now));
-            self.leases.write(discarded.collect::<Result<_, _>>()?).await?;
+            self.leases.try_change(|rows, now_ms| changes::discards(rows, &batch, now_ms).map(Some)).await?;
             self.restart_readers();
         }
-        Err(self.keeps_changing())
-    }
-
-    /// The leases held here whose offer belongs to `batch`, and whether there are others elsewhere.
-    fn holding(&self, batch: &str) -> (Vec<Lease>, bool) {
-        let of_batch = |l: &&Lease| l.batch() == Some(batch);
-        let held: Vec<Lease> = self.leases.held().filter(of_batch).cloned().collect();
-        let elsewhere = self.leases.all().filter(of_batch).count() > held.len();
-        (held, elsewhere)
+        Err(keep_changing(&self.pipe))
     }
 
     /// Another living worker holds a part of a batch, and neither can settle it: whoever has its
@@ -190,12 +167,9 @@ impl Work {
         let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let first = self.leases.all().find(of_batch).map(|l| l.shard_id.clone());
         if mine.first().map(|l| &l.shard_id) != first.as_ref() {
-            let now = self.deps.clock.now_ms();
-            let released = mine.iter().map(|l| l.release(&self.leases.holder(&l.shard_id), now));
-            let written = match released.collect::<Result<Vec<Lease>, Error>>() {
-                Ok(released) => self.leases.write(released).await,
-                Err(refused) => Err(refused),
-            };
+            let part = |l: &Lease| l.batch() == Some(batch);
+            let written =
+                self.leases.try_change(|rows, now_ms| changes::releases(rows, part, now_ms).map(Some)).await;
             self.restart_readers();
             if let Err(error) = written {
                 return error;
@@ -238,25 +212,28 @@ impl Work {
             // Its shards look drained and are not.
             return self.balance().await;
         }
-        let now = self.deps.clock.now_ms();
-        let mut changes = Vec::new();
-        for buffer in self.shards.buffers().filter(|b| b.since().is_none()) {
-            let Some(lease) = self.leases.get(&buffer.shard_id).filter(|l| l.offer.is_none()) else { continue };
-            let holder = self.leases.holder(&lease.shard_id);
-            // Closed, read to its end, and wholly taken into batches.
-            if buffer.ended() && buffer.since().is_none() {
-                changes.push(lease.finish(&holder, now)?);
-            } else if let Some(seen) = self.seen_anew(buffer, lease) {
-                changes.push(lease.caught_up(&holder, seen, now)?);
+        let (mut ends, mut changed) = (Vec::new(), false);
+        let sight = Sight { shards: &self.shards, listed_ms: self.listing.complete_ms, now_ms: self.source.now_ms() };
+        let written = self.leases.try_change(|rows, now_ms| {
+            let mut changes = Vec::new();
+            for buffer in sight.shards.buffers().filter(|b| b.since().is_none()) {
+                let Some(lease) = rows.get(&buffer.shard_id).filter(|l| l.offer.is_none()) else { continue };
+                let holder = rows.holder(&lease.shard_id);
+                // Closed, read to its end, and wholly taken into batches.
+                if buffer.ended() && buffer.since().is_none() {
+                    changes.push(lease.finish(&holder, now_ms)?);
+                    ends.push(buffer.progress().children);
+                } else if let Some(seen) = sight.anew(buffer, lease) {
+                    changes.push(lease.caught_up(&holder, seen, now_ms)?);
+                }
             }
-        }
-        let ends = changes.iter().filter(|l| l.finished()).filter_map(|l| self.shards.buffer(&l.shard_id));
-        let ends: Vec<Vec<Shard>> = ends.map(|buffer| buffer.progress().children).collect();
-        let mut changed = !changes.is_empty();
-        match self.leases.write_each(changes).await? {
-            Written::Yes if changed => self.follow(),
-            Written::Yes => {}
-            Written::Changed => self.restart_readers(),
+            changed = !changes.is_empty();
+            Ok(Some(changes))
+        });
+        match written.await? {
+            true if changed => self.follow(),
+            true => {}
+            false => self.restart_readers(),
         }
         for children in ends {
             self.look_for(&children);
@@ -289,19 +266,18 @@ impl Work {
         // After an answer that got lost the rows may hold the offer already.
         self.leases.reload_if_in_doubt().await?;
         let Some(open) = self.open.as_ref().filter(|o| !o.offered) else { return Ok(()) };
-        let written = match self.offers(open) {
-            Ok(Some(changes)) => self.leases.write(changes).await?,
-            Ok(None) => Written::Changed,
+        match self.leases.try_change(|rows, now_ms| changes::offers(rows, open, now_ms)).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.forget_open();
+                return Err(self.positions_changed());
+            }
             Err(broken @ Error::Internal(_)) => {
                 // Whatever it was, it must not stand in the way for ever.
                 self.forget_open();
                 return Err(broken);
             }
             Err(other) => return Err(other),
-        };
-        if written == Written::Changed {
-            self.forget_open();
-            return Err(self.positions_changed());
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.offered = true;
@@ -319,35 +295,6 @@ impl Work {
         }
     }
 
-    /// The lease rows that offer the batch, where they do not yet; none when positions were changed
-    /// since it was frozen.
-    fn offers(&self, open: &Open) -> Result<Option<Vec<Lease>>, Error> {
-        let (now, shards) = (self.deps.clock.now_ms(), open.batch.ranges.len());
-        // An attempt whose answer got lost may have written some of them in another shape, and a
-        // user changed the rest.
-        let written = |(id, _): &(String, Checkpoint)| {
-            self.leases.get(id)?.offer.as_ref().filter(|offer| offer.batch == open.batch.id)
-        };
-        let shape = open.before.iter().find_map(written).map_or(&open.shape, |offer| &offer.shape);
-        let mut changes = Vec::with_capacity(shards);
-        for range in &open.batch.ranges {
-            let id = &range.shard_id;
-            // Both are ordered by shard id.
-            let Ok(at) = open.before.binary_search_by(|(shard, _)| shard.cmp(id)) else { return Ok(None) };
-            let lease = self.leases.get(id).filter(|l| l.checkpoint == open.before[at].1);
-            match lease.map(|l| (l, &l.offer)) {
-                Some((_, Some(offer))) if offer.batch == open.batch.id => {}
-                Some((lease, None)) => {
-                    let offer = range.offer(&open.batch.id, shape, shards as u32)?;
-                    let offered = lease.offer(&self.leases.holder(id), offer, now)?;
-                    changes.push(self.leases.destined(offered));
-                }
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(changes))
-    }
-
     /// Forgets a batch of which not a byte was served, and reads on from where the rows say.
     pub(super) fn forget_open(&mut self) {
         self.open = None;
@@ -355,47 +302,26 @@ impl Work {
     }
 
     /// Moves the checkpoints of all shards of the confirmed batch in one write
-    /// (**commit-equals-offer**), and closes it. A shard that a person moved in the meantime keeps
+    /// (**commit-equals-offer**), and closes it. A shard that an operator moved in the meantime keeps
     /// that position.
     pub async fn commit(&mut self) -> Result<Open, Error> {
-        for _ in 0..COMMIT_RETRIES {
-            self.leases.reload_if_in_doubt().await?;
-            let now = self.deps.clock.now_ms();
-            let Some(open) = &self.open else { break };
-            let (mut changes, mut moved) = (Vec::with_capacity(open.before.len()), false);
-            for (id, before) in &open.before {
-                let ours = |l: &&Lease| l.batch() == Some(open.batch.id.as_str());
-                match self.leases.get(id).filter(ours) {
-                    Some(lease) if lease.checkpoint == *before => {
-                        let next =
-                            lease.commit(&self.leases.holder(id), &open.batch.id, self.seen_behind(open, id), now)?;
-                        let rate = rate_after(lease.bytes_per_second, open.bytes(id), now - lease.last_commit_ms);
-                        changes.push(Lease { bytes_per_second: rate, ..next });
-                    }
-                    Some(lease) => {
-                        moved = true;
-                        changes.push(lease.discard(&self.leases.holder(id), now)?);
-                    }
-                    None => moved = true,
-                }
-            }
-            let positions: Vec<(String, Checkpoint)> =
-                changes.iter().map(|l| (l.shard_id.clone(), l.checkpoint.clone())).collect();
-            if self.leases.write(changes).await? == Written::Changed {
-                continue;
-            }
-            let Some(open) = self.open.take() else { break };
-            for (id, checkpoint) in &positions {
-                self.shards.committed(id, checkpoint);
-            }
-            if moved {
-                self.restart_readers();
-            }
-            self.search_on(&open);
-            self.follow();
-            return Ok(open);
+        let Some(open) = &self.open else { return Err(keep_changing(&self.pipe)) };
+        let sight = Sight { shards: &self.shards, listed_ms: self.listing.complete_ms, now_ms: self.source.now_ms() };
+        let mut commits = Commits::default();
+        let written = self.leases.change(|rows, now_ms| {
+            commits = changes::commits(rows, open, |id| sight.behind(open, id), now_ms)?;
+            Ok(commits.leases.clone())
+        });
+        let (true, Some(open)) = (written.await?, self.open.take()) else { return Err(keep_changing(&self.pipe)) };
+        for lease in &commits.leases {
+            self.shards.committed(&lease.shard_id, &lease.checkpoint);
         }
-        Err(self.keeps_changing())
+        if commits.moved {
+            self.restart_readers();
+        }
+        self.search_on(&open);
+        self.follow();
+        Ok(open)
     }
 
     /// Looks at the rows again after they were changed on purpose. What is open in them is
@@ -404,7 +330,7 @@ impl Work {
         self.leases.reload().await?;
         self.open = None;
         // What was lost may have been given up.
-        self.refreshed = None;
+        self.listing.hurry();
         self.restart_readers();
         Ok(())
     }
@@ -435,26 +361,14 @@ impl Work {
     /// Gives all leases back. Open offers stay in them.
     pub async fn release(&mut self) -> Result<(), Error> {
         self.shards.clear();
-        for _ in 0..COMMIT_RETRIES {
-            self.leases.reload_if_in_doubt().await?;
-            let now = self.deps.clock.now_ms();
-            let mut released = Vec::new();
-            for lease in self.leases.held() {
-                released.push(lease.release(&self.leases.holder(&lease.shard_id), now)?);
-            }
-            if self.leases.write_each(released).await? == Written::Yes {
-                return Ok(());
-            }
+        match self.leases.change(|rows, now_ms| changes::releases(rows, |_| true, now_ms)).await? {
+            true => Ok(()),
+            false => Err(keep_changing(&self.pipe)),
         }
-        Err(self.keeps_changing())
     }
 
     pub(super) fn positions_changed(&self) -> Error {
         Error::Unavailable(format!("the positions of pipe '{}' were changed; reading goes on from there", self.pipe))
-    }
-
-    fn keeps_changing(&self) -> Error {
-        Error::Unavailable(format!("the lease rows of pipe '{}' keep changing; trying again", self.pipe))
     }
 
     /// Shows the pipe's state to `/v1/pipes` and `/metrics`.

@@ -1,0 +1,66 @@
+//! What is lost in a pipe: shards and offered batches whose unread records no longer exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::error;
+
+use domain::error::Error;
+use domain::lease::Lease;
+use domain::lineage::Lost;
+
+/// What cannot be read on, and why. `lineage` and `recover` find it.
+#[derive(Default)]
+pub struct Losses {
+    /// By shard.
+    shards: BTreeMap<String, Error>,
+    /// By offered batch that cannot be read again.
+    batches: BTreeMap<String, Error>,
+    /// Shards that looked reopened, or were not listed, at the last look. ListShards may be late,
+    /// so it takes two looks.
+    suspected: BTreeSet<String>,
+}
+
+impl Losses {
+    /// Why this lease cannot be read on, if so.
+    pub fn of(&self, lease: &Lease) -> Option<&Error> {
+        let batch = lease.batch().and_then(|batch| self.batches.get(batch));
+        batch.or_else(|| self.shards.get(&lease.shard_id))
+    }
+
+    /// Notes that an offered batch cannot be read again. Its shards stop, others go on.
+    pub fn add_batch(&mut self, batch: &str, gap: Error) {
+        self.batches.insert(batch.into(), gap);
+    }
+
+    /// Notes what a look at the shards found lost, as far as it is certain, and returns those of
+    /// the `exhausted` shards that were absent at the look before, too. `gap` words a loss; none
+    /// when the shard has no lease any more.
+    pub fn look(
+        &mut self,
+        pipe: &str,
+        found: BTreeMap<String, Lost>,
+        exhausted: Vec<String>,
+        gap: impl Fn(&str, Lost) -> Option<Error>,
+    ) -> Vec<String> {
+        let suspected = std::mem::take(&mut self.suspected);
+        let before = std::mem::take(&mut self.shards);
+        for (shard_id, lost) in found {
+            // Neither when the stream was created nor where a shard begins depends on ListShards.
+            if !matches!(lost, Lost::Replaced | Lost::Recreated) {
+                self.suspected.insert(shard_id.clone());
+                if !suspected.contains(&shard_id) {
+                    continue;
+                }
+            }
+            let Some(gap) = gap(&shard_id, lost) else { continue };
+            if before.get(&shard_id) != Some(&gap) {
+                error!(pipe, "{gap}");
+            }
+            self.shards.insert(shard_id, gap);
+        }
+        // Tried again: what could not be read may have been a fault.
+        self.batches.clear();
+        self.suspected.extend(exhausted.iter().cloned());
+        exhausted.into_iter().filter(|shard_id| suspected.contains(shard_id)).collect()
+    }
+}

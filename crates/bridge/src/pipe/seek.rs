@@ -1,0 +1,79 @@
+//! Moving the positions of a pipe, because an operator wants them elsewhere.
+
+use std::collections::HashMap;
+
+use super::changes::Seek;
+use super::identity::one_stream;
+use super::leases::Leases;
+use super::pull::Command;
+use super::registry::Pipes;
+use domain::error::Error;
+use domain::limits::COMMIT_RETRIES;
+use domain::lineage::{Subject, missing};
+use domain::ports::kinesis_now_ms;
+use domain::sequence::Checkpoint;
+use domain::shard::Shard;
+
+impl Pipes {
+    /// Moves checkpoints; an empty shard id means all shards. An open batch is given up for all its
+    /// shards: those that are not moved are read again from their checkpoints, so its rows may come
+    /// twice. A shard that is no longer listed has nothing to read: it is finished, so that its
+    /// children go on.
+    pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
+        let deps = self.deps();
+        let rows = self.rows(pipe).await?;
+        let stream = deps.kinesis.stream(&rows[0].value.stream).await?;
+        one_stream(pipe, rows.iter().map(|row| &row.value), &stream)?;
+        let mut leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &stream).await?;
+        let shards = deps.kinesis.shards(&stream.name).await?;
+        let since_ms = kinesis_now_ms(&*deps.kinesis, &*deps.clock);
+        self.lease_children(pipe, &mut leases, &shards, since_ms).await?;
+        let listed = shards.iter().map(|shard| (shard.id.as_str(), shard)).collect::<HashMap<_, _>>();
+        let seek = Seek { pipe, moves, listed: &listed, identity: &stream.identity(), since_ms };
+        if !leases.change(|rows, now_ms| seek.changes(rows, now_ms)).await? {
+            return Err(keep_changing(pipe));
+        }
+        deps.heartbeat.changed(pipe);
+        let commands = self.running().get(pipe).map(|r| r.commands.clone());
+        if let Some(commands) = commands {
+            // A pipe that has just ended reads the rows at its next start.
+            let _ = commands.send(Command::Reload).await;
+        }
+        Ok(())
+    }
+
+    /// Adds leases for children that have none yet, as long as their parents' leases tell since
+    /// when: after the seek they do not.
+    async fn lease_children(
+        &self,
+        pipe: &str,
+        leases: &mut Leases,
+        shards: &[Shard],
+        now_ms: i64,
+    ) -> Result<(), Error> {
+        for _ in 0..COMMIT_RETRIES {
+            let stream = leases.stream();
+            let known = leases.all().map(|lease| (lease.shard_id.as_str(), lease)).collect();
+            let subject = Subject {
+                pipe,
+                stream: &stream.name,
+                identity: &stream.identity(),
+                now_ms,
+                listed_ms: 0,
+                written_ms: self.deps().clock.now_ms(),
+            };
+            let new = missing(&known, shards, &Checkpoint::TrimHorizon, subject);
+            if new.is_empty() {
+                return Ok(());
+            }
+            leases.create(new).await?;
+        }
+        Err(keep_changing(pipe))
+    }
+}
+
+fn keep_changing(pipe: &str) -> Error {
+    Error::Unavailable(format!(
+        "the leases of pipe '{pipe}' keep changing: stop its view (SYSTEM STOP VIEW) and seek again"
+    ))
+}
