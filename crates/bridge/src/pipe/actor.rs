@@ -10,20 +10,19 @@ mod end;
 mod isolate;
 mod settle;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::error;
 
-use self::destination::Known;
-use self::settle::Confirmation;
 use super::deps::Deps;
 use super::heartbeat::Standing;
+use super::inbox::{Confirmation, Event, Inbox};
+use super::known::KnownViews;
+use super::next::Next;
 use super::open::Open;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
 use super::status::Status;
@@ -37,14 +36,10 @@ use domain::ports::ViewState;
 use domain::start::Beginning;
 use domain::unpacking::{Unpacking, as_asked};
 
-/// What wakes the actor.
-enum Event {
-    Command(Command),
-    Confirmed(Confirmation),
-    /// A worker came, died or changed lease rows.
-    Members,
-    Time,
-    Stop,
+/// When a pull began last, and when one was answered last.
+struct Pulls {
+    began: Instant,
+    answered: Instant,
 }
 
 /// The task's state.
@@ -53,23 +48,16 @@ pub struct Actor {
     pipe: String,
     stream: String,
     status: Status,
-    commands: mpsc::Receiver<Command>,
-    backlog: VecDeque<Command>,
-    confirmations: (mpsc::Sender<Confirmation>, mpsc::Receiver<Confirmation>),
-    members: watch::Receiver<u64>,
-    stop: watch::Receiver<bool>,
+    inbox: Inbox,
     work: Option<Work>,
-    /// Views that pulled here, by their UUIDs.
-    known: HashMap<String, Known>,
-    /// A refresh is being answered.
-    pulling: bool,
-    /// What starts the next refresh, until it has begun.
-    starting: Option<AbortHandle>,
+    /// Views that pulled here.
+    known: KnownViews,
+    /// What starts the next refresh.
+    next: Next,
     /// What it was when the rows were last known to be right.
     standing: Option<Standing>,
     last_committed: String,
-    pull_began: Instant,
-    last_pull: Instant,
+    pulls: Pulls,
     /// Who wants the end, once it has come.
     ending: Option<EndRequest>,
 }
@@ -84,37 +72,27 @@ impl Actor {
         commands: mpsc::Receiver<Command>,
         stop: watch::Receiver<bool>,
     ) -> Actor {
-        let members = deps.members.changes();
+        let inbox = Inbox::new(commands, deps.members.changes(), stop);
         Actor {
             deps,
             pipe,
             stream,
             status,
-            commands,
-            backlog: VecDeque::new(),
-            confirmations: mpsc::channel(MAX_OUTSTANDING_WAITS),
-            members,
-            stop,
+            inbox,
             work: None,
-            known: HashMap::new(),
-            pulling: false,
-            starting: None,
+            known: KnownViews::default(),
+            next: Next::default(),
             standing: None,
             last_committed: String::new(),
-            pull_began: Instant::now(),
-            last_pull: Instant::now(),
+            pulls: Pulls { began: Instant::now(), answered: Instant::now() },
             ending: None,
         }
     }
 
     /// Runs until the pipe is idle for long, is fenced, cannot start, or the process stops.
     pub async fn run(mut self) {
-        while !*self.stop.borrow() {
-            let event = match self.backlog.pop_front() {
-                Some(command) => Event::Command(command),
-                None => self.event(Instant::now() + IDLE_TICK).await,
-            };
-            let done = match event {
+        while !self.inbox.stopping() {
+            let done = match self.inbox.next(Instant::now() + IDLE_TICK).await {
                 Event::Command(command) => self.handle(command).await,
                 Event::Confirmed(confirmation) => {
                     self.settle(confirmation).await;
@@ -129,7 +107,7 @@ impl Actor {
                 break;
             }
             if let Err(fatal) = done {
-                if *self.stop.borrow() {
+                if self.inbox.stopping() {
                     break;
                 }
                 self.note_error(&fatal);
@@ -143,36 +121,19 @@ impl Actor {
         self.end().await;
     }
 
-    /// What happens next, `until` at the latest.
-    async fn event(&mut self, until: Instant) -> Event {
-        // In this order: an answer about the open batch is settled before another pull asks for it,
-        // and runs can be repeated.
-        tokio::select! {
-            biased;
-            _ = self.stop.changed() => Event::Stop,
-            Some(confirmation) = self.confirmations.1.recv() => Event::Confirmed(confirmation),
-            command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
-            Ok(()) = self.members.changed() => Event::Members,
-            _ = sleep_until(until) => Event::Time,
-        }
-    }
-
     /// Carries out one command. The error has been answered; it is returned so that `run` can end
     /// what cannot go on.
     async fn handle(&mut self, command: Command) -> Result<(), Error> {
         match command {
             Command::Pull(options, mut reply) => {
-                self.pull_began = Instant::now();
-                let answer = match reply.is_closed() {
-                    true => return Ok(()),
-                    false => {
-                        self.next_has_begun();
-                        self.pulling = true;
-                        self.pull(&options, &mut reply).await
-                    }
-                };
-                self.pulling = false;
-                self.last_pull = Instant::now();
+                self.pulls.began = Instant::now();
+                if reply.is_closed() {
+                    return Ok(());
+                }
+                self.next.begun();
+                let answer = self.pull(&options, &mut reply).await;
+                self.next.answered();
+                self.pulls.answered = Instant::now();
                 let result = answer.as_ref().map(|_| ()).map_err(Clone::clone);
                 // The client may be gone by now; its batch stays open and is served to the next
                 // pull.
@@ -252,7 +213,7 @@ impl Actor {
 
     async fn nothing_to_serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
         if let Some(view) = puller(options, state) {
-            self.start_next_after(view);
+            self.next.start_after(self.deps.views.clone(), view);
         }
         let held = (self.deps.heartbeat.clone(), self.standing().await?);
         Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held })
@@ -335,7 +296,7 @@ impl Actor {
             let event = tokio::select! {
                 biased;
                 _ = reply.closed() => return Ok(false),
-                event = self.event(until) => event,
+                event = self.inbox.fresh(until) => event,
                 _ = arrived.notified() => continue,
             };
             match event {
@@ -348,20 +309,19 @@ impl Actor {
                     )));
                 }
                 // Pulls take their turn; what else is asked need not wait for a record.
-                Event::Command(pull @ Command::Pull(..)) if self.backlog.len() < MAX_QUEUED_PULLS => {
-                    self.backlog.push_back(pull)
-                }
-                Event::Command(Command::Pull(_, other)) => {
-                    let busy =
-                        format!("pipe '{}' has {MAX_QUEUED_PULLS} pulls waiting: use one view a pipe", self.pipe);
-                    let _ = other.send(Err(Error::Unavailable(busy)));
+                Event::Command(pull @ Command::Pull(..)) => {
+                    if let Err(Command::Pull(_, other)) = self.inbox.postpone(pull) {
+                        let busy =
+                            format!("pipe '{}' has {MAX_QUEUED_PULLS} pulls waiting: use one view a pipe", self.pipe);
+                        let _ = other.send(Err(Error::Unavailable(busy)));
+                    }
                 }
                 Event::Command(Command::Ack(batch, other)) => {
                     let _ = other.send(self.ack(&batch).await);
                 }
                 Event::Command(Command::Reload) => self.reload().await?,
                 Event::Command(Command::End(asked)) => {
-                    let quiet = if self.pull_began >= asked.since { Quiet::No } else { Quiet::NotYet };
+                    let quiet = if self.pulls.began >= asked.since { Quiet::No } else { Quiet::NotYet };
                     let _ = asked.reply.send(quiet);
                 }
             }
@@ -407,7 +367,7 @@ impl Actor {
         let wait = match puller(options, state) {
             Some(view) if open.waits < MAX_OUTSTANDING_WAITS => {
                 open.waits += 1;
-                let (views, answers) = (self.deps.views.clone(), self.confirmations.0.clone());
+                let (views, answers) = (self.deps.views.clone(), self.inbox.answering());
                 let (batch, delivered) = (batch.id.clone(), delivered.clone());
                 let task = tokio::spawn(async move {
                     let outcome = refresh_end(&*views, &view).await;

@@ -133,9 +133,7 @@ impl Seek<'_> {
         let changed = rows.all().filter_map(|lease| {
             let identity = self.identity.clone();
             match (self.target(lease), self.listed.get(lease.shard_id.as_str())) {
-                (Some(_), None) => {
-                    Some(Lease { identity, ..lease.seek(Checkpoint::ShardEnd, self.since_ms, now_ms) })
-                }
+                (Some(_), None) => Some(Lease { identity, ..lease.seek(Checkpoint::ShardEnd, self.since_ms, now_ms) }),
                 (Some(to), Some(shard)) => {
                     // In a stream that was created anew, the shard may have come from others, or
                     // from none.

@@ -157,10 +157,8 @@ impl Rows {
         }
         let now = wanted.into_iter().zip(before).map(|(change, before)| {
             let row = self.rows.get(&change.value.shard_id);
-            (row.map(|row| &row.value) == before.as_ref()).then(|| Versioned {
-                version: row.map_or(change.version, |row| row.version),
-                ..change
-            })
+            (row.map(|row| &row.value) == before.as_ref())
+                .then(|| Versioned { version: row.map_or(change.version, |row| row.version), ..change })
         });
         Ok(now.collect())
     }

@@ -16,8 +16,8 @@ use super::pull::Mode;
 use super::reader::Source;
 use super::recover::read_again;
 use super::seen::Sight;
-use super::sharing::Sharing;
 use super::shards::Shards;
+use super::sharing::Sharing;
 use super::status::Status;
 use domain::batch::{Batch, Limits, ShardRange};
 use domain::error::Error;
@@ -168,8 +168,7 @@ impl Work {
         let first = self.leases.all().find(of_batch).map(|l| l.shard_id.clone());
         if mine.first().map(|l| &l.shard_id) != first.as_ref() {
             let part = |l: &Lease| l.batch() == Some(batch);
-            let written =
-                self.leases.try_change(|rows, now_ms| changes::releases(rows, part, now_ms).map(Some)).await;
+            let written = self.leases.try_change(|rows, now_ms| changes::releases(rows, part, now_ms).map(Some)).await;
             self.restart_readers();
             if let Err(error) = written {
                 return error;

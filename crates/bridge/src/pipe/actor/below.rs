@@ -8,56 +8,40 @@ use tracing::{debug, warn};
 use super::Actor;
 use domain::batch::Batch;
 use domain::error::Error;
-use domain::limits::{SHARDS_IN_A_WARNING, VIEWS_BELOW_HOLD};
+use domain::limits::SHARDS_IN_A_WARNING;
 use domain::ports::Below;
-
-/// What is below a table, and when that was looked at.
-pub(super) struct Looked {
-    below: Below,
-    at: Instant,
-}
 
 impl Actor {
     /// Notes which views a refresh feeds that has just begun. Right after another one they are
     /// those that were there at its end: one that was added since may have been too late for this
     /// refresh.
     pub(super) async fn look_below(&mut self, view: &str) {
-        let Some(known) = self.known.get(view) else { return };
-        if known.looked.as_ref().is_some_and(|looked| looked.at.elapsed() < VIEWS_BELOW_HOLD) {
+        let Some((target, before)) = self.known.fed(view) else { return };
+        if self.known.below_is_fresh(view) {
             return;
         }
-        let before = known.looked.as_ref().map(|looked| looked.below.clone()).unwrap_or_default();
-        let found = self.deps.views.below(&known.destination.target, &before).await;
+        let found = self.deps.views.below(target, before.unwrap_or(&Below::default())).await;
         self.note_below(view, found);
-    }
-
-    /// The table that a view fills, by its UUID, and what was below that.
-    pub(super) fn fed(&self, view: &str) -> Option<(String, Below)> {
-        let known = self.known.get(view)?;
-        Some((known.destination.target.clone(), known.looked.as_ref()?.below.clone()))
     }
 
     /// Warns of views that were added while the refresh was under way that inserted `batch`, by
     /// what was found when it had ended.
     pub(super) fn compare_below(&mut self, view: &str, batch: &Batch, found: Result<Below, Error>) {
-        let Some(known) = self.known.get(view) else { return };
-        let (Some(before), Ok(after)) = (&known.looked, &found) else { return self.note_below(view, found) };
-        let added: Vec<_> = after.views.difference(&before.below.views).map(|name| name.join(".")).collect();
-        if !added.is_empty() {
-            let warning = missed(&added, &known.destination.target, batch);
-            warn!(pipe = self.pipe, "{warning}");
-            self.status.publish(|s| s.warning = Some((Instant::now(), warning)));
+        if let (Some((target, Some(before))), Ok(after)) = (self.known.fed(view), &found) {
+            let added: Vec<_> = after.views.difference(&before.views).map(|name| name.join(".")).collect();
+            if !added.is_empty() {
+                let warning = missed(&added, target, batch);
+                warn!(pipe = self.pipe, "{warning}");
+                self.status.publish(|s| s.warning = Some((Instant::now(), warning)));
+            }
         }
         self.note_below(view, found);
     }
 
     fn note_below(&mut self, view: &str, found: Result<Below, Error>) {
-        let Some(known) = self.known.get_mut(view) else { return };
         match found {
-            Ok(below) => known.looked = Some(Looked { below, at: Instant::now() }),
-            Err(error) => {
-                debug!(pipe = self.pipe, "views below {} are not looked at: {error}", known.destination.target)
-            }
+            Ok(below) => self.known.note_below(view, below),
+            Err(error) => debug!(pipe = self.pipe, "what is below view {view} (UUID) is not known: {error}"),
         }
     }
 }

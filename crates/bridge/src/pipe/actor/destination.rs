@@ -3,22 +3,10 @@
 use tokio::time::Instant;
 
 use super::Actor;
-use super::below::Looked;
 use crate::pipe::pull::{Confirm, PullOptions};
 use domain::error::Error;
 use domain::lease::Destination;
-use domain::limits::{DEFINITION_HOLDS, KNOWN_VIEWS};
 use domain::ports::{Definition, ViewState};
-
-/// A view whose definition was looked at, and found good.
-pub(super) struct Known {
-    pub(super) destination: Destination,
-    /// What [`ViewState::others`] was then.
-    others: u32,
-    at: Instant,
-    /// What is below that table; none until it was looked at.
-    pub(super) looked: Option<Looked>,
-}
 
 impl Actor {
     /// The table that the view that pulls inserts into; none where the reader acknowledges by
@@ -29,9 +17,8 @@ impl Actor {
         state: Option<&ViewState>,
     ) -> Result<Option<Destination>, Error> {
         let (Confirm::View { database, view }, Some(state)) = (&options.confirm, state) else { return Ok(None) };
-        let known = self.known.get(&state.uuid);
-        if let Some(known) = known.filter(|k| k.others == state.others && k.at.elapsed() < DEFINITION_HOLDS) {
-            return Ok(Some(known.destination.clone()));
+        if let Some(destination) = self.known.destination(state) {
+            return Ok(Some(destination.clone()));
         }
         let at = Instant::now();
         let Some(definition) = self.deps.views.definition(database, view).await? else { return Ok(None) };
@@ -40,12 +27,7 @@ impl Actor {
         let destination = Destination { view, target: definition.target };
         // A copy that is stopped may be started, and shows it nowhere else.
         if definition.copies.is_empty() {
-            if self.known.len() >= KNOWN_VIEWS {
-                self.known.clear();
-            }
-            let looked = self.known.remove(&state.uuid).and_then(|known| known.looked);
-            let known = Known { destination: destination.clone(), others: state.others, at, looked };
-            self.known.insert(state.uuid.clone(), known);
+            self.known.note(state, destination.clone(), at);
         }
         Ok(Some(destination))
     }

@@ -10,9 +10,9 @@ use domain::limits::{END_QUIET, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SHUTDOWN};
 impl Actor {
     /// Ends the pipe if nobody has pulled it for a while and no refresh is at work with its batch.
     pub(super) fn end_if_quiet(&mut self, asked: EndRequest) {
-        let pulled = self.pull_began >= asked.since;
+        let pulled = self.pulls.began >= asked.since;
         let inserting = self.open().is_some_and(|open| open.waits > 0);
-        let quiet = self.last_pull.elapsed().max(asked.since.elapsed()) >= END_QUIET;
+        let quiet = self.pulls.answered.elapsed().max(asked.since.elapsed()) >= END_QUIET;
         match (pulled, inserting, quiet) {
             (false, false, true) => self.ending = Some(asked),
             (true, ..) => drop(asked.reply.send(Quiet::No)),
@@ -23,7 +23,7 @@ impl Actor {
     /// What to do when nobody pulls: after a while drop the buffers, later give the leases back.
     /// True: the end.
     pub(super) fn idle(&mut self) -> bool {
-        let idle = self.last_pull.elapsed();
+        let idle = self.pulls.answered.elapsed();
         let others = |work: &Work| work.others_pull();
         if idle > PIPE_IDLE_LEASES || idle > PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
             info!(pipe = self.pipe, "nobody pulls; the leases are given back");
@@ -44,7 +44,7 @@ impl Actor {
 
     /// The end: settle what can be settled in time, stop reading, give the leases back.
     pub(super) async fn end(mut self) {
-        self.next_has_begun();
+        self.next.cancel();
         self.await_settlement(SHUTDOWN / 2).await;
         if let Err(error) = self.finish_commit().await {
             self.note_error(&error);

@@ -1,28 +1,20 @@
 //! How the open batch of a pipe ends: what ClickHouse or the reader says about it, and the commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Actor;
 use crate::pipe::Mode;
+use crate::pipe::inbox::Confirmation;
 use crate::pipe::pull::OnFailure;
-use crate::pipe::view::{Puller, refresh_end, start_next};
 use domain::error::Error;
 use domain::ports::{Cause, Failure, RefreshOutcome, ViewState};
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
-
-/// An answer of `SYSTEM WAIT VIEW`.
-pub(super) struct Confirmation {
-    pub batch: String,
-    pub view: Puller,
-    pub delivered: Arc<AtomicBool>,
-    pub outcome: RefreshOutcome,
-}
 
 impl Actor {
     /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh
@@ -30,9 +22,9 @@ impl Actor {
     pub(super) async fn await_settlement(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while self.open().is_some_and(|open| open.waits > 0 && !open.confirmed) {
-            match timeout_at(deadline, self.confirmations.1.recv()).await {
-                Ok(Some(confirmation)) => self.settle(confirmation).await,
-                _ => return,
+            match self.inbox.confirmation(deadline).await {
+                Some(confirmation) => self.settle(confirmation).await,
+                None => return,
             }
         }
     }
@@ -58,14 +50,16 @@ impl Actor {
             {
                 open.confirmed = true;
                 let batch = open.batch.clone();
-                let (views, known) = (self.deps.views.clone(), self.fed(&view.uuid));
+                let views = self.deps.views.clone();
+                let fed =
+                    self.known.fed(&view.uuid).and_then(|(target, below)| Some((target.to_owned(), below?.clone())));
                 let below = async {
-                    let (target, known) = known?;
+                    let (target, known) = fed?;
                     Some(views.below(&target, &known).await)
                 };
                 let (done, below) = tokio::join!(self.finish_commit(), below);
                 match done {
-                    Ok(()) => self.start_next(view.clone()),
+                    Ok(()) => self.next.start(self.deps.views.clone(), view.clone()),
                     Err(later) => self.note_error(&later),
                 }
                 if let Some(below) = below {
@@ -117,38 +111,6 @@ impl Actor {
         open.suspicion.refusals = if refused { open.suspicion.refusals + 1 } else { 0 };
         open.suspicion.said = (why, view.into());
         self.failed("failed", message);
-    }
-
-    /// Lets the next refresh begin now: the batch of the last one is committed
-    /// (**started-after-the-commit**).
-    fn start_next(&mut self, view: Puller) {
-        if self.pulling {
-            return;
-        }
-        let views = self.deps.views.clone();
-        self.starting(async move { start_next(&*views, &view).await });
-    }
-
-    /// The same when the refresh that is given an empty answer has ended.
-    pub(super) fn start_next_after(&mut self, view: Puller) {
-        let views = self.deps.views.clone();
-        self.starting(async move {
-            if refresh_end(&*views, &view).await == RefreshOutcome::Succeeded {
-                start_next(&*views, &view).await;
-            }
-        });
-    }
-
-    fn starting(&mut self, start: impl Future<Output = ()> + Send + 'static) {
-        self.next_has_begun();
-        self.starting = Some(tokio::spawn(start).abort_handle());
-    }
-
-    /// A refresh pulls, or nothing more is to be started.
-    pub(super) fn next_has_begun(&mut self) {
-        if let Some(starting) = self.starting.take() {
-            starting.abort();
-        }
     }
 
     fn failed(&mut self, outcome: &str, message: String) {

@@ -1,0 +1,104 @@
+//! What an actor waits for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::pull::Command;
+use super::view::Puller;
+use domain::limits::{MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS};
+use domain::ports::RefreshOutcome;
+
+/// What wakes the actor.
+pub enum Event {
+    /// Somebody wants something.
+    Command(Command),
+    /// `SYSTEM WAIT VIEW` has answered.
+    Confirmed(Confirmation),
+    /// A worker came, died or changed lease rows.
+    Members,
+    /// The time is up.
+    Time,
+    /// The process stops.
+    Stop,
+}
+
+/// An answer of `SYSTEM WAIT VIEW`.
+pub struct Confirmation {
+    /// The batch that the refresh was given.
+    pub batch: String,
+    /// The view.
+    pub view: Puller,
+    /// Whether that serving was handed to the connection to its end.
+    pub delivered: Arc<AtomicBool>,
+    /// How the refresh ended.
+    pub outcome: RefreshOutcome,
+}
+
+/// The channels of an actor.
+pub struct Inbox {
+    commands: mpsc::Receiver<Command>,
+    /// Pulls that came while another one waited for records.
+    postponed: VecDeque<Command>,
+    answers: mpsc::Receiver<Confirmation>,
+    answering: mpsc::Sender<Confirmation>,
+    members: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Inbox {
+    /// Nothing is in it yet.
+    pub fn new(commands: mpsc::Receiver<Command>, members: watch::Receiver<u64>, stop: watch::Receiver<bool>) -> Inbox {
+        let (answering, answers) = mpsc::channel(MAX_OUTSTANDING_WAITS);
+        Inbox { commands, postponed: VecDeque::new(), answers, answering, members, stop }
+    }
+
+    /// What comes next, `until` at the latest, with postponed pulls first.
+    pub async fn next(&mut self, until: Instant) -> Event {
+        match self.postponed.pop_front() {
+            Some(command) => Event::Command(command),
+            None => self.fresh(until).await,
+        }
+    }
+
+    /// What comes next beside the postponed pulls, `until` at the latest.
+    pub async fn fresh(&mut self, until: Instant) -> Event {
+        // In this order: an answer about the open batch is settled before another pull asks for it,
+        // and runs can be repeated.
+        tokio::select! {
+            biased;
+            _ = self.stop.changed() => Event::Stop,
+            Some(confirmation) = self.answers.recv() => Event::Confirmed(confirmation),
+            command = self.commands.recv() => command.map_or(Event::Stop, Event::Command),
+            Ok(()) = self.members.changed() => Event::Members,
+            _ = sleep_until(until) => Event::Time,
+        }
+    }
+
+    /// The next answer, `until` at the latest.
+    pub async fn confirmation(&mut self, until: Instant) -> Option<Confirmation> {
+        timeout_at(until, self.answers.recv()).await.ok().flatten()
+    }
+
+    /// Where answers go.
+    pub fn answering(&self) -> mpsc::Sender<Confirmation> {
+        self.answering.clone()
+    }
+
+    /// Lets a pull take its turn; it comes back when too many wait already.
+    pub fn postpone(&mut self, pull: Command) -> Result<(), Command> {
+        if self.postponed.len() >= MAX_QUEUED_PULLS {
+            return Err(pull);
+        }
+        self.postponed.push_back(pull);
+        Ok(())
+    }
+
+    /// Whether the process stops.
+    pub fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
