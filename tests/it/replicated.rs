@@ -4,6 +4,7 @@
 mod answers;
 mod drill;
 mod forced;
+mod keeper;
 mod layout;
 mod window;
 
