@@ -48,8 +48,9 @@ mutants: ## Plant known bugs, one at a time, and check that the simulation finds
 replicated: install build ## Kill servers and bridges of a Replicated table, in four layouts, each from SEEDS=5 seeds; SEED=7 runs one.
 	SEEDS=$(or $(SEEDS),5) ROUNDS=$(or $(ROUNDS),3) RUST_TEST_THREADS=1 cargo test --workspace --locked --test it replicated::drill -- --nocapture
 
-scale: ## Simulate 5,000 shards and 50 workers: operations on the state, hand-over, memory per shard.
-	SCALE=$(or $(SCALE),5000x50) cargo test --package sim --locked --release many_shards_and_workers -- --nocapture
+scale: ## Simulate 5,000 shards on 50 workers and on one: operations on the state, hand-over, memory per shard, processor time.
+	@for size in $(or $(SCALE),5000x50 5000x1); do \
+	    SCALE=$$size cargo test --package sim --locked --release many_shards_and_workers -- --nocapture || exit 1; done
 
 bench: install ## Measure release builds, each figure beside its ceiling; BENCH='--records 200000' for a quick run.
 	cargo build --workspace --locked --release

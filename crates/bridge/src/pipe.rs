@@ -11,6 +11,7 @@
 //! the commands that need no actor.
 
 mod actor;
+mod arrivals;
 mod balance;
 mod buffer;
 mod changes;

@@ -90,6 +90,9 @@ pub const DEFAULT_POLL: Duration = Duration::from_millis(1_000 / GET_RECORDS_PER
 pub const MIN_POLL: Duration = Duration::from_millis(5);
 /// Longest `poll_ms`.
 pub const MAX_POLL: Duration = Duration::from_millis(10_000);
+/// How often a pipe looks at each of its shards while it waits for records: for marks of idle ones,
+/// and whether it is time for what happens at longer intervals. The shortest of these is a second.
+pub const CHORES_EVERY: Duration = Duration::from_secs(1);
 /// ListShards: time between checks for new shards.
 pub const SHARD_REFRESH: Duration = Duration::from_secs(30);
 /// ListShards: the same while children named at the end of a shard are not listed yet.

@@ -277,8 +277,12 @@ impl Actor {
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<bool, Error> {
         let deadline = Instant::now() + options.wait;
+        self.tend().await?;
         loop {
-            self.tend().await?;
+            let work = self.work()?;
+            if work.chores_hurry() || work.chores_due() <= Instant::now() {
+                self.tend().await?;
+            }
             let work = self.work()?;
             let until = match work.shards.since() {
                 Some(since)
@@ -292,14 +296,15 @@ impl Actor {
                 None if Instant::now() >= deadline => return self.nothing(),
                 None => deadline,
             };
-            let arrived = work.shards.arrived();
+            let (arrivals, until) = (work.shards.arrivals().clone(), until.min(work.chores_due()));
             let event = tokio::select! {
                 biased;
                 _ = reply.closed() => return Ok(false),
                 event = self.inbox.fresh(until) => event,
-                _ = arrived.notified() => continue,
+                _ = arrivals.woken() => continue,
             };
             match event {
+                Event::Members if self.work()?.circle_changed() => self.tend().await?,
                 Event::Time | Event::Members => {}
                 Event::Confirmed(confirmation) => self.settle(confirmation).await,
                 Event::Stop => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::arrivals::Arrivals;
 use crate::pipe::Mode;
 use domain::error::Error;
 use domain::record::Slice;
@@ -16,8 +17,8 @@ pub struct ShardBuffer {
     /// Shard id.
     pub shard_id: String,
     state: Mutex<State>,
-    /// Tells the pipe that something changed. Shared by all shards of the pipe.
-    arrived: Arc<Notify>,
+    /// What all shards of the pipe hold; tells the pipe that something came.
+    arrivals: Arc<Arrivals>,
     /// Tells the reader that there is room.
     drained: Notify,
 }
@@ -27,6 +28,14 @@ struct State {
     slices: VecDeque<(Instant, Slice)>,
     bytes: usize,
     progress: Progress,
+    /// Nothing is read any more.
+    closed: bool,
+}
+
+impl State {
+    fn rows(&self) -> usize {
+        self.slices.iter().map(|(_, slice)| slice.len()).sum()
+    }
 }
 
 /// What a reader knows about its shard.
@@ -51,8 +60,8 @@ pub struct Progress {
 
 impl ShardBuffer {
     /// An empty buffer.
-    pub fn new(shard_id: &str, arrived: Arc<Notify>) -> ShardBuffer {
-        ShardBuffer { shard_id: shard_id.into(), state: Mutex::default(), arrived, drained: Notify::new() }
+    pub fn new(shard_id: &str, arrivals: Arc<Arrivals>) -> ShardBuffer {
+        ShardBuffer { shard_id: shard_id.into(), state: Mutex::default(), arrivals, drained: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -63,16 +72,35 @@ impl ShardBuffer {
     /// Adds what was read.
     pub fn push(&self, slice: Slice) {
         let mut state = self.state();
-        state.bytes += slice.size();
+        if state.closed {
+            return;
+        }
+        let (rows, bytes) = (slice.len(), slice.size());
+        state.bytes += bytes;
         state.slices.push_back((Instant::now(), slice));
-        drop(state);
-        self.arrived.notify_one();
+        self.arrivals.add(rows, bytes);
     }
 
-    /// Notes what the reader knows now.
+    /// Notes what the reader knows now. Wakes the pipe at the shard's end alone: the rest is looked
+    /// at in time.
     pub fn note(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.state().progress);
-        self.arrived.notify_one();
+        let mut state = self.state();
+        let before = state.progress.ended;
+        change(&mut state.progress);
+        let ended = state.progress.ended && !before;
+        drop(state);
+        if ended {
+            self.arrivals.end();
+        }
+    }
+
+    /// Drops what is buffered, and what a reader that is being stopped still brings.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let (rows, bytes) = (state.rows(), std::mem::take(&mut state.bytes));
+        state.slices.clear();
+        self.arrivals.remove(rows, bytes);
     }
 
     /// What the reader knows.
@@ -94,11 +122,11 @@ impl ShardBuffer {
     pub fn put_back(&self, slices: Vec<Slice>) {
         let mut state = self.state();
         for slice in slices.into_iter().rev() {
-            state.bytes += slice.size();
+            let (rows, bytes) = (slice.len(), slice.size());
+            state.bytes += bytes;
             state.slices.push_front((Instant::now(), slice));
+            self.arrivals.add(rows, bytes);
         }
-        drop(state);
-        self.arrived.notify_one();
     }
 
     /// Waits until less than `cap` bytes are buffered.
@@ -120,7 +148,7 @@ impl ShardBuffer {
 
     /// Records buffered.
     pub fn rows(&self) -> usize {
-        self.state().slices.iter().map(|(_, slice)| slice.len()).sum()
+        self.state().rows()
     }
 
     /// When the oldest buffered record arrived here.
@@ -136,7 +164,7 @@ impl ShardBuffer {
     /// Takes the first `count` records out.
     pub fn take(&self, count: usize) -> Vec<Slice> {
         let mut state = self.state();
-        let (mut taken, mut left) = (Vec::new(), count);
+        let (mut taken, mut left, before) = (Vec::new(), count, state.bytes);
         while left > 0
             && let Some((since, slice)) = state.slices.pop_front()
         {
@@ -148,7 +176,12 @@ impl ShardBuffer {
             }
             taken.push(front);
         }
+        self.arrivals.remove(count - left, before - state.bytes);
+        let drained = state.slices.is_empty() && state.progress.ended;
         drop(state);
+        if drained {
+            self.arrivals.end();
+        }
         self.drained.notify_waiters();
         taken
     }
@@ -188,7 +221,8 @@ mod tests {
         /// counts are those of what is left.
         #[test]
         fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize, 0..12usize), 1..30)) {
-            let buffer = ShardBuffer::new("shard-0", Arc::default());
+            let arrivals = Arc::<Arrivals>::default();
+            let buffer = ShardBuffer::new("shard-0", arrivals.clone());
             let (mut pushed, mut taken) = (0, Vec::new());
             for (more, take, back) in steps {
                 if more > 0 {
@@ -206,10 +240,16 @@ mod tests {
                 prop_assert_eq!(buffer.rows(), pushed - taken.len());
                 prop_assert_eq!(buffer.bytes(), left.iter().map(Slice::size).sum::<usize>());
                 prop_assert_eq!(buffer.since().is_some(), taken.len() < pushed);
+                prop_assert_eq!((arrivals.sums().rows, arrivals.sums().bytes), (buffer.rows(), buffer.bytes()));
+                prop_assert_eq!(arrivals.since(|| buffer.since()), buffer.since());
             }
             taken.extend(numbers(&buffer.take(usize::MAX)));
             prop_assert_eq!(taken, (0..pushed).collect::<Vec<_>>());
             prop_assert_eq!(buffer.bytes(), 0);
+            buffer.push(slice(0..3));
+            buffer.close();
+            buffer.push(slice(3..5));
+            prop_assert_eq!((arrivals.sums().rows, arrivals.sums().bytes, arrivals.since(|| None)), (0, 0, None));
         }
     }
 }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::arrivals::Arrivals;
 use super::buffer::ShardBuffer;
 use super::losses::Losses;
 use super::reader::{Source, Start, read_shard};
@@ -42,24 +42,25 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.reader.abort();
+        self.buffer.close();
     }
 }
 
 /// All shards being read.
 pub struct Shards {
     running: BTreeMap<String, Running>,
-    arrived: Arc<Notify>,
+    arrivals: Arc<Arrivals>,
 }
 
 impl Shards {
     /// None yet.
     pub fn new() -> Shards {
-        Shards { running: BTreeMap::new(), arrived: Arc::new(Notify::new()) }
+        Shards { running: BTreeMap::new(), arrivals: Arc::default() }
     }
 
-    /// Told whenever a reader found or noted something.
-    pub fn arrived(&self) -> Arc<Notify> {
-        self.arrived.clone()
+    /// What all buffers hold; tells when something came.
+    pub fn arrivals(&self) -> &Arc<Arrivals> {
+        &self.arrivals
     }
 
     /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts
@@ -92,7 +93,7 @@ impl Shards {
                 None => (lease.checkpoint.clone(), lease.unpacking, lease.arrived_ms),
             };
             let at = Start { pipe: lease.pipe.clone(), after, unpacking, whole_ms: lease.whole_ms(now_ms), arrived_ms };
-            let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrived.clone()));
+            let buffer = Arc::new(ShardBuffer::new(&lease.shard_id, self.arrivals.clone()));
             let task = match lost {
                 Some(gap) => {
                     buffer.note(|p| p.error = Some(gap.clone()));
@@ -137,21 +138,17 @@ impl Shards {
 
     /// When the oldest buffered record arrived; none when nothing is buffered.
     pub fn since(&self) -> Option<Instant> {
-        self.buffers().filter_map(|b| b.since()).min()
+        self.arrivals.since(|| self.buffers().filter_map(|b| b.since()).min())
     }
 
     /// Whether waiting longer would not make the batch larger.
     pub fn full(&self, limits: Limits, source: &Source) -> bool {
-        let (mut rows, mut bytes, mut capped) = (0, 0, 0);
-        for buffer in self.buffers() {
-            rows += buffer.rows();
-            bytes += buffer.bytes();
-            capped += usize::from(buffer.bytes() >= source.shard_cap.get() as usize || buffer.ended());
-        }
-        rows >= limits.max_rows
-            || bytes >= limits.max_bytes
-            || capped == self.running.len()
+        let (sums, cap) = (self.arrivals.sums(), source.shard_cap.get() as usize);
+        sums.rows >= limits.max_rows
+            || sums.bytes >= limits.max_bytes
             || source.budget.used() > source.budget.limit() / 4 * 3
+            // Ends at the first that has room.
+            || self.buffers().all(|buffer| buffer.bytes() >= cap || buffer.ended())
     }
 
     /// Takes the next batch's records out of the buffers, ordered by shard id.

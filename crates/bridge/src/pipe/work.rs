@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::changes::{self, Commits};
@@ -23,7 +24,7 @@ use domain::batch::{Batch, Limits, ShardRange};
 use domain::error::Error;
 use domain::isolate::Search;
 use domain::lease::{Destination, Lease, Offer};
-use domain::limits::COMMIT_RETRIES;
+use domain::limits::{CHORES_EVERY, COMMIT_RETRIES};
 use domain::ports::kinesis_now_ms;
 use domain::sequence::Checkpoint;
 use domain::start::Beginning;
@@ -48,6 +49,8 @@ pub struct Work {
     pub(super) losses: Losses,
     /// Who shares the leases.
     pub(super) sharing: Sharing,
+    /// When the chores were done last.
+    tended: Option<Instant>,
 }
 
 impl Work {
@@ -78,6 +81,7 @@ impl Work {
             listing: Listing::default(),
             losses: Losses::default(),
             sharing: Sharing::default(),
+            tended: None,
         };
         if let Some(to) = to {
             work.feed(to).await.map_err(|refused| refused.error)?;
@@ -201,12 +205,24 @@ impl Work {
         Ok(())
     }
 
+    /// Until when the next chores can wait: see [`Work::tend`].
+    pub fn chores_due(&self) -> Instant {
+        self.tended.map_or_else(Instant::now, |at| at + CHORES_EVERY)
+    }
+
+    /// Whether chores cannot wait: a shard has ended. Asked once, it counts as known.
+    pub fn chores_hurry(&self) -> bool {
+        self.shards.arrivals().take_ended()
+    }
+
     /// Chores between batches: shards that ended, leases to take and to give back, new shards, the
-    /// mark of idle ones. True when something changed.
+    /// mark of idle ones. Looks at each shard, so not to be done for each record. True when
+    /// something changed.
     pub async fn tend(&mut self) -> Result<bool, Error> {
         // While a batch is open, too: it may be so for days, and what is behind it must not pass
         // unseen.
         self.source.retention.look_in_time();
+        self.tended = Some(Instant::now());
         if self.open.is_some() {
             // Its shards look drained and are not.
             return self.balance().await;
@@ -330,6 +346,7 @@ impl Work {
         self.open = None;
         // What was lost may have been given up.
         self.listing.hurry();
+        self.tended = None;
         self.restart_readers();
         Ok(())
     }

@@ -1,0 +1,110 @@
+//! What the buffers of a pipe hold together, kept by them, so that a wake-up of the pipe need not
+//! look at each.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+/// Shared by all buffers of a pipe.
+#[derive(Default)]
+pub struct Arrivals {
+    /// Wakes the pipe.
+    woken: Notify,
+    /// A shard was read to its end since the pipe last asked.
+    ended: AtomicBool,
+    sums: Mutex<Sums>,
+}
+
+/// Sums over all buffers.
+#[derive(Clone, Copy, Default)]
+pub struct Sums {
+    /// Records.
+    pub rows: usize,
+    /// Bytes, as [`domain::record::Slice::size`] counts.
+    pub bytes: usize,
+    /// When the oldest of the records came.
+    oldest: Oldest,
+}
+
+#[derive(Clone, Copy)]
+enum Oldest {
+    /// None: there is no record.
+    Known(Option<Instant>),
+    /// Records were taken since it was known.
+    Unknown,
+}
+
+impl Default for Oldest {
+    fn default() -> Oldest {
+        Oldest::Known(None)
+    }
+}
+
+impl Arrivals {
+    // Nothing panics while it holds the lock; and if it did, the numbers would still be whole. No
+    // other lock is asked for meanwhile.
+    fn sums_mut(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records came, or came back.
+    pub fn add(&self, rows: usize, bytes: usize) {
+        let mut sums = self.sums_mut();
+        (sums.rows, sums.bytes) = (sums.rows + rows, sums.bytes + bytes);
+        if let Oldest::Known(None) = sums.oldest {
+            sums.oldest = Oldest::Known(Some(Instant::now()));
+        }
+        drop(sums);
+        self.woken.notify_one();
+    }
+
+    /// Records were taken out or dropped.
+    pub fn remove(&self, rows: usize, bytes: usize) {
+        let mut sums = self.sums_mut();
+        (sums.rows, sums.bytes) = (sums.rows - rows, sums.bytes - bytes);
+        sums.oldest = if sums.rows == 0 { Oldest::Known(None) } else { Oldest::Unknown };
+    }
+
+    /// A shard was read to its end.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.woken.notify_one();
+    }
+
+    /// Whether a shard was read to its end since this was asked last.
+    pub fn take_ended(&self) -> bool {
+        self.ended.swap(false, Ordering::AcqRel)
+    }
+
+    /// Resolves when records have come or a shard has ended.
+    pub fn woken(&self) -> Notified<'_> {
+        self.woken.notified()
+    }
+
+    /// The sums now.
+    pub fn sums(&self) -> Sums {
+        *self.sums_mut()
+    }
+
+    /// When the oldest record came; none when there is no record. Where records were taken since
+    /// this was asked last, `look` finds it in the buffers.
+    pub fn since(&self, look: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
+        if let Oldest::Known(since) = self.sums().oldest {
+            return since;
+        }
+        // What comes while the buffers are looked at counts as well.
+        self.sums_mut().oldest = Oldest::Known(None);
+        let found = look();
+        let mut sums = self.sums_mut();
+        let came = match sums.oldest {
+            Oldest::Known(came) => came,
+            Oldest::Unknown => None,
+        };
+        let since = [found, came].into_iter().flatten().min();
+        sums.oldest = Oldest::Known(since);
+        since
+    }
+}
