@@ -261,9 +261,10 @@ impl Lease {
 
     /// Hands the lease to `owner`; the new epoch fences the previous holder. Whether that is right
     /// (nobody holds it, the holder is dead, it is our own from before a restart) is for the caller
-    /// to decide.
+    /// to decide. Whether an epoch is the same is all that matters, so the last one, which only a
+    /// hand can have written, is followed by the first.
     pub fn take(&self, owner: &str, now_ms: i64) -> Lease {
-        Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }
+        Lease { owner: owner.into(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, ..self.clone() }
     }
 
     /// Records which stream it belongs to, if the row does not say so yet: it was written by hand
@@ -359,7 +360,7 @@ impl Lease {
         Ok(Lease {
             checkpoint: Checkpoint::After(offer.through.clone(), offer.through_sub),
             unpacking: Some(self.unpacking_behind(offer)),
-            committed_rows: self.committed_rows + offer.rows,
+            committed_rows: self.committed_rows.saturating_add(offer.rows),
             last_commit_ms: now_ms,
             since_ms: past(self.since_ms, seen.now_ms).max(seen.listed_ms),
             caught_up_ms: self.caught_up_at(seen),

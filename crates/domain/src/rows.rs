@@ -42,7 +42,8 @@ impl Rows {
         }
         self.unchanged(leases)?;
         for row in leases {
-            let next = Versioned { version: row.version + 1, value: row.value.clone() };
+            // Only whether it is the same matters, so the largest is followed by the smallest.
+            let next = Versioned { version: row.version.wrapping_add(1), value: row.value.clone() };
             self.leases.insert(row.value.key(), next);
         }
         Ok(())

@@ -79,6 +79,8 @@ impl Checkpoint {
     pub fn sequence_text(&self) -> String {
         match self {
             Checkpoint::TrimHorizon => TRIM_HORIZON.into(),
+            // In early 1970 ten digits, which would be read as seconds; eleven are milliseconds.
+            Checkpoint::AtTimestamp(ms @ 1_000_000_000..10_000_000_000) => format!("{AT_TIMESTAMP}0{ms}"),
             Checkpoint::AtTimestamp(ms) => format!("{AT_TIMESTAMP}{ms}"),
             Checkpoint::After(sequence, _) => sequence.as_str().into(),
             Checkpoint::ShardEnd => SHARD_END.into(),
@@ -182,8 +184,9 @@ mod tests {
         }
 
         #[test]
-        fn checkpoints_are_read_back(digits in "[0-9]{1,128}", sub: u32, ms: i64) {
-            let after = Checkpoint::After(number(&digits), sub);
+        fn checkpoints_are_read_back(digits in "[0-9]{1,128}", sub: u32, ms: i64, shift in 0..64u32) {
+            // Of any length: that of seconds is not that of milliseconds.
+            let (ms, after) = (ms >> shift, Checkpoint::After(number(&digits), sub));
             for checkpoint in [after, Checkpoint::TrimHorizon, Checkpoint::ShardEnd, Checkpoint::AtTimestamp(ms)] {
                 let read = Checkpoint::from_columns(&checkpoint.sequence_text(), checkpoint.sub_sequence());
                 prop_assert_eq!(read, Ok(checkpoint));
@@ -201,6 +204,15 @@ mod tests {
             prop_assert!(Checkpoint::TrimHorizon.precedes(&l) && l.precedes(&Checkpoint::ShardEnd));
             prop_assert!(!Checkpoint::ShardEnd.precedes(&l) && !l.precedes(&Checkpoint::TrimHorizon));
         }
+    }
+
+    #[test]
+    fn a_time_in_1970_is_not_read_back_as_seconds() {
+        for ms in [0, 999_999_999, 1_000_000_000, 2_678_400_000, 9_999_999_999, 10_000_000_000] {
+            let checkpoint = Checkpoint::AtTimestamp(ms);
+            assert_eq!(Checkpoint::from_columns(&checkpoint.sequence_text(), 0), Ok(checkpoint));
+        }
+        assert_eq!(Checkpoint::AtTimestamp(1_795_255_200_000).sequence_text(), "AT_TIMESTAMP:1795255200000");
     }
 
     #[test]

@@ -137,8 +137,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "offer-is-frozen",
         edits: &[(
             "crates/domain/src/lease.rs",
-            "Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, ..self.clone() }",
-            "Lease { owner: owner.into(), epoch: self.epoch + 1, updated_ms: now_ms, offer: None, ..self.clone() }",
+            "Lease { owner: owner.into(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, ..self.clone() }",
+            "Lease { owner: owner.into(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, offer: None, ..self.clone() }",
         )],
     },
     Mutant {

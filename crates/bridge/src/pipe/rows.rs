@@ -171,7 +171,7 @@ impl Rows {
     /// The rows were written over the versions that they have here.
     pub fn written(&mut self, rows: Vec<Versioned<Lease>>) {
         for row in rows {
-            let next = Versioned { version: row.version + 1, ..row };
+            let next = Versioned { version: row.version.wrapping_add(1), ..row };
             self.rows.insert(next.value.shard_id.clone(), next);
         }
     }

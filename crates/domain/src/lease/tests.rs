@@ -268,3 +268,30 @@ fn an_offer_that_an_edit_left_behind_is_not_committed() {
         assert_eq!(edited.discard(&holder, 0).unwrap().checkpoint, edited.checkpoint);
     }
 }
+
+/// Rows are edited by hand, and the largest number is one that fits.
+#[test]
+fn the_largest_numbers_of_a_row_are_followed_by_others() {
+    let mut lease = Lease::new("orders", "orders", "shard-0", vec![], Checkpoint::TrimHorizon, 0);
+    (lease.epoch, lease.committed_rows) = (u64::MAX, u64::MAX - 1);
+    let taken = lease.take("a", 0);
+    assert_ne!(taken.epoch, lease.epoch);
+    let holder = Holder { owner: "a".into(), epoch: taken.epoch };
+    let offer = Offer {
+        batch: "b".into(),
+        shape: String::new(),
+        shards: 1,
+        first: number(1),
+        through: number(2),
+        first_sub: 0,
+        through_sub: 0,
+        rows: 2,
+    };
+    let committed = taken.offer(&holder, offer, 0).and_then(|offered| offered.commit(&holder, "b", at_tip(0), 0));
+    assert_eq!(committed.unwrap().committed_rows, u64::MAX);
+    let mut rows = Rows::default();
+    let row = Versioned { version: i32::MAX, value: taken };
+    rows.leases.insert(row.value.key(), row.clone());
+    rows.update(std::slice::from_ref(&row)).unwrap();
+    assert!(rows.update(&[row]).is_err(), "the version is another one");
+}
