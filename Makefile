@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is built into $(TARGET), which follows CARGO_TARGET_DIR.
 .DEFAULT_GOAL := help
-.PHONY: help install build up demo test versions lint bench simulate mutants replicated scale clean
+.PHONY: help install build up demo test versions lint bench simulate fuzz mutants replicated scale clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BRIDGE := clickhouse-kinesis-bridge
@@ -40,6 +40,11 @@ versions: build ## Run the main job, a kill drill, repeated inserts and all type
 
 simulate: ## Simulate the pull protocol from SEEDS=1000000 seeds; SEED=7 runs one, with its log; with SEEDS=1000, that many from there.
 	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --package sim --locked --release every_record_arrives_exactly_once -- --nocapture
+
+# With checks for overflow, which a release build does not have.
+fuzz: ## Feed any bytes to whatever parses bytes from outside, FUZZ=1000000 inputs each; ONLY=request for one target, SEED=7 for the inputs of that seed.
+	FUZZ=$(or $(FUZZ),1000000) CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
+		cargo test --package fuzz --locked --release -- $(ONLY:%=%::)
 
 mutants: ## Plant known bugs, one at a time, and check that the simulation finds each.
 	cargo build --workspace --locked

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The crates of this workspace that each crate may depend on. Downwards only.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("sql", &["domain"]),
     ("config", &["domain"]),
@@ -15,6 +15,7 @@ const CRATES: [(&str, &[&str]); 10] = [
     ("capture", &["adapters", "bridge", "config", "domain", "sql"]),
     ("testkit", &["domain"]),
     ("sim", &[]),
+    ("fuzz", &[]),
     ("", &["adapters", "bridge", "capture", "config", "domain", "sql"]),
 ];
 
@@ -62,7 +63,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 /// The product's code without its tests: without test folders and files, and without what follows
 /// `#[cfg(test)]` in a file.
 fn product() -> Vec<(PathBuf, String)> {
-    let of_tests = |name: &std::ffi::OsStr| ["sim", "testkit", "tests"].iter().any(|tests| name == *tests);
+    let of_tests = |name: &std::ffi::OsStr| ["fuzz", "sim", "testkit", "tests"].iter().any(|tests| name == *tests);
     let is_test = |path: &Path| path.components().any(|c| of_tests(c.as_os_str())) || path.ends_with("tests.rs");
     let without_tests = |text: String| text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_string();
     let all = ["crates", "src"].into_iter().flat_map(sources);

@@ -1,5 +1,3 @@
-mod round_trip;
-
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::*;
