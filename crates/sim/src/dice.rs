@@ -46,13 +46,13 @@ impl Flag {
 
     /// Returns when it has the wanted value.
     pub async fn until(&self, wanted: bool) {
-        loop {
+        // Nearly always it has it.
+        while self.is() != wanted {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.is() == wanted {
-                return;
+            if self.is() != wanted {
+                changed.await;
             }
-            changed.await;
         }
     }
 }

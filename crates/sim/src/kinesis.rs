@@ -2,6 +2,7 @@
 //! wrong with them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ const REGION: &str = "eu-west-1";
 pub const RETENTION_HOURS: i32 = 24;
 
 /// A shard and the number of a row in it: see [`row`].
-pub type Place = (String, u128);
+pub type Place = (Arc<str>, u128);
 
 /// The number of a row from the numbers of its record and within it: rows are ordered by it.
 pub fn row(sequence: u128, sub_sequence: u32) -> u128 {
@@ -69,6 +70,8 @@ struct State {
 }
 
 struct Held {
+    /// The id of the shard, for its places.
+    id: Arc<str>,
     shard: Shard,
     /// First and last hash key.
     range: (u128, u128),
@@ -79,6 +82,8 @@ struct Held {
 struct Put {
     key: String,
     sequence: u128,
+    /// The same, as text.
+    digits: String,
     at_ms: i64,
     payload: Vec<u8>,
     /// Number of rows, as an aggregate.
@@ -86,12 +91,17 @@ struct Put {
 }
 
 impl Put {
-    fn places(&self, shard_id: &str) -> impl Iterator<Item = Place> {
-        (0..self.rows).map(move |sub| (shard_id.to_string(), row(self.sequence, sub)))
+    fn places(&self, shard: &Arc<str>) -> impl Iterator<Item = Place> {
+        (0..self.rows).map(move |sub| (shard.clone(), row(self.sequence, sub)))
     }
 }
 
 impl Held {
+    /// The rows of the records with these indexes.
+    fn places(&self, records: Range<usize>) -> Vec<Place> {
+        self.records[records].iter().flat_map(|r| r.places(&self.id)).collect()
+    }
+
     /// The index of the first record at or after `sequence` that still exists.
     fn at(&self, sequence: u128) -> usize {
         self.records.partition_point(|r| r.sequence < sequence).max(self.trimmed)
@@ -186,7 +196,7 @@ impl FakeKinesis {
                     &(0..n).map(|sub| (key.clone(), format!("{text}/{sub}").into_bytes())).collect::<Vec<_>>(),
                 ),
             };
-            held.records.push(Put { key, sequence, at_ms, payload, rows: rows.max(1) });
+            held.records.push(Put { key, sequence, digits: sequence.to_string(), at_ms, payload, rows: rows.max(1) });
         }
     }
 
@@ -196,8 +206,8 @@ impl FakeKinesis {
         let state = &mut *self.state();
         state.sequence += 1;
         let held = state.shards.get_mut(shard_id).unwrap();
-        let (key, sequence) = (held.range.0.to_string(), state.sequence);
-        held.records.push(Put { key, sequence, at_ms, payload: payload.to_vec(), rows });
+        let (key, sequence, payload) = (held.range.0.to_string(), state.sequence, payload.to_vec());
+        held.records.push(Put { key, sequence, digits: sequence.to_string(), at_ms, payload, rows });
     }
 
     /// Closes a shard and opens two in its place, each with half of its hash keys.
@@ -292,29 +302,29 @@ impl FakeKinesis {
 
     /// The rows of a shard that have expired.
     pub fn trimmed(&self, shard_id: &str) -> Vec<Place> {
-        let state = self.state();
-        let trimmed = state.shards.get(shard_id).map(|s| &s.records[..s.trimmed]).unwrap_or_default();
-        trimmed.iter().flat_map(|r| r.places(shard_id)).collect()
+        self.state().shards.get(shard_id).map(|s| s.places(0..s.trimmed)).unwrap_or_default()
     }
 
     /// The rows of a shard that arrived before `ms`.
     pub fn before(&self, shard_id: &str, ms: i64) -> Vec<Place> {
-        let state = self.state();
-        let records = state.shards.get(shard_id).map(|s| s.records.as_slice()).unwrap_or_default();
-        records.iter().take_while(|r| r.at_ms < ms).flat_map(|r| r.places(shard_id)).collect()
+        let before = |s: &Held| s.places(0..s.records.partition_point(|r| r.at_ms < ms));
+        self.state().shards.get(shard_id).map(before).unwrap_or_default()
     }
 
     /// Every row ever put.
     pub fn all(&self) -> Vec<Place> {
-        self.state().shards.iter().flat_map(|(id, s)| s.records.iter().flat_map(|r| r.places(id))).collect()
+        self.state().shards.values().flat_map(|s| s.places(0..s.records.len())).collect()
     }
 
     /// The rows of a shard after the row `from`, up to and including the row `to`.
     pub fn between(&self, shard_id: &str, from: u128, to: u128) -> Vec<Place> {
         let state = self.state();
-        let records = state.shards.get(shard_id).map(|s| s.records.as_slice()).unwrap_or_default();
-        let rows = records.iter().flat_map(|r| r.places(shard_id));
-        rows.filter(|(_, row)| *row > from && *row <= to).collect()
+        let Some(held) = state.shards.get(shard_id) else { return Vec::new() };
+        let first = held.records.partition_point(|r| row(r.sequence, r.rows.saturating_sub(1)) <= from);
+        let last = first + held.records[first..].partition_point(|r| row(r.sequence, 0) <= to);
+        let mut places = held.places(first..last);
+        places.retain(|(_, row)| *row > from && *row <= to);
+        places
     }
 
     /// The parents of a shard.
@@ -360,7 +370,7 @@ impl FakeKinesis {
             let pushed = records.push(RecordRef {
                 key: &put.key,
                 timestamp_ms: put.at_ms,
-                sequence_number: &put.sequence.to_string(),
+                sequence_number: &put.digits,
                 sub_sequence: 0,
                 payload: &put.payload,
             });
@@ -398,7 +408,7 @@ impl State {
             starting_sequence_number: self.sequence.to_string(),
             ending_sequence_number: String::new(),
         };
-        self.shards.insert(id.clone(), Held { shard, range, records: Vec::new(), trimmed: 0 });
+        self.shards.insert(id.clone(), Held { id: id.as_str().into(), shard, range, records: Vec::new(), trimmed: 0 });
         id
     }
 

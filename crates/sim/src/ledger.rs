@@ -1,14 +1,16 @@
 //! What really happened, and the rules checked at every step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::dice::Dice;
 use super::kinesis::{FakeKinesis, Place, number, row};
 use super::quarantine::{FakeQuarantine, places};
-use domain::batch::Batch;
-use domain::lease::{Destination, Lease};
-use domain::record::RecordRef;
+use domain::batch::{Batch, ShardRange};
+use domain::lease::Lease;
+use domain::record::{Chunk, RecordRef, Slice};
 use domain::sequence::Checkpoint;
 use formats::encode::{Format, encode_batch};
 
@@ -31,11 +33,14 @@ struct State {
     plain: BTreeMap<Place, u32>,
     /// The same for a table that drops repeated blocks.
     dedup: BTreeMap<Place, u32>,
-    blocks: BTreeSet<Vec<(Place, Vec<u8>)>>,
+    /// The hash of every block of rows ever inserted.
+    blocks: HashSet<u64>,
+    /// Closed shards of which all rows were inserted, or are known to be lost or in the quarantine.
+    whole: BTreeSet<String>,
     /// The shape of every offer ever written, by batch and shard.
-    offered: BTreeMap<(String, String), String>,
-    /// The bytes of every batch, by format.
-    bytes: BTreeMap<(String, &'static str), Vec<u8>>,
+    offered: BTreeMap<String, BTreeMap<String, String>>,
+    /// Every batch as it was first sent, by format.
+    sent: BTreeMap<(String, &'static str), Batch>,
     /// The last newly inserted record of each partition key.
     last_of_key: BTreeMap<String, u128>,
     /// Records that expired before they were read, after the gap was reported.
@@ -49,6 +54,18 @@ struct State {
     refused: BTreeSet<String>,
     served: u64,
     violations: Vec<String>,
+}
+
+impl State {
+    /// Notes a newly inserted record of a partition key. Returns the last one before it, if that is
+    /// a later one.
+    fn inserted_after(&mut self, key: &str, row: u128) -> Option<u128> {
+        let before = match self.last_of_key.get_mut(key) {
+            Some(last) => std::mem::replace(last, row),
+            None => self.last_of_key.insert(key.into(), row).unwrap_or_default(),
+        };
+        (before > row).then_some(before)
+    }
 }
 
 /// What a write did to a lease.
@@ -148,13 +165,15 @@ impl Ledger {
     /// A batch reached ClickHouse: every row of it must have been offered, and its bytes must be
     /// the same as last time.
     pub fn served(&self, batch: &Batch, format: Format) {
-        let encoded = encode_batch(batch, format).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat();
+        let bytes =
+            |batch: &Batch| encode_batch(batch, format).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat();
         let mut state = self.state();
         state.served += 1;
-        self.dice.note(|| format!("served {} {} bytes as {format:?}: {:?}", batch.id, encoded.len(), batch.ranges));
+        let (id, ranges) = (&batch.id, &batch.ranges);
+        self.dice.note(|| format!("served {id} {} bytes as {format:?}: {ranges:?}", bytes(batch).len()));
         for range in &batch.ranges {
             let (id, shard) = (&batch.id, &range.shard_id);
-            let broken = match state.offered.get(&(id.clone(), shard.clone())) {
+            let broken = match state.offered.get(id).and_then(|shards| shards.get(shard)) {
                 None => format!("offered-before-first-byte: batch {id} is sent, and shard {shard} was never offered"),
                 Some(shape) if shape.split(' ').next() != Some(format.name()) => {
                     format!("shape-is-identity: batch {id} is sent as {format:?}, offered as {shape}")
@@ -163,11 +182,20 @@ impl Ledger {
             };
             state.violations.push(broken);
         }
-        let before = state.bytes.entry((batch.id.clone(), format.name())).or_insert_with(|| encoded.clone());
-        if *before != encoded {
-            let lengths = (before.len(), encoded.len());
-            let what = format!("batch {} was {} bytes and is {}, or other ones", batch.id, lengths.0, lengths.1);
-            state.violations.push(format!("same-batch-same-bytes: {what}"));
+        match state.sent.entry((batch.id.clone(), format.name())) {
+            Entry::Vacant(first) => drop(first.insert(copy(batch))),
+            // The bytes are a function of the records and of how they are cut into slices. To make
+            // them takes longest of all that is done here.
+            Entry::Occupied(first) if alike(first.get(), batch) => {}
+            Entry::Occupied(first) => {
+                let (before, now) = (bytes(first.get()), bytes(batch));
+                if before != now {
+                    let lengths = (before.len(), now.len());
+                    let what =
+                        format!("batch {} was {} bytes and is {}, or other ones", batch.id, lengths.0, lengths.1);
+                    state.violations.push(format!("same-batch-same-bytes: {what}"));
+                }
+            }
         }
     }
 
@@ -179,45 +207,51 @@ impl Ledger {
 
     /// A refresh inserts the rows it has read.
     pub fn insert(&self, batch: &Batch) {
-        let rows = batch.ranges.iter().flat_map(|range| {
-            let place =
-                |r: &RecordRef<'_>| (range.shard_id.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
-            range.records().map(move |r| (place(&r), r.payload.to_vec()))
-        });
-        let rows: Vec<(Place, Vec<u8>)> = rows.collect();
-        let records = batch.ranges.iter().flat_map(|range| range.records().map(|r| r.key));
         let state = &mut *self.state();
-        let mut broken = Vec::new();
-        let mut shards_seen = BTreeSet::new();
-        for ((place, _), key) in rows.iter().zip(records) {
-            let (shard, sequence) = place;
-            if state.plain.contains_key(place) {
-                continue;
-            }
-            if shards_seen.insert(shard) {
-                for parent in self.kinesis.parents(shard) {
-                    let passed = |p: &Place| state.told.contains(p) || self.quarantine.payload(p).is_some();
-                    let missing = |p: &Place| !state.plain.contains_key(p) && !passed(p);
-                    if let Some(missing) = self.kinesis.between(&parent, 0, u128::MAX).into_iter().find(missing) {
-                        broken
-                            .push(format!("parents-before-children: {shard} is inserted while {missing:?} is missing"));
+        let (mut rows, mut block, mut broken) = (Vec::with_capacity(batch.rows()), DefaultHasher::new(), Vec::new());
+        for range in &batch.ranges {
+            let (shard, mut new): (Arc<str>, _) = (range.shard_id.as_str().into(), false);
+            for record in range.records() {
+                let place = (shard.clone(), row_of(&record));
+                (&place, record.payload).hash(&mut block);
+                if !state.plain.contains_key(&place) {
+                    if !std::mem::replace(&mut new, true) {
+                        broken.extend(self.parents_missing(state, &shard));
+                    }
+                    if let Some(before) = state.inserted_after(record.key, place.1) {
+                        broken.push(format!("order of key {}: {before} is inserted before {place:?}", record.key));
                     }
                 }
-            }
-            if let Some(before) = state.last_of_key.insert(key.into(), *sequence).filter(|before| before > sequence) {
-                broken.push(format!("order of key {key}: {before} is inserted before {place:?}"));
+                rows.push(place);
             }
         }
         state.violations.extend(broken);
-        for (place, _) in &rows {
-            *state.plain.entry(place.clone()).or_default() += 1;
-        }
-        if !state.blocks.contains(&rows) {
-            for (place, _) in &rows {
+        let repeated = !state.blocks.insert(block.finish());
+        for place in rows {
+            if !repeated {
                 *state.dedup.entry(place.clone()).or_default() += 1;
             }
-            state.blocks.insert(rows);
+            *state.plain.entry(place).or_default() += 1;
         }
+    }
+
+    /// What is missing of the parents of a shard of which rows are inserted.
+    fn parents_missing(&self, state: &mut State, shard: &str) -> Vec<String> {
+        let mut broken = Vec::new();
+        for parent in self.kinesis.parents(shard) {
+            if state.whole.contains(&parent) {
+                continue;
+            }
+            let passed = |p: &Place| state.told.contains(p) || self.quarantine.holds(p);
+            let missing = |p: &Place| !state.plain.contains_key(p) && !passed(p);
+            match self.kinesis.between(&parent, 0, u128::MAX).into_iter().find(missing) {
+                Some(missing) => {
+                    broken.push(format!("parents-before-children: {shard} is inserted while {missing:?} is missing"));
+                }
+                None => drop(state.whole.insert(parent)),
+            }
+        }
+        broken
     }
 
     /// Rows that are new in the store.
@@ -234,30 +268,40 @@ impl Ledger {
         }
     }
 
-    /// A process takes leases in one write: those of an open batch must be taken together
-    /// (**recovery-as-a-unit**).
-    pub fn taken_together(&self, by: &str, before: &[Lease], new: &[&Lease]) {
+    /// A process is about to take leases in one write: those of an open batch must be taken
+    /// together (**recovery-as-a-unit**). What is wrong with it.
+    pub fn taken_together<'a>(
+        &self,
+        by: &str,
+        before: impl Iterator<Item = &'a Lease> + Clone,
+        new: &[&Lease],
+    ) -> Option<String> {
         let state = self.state();
         for taken in new.iter().filter(|l| l.owner == by) {
             let Some(batch) = taken.offer.as_ref().map(|o| &o.batch).filter(|b| !state.freed.contains(*b)) else {
                 continue;
             };
-            let of_batch = before.iter().filter(|l| l.offer.as_ref().is_some_and(|o| o.batch == *batch));
+            let of_batch = before.clone().filter(|l| l.batch() == Some(batch));
             let was_taken = |l: &&Lease| l.epoch != taken.epoch || l.shard_id != taken.shard_id;
-            let left =
-                of_batch.filter(was_taken).find(|l| l.owner != by && new.iter().all(|n| n.shard_id != l.shard_id));
-            if let Some(left) = left.cloned() {
-                drop(state);
-                return self.broken("recovery-as-a-unit", format!("{by} takes {taken:?} and leaves {left:?}"));
+            let mut of_batch = of_batch.filter(was_taken);
+            if let Some(left) = of_batch.find(|l| l.owner != by && new.iter().all(|n| n.shard_id != l.shard_id)) {
+                return Some(format!("{by} takes {taken:?} and leaves {left:?}"));
             }
         }
+        None
     }
 
     /// A row of the store was replaced by the process that took it with epoch `taken`.
     pub fn stepped(&self, by: &str, taken: Option<u64>, old: &Lease, new: &Lease) {
-        let open = new.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
-        let (shard, epoch, at) = (&new.shard_id, new.epoch, &new.checkpoint);
-        tracing::debug!("{by} writes {shard}: {} {epoch} from {} at {at}, {open:?}", new.owner, old.checkpoint);
+        tracing::debug!(
+            "{by} writes {}: {} {} from {} at {}, {:?}",
+            new.shard_id,
+            new.owner,
+            new.epoch,
+            old.checkpoint,
+            new.checkpoint,
+            new.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards))
+        );
         if by == PERSON {
             return;
         }
@@ -271,16 +315,19 @@ impl Ledger {
                 self.broken("halves-are-prefixes", format!("ClickHouse did not refuse it: {old:?} -> {new:?}"));
             }
             (Step::Offer | Step::Halve, _, Some(offer)) => {
-                self.state().offered.insert((offer.batch.clone(), old.shard_id.clone()), offer.shape.clone());
+                let state = &mut *self.state();
+                let shapes = state.offered.entry(offer.batch.clone()).or_default();
+                shapes.insert(old.shard_id.clone(), offer.shape.clone());
                 let from = position(&old.checkpoint);
                 let through = row(number(&offer.through), offer.through_sub);
                 let mut range = self.kinesis.between(&old.shard_id, from, through);
-                range.retain(|place| !self.is_told(place));
+                range.retain(|place| !state.told.contains(place));
                 let first = range.first().map(|p| p.1);
                 let begins =
                     |first: u128| first >= row(number(&offer.first), 0) && first <= row(number(&offer.first), u32::MAX);
                 if !self.moves && (range.len() as u64 != offer.rows || !first.is_some_and(begins)) {
-                    self.broken("offer-is-frozen", format!("{offer:?} is not what follows {from}: {range:?}"));
+                    let what = format!("{offer:?} is not what follows {from}: {range:?}");
+                    state.violations.push(format!("offer-is-frozen: {what}"));
                 }
             }
             (Step::Commit, Some(offer), _) => {
@@ -305,11 +352,14 @@ impl Ledger {
     /// All of these must be in the table, except what is known to be lost.
     fn all_inserted(&self, rule: &str, old: &Lease, places: &[Place]) {
         let state = &mut *self.state();
+        let passed = |p: &&Place| state.told.contains(*p) || self.quarantine.holds(p);
+        let missing: Vec<&Place> =
+            places.iter().filter(|p| !state.plain.contains_key(*p)).filter(|p| !passed(p)).collect();
+        if missing.is_empty() {
+            return;
+        }
         let trimmed: BTreeSet<Place> = self.kinesis.trimmed(&old.shard_id).into_iter().collect();
-        for place in places.iter().filter(|p| !state.plain.contains_key(*p)) {
-            if state.told.contains(place) || self.quarantine.payload(place).is_some() {
-                continue;
-            }
+        for place in missing {
             // Also if nothing of the shard was ever read (**unread-within-retention**).
             let at_record = matches!(old.checkpoint, Checkpoint::After(..));
             match trimmed.contains(place) {
@@ -321,8 +371,38 @@ impl Ledger {
     }
 }
 
+/// A batch that holds no memory of the budget.
+fn copy(batch: &Batch) -> Batch {
+    let slice = |slice: &Slice| {
+        let mut chunk = Chunk::default();
+        assert!(slice.records().all(|record| chunk.push(record)));
+        Slice::whole(Arc::new(chunk))
+    };
+    let range = |range: &ShardRange| ShardRange {
+        shard_id: range.shard_id.clone(),
+        slices: range.slices.iter().map(slice).collect(),
+    };
+    Batch { id: batch.id.clone(), stream: batch.stream.clone(), ranges: batch.ranges.iter().map(range).collect() }
+}
+
+/// Whether two batches consist of the same slices.
+fn alike(one: &Batch, other: &Batch) -> bool {
+    let slices = |(a, b): (&Slice, &Slice)| a.records().eq(b.records());
+    let ranges = |(a, b): (&ShardRange, &ShardRange)| {
+        a.shard_id == b.shard_id && a.slices.len() == b.slices.len() && a.slices.iter().zip(&b.slices).all(slices)
+    };
+    one.stream == other.stream
+        && one.ranges.len() == other.ranges.len()
+        && one.ranges.iter().zip(&other.ranges).all(ranges)
+}
+
+/// The number of a row.
+fn row_of(record: &RecordRef<'_>) -> u128 {
+    row(record.sequence_number.parse().unwrap(), record.sub_sequence)
+}
+
 /// The last row at or before a position.
-fn position(checkpoint: &Checkpoint) -> u128 {
+pub fn position(checkpoint: &Checkpoint) -> u128 {
     match checkpoint {
         Checkpoint::After(sequence, sub) => row(number(sequence), *sub),
         Checkpoint::TrimHorizon | Checkpoint::AtTimestamp(_) => 0,
@@ -330,31 +410,23 @@ fn position(checkpoint: &Checkpoint) -> u128 {
     }
 }
 
+/// What neither a take nor a release may change, besides the offer.
+fn place(lease: &Lease) -> impl PartialEq + '_ {
+    let Lease { pipe, stream, identity, shard_id, parents, checkpoint, unpacking, .. } = lease;
+    (pipe, stream, identity, shard_id, parents, checkpoint, unpacking)
+}
+
 /// What a write did, or the rule that it breaks.
 fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, &'static str> {
-    let unlike = |l: &Lease| Lease {
-        committed_rows: 0,
-        bytes_per_second: 0,
-        last_commit_ms: 0,
-        since_ms: 0,
-        caught_up_ms: 0,
-        arrived_ms: 0,
-        updated_ms: 0,
-        began: None,
-        destination: Destination::default(),
-        ..l.clone()
-    };
-    let (was, is) = (unlike(old), unlike(new));
+    let (was, is) = (old, new);
     if (&is.owner, is.epoch) != (&was.owner, was.epoch) {
-        let take = Lease { owner: by.into(), epoch: was.epoch + 1, ..was.clone() };
-        let release = Lease { owner: String::new(), ..was.clone() };
         let mine = was.owner == by && taken == Some(was.epoch);
         if is.offer != was.offer {
             return Err("offer-is-frozen");
         }
         return match () {
-            () if is == take => Ok(Step::Take),
-            () if is == release && mine => Ok(Step::Release),
+            () if is.owner == by && is.epoch == was.epoch + 1 && place(is) == place(was) => Ok(Step::Take),
+            () if is.owner.is_empty() && is.epoch == was.epoch && place(is) == place(was) && mine => Ok(Step::Release),
             () => Err("stale-epoch-is-fenced"),
         };
     }

@@ -16,8 +16,8 @@ use domain::record::RecordRef;
 /// The rows of a batch.
 pub fn places(batch: &Batch) -> impl Iterator<Item = Place> {
     let of = |range: &ShardRange| {
-        let place =
-            |r: RecordRef<'_>| (range.shard_id.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
+        let shard: Arc<str> = range.shard_id.as_str().into();
+        let place = |r: RecordRef<'_>| (shard.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
         range.records().map(place).collect::<Vec<_>>()
     };
     batch.ranges.iter().flat_map(of)
@@ -52,12 +52,18 @@ impl FakeQuarantine {
     /// Whether ClickHouse refuses this row.
     pub fn is_bad(&self, place: &Place) -> bool {
         let every = u128::from(self.every.load(Ordering::Relaxed));
-        let (record, sub) = parts(place.1);
-        every > 0 && (number(&record) + u128::from(sub)).is_multiple_of(every)
+        let bad = || {
+            let (record, sub) = parts(place.1);
+            (number(&record) + u128::from(sub)).is_multiple_of(every)
+        };
+        every > 0 && bad()
     }
 
     /// Whether ClickHouse refuses a batch.
     pub fn refuses(&self, batch: &Batch) -> bool {
+        if self.every.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
         if let (1, Some(place)) = (batch.rows(), places(batch).next()) {
             let payload = batch.ranges[0].records().next().map(|row| row.payload.to_vec());
             self.sent.lock().unwrap().insert(place, payload.unwrap_or_default());
@@ -68,6 +74,11 @@ impl FakeQuarantine {
     /// What was sent to ClickHouse of a row that it refused on its own.
     pub fn sent(&self, place: &Place) -> Option<Vec<u8>> {
         self.sent.lock().unwrap().get(place).cloned()
+    }
+
+    /// Whether a row is stored.
+    pub fn holds(&self, place: &Place) -> bool {
+        self.rows.lock().unwrap().contains_key(place)
     }
 
     /// The stored payload of a row.
@@ -92,7 +103,7 @@ impl Quarantine for FakeQuarantine {
         if self.full.load(Ordering::Relaxed) {
             return Ok(Kept::Full);
         }
-        let place = (bad.shard_id.clone(), row(bad.sequence_number.parse().unwrap(), bad.sub_sequence_number));
+        let place = (bad.shard_id.as_str().into(), row(bad.sequence_number.parse().unwrap(), bad.sub_sequence_number));
         self.rows.lock().unwrap().insert(place, bad.raw_message.clone());
         if self.dice.trouble(5) { lost() } else { Ok(Kept::Yes) }
     }

@@ -138,20 +138,19 @@ impl Way {
 
     /// Rewrites a row unchanged, except for its version.
     async fn touch(&self, leases: &[Versioned<Lease>]) {
-        let rows = self.rows.held.leases(None).await.unwrap();
-        let touched: Vec<_> =
-            rows.into_iter().filter(|r| leases.iter().any(|l| l.value.key() == r.value.key())).collect();
-        self.rows.held.update(&touched[..touched.len().min(1)]).await.unwrap();
+        let meant = |row: &&Versioned<Lease>| leases.iter().any(|l| l.value.key() == row.value.key());
+        let touched = self.rows.held.look(|rows| rows.leases.values().find(meant).cloned());
+        self.rows.held.update(touched.as_slice()).await.unwrap();
     }
 
     async fn create(&self, leases: &[Lease]) -> Result<(), StateError> {
         self.dice.delay(5).await;
         self.away(3, "the rows cannot be created")?;
         self.faulty(false)?;
-        let before = self.rows.held.leases(None).await?;
+        let first = self.rows.held.look(|rows| rows.leases.is_empty());
         self.rows.held.create(leases).await?;
         for lease in leases {
-            self.ledger.created(before.is_empty(), lease);
+            self.ledger.created(first, lease);
         }
         self.dice.delay(5).await;
         self.faulty(true)?;
@@ -166,24 +165,32 @@ impl Way {
         if self.dice.trouble(4) {
             self.touch(leases).await;
         }
-        let before = self.rows.held.leases(None).await?;
+        let (before, left) = self.rows.held.look(|rows| self.before(rows, leases));
         self.rows.held.update(leases).await?;
-        let (old, new): (Vec<Lease>, Vec<&Lease>) =
-            (before.iter().map(|l| l.value.clone()).collect(), leases.iter().map(|l| &l.value).collect());
-        if !self.ledger.moves {
-            self.ledger.taken_together(&self.worker, &old, &new);
+        if let Some(left) = left {
+            self.ledger.broken("recovery-as-a-unit", left);
         }
-        for new in new {
-            let Some(old) = before.iter().map(|l| &l.value).find(|l| l.key() == new.key()) else { continue };
+        for (old, new) in before.iter().zip(leases.iter().map(|l| &l.value)) {
+            let (Some(old), key) = (old, new.key()) else { continue };
             let mut taken = self.taken.lock().unwrap();
-            self.ledger.stepped(&self.worker, taken.get(&new.key()).copied(), old, new);
+            self.ledger.stepped(&self.worker, taken.get(&key).copied(), old, new);
             if new.epoch != old.epoch {
-                taken.insert(new.key(), new.epoch);
+                taken.insert(key, new.epoch);
             }
         }
         self.dice.delay(5).await;
         self.faulty(true)?;
         self.away(4, "the rows may have been written")
+    }
+
+    /// The rows that are about to be replaced, and what is wrong with taking these together.
+    fn before(&self, rows: &domain::rows::Rows, leases: &[Versioned<Lease>]) -> (Vec<Option<Lease>>, Option<String>) {
+        let old = |l: &Versioned<Lease>| rows.leases.get(&l.value.key()).map(|row| row.value.clone());
+        let left = || {
+            let new: Vec<&Lease> = leases.iter().map(|l| &l.value).collect();
+            self.ledger.taken_together(&self.worker, rows.leases.values().map(|row| &row.value), &new)
+        };
+        (leases.iter().map(old).collect(), if self.ledger.moves { None } else { left() })
     }
 
     async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {

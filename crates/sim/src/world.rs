@@ -1,6 +1,6 @@
 //! Everything outside a bridge, and bridges to put into it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, FakeClock};
 use super::fan_out::SharedKinesis;
-use super::kinesis::{FakeKinesis, Place, STREAM, number, row};
-use super::ledger::Ledger;
+use super::kinesis::{FakeKinesis, Place, STREAM};
+use super::ledger::{Ledger, position};
 use super::quarantine::FakeQuarantine;
 use super::remote::{Gate, Remote};
 use super::store::{Rows, WatchedStore};
@@ -25,7 +25,6 @@ use domain::batch::{Batch, Limits};
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::ports::{StateStore, Versioned};
-use domain::sequence::Checkpoint;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 use formats::encode::Format;
@@ -54,6 +53,8 @@ pub struct World {
     /// The lease duration.
     pub lease: Duration,
     living: Mutex<BTreeSet<String>>,
+    /// Of all processes, since to make them takes long.
+    metrics: Metrics,
 }
 
 /// A running bridge. Dropping it is a crash.
@@ -126,7 +127,8 @@ impl World {
         let kinesis = FakeKinesis::new(dice.clone(), clock.clone(), shards);
         let quarantine = FakeQuarantine::new(dice.clone());
         let ledger = Ledger::new(kinesis.clone(), dice.clone(), quarantine.clone(), moves);
-        World { dice, clock, kinesis, rows: Arc::default(), quarantine, ledger, lease, living: Mutex::default() }
+        let (rows, living, metrics) = (Arc::default(), Mutex::default(), Metrics::new().unwrap());
+        World { dice, clock, kinesis, rows, quarantine, ledger, lease, living, metrics }
     }
 
     /// A world where nothing happens except what the test says.
@@ -198,7 +200,7 @@ impl World {
             quarantine: Arc::new(self.remote(&self.quarantine, &gate, worker, &time)),
             clock: clock.clone(),
             budget: Budget::new(memory),
-            metrics: Metrics::new().unwrap(),
+            metrics: self.metrics.clone(),
             members,
             heartbeat: heartbeat.clone(),
             worker_id: worker.into(),
@@ -266,7 +268,7 @@ impl World {
             return Ok(Some(batch.id.clone()));
         }
         if read {
-            self.still_held(process, &batch).await;
+            self.still_held(process, &batch);
         }
         self.dice.delay(100).await;
         let inserts = matches!(
@@ -296,12 +298,17 @@ impl World {
     }
 
     /// A process completes a body: it must still hold the whole batch.
-    async fn still_held(&self, process: &Process, batch: &Batch) {
-        let leases = self.leases().await.into_iter().map(|row| row.value);
-        let mut lost = leases.filter(|l| batch.ranges.iter().any(|r| r.shard_id == l.shard_id));
-        if let Some(lost) = lost.find(|l| process.store.taken(&l.key()) != Some(l.epoch) || l.owner.is_empty()) {
+    fn still_held(&self, process: &Process, batch: &Batch) {
+        let lost = |l: &&Lease| process.store.taken(&l.key()) != Some(l.epoch) || l.owner.is_empty();
+        let of_batch = |l: &&Lease| batch.ranges.iter().any(|r| r.shard_id == l.shard_id);
+        if let Some(lost) = self.look(|leases| leases.filter(of_batch).find(lost).cloned()) {
             self.ledger.ended_by_another(&batch.id, &lost);
         }
+    }
+
+    /// Looks at the pipe's rows without copying them.
+    fn look<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &Lease>) -> T) -> T {
+        self.rows.held.look(|rows| look(&mut rows.leases.values().map(|row| &row.value).filter(|l| l.pipe == PIPE)))
     }
 
     /// The pipe's rows.
@@ -333,24 +340,23 @@ impl World {
 
     /// Whether every record is committed and nothing is open.
     pub async fn settled(&self) -> bool {
-        let leases: Vec<Lease> = self.leases().await.into_iter().map(|r| r.value).collect();
-        let committed = |shard: &str, place: u128| {
-            leases.iter().filter(|l| l.shard_id == shard).any(|l| match &l.checkpoint {
-                Checkpoint::After(through, sub) => row(number(through), *sub) >= place,
-                Checkpoint::ShardEnd => true,
-                _ => false,
-            })
-        };
-        let done = |(shard, n): &(String, u128)| committed(shard, *n) || self.ledger.is_told(&(shard.clone(), *n));
-        leases.iter().all(|l| l.offer.is_none()) && self.kinesis.all().iter().all(done)
+        self.look(|leases| {
+            let leases: BTreeMap<&str, &Lease> = leases.map(|l| (l.shard_id.as_str(), l)).collect();
+            let done = |shard: &String| {
+                let committed = leases.get(shard.as_str()).map_or(0, |l| position(&l.checkpoint));
+                self.kinesis.between(shard, committed, u128::MAX).iter().all(|row| self.ledger.is_told(row))
+            };
+            leases.values().all(|l| l.offer.is_none()) && self.kinesis.shards_ever().iter().all(done)
+        })
     }
 
     /// Whether each open shard has a lease and each closed one is finished.
     pub async fn finished(&self) -> bool {
-        let leases = self.leases().await;
-        let open = self.kinesis.open_shards();
-        open.iter().all(|s| leases.iter().any(|l| l.value.shard_id == *s))
-            && leases.iter().all(|l| l.value.finished() || !self.kinesis.closed(&l.value.shard_id))
+        self.look(|leases| {
+            let leases: BTreeMap<&str, &Lease> = leases.map(|l| (l.shard_id.as_str(), l)).collect();
+            self.kinesis.open_shards().iter().all(|shard| leases.contains_key(shard.as_str()))
+                && leases.values().all(|l| l.finished() || !self.kinesis.closed(&l.shard_id))
+        })
     }
 
     /// Refreshes until every record is committed. Returns false if that did not happen in time.

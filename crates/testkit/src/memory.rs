@@ -20,6 +20,11 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
+    /// Looks at the rows without copying them.
+    pub fn look<T>(&self, look: impl FnOnce(&Rows) -> T) -> T {
+        look(&self.rows())
+    }
+
     fn rows(&self) -> MutexGuard<'_, Rows> {
         // Every change is checked before the first row is touched, so a panic elsewhere leaves
         // nothing half done.
