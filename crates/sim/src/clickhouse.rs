@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
 use super::dice::{Dice, Flag};
 use domain::error::Error;
@@ -263,7 +262,7 @@ impl Views for FakeServer {
             if self.dice.trouble(25) {
                 // The next refresh may start before a waiting statement checks again; then it waits
                 // for that one.
-                sleep(Duration::from_millis(self.dice.below(3_000))).await;
+                self.dice.linger(Duration::from_millis(self.dice.below(3_000))).await;
             }
         }
         let lost = self.dice.trouble(10);

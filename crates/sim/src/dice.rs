@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::remote::Gate;
 use domain::ports::Clock;
@@ -61,6 +61,9 @@ impl Flag {
 pub struct Dice {
     rng: Mutex<fastrand::Rng>,
     calm: Flag,
+    rests: AtomicBool,
+    /// When the last of what lingers ends.
+    lingers: Mutex<Instant>,
     trace: Option<Mutex<Vec<String>>>,
 }
 
@@ -71,7 +74,13 @@ impl Dice {
         fastrand::seed(seed);
         BEGAN.set(Some(Instant::now()));
         let (rng, trace) = (Mutex::new(fastrand::Rng::with_seed(seed)), traced.then(Mutex::default));
-        Arc::new(Dice { rng, calm: Flag::new(false), trace })
+        Arc::new(Dice {
+            rng,
+            calm: Flag::new(false),
+            rests: AtomicBool::new(false),
+            lingers: Mutex::new(Instant::now()),
+            trace,
+        })
     }
 
     /// From now on nothing goes wrong.
@@ -84,9 +93,32 @@ impl Dice {
         self.calm.is()
     }
 
+    /// From now on nothing is left to do, either.
+    pub fn rest(&self) {
+        self.rests.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is left to do.
+    pub fn rests(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
+    }
+
     /// Lets time pass, but not into the calm.
     pub async fn trouble_for(&self, most: Duration) {
         let _ = tokio::time::timeout(most, self.calm.until(true)).await;
+    }
+
+    /// Lets time pass, also into the calm.
+    pub async fn linger(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let last = self.lingers().max(until);
+        *self.lingers.lock().unwrap() = last;
+        sleep_until(until).await;
+    }
+
+    /// When what went wrong last has passed.
+    pub fn lingers(&self) -> Instant {
+        *self.lingers.lock().unwrap()
     }
 
     /// A number below `n`.

@@ -16,7 +16,6 @@ use super::kinesis::STREAM;
 use super::ledger::PERSON;
 use super::outside::{disturb, lower_retention_and_suspend, produce, raise_retention, storms};
 use super::remote::Gate;
-use super::store::LATEST;
 use super::world::{Ending, LEASE, PATIENCE, PIPE, Process, World, options};
 use bridge::pipe::{Mode, OnFailure, PullOptions};
 use domain::batch::Limits;
@@ -162,7 +161,6 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
     world.rows.away.store(false, Ordering::Relaxed);
     world.dice.calm();
     tracing::debug!("calm");
-    let calm = Instant::now();
     if plan.every.is_some() {
         // A shard of which nothing was read and everything has expired is only passed by later
         // records.
@@ -175,7 +173,7 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
     });
     let settled = settled.await.is_ok();
     let shared_out = match settled && world.ledger.violations().is_empty() {
-        true => shared_out(world, plan, calm).await,
+        true => shared_out(world, plan).await,
         false => Ok(()),
     };
     over.store(true, Ordering::Relaxed);
@@ -200,15 +198,17 @@ fn line(l: &Lease) -> String {
     format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
 }
 
-/// Once calm, two lease durations after the last change, every unfinished lease belongs to a live
+/// Once calm, two lease durations after the last change, and after the end of what lingers, every unfinished lease belongs to a live
 /// worker, each worker has some if there are enough, and they are distributed evenly by weight. And
 /// it stays that way.
-async fn shared_out(world: &World, plan: Plan, calm: Instant) -> Result<(), String> {
+async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     if plan.every.is_some() {
         // Nobody pulls for most of the time, and leases are released.
         return Ok(());
     }
-    sleep_until((calm + LATEST).max(Instant::now()) + 2 * plan.lease).await;
+    // Nothing is left to read, so nobody has to look often.
+    world.dice.rest();
+    sleep_until(world.dice.lingers().max(Instant::now()) + 2 * plan.lease).await;
     for _ in 0..5 {
         let leases: Vec<Lease> = world.leases().await.into_iter().map(|row| row.value).collect();
         let living = world.living();
@@ -278,7 +278,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
                 next = cycle(world, plan, &process, &server, &mut options) => next,
             };
             if dice.is_calm() && !days {
-                hurry_in_the_calm(&mut options);
+                hurry_in_the_calm(&mut options, dice.rests());
             }
             if next == Next::Crash {
                 break;
@@ -305,15 +305,15 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
             return;
         }
         if dice.trouble(60) {
-            sleep(Duration::from_millis(dice.below(20_000))).await;
+            dice.linger(Duration::from_millis(dice.below(20_000))).await;
         }
     }
 }
 
 /// Nothing goes wrong any more, and whatever is left is brought in with the widest and slowest that
 /// a run may have: with what a run happened to have, this took most of the time of all runs.
-fn hurry_in_the_calm(options: &mut PullOptions) {
-    options.poll = POLLS[POLLS.len() - 1];
+fn hurry_in_the_calm(options: &mut PullOptions, nothing_left: bool) {
+    options.poll = if nothing_left { DAYS_POLL } else { POLLS[POLLS.len() - 1] };
     options.wait = WAITS[WAITS.len() - 1];
     options.limits = Limits { max_rows: MAX_ROWS[MAX_ROWS.len() - 1], max_bytes: MAX_BYTES[MAX_BYTES.len() - 1] };
 }
@@ -403,7 +403,7 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     }
     if dice.trouble(2) {
         // Nobody pulls for a while.
-        sleep(Duration::from_secs(dice.below(40))).await;
+        dice.linger(Duration::from_secs(dice.below(40))).await;
     }
     if let Some(refused) = refused {
         if let Error::Gap(told) = &refused {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, Flag};
@@ -78,7 +78,7 @@ impl<T> Remote<T> {
         let answer = call.await;
         if self.dice.trouble(1) {
             // The response is slow, not lost.
-            sleep(self.dice.within(Duration::from_secs(20))).await;
+            self.dice.linger(self.dice.within(Duration::from_secs(20))).await;
         }
         self.gate.pass().await;
         self.dice.note(|| format!("{} {what:?} -> {answer:?}", self.who));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::dice::{Dice, Flag};
 use super::ledger::Ledger;
@@ -106,9 +106,10 @@ impl WatchedStore {
         self.gate.pass().await;
         let dice = &self.way.dice;
         let late = dice.trouble(1).then(|| dice.within(LATEST));
+        let way = self.way.clone();
         let under_way = tokio::spawn(async move {
             if let Some(late) = late {
-                sleep(late).await;
+                way.dice.linger(late).await;
             }
             request.await
         });
