@@ -1,6 +1,8 @@
 //! The shape of the code, read from its sources: which modules may use which, how long a file may
 //! be, where limits are, which invariant has a test.
 
+mod circles;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

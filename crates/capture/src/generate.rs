@@ -3,6 +3,7 @@
 //! all of these are pure. ClickHouse then verifies that the sample really fits.
 
 mod address;
+mod column;
 mod content;
 mod definer;
 mod dynamodb;

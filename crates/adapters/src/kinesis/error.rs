@@ -2,6 +2,7 @@
 
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, SecondsFormat};
+use prometheus::IntCounterVec;
 
 use crate::aws::{Call, Failure, failure};
 use domain::error::Error;
@@ -20,6 +21,19 @@ macro_rules! checked {
     };
 }
 pub(super) use checked;
+
+/// Counts a failed call.
+pub(super) fn counted(errors: &IntCounterVec, call: &str, error: KinesisError) -> KinesisError {
+    let kind = match &error {
+        KinesisError::IteratorExpired => "iterator_expired",
+        KinesisError::Throttled(_) | KinesisError::LimitExceeded(_) => "throttled",
+        KinesisError::InUse(_) => "in_use",
+        KinesisError::NoConsumer(_) => "no_consumer",
+        KinesisError::Other(error) => error.code(),
+    };
+    errors.with_label_values(&[call, kind]).inc();
+    error
+}
 
 /// What a call was about, for the sentence.
 pub struct Subject<'a> {

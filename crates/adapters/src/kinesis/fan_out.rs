@@ -1,21 +1,15 @@
 //! The adapter from `FanOutApi` to aws-sdk-kinesis.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
 use async_trait::async_trait;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::{Builder, Config, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
 use aws_sdk_kinesis::types::{ConsumerStatus, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
 use prometheus::IntCounterVec;
 
-use super::client::{AwsKinesis, child, chunk, position};
-use super::error::{Subject, checked, classify};
+use super::client::AwsKinesis;
+use super::convert::{child, chunk, position};
+use super::error::{Subject, checked, classify, counted};
 use domain::error::Error;
-use domain::limits::{MAX_CONSUMERS_PER_STREAM, SUBSCRIPTION_SILENCE};
+use domain::limits::MAX_CONSUMERS_PER_STREAM;
 use domain::ports::{Consumer, Event, FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
 use domain::sequence::SequenceNumber;
 
@@ -82,44 +76,6 @@ impl FanOutApi for AwsKinesis {
     }
 }
 
-/// The client used to subscribe. Its responses last for minutes and the reader monitors them, so
-/// the SDK sets no timeout and does not retry.
-pub(super) struct Subscriber {
-    config: Config,
-    /// With its creation time. Each client has its own connections, and over HTTP/2 all its
-    /// subscriptions share one.
-    client: Mutex<(Client, Instant)>,
-}
-
-impl Subscriber {
-    pub(super) fn new(config: Builder) -> Subscriber {
-        let config = config
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .build();
-        let client = Mutex::new((Client::from_conf(config.clone()), Instant::now()));
-        Subscriber { config, client }
-    }
-
-    fn now(&self) -> MutexGuard<'_, (Client, Instant)> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn client(&self) -> Client {
-        self.now().0.clone()
-    }
-
-    /// Creates a new client, unless this one is so recent that the silent subscription was not on
-    /// it.
-    fn renew(&self) {
-        let mut now = self.now();
-        if now.1.elapsed() >= SUBSCRIPTION_SILENCE {
-            *now = (Client::from_conf(self.config.clone()), Instant::now());
-        }
-    }
-}
-
 fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
     let (kind, sequence, at) = position(start);
     let position = StartingPosition::builder().r#type(kind).set_sequence_number(sequence).set_timestamp(at);
@@ -149,7 +105,7 @@ impl Subscription for AwsSubscription {
                 Err(error) => {
                     let (call, stream, shard) = ("SubscribeToShard", self.stream.as_str(), self.shard_id.as_str());
                     let error = classify(&Subject { call, region: &self.region, stream, shard }, error);
-                    return Err(super::client::counted(&self.errors, call, error));
+                    return Err(counted(&self.errors, call, error));
                 }
             }
         }

@@ -315,7 +315,7 @@ impl Actor {
                 }
                 // Pulls take their turn; what else is asked need not wait for a record.
                 Event::Command(pull @ Command::Pull(..)) => {
-                    if let Err(Command::Pull(_, other)) = self.inbox.postpone(pull) {
+                    if let Some(Command::Pull(_, other)) = self.inbox.postpone(pull) {
                         let busy =
                             format!("pipe '{}' has {MAX_QUEUED_PULLS} pulls waiting: use one view a pipe", self.pipe);
                         let _ = other.send(Err(Error::Unavailable(busy)));

@@ -88,13 +88,13 @@ impl Inbox {
         self.answering.clone()
     }
 
-    /// Lets a pull take its turn; it comes back when too many wait already.
-    pub fn postpone(&mut self, pull: Command) -> Result<(), Command> {
+    /// Lets a pull take its turn; it is returned if too many are waiting already.
+    pub fn postpone(&mut self, pull: Command) -> Option<Command> {
         if self.postponed.len() >= MAX_QUEUED_PULLS {
-            return Err(pull);
+            return Some(pull);
         }
         self.postponed.push_back(pull);
-        Ok(())
+        None
     }
 
     /// Whether the process stops.

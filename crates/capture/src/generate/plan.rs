@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::column::Column;
 use super::fits::How;
 use super::infer::infer;
 use super::rest::{REST, REST_COMMENT, REST_TYPE};
@@ -18,19 +19,6 @@ const OF_A_NEW_TABLE: [columns::Column; 4] = [TIMESTAMP, SHARD_ID, SEQUENCE_NUMB
 /// Names of the pipe and of ClickHouse that no payload column may have.
 const RESERVED: [&str; 9] =
     ["_batch", "_error", "_json", "_numbers", "_wide", "_tokens", "_row_exists", "_block_number", "_block_offset"];
-
-/// A column that is filled from the payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// The path of the field, outermost name first.
-    pub path: Vec<String>,
-    /// Its type.
-    pub ty: Type,
-    /// It is a String that stores objects and arrays as their text.
-    pub as_text: bool,
-}
 
 /// A column of an existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]

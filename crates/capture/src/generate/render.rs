@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
+use super::column::Column;
 use super::definer::Needs;
 use super::fits::{Parts, Place, once};
 use super::infer::is_element_name;
 use super::landing::is_read;
 use super::message;
 use super::numbers::{MARK, has_mark, parsed, with};
-use super::plan::{Column, Plan, RECORD_COLUMNS, unique};
+use super::plan::{Plan, RECORD_COLUMNS, unique};
 use super::rest::{Check, REST, REST_COMMENT, REST_TYPE, checks, known, rest};
 use super::types::Type;
 use domain::columns::{self, BATCH, PLACE, names, records, structure};

@@ -1,8 +1,8 @@
 //! The parts of a record that have no column: which fields are known, and the SQL that collects the
 //! others.
 
+use super::column::Column;
 use super::fits::{How, Parts, Place, fits, is_object};
-use super::plan::Column;
 use super::types::Type;
 use sql::quote::literal;
 

@@ -10,10 +10,10 @@ use arrow_array::{
 };
 use arrow_buffer::Buffer;
 use arrow_ipc::writer::StreamEncoder;
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::{Bytes, BytesMut};
 
-use super::events::{EventColumns, entries};
+use super::events::{EventColumns, broken, entries};
 use super::{Columns, Payload};
 use domain::columns::{self, Column, Type};
 use domain::error::Error;
@@ -29,11 +29,6 @@ const END_OF_STREAM: usize = 8;
 const SHARED_BUFFER: usize = 64 << 10;
 /// Usual length of a sequence number: what a full record batch reserves for each.
 const SEQUENCE_DIGITS: usize = 56;
-
-/// A failure of the Arrow libraries, which only a bug in this program can cause.
-pub(super) fn broken(error: ArrowError) -> Error {
-    Error::Internal(format!("records cannot be encoded as Arrow: {error}"))
-}
 
 fn schema(with_batch: bool, payload: Payload) -> Schema {
     let columns: Vec<Column> = match payload {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, Int64Array, MapArray, StringArray, StructArray, UInt8Array};
 use arrow_buffer::OffsetBuffer;
-use arrow_schema::{DataType, Field, Fields};
+use arrow_schema::{ArrowError, DataType, Field, Fields};
 
-use super::arrow::broken;
 use crate::unmarshal::Event;
 use domain::columns::EVENT;
 use domain::error::Error;
@@ -101,6 +100,11 @@ fn take(held: &mut StringBuilder) -> StringArray {
     let (rows, bytes) = (held.offsets_slice().len(), held.values_slice().len());
     let next = StringBuilder::with_capacity(rows, bytes.min(ARROW_BATCH_BYTES));
     std::mem::replace(held, next).finish()
+}
+
+/// A failure of the Arrow libraries, which only a bug in this program can cause.
+pub(super) fn broken(error: ArrowError) -> Error {
+    Error::Internal(format!("records cannot be encoded as Arrow: {error}"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use arrow_json::writer::LineDelimited;
 use bytes::Bytes;
 
 use super::Format;
-use super::arrow::{UTC, broken};
+use super::arrow::UTC;
+use super::events::broken;
 use domain::error::Error;
 use domain::ports::Stream;
 use domain::shard::Shard;
