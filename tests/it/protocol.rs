@@ -333,7 +333,7 @@ fn sigterm_settles_gives_back_and_ends_well() {
         let began = Instant::now();
         assert_eq!(bridge.stop().expect("the bridge ends"), 0);
         assert!(began.elapsed() < Duration::from_secs(10), "the contract says 10 s");
-        assert_eq!(sql("SELECT count() FROM ending_db.leases WHERE owner != ''").trim(), "0", "leases are given back");
+        assert_eq!(sql("SELECT count() FROM ending_db.leases WHERE owner != ''").trim(), "0", "leases are released");
         bridge.start_again().expect("the bridge comes back");
     }
     wait_until("all records committed", || sql("SELECT sum(committed_rows) FROM ending_db.leases").trim() == "5000");

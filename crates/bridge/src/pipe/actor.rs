@@ -1,8 +1,8 @@
-//! One pipe: the only task that changes its leases, its readers and its open batch.
+//! The task of one pipe. Nothing else changes its leases, readers and open batch.
 //!
-//! The way of a batch: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) →
+//! A batch's life: `wait_for_records` → `freeze` → `offer` (durable, before the first byte) →
 //! served, as often as needed → confirmed by the refresh or by `ack` → `commit`. While a batch is
-//! open no other one is made (**one-open-batch**), and it is served as it was frozen.
+//! open, no other is made (**one-open-batch**), and it is served exactly as frozen.
 
 mod below;
 mod destination;
@@ -36,13 +36,13 @@ use domain::ports::ViewState;
 use domain::start::Beginning;
 use domain::unpacking::{Unpacking, as_asked};
 
-/// When a pull began last, and when one was answered last.
+/// When the last pull began, and when the last answer was sent.
 struct Pulls {
     began: Instant,
     answered: Instant,
 }
 
-/// The task's state.
+/// The state of a pipe's task.
 pub struct Actor {
     deps: Deps,
     pipe: String,
@@ -50,20 +50,20 @@ pub struct Actor {
     status: Status,
     inbox: Inbox,
     work: Option<Work>,
-    /// Views that pulled here.
+    /// Views that have pulled here.
     known: KnownViews,
-    /// What starts the next refresh.
+    /// Starts the next refresh.
     next: Next,
-    /// What it was when the rows were last known to be right.
+    /// The standing when the rows were last known to be current.
     standing: Option<Standing>,
     last_committed: String,
     pulls: Pulls,
-    /// Who wants the end, once it has come.
+    /// The request that ends the pipe, once it is granted.
     ending: Option<EndRequest>,
 }
 
 impl Actor {
-    /// An actor that has done nothing yet.
+    /// Creates an idle actor.
     pub fn new(
         deps: Deps,
         pipe: String,
@@ -89,7 +89,7 @@ impl Actor {
         }
     }
 
-    /// Runs until the pipe is idle for long, is fenced, cannot start, or the process stops.
+    /// Runs until the pipe is idle for too long, is fenced, fails to start, or the process stops.
     pub async fn run(mut self) {
         while !self.inbox.stopping() {
             let done = match self.inbox.next(Instant::now() + IDLE_TICK).await {
@@ -121,8 +121,8 @@ impl Actor {
         self.end().await;
     }
 
-    /// Carries out one command. The error has been answered; it is returned so that `run` can end
-    /// what cannot go on.
+    /// Executes one command. An error has already been sent to the caller; it is returned so that
+    /// `run` can stop a pipe that cannot continue.
     async fn handle(&mut self, command: Command) -> Result<(), Error> {
         match command {
             Command::Pull(options, mut reply) => {
@@ -135,8 +135,7 @@ impl Actor {
                 self.next.answered();
                 self.pulls.answered = Instant::now();
                 let result = answer.as_ref().map(|_| ()).map_err(Clone::clone);
-                // The client may be gone by now; its batch stays open and is served to the next
-                // pull.
+                // If the client is gone, the batch stays open and is served to the next pull.
                 let _ = reply.send(answer);
                 result
             }
@@ -153,8 +152,8 @@ impl Actor {
         }
     }
 
-    /// Finds or makes the batch to serve. Only the answer to an earlier one, which may arrive
-    /// meanwhile, commits (**get-moves-no-checkpoint**).
+    /// Finds or makes the batch to serve. Commits only an earlier batch, whose confirmation may
+    /// arrive meanwhile (**get-moves-no-checkpoint**).
     async fn pull(
         &mut self,
         options: &PullOptions,
@@ -162,8 +161,8 @@ impl Actor {
     ) -> Result<Served, Error> {
         let mut state = self.view_state(options).await?;
         if let Some(state) = &state {
-            // After a failure WAIT VIEW may go on waiting for the refresh that is pulling now: no
-            // answer is to be expected.
+            // After a failure, WAIT VIEW may keep waiting for the refresh that is pulling now, so
+            // no answer is expected.
             self.await_settlement(if state.retry > 0 { Duration::ZERO } else { SETTLE_GRACE }).await;
         }
         let to = self.destination(options, state.as_ref()).await?;
@@ -196,15 +195,15 @@ impl Actor {
                 )));
             }
             work.read_by(options.mode).await?;
-            // A batch may fill half of the memory, so that the next one can be read while it is
-            // being inserted.
+            // A batch gets at most half of the memory, so that the next one can be read while it is
+            // inserted.
             let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
             let limits = Limits { max_bytes, ..options.limits };
             if !self.wait_for_records(options, limits, reply).await? {
                 return self.nothing_to_serve(options, state).await;
             }
-            // Once more, right before WAIT VIEW: while this pull waited, the view may have stopped,
-            // and WAIT VIEW would say at once that all is well.
+            // Check again right before WAIT VIEW: if the view stopped while this pull waited, WAIT
+            // VIEW would report success at once.
             state = self.view_state(options).await?;
             self.work()?.freeze(limits, &options.shape);
         }
@@ -219,8 +218,8 @@ impl Actor {
         Ok(Served { batch: None, stream: self.stream.clone(), delivered: Arc::default(), held })
     }
 
-    /// Makes sure that this process has not stood still for so long that others took over. If it
-    /// had, the rows tell what is left to it.
+    /// Makes sure that this process was not suspended long enough for others to take over. After a
+    /// suspension, rereads the rows to see what it still holds.
     async fn standing(&mut self) -> Result<Standing, Error> {
         let Some(standing) = self.deps.heartbeat.standing() else {
             return Err(Error::Unavailable(format!(
@@ -242,8 +241,8 @@ impl Actor {
         Ok(())
     }
 
-    /// The state of the view that pulls, which must be refreshing; none where the reader
-    /// acknowledges by itself.
+    /// The state of the pulling view, which must be refreshing; none if the reader sends acks
+    /// itself.
     async fn view_state(&self, options: &PullOptions) -> Result<Option<ViewState>, Error> {
         match &options.confirm {
             Confirm::View { database, view } => {
@@ -268,8 +267,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Waits for a first record, then lets the batch fill. False: none came in time, or the client
-    /// went away.
+    /// Waits for the first record, then lets the batch fill. False if none came in time or the
+    /// client disconnected.
     async fn wait_for_records(
         &mut self,
         options: &PullOptions,
@@ -309,11 +308,11 @@ impl Actor {
                 Event::Confirmed(confirmation) => self.settle(confirmation).await,
                 Event::Stop => {
                     return Err(Error::Unavailable(format!(
-                        "the bridge is stopping; pipe '{}' goes on elsewhere",
+                        "the bridge is stopping; another bridge can continue pipe '{}'",
                         self.pipe
                     )));
                 }
-                // Pulls take their turn; what else is asked need not wait for a record.
+                // Pulls queue; other commands need not wait for a record.
                 Event::Command(pull @ Command::Pull(..)) => {
                     if let Some(Command::Pull(_, other)) = self.inbox.postpone(pull) {
                         let busy =
@@ -333,8 +332,8 @@ impl Actor {
         }
     }
 
-    /// No record came: an empty answer, unless every shard says the same bad thing, which the user
-    /// must see.
+    /// No record came: an empty answer, or an error if every shard has one, since the user must see
+    /// it.
     fn nothing(&mut self) -> Result<bool, Error> {
         let work = self.work()?;
         let mut errors = work.shards.buffers().map(|b| b.progress().error);
@@ -344,8 +343,8 @@ impl Actor {
         }
     }
 
-    /// Makes the open batch durable if it is not yet (**offered-before-first-byte**), and hands it
-    /// out, in the format of its offer or not at all (**shape-is-identity**).
+    /// Makes the open batch durable if necessary (**offered-before-first-byte**), and serves it in
+    /// the format of its offer or not at all (**shape-is-identity**).
     async fn serve(&mut self, options: &PullOptions, state: Option<ViewState>) -> Result<Served, Error> {
         let delivered = Arc::new(AtomicBool::new(false));
         let held = (self.deps.heartbeat.clone(), self.standing().await?);
@@ -367,7 +366,7 @@ impl Actor {
             open.suspicion.give(state);
         }
         let (batch, again) = (open.batch.clone(), open.offered);
-        // Issued before the offer is written, so that it is registered long before the refresh can
+        // Issued before the offer is written, so that it is registered well before the refresh can
         // end.
         let wait = match puller(options, state) {
             Some(view) if open.waits < MAX_OUTSTANDING_WAITS => {
@@ -415,7 +414,7 @@ impl Actor {
     fn note_error(&self, error: &Error) {
         error!(pipe = self.pipe, code = error.code(), "{error}");
         self.status.publish(|s| s.last_error = error.to_string());
-        // A gap that was found on the way is the state of its shard.
+        // A gap found on the way is part of its shard's published state.
         self.publish();
     }
 
@@ -426,7 +425,7 @@ impl Actor {
     }
 }
 
-/// The view that pulls; none where the reader acknowledges by itself.
+/// The pulling view; none if the reader sends acks itself.
 fn puller(options: &PullOptions, state: Option<ViewState>) -> Option<Puller> {
     match (&options.confirm, state) {
         (Confirm::View { database, view }, Some(state)) => {

@@ -1,5 +1,5 @@
-//! What the buffers of a pipe hold together, kept by them, so that a wake-up of the pipe need not
-//! look at each.
+//! Totals over a pipe's buffers, which keep them up to date, so that waking the pipe need not visit
+//! every buffer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub struct Arrivals {
     /// Wakes the pipe.
     woken: Notify,
-    /// A shard was read to its end since the pipe last asked.
+    /// Whether a shard was read to its end since the pipe last asked.
     ended: AtomicBool,
     sums: Mutex<Sums>,
 }
@@ -23,17 +23,17 @@ pub struct Arrivals {
 pub struct Sums {
     /// Records.
     pub rows: usize,
-    /// Bytes, as [`domain::record::Slice::size`] counts.
+    /// Bytes, as counted by [`domain::record::Slice::size`].
     pub bytes: usize,
-    /// When the oldest of the records came.
+    /// When the oldest record came.
     oldest: Oldest,
 }
 
 #[derive(Clone, Copy)]
 enum Oldest {
-    /// None: there is no record.
+    /// None if there are no records.
     Known(Option<Instant>),
-    /// Records were taken since it was known.
+    /// Records were removed since it was known.
     Unknown,
 }
 
@@ -44,13 +44,13 @@ impl Default for Oldest {
 }
 
 impl Arrivals {
-    // Nothing panics while it holds the lock; and if it did, the numbers would still be whole. No
-    // other lock is asked for meanwhile.
+    // Nothing panics while holding the lock; if it did, the numbers would still be consistent. No
+    // other lock is taken meanwhile.
     fn sums_mut(&self) -> MutexGuard<'_, Sums> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records came, or came back.
+    /// Adds records that came or were put back.
     pub fn add(&self, rows: usize, bytes: usize) {
         let mut sums = self.sums_mut();
         (sums.rows, sums.bytes) = (sums.rows + rows, sums.bytes + bytes);
@@ -61,7 +61,7 @@ impl Arrivals {
         self.woken.notify_one();
     }
 
-    /// Records were taken out or dropped.
+    /// Subtracts records that were taken or dropped.
     pub fn remove(&self, rows: usize, bytes: usize) {
         let mut sums = self.sums_mut();
         (sums.rows, sums.bytes) = (sums.rows - rows, sums.bytes - bytes);
@@ -89,13 +89,13 @@ impl Arrivals {
         *self.sums_mut()
     }
 
-    /// When the oldest record came; none when there is no record. Where records were taken since
-    /// this was asked last, `look` finds it in the buffers.
+    /// When the oldest record came; none if there are no records. If records were taken since the
+    /// last call, `look` finds it in the buffers.
     pub fn since(&self, look: impl FnOnce() -> Option<Instant>) -> Option<Instant> {
         if let Oldest::Known(since) = self.sums().oldest {
             return since;
         }
-        // What comes while the buffers are looked at counts as well.
+        // Records that come during `look` count as well.
         self.sums_mut().oldest = Oldest::Known(None);
         let found = look();
         let mut sums = self.sums_mut();

@@ -1,5 +1,4 @@
-//! Sharing the leases of a pipe out between the workers that pull it: this worker's part of the
-//! plan.
+//! Distributes a pipe's leases among the workers that pull it: this worker's part of the plan.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +13,12 @@ use domain::lease::Lease;
 use domain::plan::{Share, plan};
 
 impl Work {
-    /// Takes and gives back what the plan says, when something has changed or it is time to look.
-    /// True when leases changed hands.
+    /// Takes and releases leases according to the plan, if something changed or it is time to look.
+    /// True if leases changed hands.
     pub(super) async fn balance(&mut self) -> Result<bool, Error> {
         let circle = self.circle_now();
         if circle != *self.sharing.circle() {
-            // Somebody came, died, or says that rows have changed.
+            // A worker came, died or announced changed rows.
             self.leases.reload().await?;
             self.sharing.meet(circle);
             self.follow();
@@ -37,12 +36,13 @@ impl Work {
         let released = self.give_back(&plan.release).await?;
         let overdue = self.sharing.overdue(members.lease_duration());
         let losses = &self.losses;
-        // A finished lease needs somebody only to say that its shard is another one now.
+        // A finished lease needs an owner only to report that its shard has been replaced.
         let reopened = |l: &Lease| l.finished() && losses.of(l).is_some() && members.is_nobodys(l);
         let meant = |l: &Lease| plan.take.contains(&l.shard_id) || overdue.contains(&l.shard_id);
         let left = |l: &Lease| l.owner == self.deps.worker_id && overdue.contains(&l.shard_id);
-        // A lease of the open batch that is not held went to others while this process stood still.
-        // The next pull sees that, and must not find it taken back (**a-zombie-serves-nothing**).
+        // A lease of the open batch that is not held was lost while this process was suspended. The
+        // next pull must see that, so the lease must not be taken back first
+        // (**a-zombie-serves-nothing**).
         let missed = |l: &Lease| self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
         let wanted = |l: &Lease| !missed(l) && (free(l, &members) && meant(l) || left(l) || reopened(l));
         self.look_before_taking(&wanted).await?;
@@ -53,7 +53,7 @@ impl Work {
         Ok(released || taken)
     }
 
-    /// Takes the leases of a batch, of which this worker has a part, from whoever is dead.
+    /// Takes the leases of a batch that this worker holds in part from dead workers.
     pub(super) async fn take_rest_of(&mut self, batch: &str) -> Result<(), Error> {
         let members = self.deps.members.clone();
         let wanted = |lease: &Lease| free(lease, &members) && lease.batch() == Some(batch);
@@ -63,8 +63,8 @@ impl Work {
         Ok(())
     }
 
-    /// Whoever has come to life since the last look at the workers may have taken a lease since: it
-    /// has beaten before, so a look after the rows were read shows it
+    /// A worker that came back since the last look may have taken a lease. It sent a heartbeat
+    /// before that, so looking at the workers after reading the rows shows it as alive
     /// (**expiry-on-the-observers-clock**).
     async fn look_before_taking(&self, wanted: &(impl Fn(&Lease) -> bool + Sync)) -> Result<(), Error> {
         if self.leases.all().any(|lease| !lease.owner.is_empty() && wanted(lease)) {
@@ -73,9 +73,9 @@ impl Work {
         Ok(())
     }
 
-    /// Looks at the rows again after this process stood still. `Fenced` when the open batch went to
-    /// others meanwhile. If it did not, its rows are written once more: a take that was decided
-    /// meanwhile, and may be on its way still, finds them changed.
+    /// Rereads the rows after this process was suspended. `Fenced` if the open batch was lost
+    /// meanwhile. Otherwise its rows are written once more, so that a take that was decided
+    /// meanwhile and is still on its way conflicts.
     pub async fn look_again(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
         self.follow();
@@ -96,8 +96,8 @@ impl Work {
         }
     }
 
-    /// Whether a worker that matters to this pipe came, died or changed rows since the last look.
-    /// What others do with other pipes must not make this one ask ClickHouse and Kinesis.
+    /// Whether a worker relevant to this pipe came, died or changed rows since the last look.
+    /// Activity on other pipes must not cause queries to ClickHouse and Kinesis here.
     pub fn circle_changed(&self) -> bool {
         self.circle_now() != *self.sharing.circle()
     }
@@ -111,8 +111,8 @@ impl Work {
         !self.sharing.circle().workers.is_empty()
     }
 
-    /// Gives leases back of which no batch is open; the others follow when theirs is settled.
-    /// Whether there were any.
+    /// Releases leases without an open batch; the others follow once theirs is settled. True if
+    /// there were any.
     async fn give_back(&mut self, release: &BTreeSet<String>) -> Result<bool, Error> {
         let open = |l: &Lease| l.offer.is_some() || self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
         let settled = |l: &Lease| release.contains(&l.shard_id) && !open(l);
@@ -126,7 +126,7 @@ impl Work {
         if released == 0 {
             return Ok(false);
         }
-        info!(pipe = self.pipe, leases = released, "leases are given back, for another worker to take");
+        info!(pipe = self.pipe, leases = released, "leases released for another worker");
         self.deps.heartbeat.changed(&self.pipe);
         Ok(true)
     }

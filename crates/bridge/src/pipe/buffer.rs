@@ -1,4 +1,4 @@
-//! What has been read of one shard and not yet been put into a batch.
+//! Records read from one shard that are not in a batch yet.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ use domain::error::Error;
 use domain::record::Slice;
 use domain::shard::Shard;
 
-/// A bounded queue between one reader and the pipe, and what the reader last knew.
+/// A bounded queue between one reader and the pipe, with the reader's latest progress.
 pub struct ShardBuffer {
-    /// Shard id.
+    /// The shard's id.
     pub shard_id: String,
     state: Mutex<State>,
-    /// What all shards of the pipe hold; tells the pipe that something came.
+    /// Totals over the pipe's buffers; wakes the pipe when records arrive.
     arrivals: Arc<Arrivals>,
-    /// Tells the reader that there is room.
+    /// Wakes the reader when there is room.
     drained: Notify,
 }
 
@@ -28,7 +28,7 @@ struct State {
     slices: VecDeque<(Instant, Slice)>,
     bytes: usize,
     progress: Progress,
-    /// Nothing is read any more.
+    /// Further records are dropped.
     closed: bool,
 }
 
@@ -41,35 +41,35 @@ impl State {
 /// What a reader knows about its shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How far the last answer was behind the tip, ms; none before the first answer.
+    /// How far behind the tip the last response was, ms; none before the first response.
     pub millis_behind_latest: Option<i64>,
-    /// When the last answer was asked for, Unix ms, if nothing was left to read after it.
+    /// When the last response was requested, Unix ms, if nothing was left to read after it.
     pub tip_ms: Option<i64>,
     /// The shard is closed and read to its end.
     pub ended: bool,
-    /// Shards that the end named.
+    /// The child shards named at the end.
     pub children: Vec<Shard>,
     /// How the shard is read now.
     pub mode: Mode,
-    /// Why it is polled although fan-out is wanted; cleared by the first event.
+    /// Why the shard is polled although fan-out is requested; cleared by the first event.
     pub fallback: Option<String>,
-    /// What went wrong last; cleared by the next good answer. A `Gap` stays until the shard is read
-    /// from another position.
+    /// The last error; cleared by the next successful response. A `Gap` stays until the shard is
+    /// read from another position.
     pub error: Option<Error>,
 }
 
 impl ShardBuffer {
-    /// An empty buffer.
+    /// Creates an empty buffer.
     pub fn new(shard_id: &str, arrivals: Arc<Arrivals>) -> ShardBuffer {
         ShardBuffer { shard_id: shard_id.into(), state: Mutex::default(), arrivals, drained: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; and if it did, the data would still be whole.
+        // Nothing panics while holding the lock; if it did, the data would still be consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what was read.
+    /// Appends records.
     pub fn push(&self, slice: Slice) {
         let mut state = self.state();
         if state.closed {
@@ -81,8 +81,8 @@ impl ShardBuffer {
         self.arrivals.add(rows, bytes);
     }
 
-    /// Notes what the reader knows now. Wakes the pipe at the shard's end alone: the rest is looked
-    /// at in time.
+    /// Updates the reader's progress. Wakes the pipe only at the shard's end; the rest can wait for
+    /// its next look.
     pub fn note(&self, change: impl FnOnce(&mut Progress)) {
         let mut state = self.state();
         let before = state.progress.ended;
@@ -94,7 +94,7 @@ impl ShardBuffer {
         }
     }
 
-    /// Drops what is buffered, and what a reader that is being stopped still brings.
+    /// Drops what is buffered, and whatever a stopping reader still adds.
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -103,12 +103,12 @@ impl ShardBuffer {
         self.arrivals.remove(rows, bytes);
     }
 
-    /// What the reader knows.
+    /// The reader's progress.
     pub fn progress(&self) -> Progress {
         self.state().progress.clone()
     }
 
-    /// [`Progress::tip_ms`] alone.
+    /// Just [`Progress::tip_ms`].
     pub fn tip_ms(&self) -> Option<i64> {
         self.state().progress.tip_ms
     }
@@ -118,7 +118,7 @@ impl ShardBuffer {
         self.state().progress.ended
     }
 
-    /// Puts back what was taken last, in front of the rest.
+    /// Puts records that were just taken back in front of the rest.
     pub fn put_back(&self, slices: Vec<Slice>) {
         let mut state = self.state();
         for slice in slices.into_iter().rev() {
@@ -141,7 +141,7 @@ impl ShardBuffer {
         }
     }
 
-    /// Bytes buffered, as [`Slice::size`] counts.
+    /// Bytes buffered, as counted by [`Slice::size`].
     pub fn bytes(&self) -> usize {
         self.state().bytes
     }
@@ -156,12 +156,12 @@ impl ShardBuffer {
         self.state().slices.front().map(|(since, _)| *since)
     }
 
-    /// What is buffered now, to choose from. Cheap: slices share their records.
+    /// The buffered slices, to choose from. Cheap: slices share their records.
     pub fn peek(&self) -> Vec<Slice> {
         self.state().slices.iter().map(|(_, slice)| slice.clone()).collect()
     }
 
-    /// Takes the first `count` records out.
+    /// Removes and returns the first `count` records.
     pub fn take(&self, count: usize) -> Vec<Slice> {
         let mut state = self.state();
         let (mut taken, mut left, before) = (Vec::new(), count, state.bytes);
@@ -217,8 +217,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever is pushed and taken in between: every record comes out once, in order, and the
-        /// counts are those of what is left.
+        /// However pushes and takes interleave, every record comes out once and in order, and the
+        /// counts match what is left.
         #[test]
         fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize, 0..12usize), 1..30)) {
             let arrivals = Arc::<Arrivals>::default();
@@ -231,7 +231,7 @@ mod tests {
                 }
                 let out = buffer.take(take);
                 prop_assert_eq!(numbers(&out).len(), take.min(pushed - taken.len()));
-                // The last of them go back, in the slices in which they came.
+                // Put the last ones back, in the slices they came in.
                 let back = out.len() - back.min(out.len());
                 taken.extend(numbers(&out[..back]));
                 buffer.put_back(out[back..].to_vec());

@@ -1,5 +1,5 @@
-//! What a step of a pipe writes into its lease rows. Pure: from the rows as last read, the open
-//! batch and the time to the rows as they are wanted.
+//! What each step of a pipe writes to its lease rows. Pure: computes the wanted rows from the rows
+//! as last read, the open batch and the time.
 //!
 //! `now_ms` is always the local time, Unix ms, for what users read.
 
@@ -14,12 +14,12 @@ use domain::plan::rate_after;
 use domain::sequence::Checkpoint;
 use domain::shard::Shard;
 
-/// The rows that offer the open batch, where they do not yet; none when positions were changed
-/// since it was frozen.
+/// The rows that still lack the open batch's offer, with it; none if positions changed since it was
+/// frozen.
 pub fn offers(rows: &Rows, open: &Open, now_ms: i64) -> Result<Option<Vec<Lease>>, Error> {
     let shards = open.batch.ranges.len();
-    // An attempt whose answer got lost may have written some of them in another shape, and a user
-    // changed the rest.
+    // An attempt whose answer was lost may have written some of them with another shape, and a user
+    // may have changed the rest.
     let written =
         |(id, _): &(String, Checkpoint)| rows.get(id)?.offer.as_ref().filter(|offer| offer.batch == open.batch.id);
     let shape = open.before.iter().find_map(written).map_or(&open.shape, |offer| &offer.shape);
@@ -41,7 +41,7 @@ pub fn offers(rows: &Rows, open: &Open, now_ms: i64) -> Result<Option<Vec<Lease>
     Ok(Some(changes))
 }
 
-/// The rows that offer `half` in the place of the open batch; none when positions were changed.
+/// The rows that offer `half` in place of the open batch; none if positions changed.
 pub fn halves(rows: &Rows, open: &Open, half: &Batch, now_ms: i64) -> Result<Option<Vec<Lease>>, Error> {
     let shards = half.ranges.len() as u32;
     let mut changes = Vec::with_capacity(open.before.len());
@@ -55,17 +55,17 @@ pub fn halves(rows: &Rows, open: &Open, half: &Batch, now_ms: i64) -> Result<Opt
     Ok(Some(changes))
 }
 
-/// How the rows of a confirmed batch become committed ones.
+/// The rows that commit a confirmed batch.
 #[derive(Debug, Default)]
 pub struct Commits {
     /// The rows.
     pub leases: Vec<Lease>,
-    /// A shard of the batch was moved meanwhile, and keeps that position.
+    /// Whether a shard of the batch was moved meanwhile; it keeps that position.
     pub moved: bool,
 }
 
-/// The rows that commit the open batch (**commit-equals-offer**). `seen`: what is known of a
-/// shard's position behind it.
+/// The rows that commit the open batch (**commit-equals-offer**). `seen`: what is known about a
+/// shard's position after it.
 pub fn commits(rows: &Rows, open: &Open, seen: impl Fn(&str) -> Seen, now_ms: i64) -> Result<Commits, Error> {
     let mut commits = Commits::default();
     for (id, before) in &open.before {
@@ -86,33 +86,33 @@ pub fn commits(rows: &Rows, open: &Open, seen: impl Fn(&str) -> Seen, now_ms: i6
     Ok(commits)
 }
 
-/// The rows of leases that are held here and given back: those that `which` names.
+/// The rows that release the leases held here that `which` selects.
 pub fn releases(rows: &Rows, which: impl Fn(&Lease) -> bool, now_ms: i64) -> Result<Vec<Lease>, Error> {
     rows.each_held(which, |lease, holder| lease.release(holder, now_ms))
 }
 
-/// The rows of `batch` held here, without its offer: its records will be part of a later one.
+/// The rows of `batch` held here, without its offer: its records will be in a later batch.
 pub fn discards(rows: &Rows, batch: &str, now_ms: i64) -> Result<Vec<Lease>, Error> {
     rows.each_held(|lease| lease.batch() == Some(batch), |lease, holder| lease.discard(holder, now_ms))
 }
 
-/// The rows of shards that are committed to their end and were not finished yet.
+/// The rows that finish these shards, which are committed to their end.
 pub fn finishes(rows: &Rows, shards: &[String], now_ms: i64) -> Result<Vec<Lease>, Error> {
     rows.each_held(|lease| shards.contains(&lease.shard_id), |lease, holder| lease.finish(holder, now_ms))
 }
 
-/// What a seek is told, and when it takes place.
+/// The input of a seek.
 #[derive(Clone, Copy)]
 pub struct Seek<'a> {
     /// The pipe, for messages.
     pub pipe: &'a str,
-    /// Where each shard shall go on; an empty shard id means all, and the last that fits counts.
+    /// The new position of each shard; an empty shard id means all, and the last match counts.
     pub moves: &'a [(String, Checkpoint)],
     /// The stream's shards as listed now, by id.
     pub listed: &'a HashMap<&'a str, &'a Shard>,
-    /// Which stream it is now.
+    /// The stream's current identity.
     pub identity: &'a Identity,
-    /// Kinesis' time, Unix ms: from then on a new position covers what arrives.
+    /// Kinesis' time, Unix ms, from which a new position covers arriving records.
     pub since_ms: i64,
 }
 
@@ -124,7 +124,7 @@ impl Seek<'_> {
 
     /// The rows that are moved, and those that share a batch with one of them: an open batch is
     /// given up as a whole. A shard that is no longer listed has nothing to read: it is finished,
-    /// so that its children go on.
+    /// so that its children can be read.
     pub fn changes(&self, rows: &Rows, now_ms: i64) -> Result<Vec<Lease>, Error> {
         if let Some((unknown, _)) = self.moves.iter().find(|(id, _)| !id.is_empty() && rows.get(id).is_none()) {
             return Err(Error::NotFound(format!("pipe '{}' has no shard '{unknown}'", self.pipe)));
@@ -135,8 +135,7 @@ impl Seek<'_> {
             match (self.target(lease), self.listed.get(lease.shard_id.as_str())) {
                 (Some(_), None) => Some(Lease { identity, ..lease.seek(Checkpoint::ShardEnd, self.since_ms, now_ms) }),
                 (Some(to), Some(shard)) => {
-                    // In a stream that was created anew, the shard may have come from others, or
-                    // from none.
+                    // If the stream was recreated, the shard may have other parents, or none.
                     let parents = shard.parents().into_iter().filter(|parent| lease.parents.contains(parent)).collect();
                     let to = shard.position(to.clone());
                     Some(Lease { parents, identity, ..lease.seek(to, self.since_ms, now_ms) })

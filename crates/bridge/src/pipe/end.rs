@@ -1,4 +1,4 @@
-//! The end of a pipe for good: its consumer is deregistered and its leases are deleted.
+//! Ends a pipe for good: deregisters its consumer and deletes its leases.
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
@@ -15,8 +15,8 @@ use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET};
 use domain::ports::{Stream, Versioned};
 
 impl Pipes {
-    /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer, deletes its lease
-    /// rows. Refused while it is pulled here, or held by a living worker.
+    /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer and deletes its lease
+    /// rows. Refused while it is pulled here or held by a live worker.
     pub async fn end(&self, pipe: &str) -> Result<(), Error> {
         self.rows(pipe).await?;
         self.quiet(pipe).await?;
@@ -34,7 +34,7 @@ impl Pipes {
                 info!(pipe, leases = rows.len(), "the pipe has ended for good; its leases are deleted");
                 return Ok(());
             }
-            // Somebody took it; `nobodys` says who.
+            // Another worker took it; `nobodys` reports which.
         }
         Err(keep_changing(pipe))
     }
@@ -48,7 +48,7 @@ impl Pipes {
             if commands.send(Command::End(EndRequest { since, reply })).await.is_err() {
                 return Ok(());
             }
-            // Without an answer it has just ended.
+            // No answer: the actor has just ended.
             match answer.await.unwrap_or(Quiet::Yes) {
                 Quiet::Yes => return Ok(()),
                 Quiet::NotYet if since.elapsed() < END_QUIET + END_LOOK => sleep(END_LOOK).await,
@@ -61,8 +61,8 @@ impl Pipes {
         }
     }
 
-    /// Refuses when another living worker has one of the leases or runs the pipe. This one has
-    /// stopped, so what is under its own name is left over.
+    /// Refuses if another live worker holds one of the leases or runs the pipe. The pipe has
+    /// stopped here, so leases under this worker's own name are left over.
     async fn nobodys(&self, pipe: &str, rows: &[Versioned<Lease>]) -> Result<(), Error> {
         let deps = self.deps();
         let workers = deps.store.workers().await?;
@@ -77,8 +77,8 @@ impl Pipes {
         }
     }
 
-    /// The stream of a pipe; none when it was deleted. Refused when it is not in the account and
-    /// region of this bridge.
+    /// The pipe's stream; none if it was deleted. Refused if it is not in this bridge's account and
+    /// region.
     async fn here(&self, pipe: &str, stream: &str, rows: &[Versioned<Lease>]) -> Result<Option<Stream>, Error> {
         let mut rows = rows.iter().map(|row| &row.value).filter(|lease| lease.stream == stream);
         match self.deps().kinesis.stream(stream).await {
@@ -116,7 +116,7 @@ impl Pipes {
     }
 }
 
-/// The streams that rows name; one, unless somebody edited them.
+/// The streams named in the rows; one, unless they were edited by hand.
 fn streams(rows: &[Versioned<Lease>]) -> Vec<&str> {
     let mut streams: Vec<&str> = rows.iter().map(|row| row.value.stream.as_str()).collect();
     streams.sort_unstable();

@@ -7,10 +7,11 @@ use domain::error::Error;
 use domain::lease::{Destination, Lease};
 use domain::ports::Views;
 
-/// Why a pull may not be served.
+/// Why a pull is refused.
 pub(super) struct Refused {
     pub error: Error,
-    /// What is held here belongs to who feeds the other table, too: it must not be kept from both.
+    /// Another worker feeds the other table: this one must release its leases, or each would block
+    /// the other.
     pub gives_way: bool,
 }
 
@@ -21,14 +22,14 @@ impl From<Error> for Refused {
 }
 
 impl Work {
-    /// Makes sure that the rows of this pull go where those of the pipe go, before any is handed
-    /// out (**one-target-per-pipe**).
+    /// Makes sure that the rows of this pull go to the pipe's table, before any are served
+    /// (**one-target-per-pipe**).
     ///
-    /// Where the view that fed another table is gone, the pipe goes over to this one. The open
-    /// batch of that view, whose fate is not known, goes with it as a whole: its rows may be in
-    /// both tables, and are in one of them for certain.
+    /// If the view that fed another table is gone, the pipe moves to this one. That view's open
+    /// batch, whose outcome is unknown, moves with it as a whole: its rows may end up in both
+    /// tables, but are certain to be in one.
     pub(super) async fn feed(&mut self, to: &Destination) -> Result<(), Refused> {
-        // What is finished says where rows went; it decides only where nothing else does.
+        // Finished leases show where rows went; they count only if there are no others.
         let some_left = self.leases.all().any(|lease| !lease.finished() || lease.offer.is_some());
         let counts = |lease: &&Lease| !some_left || !lease.finished() || lease.offer.is_some();
         let others = |lease: &&Lease| counts(lease) && lease.destination.is_another_than(to);
@@ -64,8 +65,8 @@ impl Work {
         }
     }
 
-    /// Looks again once the first leases are taken: another bridge may have begun with another
-    /// table at the same time, and whoever looks last sees the other.
+    /// Checks again once the first leases are taken: another bridge may have started with another
+    /// table at the same time, and whichever checks last sees the other.
     pub(super) async fn feed_alone(&mut self, to: &Destination) -> Result<(), Error> {
         self.leases.reload().await?;
         if let Err(refused) = self.feed(to).await {
@@ -76,8 +77,8 @@ impl Work {
     }
 }
 
-/// The table that a view writes to now, by the view's name as the rows have it; a dot may be part
-/// of either name.
+/// The table that a view writes to now, by the view's name as stored in the rows; the database and
+/// the view may both have dots in their names.
 async fn target_of(views: &dyn Views, name: &str) -> Result<Option<String>, Error> {
     for (at, _) in name.match_indices('.') {
         if let Some(found) = views.definition(&name[..at], &name[at + 1..]).await? {

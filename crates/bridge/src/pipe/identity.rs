@@ -1,19 +1,20 @@
-//! What a pipe is, beyond its name: one stream of one account and region (**one-stream-per-pipe**).
+//! What identifies a pipe beyond its name: one stream of one account and region
+//! (**one-stream-per-pipe**).
 
 use domain::arn::Arn;
 use domain::error::Error;
 use domain::lease::{Identity, Lease};
 use domain::ports::Stream;
 
-/// The error for a pipe name that is used with two streams.
+/// The error for a pipe name used with two streams.
 pub fn another_stream(pipe: &str, wanted: &str, has: &str) -> Error {
     Error::BadRequest(format!(
         "pipe '{pipe}' reads stream '{has}', not '{wanted}': a pipe belongs to one stream, so use another pipe name"
     ))
 }
 
-/// Makes sure that the rows of a pipe belong to `stream`, and not to one of the same name
-/// elsewhere.
+/// Checks that a pipe's rows belong to `stream`, not to one of the same name in another account or
+/// region.
 pub fn one_stream<'a>(pipe: &str, rows: impl IntoIterator<Item = &'a Lease>, stream: &Stream) -> Result<(), Error> {
     let identity = stream.identity();
     match rows.into_iter().find(|lease| lease.stream != stream.name || lease.identity.is_elsewhere(&identity)) {
@@ -23,7 +24,7 @@ pub fn one_stream<'a>(pipe: &str, rows: impl IntoIterator<Item = &'a Lease>, str
     }
 }
 
-/// The error for a pipe name that is used with two streams of one name.
+/// The error for a pipe name used with two streams of the same name.
 pub(super) fn elsewhere(pipe: &str, has: &Identity, here: &Identity) -> Error {
     Error::BadRequest(format!(
         "pipe '{pipe}' reads stream {}, and this bridge, in another account or region, would read {}: a pipe belongs to one stream, so use \
@@ -32,7 +33,7 @@ pub(super) fn elsewhere(pipe: &str, has: &Identity, here: &Identity) -> Error {
     ))
 }
 
-/// The region in an ARN; empty when there is none.
+/// The region in an ARN; empty if there is none.
 pub(super) fn region(arn: &str) -> &str {
     Arn::parse(arn).map_or("", |arn| arn.region)
 }

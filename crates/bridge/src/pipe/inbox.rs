@@ -1,4 +1,4 @@
-//! What an actor waits for.
+//! The events that an actor waits for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use domain::ports::RefreshOutcome;
 
 /// What wakes the actor.
 pub enum Event {
-    /// Somebody wants something.
+    /// A request.
     Command(Command),
     /// `SYSTEM WAIT VIEW` has answered.
     Confirmed(Confirmation),
     /// A worker came, died or changed lease rows.
     Members,
-    /// The time is up.
+    /// The deadline passed.
     Time,
-    /// The process stops.
+    /// The process is stopping.
     Stop,
 }
 
@@ -32,7 +32,7 @@ pub struct Confirmation {
     pub batch: String,
     /// The view.
     pub view: Puller,
-    /// Whether that serving was handed to the connection to its end.
+    /// Whether that response was written to the connection completely.
     pub delivered: Arc<AtomicBool>,
     /// How the refresh ended.
     pub outcome: RefreshOutcome,
@@ -41,7 +41,7 @@ pub struct Confirmation {
 /// The channels of an actor.
 pub struct Inbox {
     commands: mpsc::Receiver<Command>,
-    /// Pulls that came while another one waited for records.
+    /// Pulls that came while another waited for records.
     postponed: VecDeque<Command>,
     answers: mpsc::Receiver<Confirmation>,
     answering: mpsc::Sender<Confirmation>,
@@ -50,13 +50,13 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Nothing is in it yet.
+    /// Creates an empty inbox.
     pub fn new(commands: mpsc::Receiver<Command>, members: watch::Receiver<u64>, stop: watch::Receiver<bool>) -> Inbox {
         let (answering, answers) = mpsc::channel(MAX_OUTSTANDING_WAITS);
         Inbox { commands, postponed: VecDeque::new(), answers, answering, members, stop }
     }
 
-    /// What comes next, `until` at the latest, with postponed pulls first.
+    /// The next event, at `until` at the latest; postponed pulls come first.
     pub async fn next(&mut self, until: Instant) -> Event {
         match self.postponed.pop_front() {
             Some(command) => Event::Command(command),
@@ -64,10 +64,10 @@ impl Inbox {
         }
     }
 
-    /// What comes next beside the postponed pulls, `until` at the latest.
+    /// The next event other than a postponed pull, at `until` at the latest.
     pub async fn fresh(&mut self, until: Instant) -> Event {
-        // In this order: an answer about the open batch is settled before another pull asks for it,
-        // and runs can be repeated.
+        // In this order, an answer about the open batch is settled before another pull asks for it,
+        // and simulated runs are reproducible.
         tokio::select! {
             biased;
             _ = self.stop.changed() => Event::Stop,
@@ -78,17 +78,17 @@ impl Inbox {
         }
     }
 
-    /// The next answer, `until` at the latest.
+    /// The next answer; none if it does not come before `until`.
     pub async fn confirmation(&mut self, until: Instant) -> Option<Confirmation> {
         timeout_at(until, self.answers.recv()).await.ok().flatten()
     }
 
-    /// Where answers go.
+    /// A sender for answers.
     pub fn answering(&self) -> mpsc::Sender<Confirmation> {
         self.answering.clone()
     }
 
-    /// Lets a pull take its turn; it is returned if too many are waiting already.
+    /// Queues a pull; returns it if too many are queued.
     pub fn postpone(&mut self, pull: Command) -> Option<Command> {
         if self.postponed.len() >= MAX_QUEUED_PULLS {
             return Some(pull);
@@ -97,7 +97,7 @@ impl Inbox {
         None
     }
 
-    /// Whether the process stops.
+    /// Whether the process is stopping.
     pub fn stopping(&self) -> bool {
         *self.stop.borrow()
     }

@@ -1,9 +1,8 @@
-//! Takes the rows out of a batch that ClickHouse refuses: halves the open batch until a single row
-//! is left.
+//! Isolates rows that ClickHouse refuses: halves the open batch until a single row is left.
 //!
-//! Half of a batch is a batch like any other: frozen, offered before its first byte, recovered by
-//! whichever process finds it. What this process knows about the other rows is lost with it; then
-//! the way to a bad row begins with the whole of what is open.
+//! A half is a batch like any other: frozen, offered before its first byte, recovered by whichever
+//! process finds it. What is known about the other rows is only in memory; after a restart the
+//! search begins again with the whole open batch.
 
 use std::sync::Arc;
 
@@ -17,9 +16,9 @@ use domain::error::Error;
 use domain::unpacking::Unpacking;
 
 impl Work {
-    /// Replaces the open batch, of more than one row, by its first half in all its lease rows at
-    /// once (**halves-are-prefixes**). The rest goes back to where it came from. After an error the
-    /// rows tell which of the two is open, and that one is read again.
+    /// Replaces the open batch, which has more than one row, by its first half, in all its lease
+    /// rows at once (**halves-are-prefixes**). The rest goes back into the buffers. After an error,
+    /// the rows show which of the two is open, and that one is read again.
     pub async fn halve(&mut self) -> Result<(), Error> {
         self.leases.reload_if_in_doubt().await?;
         let Some(open) = &self.open else { return Ok(()) };
@@ -45,18 +44,18 @@ impl Work {
             self.search.halved(rest.iter().map(|range| (range.shard_id.as_str(), range.rows())));
             self.shards.put_back(&whole.id, &half, rest);
         } else {
-            // The rest was taken apart as an earlier view wanted it, and is read again.
+            // The rest was unpacked with an earlier view's settings, so it is read again.
             self.restart_readers();
         }
         open.before.retain(|(id, _)| half.ranges.iter().any(|range| range.shard_id == *id));
         let said = open.suspicion.said;
         let suspicion = Suspicion { searched: true, said, ..Suspicion::default() };
-        // An answer that is still to come is about the whole, and not waited for.
+        // Outstanding answers are about the whole batch; they are not awaited.
         self.open = Some(Open { batch: half, waits: 0, latest: Arc::default(), suspicion, ..open });
         Ok(())
     }
 
-    /// What a batch that is closed says about the rows that are left of a refused one.
+    /// Updates the search for refused rows from a closed batch.
     pub(super) fn search_on(&mut self, closed: &Open) {
         match (closed.suspicion.quarantined, closed.suspicion.searched) {
             (true, _) => self.search.found(),

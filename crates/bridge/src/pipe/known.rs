@@ -1,4 +1,5 @@
-//! What is known of the views that pull a pipe: the table that each fills, and what is below it.
+//! What is known about the views that pull a pipe: the table that each fills, and the views below
+//! it.
 
 use std::collections::HashMap;
 
@@ -12,25 +13,25 @@ use domain::ports::{Below, ViewState};
 #[derive(Default)]
 pub struct KnownViews(HashMap<String, Known>);
 
-/// A view whose definition was looked at, and found good.
+/// A view whose definition was checked and accepted.
 struct Known {
     destination: Destination,
     /// What [`ViewState::others`] was then.
     others: u32,
     at: Instant,
-    /// What is below that table, and when that was looked at; none until it was.
+    /// What is below that table, and when that was checked; none before the first check.
     below: Option<(Below, Instant)>,
 }
 
 impl KnownViews {
-    /// Where the rows of a view in this state go, when that was looked at a moment ago.
+    /// Where the rows of a view in this state go, if that was checked recently.
     pub fn destination(&self, state: &ViewState) -> Option<&Destination> {
         let known = self.0.get(&state.uuid)?;
         let holds = known.others == state.others && known.at.elapsed() < DEFINITION_HOLDS;
         holds.then_some(&known.destination)
     }
 
-    /// Notes where the rows of a view go, which was asked at `at`.
+    /// Notes where the rows of a view go, as queried at `at`.
     pub fn note(&mut self, state: &ViewState, destination: Destination, at: Instant) {
         if self.0.len() >= KNOWN_VIEWS {
             self.0.clear();
@@ -39,14 +40,14 @@ impl KnownViews {
         self.0.insert(state.uuid.clone(), Known { destination, others: state.others, at, below });
     }
 
-    /// The table that a view fills, and what was below it when that was looked at; none when the
-    /// view is not known.
+    /// The table that a view fills, and what was below it at the last check; none if the view is
+    /// unknown.
     pub fn fed(&self, uuid: &str) -> Option<(&str, Option<&Below>)> {
         let known = self.0.get(uuid)?;
         Some((&known.destination.target, known.below.as_ref().map(|(below, _)| below)))
     }
 
-    /// Whether what is below a view's table was looked at a moment ago.
+    /// Whether what is below a view's table was checked recently.
     pub fn below_is_fresh(&self, uuid: &str) -> bool {
         let looked = self.0.get(uuid).and_then(|known| known.below.as_ref());
         looked.is_some_and(|(_, at)| at.elapsed() < VIEWS_BELOW_HOLD)

@@ -1,5 +1,4 @@
-//! The lease rows of a pipe, and the one way to change them: read, decide, write by
-//! compare-and-set.
+//! A pipe's lease rows, and the only way to change them: read, decide, compare-and-set.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use domain::lease::{Destination, Lease};
 use domain::limits::{COMMIT_RETRIES, CONFLICT_RETRIES, LEASE_ROWS_PER_STATEMENT};
 use domain::ports::{Clock, StateError, StateStore, Stream, Versioned};
 
-/// The rows of a pipe as last read, and the store that they are in.
+/// A pipe's rows as last read, and the store that holds them.
 pub struct Leases {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
@@ -50,25 +49,25 @@ impl Leases {
         Ok(leases)
     }
 
-    /// The stream, as it was described last.
+    /// The stream as last described.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// Where rows go from now on: whatever is created or taken says so.
+    /// Sets where rows go from now on; leases created or taken later record it.
     pub fn feed(&mut self, to: &Destination) {
         self.rows.feed(to);
     }
 
-    /// Notes what the stream is now. Refused when it is not the one that the rows say.
+    /// Updates the stream's description. Refused if it is not the stream named in the rows.
     pub fn describe(&mut self, stream: Stream) -> Result<(), Error> {
         one_stream(&self.pipe, self.all(), &stream)?;
         self.stream = stream;
         Ok(())
     }
 
-    /// Reads the rows again. Refused when they are another stream's: nothing of them may be taken
-    /// or changed (**one-stream-per-pipe**).
+    /// Rereads the rows. Refused if they belong to another stream: none of them may be taken or
+    /// changed (**one-stream-per-pipe**).
     pub async fn reload(&mut self) -> Result<(), Error> {
         let rows = self.store.leases(Some(&self.pipe)).await?;
         one_stream(&self.pipe, rows.iter().map(|row| &row.value), &self.stream)?;
@@ -77,19 +76,18 @@ impl Leases {
         Ok(())
     }
 
-    /// Whether the rows may be newer than what is known here: the answer to the last write was
-    /// lost, or see [`Leases::doubt`].
+    /// Whether the stored rows may be newer than those here: the answer to the last write was lost,
+    /// or [`Leases::doubt`] was called.
     pub fn in_doubt(&self) -> bool {
         self.in_doubt
     }
 
-    /// Lets the rows be read again before the next step: something is wrong that an operator may
-    /// mend there.
+    /// Makes the next step reread the rows: something is wrong that an operator may fix there.
     pub fn doubt(&mut self) {
         self.in_doubt = true;
     }
 
-    /// Reads the rows again if the answer to the last write was lost.
+    /// Rereads the rows if they are in doubt.
     pub async fn reload_if_in_doubt(&mut self) -> Result<(), Error> {
         match self.in_doubt {
             true => self.reload().await,
@@ -97,8 +95,7 @@ impl Leases {
         }
     }
 
-    /// Adds rows for shards that have none. Another worker may have added them first; then its rows
-    /// count.
+    /// Adds rows for shards that have none. If another worker added them first, its rows count.
     pub async fn create(&mut self, leases: Vec<Lease>) -> Result<(), Error> {
         let leases: Vec<Lease> = leases.into_iter().map(|lease| self.destined(lease)).collect();
         let mut created = Vec::new();
@@ -111,8 +108,8 @@ impl Leases {
         }
         let read = self.reload().await;
         if let Err(Error::BadRequest(_)) = &read {
-            // A bridge elsewhere was as fast, with shards of other names. What nobody has taken
-            // goes away again.
+            // A bridge in another account or region was as fast, with other shard ids. Delete the
+            // new rows that nobody has taken.
             for part in created.chunks(LEASE_ROWS_PER_STATEMENT) {
                 self.store.delete(part).await?;
             }
@@ -120,8 +117,8 @@ impl Leases {
         read
     }
 
-    /// Deletes the rows of shards that have left the retention. Where others did so first, or write
-    /// just now, that counts.
+    /// Deletes the rows of shards that have left the retention. If others deleted or wrote them
+    /// first, that counts.
     pub async fn forget(&mut self, shard_ids: &[String]) -> Result<(), Error> {
         let leases = shard_ids.iter().filter_map(|id| self.get(id).cloned()).collect();
         let rows = self.versioned(leases)?;
@@ -135,11 +132,11 @@ impl Leases {
     }
 
     /// Takes the leases that `free` allows and our own from before, each with a new epoch, which
-    /// fences whoever had it. Whether there were any.
+    /// fences the previous holder. True if there were any.
     pub async fn take(&mut self, free: impl Fn(&Lease) -> bool) -> Result<bool, Error> {
         let mut some = false;
         loop {
-            // Chosen anew after each write: a conflict may have shown other rows.
+            // Choose again after each write: a conflict may have shown other rows.
             let now = self.clock.now_ms();
             let take = |l: &Lease| self.destined(l.take(&self.worker, now).adopted_by(&self.stream.identity()));
             let takes: Vec<Lease> = self.takeable(&free).into_iter().map(take).collect();
@@ -150,7 +147,7 @@ impl Leases {
             let epochs: Vec<(String, u64)> = takes.iter().map(|l| (l.shard_id.clone(), l.epoch)).collect();
             self.rows.taking(&epochs);
             if !self.write(takes).await? {
-                // Somebody else was faster, and may have been with the other ones.
+                // Another worker was faster, perhaps with the others as well.
                 return Ok(some);
             }
             info!(pipe = self.pipe, leases = epochs.len(), "leases taken");
@@ -158,16 +155,16 @@ impl Leases {
         }
     }
 
-    /// Writes the rows that `decide` makes of those that were read last, at this local time (Unix
-    /// ms). False: its decision does not hold, since somebody changed rows in between (an operator
-    /// with SQL, a seek), or it says so itself (none). The rows of now have been read then.
+    /// Writes the rows that `decide` makes of those last read and the local time, Unix ms. False if
+    /// its decision does not hold, because somebody changed rows in between (an operator with SQL,
+    /// a seek) and they were reread, or if it returns none.
     ///
-    /// Up to [`LEASE_ROWS_PER_STATEMENT`] rows, which those of a batch never exceed, are written
-    /// together or not at all; more of them in parts, of which the first may be written.
+    /// Up to [`LEASE_ROWS_PER_STATEMENT`] rows are written together or not at all; a batch never
+    /// has more. Larger changes are written in parts, of which the first ones may succeed alone.
     ///
     /// # Errors
     ///
-    /// `Fenced` when one of them belongs to somebody else now.
+    /// `Fenced` if another worker now holds a lease that was held here.
     pub async fn try_change(
         &mut self,
         decide: impl FnOnce(&Rows, i64) -> Result<Option<Vec<Lease>>, Error>,
@@ -185,8 +182,8 @@ impl Leases {
         Ok(true)
     }
 
-    /// The same for a decision that needs nothing but the rows: it is made anew until it holds.
-    /// False: the rows kept changing.
+    /// The same for a decision that depends only on the rows: it is repeated until it holds. False
+    /// if the rows kept changing.
     pub async fn change(
         &mut self,
         mut decide: impl FnMut(&Rows, i64) -> Result<Vec<Lease>, Error>,
@@ -200,8 +197,8 @@ impl Leases {
         Ok(false)
     }
 
-    /// Replaces rows, all or none, if they are still as last read. False: they are not, and have
-    /// been read again.
+    /// Replaces rows, all or none, if they are still as last read. False if they are not; they have
+    /// been reread then.
     async fn write(&mut self, changes: Vec<Lease>) -> Result<bool, Error> {
         if changes.is_empty() {
             return Ok(true);
@@ -234,8 +231,8 @@ impl Leases {
     }
 }
 
-/// Deletes rows, however many. False: somebody wrote one of them since it was read, and some are
-/// left.
+/// Deletes any number of rows. False if some are left because they were written since they were
+/// read.
 pub async fn delete(store: &dyn StateStore, rows: &[Versioned<Lease>]) -> Result<bool, Error> {
     let mut all = true;
     for part in rows.chunks(LEASE_ROWS_PER_STATEMENT) {
@@ -248,7 +245,7 @@ pub async fn delete(store: &dyn StateStore, rows: &[Versioned<Lease>]) -> Result
     Ok(all)
 }
 
-/// The error when rows change each time before they can be written.
+/// The error for rows that change every time before they can be written.
 pub fn keep_changing(pipe: &str) -> Error {
     Error::Unavailable(format!("the lease rows of pipe '{pipe}' keep changing; trying again"))
 }

@@ -1,5 +1,5 @@
-//! Looking at the stream's shards: new ones get leases, and those whose unread records are gone are
-//! told.
+//! Looks at the stream's shards: new ones get leases, and those whose unread records are gone are
+//! reported.
 
 use std::collections::BTreeSet;
 
@@ -15,14 +15,13 @@ use domain::sequence::Checkpoint;
 use domain::shard::Shard;
 
 impl Work {
-    /// Adds leases for shards that have none, notes what is lost, and lets leases and readers
-    /// follow. `start` is where a pipe without any lease begins. `described`: the stream was
-    /// described for this look.
+    /// Adds leases for shards that have none, notes losses, and updates leases and readers. `start`
+    /// is where a pipe without leases begins. `described`: the stream was described for this look.
     pub(super) async fn look_at_shards(&mut self, start: &Checkpoint, described: bool) -> Result<(), Error> {
-        // Others may have given leases back or finished parents, and people may have moved
+        // Others may have released leases or finished parents, and operators may have moved
         // positions.
         self.leases.reload().await?;
-        // A slow answer does not list a shard that others found meanwhile.
+        // A slow answer may lack a shard that others have found meanwhile.
         let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         let now_ms = self.source.now_ms();
@@ -31,9 +30,9 @@ impl Work {
         self.listing.complete_ms = now_ms;
         let absent = |l: &Lease| shards.iter().all(|shard| shard.id != l.shard_id);
         if !described && self.leases.all().any(|l| !l.finished() && absent(l)) {
-            // Whether it was read to its end, or its records are lost, depends on how long the
-            // stream keeps them. It takes two looks: what shortens the retention after a
-            // description is known at the next.
+            // Whether an absent shard was read to its end or lost records depends on the retention.
+            // It takes two looks, so a retention that is shortened after this description is seen
+            // by the next.
             self.source.retention.look().await?;
         }
         let asked = |l: &&Lease| asked_of.contains(&l.shard_id);
@@ -55,8 +54,8 @@ impl Work {
         Ok(())
     }
 
-    /// Leases of which it is not known when they began, from an earlier version or written by hand,
-    /// begin now.
+    /// Sets the beginning of leases without one, from an earlier version or written by hand, to
+    /// now.
     async fn note_beginnings(&mut self, since_ms: i64) -> Result<(), Error> {
         let unknown = |l: &Lease| l.since_ms == 0 && !l.finished();
         let begun = self.leases.try_change(|rows, now_ms| {
@@ -65,7 +64,7 @@ impl Work {
         begun.await.map(drop)
     }
 
-    /// The same when it is time.
+    /// Calls [`Work::look_at_shards`] when it is due.
     pub(super) async fn look_at_shards_in_time(&mut self) -> Result<bool, Error> {
         if !self.listing.due(&self.leases) {
             return Ok(false);
@@ -74,8 +73,7 @@ impl Work {
         self.look_at_shards(&Checkpoint::TrimHorizon, described).await.map(|()| true)
     }
 
-    /// Looks at the stream itself: which one it is, and what it keeps. False: that is not known
-    /// now.
+    /// Describes the stream: its identity and retention. False if Kinesis is unavailable.
     async fn describe(&mut self) -> Result<bool, Error> {
         let asked = Instant::now();
         match self.deps.kinesis.stream(&self.stream).await {
@@ -83,8 +81,8 @@ impl Work {
                 self.source.retention.seen(&stream, asked);
                 self.leases.describe(stream).map(|()| true)
             }
-            // DescribeStreamSummary has few calls a second for a whole account: the next look will
-            // do, and the shards do not wait.
+            // DescribeStreamSummary allows few calls per second and account. The next look will do;
+            // the shards need not wait.
             Err(Error::Unavailable(why)) => {
                 debug!(pipe = self.pipe, "the stream was not described: {why}");
                 Ok(false)
@@ -93,19 +91,18 @@ impl Work {
         }
     }
 
-    /// A shard has ended, and its end named these children, or none. ListShards alone knows all
-    /// parents of a child (**lineage-from-list-shards**), so it is asked now, and again until it
+    /// A shard has ended, and its end named these children, or none. Only ListShards knows all
+    /// parents of a child (**lineage-from-list-shards**), so it is called now, and again until it
     /// lists them.
     pub(super) fn look_for(&mut self, children: &[Shard]) {
         self.listing.expect(children);
-        // Others may hold the children, and wait for this end.
+        // Other workers may hold the children and wait for this end.
         self.deps.heartbeat.changed(&self.pipe);
         self.sharing.hurry();
     }
 
-    /// Gives the leases held here those parents that they lack although the stream lists them, as
-    /// long as nothing was read. One that was made by an earlier version knows only what the end of
-    /// a parent said.
+    /// Adds listed parents that are missing from leases held here, as long as nothing was read.
+    /// Leases made by an earlier version have only the parents that a shard's end named.
     async fn complete_parents(&mut self, shards: &[Shard]) -> Result<(), Error> {
         let completed = self.leases.try_change(|rows, now_ms| {
             let known = rows.all().map(|l| (l.shard_id.as_str(), l)).collect();
@@ -127,7 +124,7 @@ impl Work {
         Ok(())
     }
 
-    /// Finished leases keep their owner; somebody has to look after those of the dead.
+    /// Finished leases keep their owner, so other workers clean up after dead ones.
     fn is_mine_to_forget(&self, lease: &Lease) -> bool {
         lease.owner == self.deps.worker_id || self.deps.members.is_nobodys(lease)
     }

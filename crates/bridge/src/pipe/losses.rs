@@ -1,4 +1,4 @@
-//! What is lost in a pipe: shards and offered batches whose unread records no longer exist.
+//! A pipe's losses: shards and offered batches whose unread records no longer exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,33 +8,33 @@ use domain::error::Error;
 use domain::lease::Lease;
 use domain::lineage::Lost;
 
-/// What cannot be read on, and why. `lineage` and `recover` find it.
+/// What cannot be read any further, and why. Found by `lineage` and `recover`.
 #[derive(Default)]
 pub struct Losses {
     /// By shard.
     shards: BTreeMap<String, Error>,
-    /// By offered batch that cannot be read again.
+    /// By offered batch.
     batches: BTreeMap<String, Error>,
-    /// Shards that looked reopened, or were not listed, at the last look. ListShards may be late,
-    /// so it takes two looks.
+    /// Shards that looked reopened or were not listed at the last look. ListShards may lag, so it
+    /// takes two looks.
     suspected: BTreeSet<String>,
 }
 
 impl Losses {
-    /// Why this lease cannot be read on, if so.
+    /// Why this lease cannot be read any further, if so.
     pub fn of(&self, lease: &Lease) -> Option<&Error> {
         let batch = lease.batch().and_then(|batch| self.batches.get(batch));
         batch.or_else(|| self.shards.get(&lease.shard_id))
     }
 
-    /// Notes that an offered batch cannot be read again. Its shards stop, others go on.
+    /// Notes that an offered batch cannot be read again. Its shards stop; others continue.
     pub fn add_batch(&mut self, batch: &str, gap: Error) {
         self.batches.insert(batch.into(), gap);
     }
 
-    /// Notes what a look at the shards found lost, as far as it is certain, and returns those of
-    /// the `exhausted` shards that were absent at the look before, too. `gap` words a loss; none
-    /// when the shard has no lease any more.
+    /// Notes the certain losses found by a look at the shards, and returns the `exhausted` shards
+    /// that were already absent at the previous look. `gap` makes the error for a loss; none if the
+    /// shard no longer has a lease.
     pub fn look(
         &mut self,
         pipe: &str,
@@ -45,7 +45,7 @@ impl Losses {
         let suspected = std::mem::take(&mut self.suspected);
         let before = std::mem::take(&mut self.shards);
         for (shard_id, lost) in found {
-            // Neither when the stream was created nor where a shard begins depends on ListShards.
+            // The stream's creation time and the beginning of a shard do not depend on ListShards.
             if !matches!(lost, Lost::Replaced | Lost::Recreated) {
                 self.suspected.insert(shard_id.clone());
                 if !suspected.contains(&shard_id) {
@@ -58,7 +58,7 @@ impl Losses {
             }
             self.shards.insert(shard_id, gap);
         }
-        // Tried again: what could not be read may have been a fault.
+        // Batches are tried again: the failure may have been temporary.
         self.batches.clear();
         self.suspected.extend(exhausted.iter().cloned());
         exhausted.into_iter().filter(|shard_id| suspected.contains(shard_id)).collect()

@@ -1,4 +1,4 @@
-//! The start of the next refresh: see [`start_next`].
+//! Starts the next refresh: see [`start_next`].
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use tokio::task::AbortHandle;
 use super::view::{Puller, refresh_end, start_next};
 use domain::ports::{RefreshOutcome, Views};
 
-/// What starts the next refresh of the view that pulled last.
+/// Starts the next refresh of the view that pulled last.
 #[derive(Default)]
 pub struct Next {
-    /// A refresh is being answered.
+    /// A refresh is pulling.
     pulling: bool,
-    /// The task, until the refresh has begun.
+    /// The task that starts the refresh.
     starting: Option<AbortHandle>,
 }
 
 impl Next {
-    /// A refresh pulls.
+    /// Notes that a refresh pulls.
     pub fn begun(&mut self) {
         self.cancel();
         self.pulling = true;
     }
 
-    /// It is answered.
+    /// Notes that it was answered.
     pub fn answered(&mut self) {
         self.pulling = false;
     }
 
-    /// Nothing more is to be started.
+    /// Cancels a pending start.
     pub fn cancel(&mut self) {
         if let Some(starting) = self.starting.take() {
             starting.abort();
         }
     }
 
-    /// Lets the next refresh begin now: the batch of the last one is committed
+    /// Starts the next refresh now that the last one's batch is committed
     /// (**started-after-the-commit**).
     pub fn start(&mut self, views: Arc<dyn Views>, view: Puller) {
         if !self.pulling {
@@ -43,7 +43,7 @@ impl Next {
         }
     }
 
-    /// The same when the refresh that is given an empty answer has ended.
+    /// Starts the next refresh once the one that gets an empty answer has succeeded.
     pub fn start_after(&mut self, views: Arc<dyn Views>, view: Puller) {
         self.spawn(async move {
             if refresh_end(&*views, &view).await == RefreshOutcome::Succeeded {

@@ -1,4 +1,4 @@
-//! The batch whose fate is open, and what is known about rows of it that ClickHouse refuses.
+//! The open batch, and what is known about rows of it that ClickHouse refuses.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,53 +10,53 @@ use domain::ports::{QuarantinedRow, ViewState};
 use domain::record::RecordRef;
 use domain::sequence::Checkpoint;
 
-/// The batch whose fate is open. There is at most one (**one-open-batch**).
+/// A batch whose outcome is not known yet. There is at most one per pipe (**one-open-batch**).
 pub struct Open {
-    /// The batch, never changed.
+    /// The batch; never changes.
     pub batch: Arc<Batch>,
-    /// The response format it was first asked in.
+    /// The response format of its first request.
     pub shape: String,
-    /// The checkpoints before it; a row with another one was moved by a person.
+    /// The checkpoints before it; a row with a different one was moved by an operator.
     pub(super) before: Vec<(String, Checkpoint)>,
-    /// Its lease rows hold the offer.
+    /// Whether its lease rows contain the offer.
     pub offered: bool,
-    /// It is in ClickHouse; only the commit is missing.
+    /// Whether it is stored in ClickHouse and only the commit is missing.
     pub confirmed: bool,
-    /// Answers of WAIT VIEW still to come.
+    /// Outstanding WAIT VIEW answers.
     pub waits: usize,
-    /// Whether its last serving was handed to the connection to its end.
+    /// Whether the last response with it was written to the connection completely.
     pub latest: Arc<AtomicBool>,
-    /// What the view that was given it last wants for bad rows.
+    /// `on_failure` of the view that was last given it.
     pub on_failure: OnFailure,
     /// What is known about rows of it that ClickHouse refuses.
     pub suspicion: Suspicion,
 }
 
 impl Open {
-    /// Payload, key and sequence number bytes from one shard.
+    /// Bytes of payloads, keys and sequence numbers from one shard.
     pub(super) fn bytes(&self, shard_id: &str) -> u64 {
         let range = self.batch.ranges.iter().find(|range| range.shard_id == shard_id);
         range.map_or(0, |range| range.slices.iter().map(|slice| slice.size() as u64).sum())
     }
 
-    /// Whether records of this shard are in it.
+    /// Whether it contains records of this shard.
     pub fn has(&self, shard_id: &str) -> bool {
         self.before.iter().any(|(id, _)| id == shard_id)
     }
 
-    /// A batch that was frozen just now.
+    /// A batch that has just been frozen.
     pub(super) fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
         let (latest, on_failure, suspicion) = (Arc::default(), OnFailure::Stop, Suspicion::default());
         Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest, on_failure, suspicion }
     }
 
-    /// Its only row; none when it has more.
+    /// Its only row; none if it has more.
     pub fn only_row(&self) -> Option<(&ShardRange, RecordRef<'_>)> {
         let range = self.batch.ranges.first().filter(|_| self.batch.rows() == 1)?;
         Some((range, range.records().next()?))
     }
 
-    /// Its only row as the quarantine keeps it.
+    /// Its only row in the form the quarantine stores.
     pub fn quarantined(&self, pipe: &str, now_ms: i64) -> Option<QuarantinedRow> {
         let (range, row) = self.only_row()?;
         let (error, view) = self.suspicion.said.clone();
@@ -79,28 +79,28 @@ impl Open {
 /// What is known about rows of the open batch that ClickHouse refuses.
 #[derive(Default)]
 pub struct Suspicion {
-    /// Attempts that failed because of its rows, since one ended in another way.
+    /// Consecutive attempts that failed because of its rows.
     pub refusals: u32,
-    /// What ClickHouse said, and the view whose insert it was.
+    /// ClickHouse's error, and the view whose insert failed.
     pub said: (String, String),
-    /// It is a part of a batch that was refused: one more attempt is enough.
+    /// It is part of a batch that was refused, so one more failure is enough.
     pub searched: bool,
     /// Its only row is in the quarantine.
     pub quarantined: bool,
-    /// The refresh that it was given to last, while its end is not known: the view's UUID, and how
-    /// many had failed in a row before.
+    /// The refresh that was last given it, until its outcome is known: the view's UUID, and how
+    /// many refreshes in a row had failed before.
     pub given: Option<(String, u64)>,
-    /// How one of the refreshes ended that it was given to, only WAIT VIEW can tell.
+    /// At least one refresh's outcome is known only to WAIT VIEW.
     pub untold: bool,
 }
 
 impl Suspicion {
-    /// Whether the rows are to blame beyond doubt.
+    /// Whether the rows are certainly the cause.
     pub fn certain(&self) -> bool {
         self.refusals >= if self.searched { 1 } else { ISOLATE_AFTER_ATTEMPTS }
     }
 
-    /// The refresh of a view in this state is given the batch.
+    /// Notes that the refresh of a view in this state is given the batch.
     pub fn give(&mut self, state: &ViewState) {
         let to = (state.uuid.clone(), state.retry);
         if self.given.replace(to.clone()).is_some_and(|before| before != to) {
@@ -108,8 +108,8 @@ impl Suspicion {
         }
     }
 
-    /// Whether the refresh that follows, now in this state, shows that the one before failed:
-    /// exactly one has failed since.
+    /// Whether this state of the following refresh shows that the last one failed: exactly one has
+    /// failed since.
     pub fn shows_failure(&self, state: &ViewState) -> bool {
         self.given.as_ref().is_some_and(|(uuid, retry)| *uuid == state.uuid && retry + 1 == state.retry)
     }

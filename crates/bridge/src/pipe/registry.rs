@@ -1,4 +1,4 @@
-//! Finds the actor of a pipe, or starts it.
+//! Finds or starts the actor of a pipe.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,13 +31,13 @@ pub(super) struct Running {
 }
 
 impl Pipes {
-    /// No pipe yet.
+    /// Creates an empty registry.
     pub fn new(deps: Deps) -> Pipes {
         let (stop, _) = watch::channel(false);
         Pipes { deps, running: Mutex::default(), tasks: tokio::sync::Mutex::default(), stop }
     }
 
-    /// What the pipes need of the world.
+    /// The pipes' external dependencies.
     pub fn deps(&self) -> &Deps {
         &self.deps
     }
@@ -69,7 +69,7 @@ impl Pipes {
         answer.await.unwrap_or_else(|_| Err(ended(pipe)))
     }
 
-    /// What time it is to Kinesis, by an answer about the pipe's stream that came for this.
+    /// Kinesis' current time, Unix ms, from a fresh answer about the pipe's stream.
     pub async fn now_ms(&self, pipe: &str) -> Result<i64, Error> {
         let stream = self.rows(pipe).await?.remove(0).value.stream;
         self.deps.kinesis.shards(&stream).await?;
@@ -120,7 +120,7 @@ impl Pipes {
         running.iter().filter(|(_, r)| !r.commands.is_closed()).map(|(n, r)| (n.clone(), r.status.get())).collect()
     }
 
-    /// Ends all pipes: settles what can be settled, gives the leases back.
+    /// Stops all pipes: settles what it can, releases the leases.
     pub async fn stop(&self) {
         let _ = self.stop.send(true);
         let mut tasks = self.tasks.lock().await;
@@ -129,5 +129,5 @@ impl Pipes {
 }
 
 fn ended(pipe: &str) -> Error {
-    Error::Unavailable(format!("pipe '{pipe}' has just ended here and starts anew with the next pull"))
+    Error::Unavailable(format!("pipe '{pipe}' has just stopped here; the next pull starts it again"))
 }

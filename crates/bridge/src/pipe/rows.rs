@@ -1,5 +1,5 @@
-//! The lease rows of a pipe as last read, and which of them this process holds. Pure: `leases`
-//! reads and writes them.
+//! A pipe's lease rows as last read, and which of them this process holds. Pure: `leases` does the
+//! reading and writing.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,17 +14,17 @@ pub struct Rows {
     destination: Destination,
     /// By shard id.
     rows: BTreeMap<String, Versioned<Lease>>,
-    /// The epoch of each lease that this process took. A row with another owner or epoch is not
-    /// ours any more.
+    /// The epoch of each lease that this process took. A row with another owner or epoch is no
+    /// longer ours.
     taken: BTreeMap<String, u64>,
-    /// The epochs with which a row under this worker's name is its own without being in `taken`:
-    /// from before a restart, or of a take whose answer got lost. Another epoch would be that of a
-    /// second process with that name.
+    /// Epochs of rows under this worker's name that are ours without being in `taken`: from before
+    /// a restart, or from a take whose answer was lost. Any other epoch belongs to a second process
+    /// with the same name.
     left_over: HashSet<(String, u64)>,
 }
 
 impl Rows {
-    /// No row yet.
+    /// Creates an empty set of rows.
     pub fn new(worker: &str) -> Rows {
         Rows {
             worker: worker.into(),
@@ -35,7 +35,7 @@ impl Rows {
         }
     }
 
-    /// All leases of the pipe, whoever holds them, ordered by shard id.
+    /// All leases of the pipe, ordered by shard id, whoever holds them.
     pub fn all(&self) -> impl Iterator<Item = &Lease> {
         self.rows.values().map(|row| &row.value)
     }
@@ -45,7 +45,7 @@ impl Rows {
         self.all().filter(|lease| self.holds(lease))
     }
 
-    /// One lease.
+    /// The lease of a shard.
     pub fn get(&self, shard_id: &str) -> Option<&Lease> {
         self.rows.get(shard_id).map(|row| &row.value)
     }
@@ -55,12 +55,12 @@ impl Rows {
         lease.owner == self.worker && self.taken.get(&lease.shard_id) == Some(&lease.epoch)
     }
 
-    /// Who this process is to the lease of a shard.
+    /// This process as the holder of a shard's lease.
     pub fn holder(&self, shard_id: &str) -> Holder {
         Holder { owner: self.worker.clone(), epoch: self.taken.get(shard_id).copied().unwrap_or(0) }
     }
 
-    /// What `step` makes of each lease held here that it applies to.
+    /// Applies `step` to each lease held here that `applies` selects.
     pub fn each_held(
         &self,
         applies: impl Fn(&Lease) -> bool,
@@ -69,7 +69,7 @@ impl Rows {
         self.held().filter(|lease| applies(lease)).map(|lease| step(lease, &self.holder(&lease.shard_id))).collect()
     }
 
-    /// The leases held here that have a part of `batch`, and whether others have parts of it, too.
+    /// The leases of `batch` held here, and whether others hold some as well.
     pub fn holding(&self, batch: &str) -> (Vec<Lease>, bool) {
         let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let held: Vec<Lease> = self.held().filter(of_batch).cloned().collect();
@@ -77,14 +77,14 @@ impl Rows {
         (held, elsewhere)
     }
 
-    /// Where rows go from now on: whatever is created or taken says so.
+    /// Sets where rows go from now on; leases created or taken later record it.
     pub fn feed(&mut self, to: &Destination) {
         self.destination.clone_from(to);
     }
 
-    /// The lease, and that its rows go there.
+    /// The lease with the current destination.
     pub fn destined(&self, lease: Lease) -> Lease {
-        // A reader that acknowledges by itself has none, and does not change that of a view.
+        // A reader that sends acks itself has no destination and does not change a view's.
         if self.destination.target.is_empty() {
             lease
         } else {
@@ -92,8 +92,8 @@ impl Rows {
         }
     }
 
-    /// What to take in one write. The leases of one offered batch only all together: in two hands
-    /// it could not be settled (**recovery-as-a-unit**).
+    /// The leases to take in one write. Those of an offered batch are taken together or not at all:
+    /// split between two workers, it could not be settled (**recovery-as-a-unit**).
     pub fn takeable(&self, free: impl Fn(&Lease) -> bool) -> Vec<&Lease> {
         let left_over = |l: &Lease| l.owner == self.worker && self.left_over.contains(&(l.shard_id.clone(), l.epoch));
         let allowed = |l: &&Lease| self.holds(l) || left_over(l) || free(l);
@@ -106,30 +106,31 @@ impl Rows {
         all.into_iter().take_while(|l| batch(l) == first).take(LEASE_ROWS_PER_STATEMENT).collect()
     }
 
-    /// The rows were read anew.
+    /// Replaces the rows with those just read.
     pub fn read(&mut self, rows: Vec<Versioned<Lease>>) {
         self.rows = rows.into_iter().map(|row| (row.value.shard_id.clone(), row)).collect();
     }
 
-    /// Rows under this worker's name, of which this process took none yet, are from before it
-    /// started.
+    /// Notes that all rows under this worker's name are from before this process started; it has
+    /// taken none yet.
     pub fn are_left_over(&mut self) {
         let own = self.rows.values().map(|row| &row.value).filter(|l| l.owner == self.worker);
         self.left_over = own.map(|l| (l.shard_id.clone(), l.epoch)).collect();
     }
 
-    /// Leases are about to be taken with these epochs: if the answer gets lost, they may be ours.
+    /// Notes that leases are about to be taken with these epochs: if the answer is lost, they may
+    /// be ours.
     pub fn taking(&mut self, epochs: &[(String, u64)]) {
         self.left_over.extend(epochs.iter().cloned());
     }
 
-    /// They were taken.
+    /// Notes that they were taken.
     pub fn taken(&mut self, epochs: Vec<(String, u64)>) {
         self.taken.extend(epochs);
         self.left_over.retain(|(shard_id, epoch)| self.taken.get(shard_id).is_none_or(|taken| epoch > taken));
     }
 
-    /// The changed leases, each with the version at which its row was read.
+    /// Adds to each changed lease the version at which its row was read.
     pub fn versioned(&self, changes: Vec<Lease>) -> Result<Vec<Versioned<Lease>>, Error> {
         let versioned = changes.into_iter().map(|change| match self.rows.get(&change.shard_id) {
             Some(row) => Ok(Versioned { version: row.version, value: change }),
@@ -138,9 +139,8 @@ impl Rows {
         versioned.collect()
     }
 
-    /// The rows as some of them are wanted, `before` a look that was taken since: with the versions
-    /// of now if they are the same leases still; none if they are not. `Fenced` when one that was
-    /// held here is no longer.
+    /// The wanted changes with the current versions, if the rows still have the same leases as in
+    /// `before`; none if not. `Fenced` if a lease that was held here no longer is.
     pub fn still(
         &self,
         wanted: Vec<Versioned<Lease>>,
@@ -163,12 +163,12 @@ impl Rows {
         Ok(now.collect())
     }
 
-    /// The leases of these shards now.
+    /// The current leases of these shards.
     pub fn of(&self, changes: &[Versioned<Lease>]) -> Vec<Option<Lease>> {
         changes.iter().map(|change| self.get(&change.value.shard_id).cloned()).collect()
     }
 
-    /// The rows were written over the versions that they have here.
+    /// Notes that rows were written over the given versions.
     pub fn written(&mut self, rows: Vec<Versioned<Lease>>) {
         for row in rows {
             let next = Versioned { version: row.version.wrapping_add(1), ..row };

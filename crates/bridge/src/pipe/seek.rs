@@ -1,4 +1,4 @@
-//! Moving the positions of a pipe, because an operator wants them elsewhere.
+//! Moves a pipe's positions on an operator's request.
 
 use std::collections::HashMap;
 
@@ -16,9 +16,9 @@ use domain::shard::Shard;
 
 impl Pipes {
     /// Moves checkpoints; an empty shard id means all shards. An open batch is given up for all its
-    /// shards: those that are not moved are read again from their checkpoints, so its rows may come
-    /// twice. A shard that is no longer listed has nothing to read: it is finished, so that its
-    /// children go on.
+    /// shards: those not moved are read again from their checkpoints, so its rows may arrive twice.
+    /// A shard that is no longer listed has nothing to read: it is finished, so that its children
+    /// can be read.
     pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
         let deps = self.deps();
         let rows = self.rows(pipe).await?;
@@ -36,14 +36,14 @@ impl Pipes {
         deps.heartbeat.changed(pipe);
         let commands = self.running().get(pipe).map(|r| r.commands.clone());
         if let Some(commands) = commands {
-            // A pipe that has just ended reads the rows at its next start.
+            // If the pipe has just stopped, it reads the rows at its next start.
             let _ = commands.send(Command::Reload).await;
         }
         Ok(())
     }
 
-    /// Adds leases for children that have none yet, as long as their parents' leases tell since
-    /// when: after the seek they do not.
+    /// Adds leases for children that have none yet. Their beginnings come from their parents'
+    /// leases, which no longer have them after the seek.
     async fn lease_children(
         &self,
         pipe: &str,

@@ -1,4 +1,4 @@
-//! What is known about a position when it is written into its lease.
+//! What is known about a position when it is written to its lease.
 
 use super::buffer::ShardBuffer;
 use super::open::Open;
@@ -8,7 +8,7 @@ use domain::limits::CAUGHT_UP_REFRESH_MS;
 use domain::record::Slice;
 use domain::time::past;
 
-/// What the readers of a pipe know now.
+/// What a pipe's readers know now.
 pub struct Sight<'a> {
     /// The readers.
     pub shards: &'a Shards,
@@ -28,20 +28,19 @@ impl Sight<'_> {
         Seen { tip_ms, arrived_ms, listed_ms: self.listed_ms, now_ms: self.now_ms }
     }
 
-    /// What is worth a write: the tip, if the lease has not recorded it for long.
+    /// An update worth writing: the tip, if the lease has not recorded it for a while.
     pub fn anew(&self, buffer: &ShardBuffer, lease: &Lease) -> Option<Seen> {
         let (arrived_ms, listed_ms, now_ms) = (lease.arrived_ms, self.listed_ms, self.now_ms);
         let seen = Seen { tip_ms: tip_ms(buffer), arrived_ms, listed_ms, now_ms };
-        // The reader may have been without a response for long: what counts is when it last saw
-        // the tip.
+        // The reader may have had no response for a while: what counts is when it last saw the tip.
         let known_ms = past(lease.caught_up_ms, now_ms);
         seen.tip_ms.is_some_and(|tip_ms| tip_ms - known_ms > CAUGHT_UP_REFRESH_MS).then_some(seen)
     }
 }
 
-/// When a reader was last at the tip, if nothing is buffered behind that.
+/// When a reader was last at the tip, if nothing is buffered.
 fn tip_ms(buffer: &ShardBuffer) -> Option<i64> {
-    // In this order: records read in between must not be missed.
+    // In this order, records read in between are not missed.
     let tip_ms = buffer.tip_ms();
     tip_ms.filter(|_| buffer.since().is_none())
 }

@@ -1,5 +1,5 @@
-//! The shards of one pipe that this process reads: one reader and one buffer each, started and
-//! stopped as the leases say.
+//! The shards of one pipe that this process reads. Each has one reader and one buffer, started and
+//! stopped according to the leases.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,18 +24,18 @@ use domain::shard::readable;
 struct Running {
     buffer: Arc<ShardBuffer>,
     reader: AbortHandle,
-    /// The lease's checkpoint as this process knows it; another one in the row means that a person
-    /// moved it.
+    /// The lease's checkpoint as this process knows it; a different one in the row means that an
+    /// operator moved it.
     checkpoint: Checkpoint,
-    /// Since when it stands for what arrives, as long as there is no committed record; another time
-    /// in the row means that a user chose the same position once more, as after a gap.
+    /// From when the checkpoint covers arriving records, until a record is committed; a different
+    /// time in the row means that a user chose the same position again, for example after a gap.
     since_ms: Option<i64>,
-    /// Under another epoch somebody else had the lease meanwhile.
+    /// The lease's epoch; a different one means that another worker had the lease meanwhile.
     epoch: u64,
-    /// The open batch behind which reading began; when a person gives it up, its records have to be
+    /// The open batch after which reading began; if an operator gives it up, its records must be
     /// read.
     behind: Option<String>,
-    /// Nothing is read: the records after the position are gone.
+    /// Set if the records after the position are gone; nothing is read then.
     lost: Option<Error>,
 }
 
@@ -53,19 +53,19 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// None yet.
+    /// Creates an empty set.
     pub fn new() -> Shards {
         Shards { running: BTreeMap::new(), arrivals: Arc::default() }
     }
 
-    /// What all buffers hold; tells when something came.
+    /// Totals over all buffers; signals new records.
     pub fn arrivals(&self) -> &Arc<Arrivals> {
         &self.arrivals
     }
 
-    /// Stops readers whose lease is gone, was in other hands, is finished or was moved, and starts
-    /// those that may read now (**parents-before-children**). What is lost has no reader, and says
-    /// so.
+    /// Stops readers whose lease is gone, was held by another worker, is finished or was moved, and
+    /// starts those that may read now (**parents-before-children**). Lost shards get no reader;
+    /// their buffer reports the loss.
     pub fn follow(&mut self, rows: &Rows, source: &Source, losses: &Losses) {
         let all: HashMap<String, &Lease> = rows.all().map(|l| (l.shard_id.clone(), l)).collect();
         self.running.retain(|id, running| {
@@ -83,8 +83,7 @@ impl Shards {
             if !begins || self.running.contains_key(&lease.shard_id) {
                 continue;
             }
-            // Behind an open offer, reading goes on after it: the offer itself is read again by
-            // `recover`.
+            // With an open offer, reading begins after it: `recover` reads the offer itself.
             let (after, unpacking, arrived_ms) = match &lease.offer {
                 Some(offer) => {
                     let through = Checkpoint::After(offer.through.clone(), offer.through_sub);
@@ -100,7 +99,7 @@ impl Shards {
                     tokio::spawn(std::future::ready(()))
                 }
                 None => {
-                    debug!(stream = source.stream, shard = lease.shard_id, "reading goes on at {}", at.after);
+                    debug!(stream = source.stream, shard = lease.shard_id, "reading from {}", at.after);
                     tokio::spawn(read_shard(source.clone(), buffer.clone(), at))
                 }
             };
@@ -112,12 +111,12 @@ impl Shards {
         }
     }
 
-    /// Stops all readers and drops what they buffered.
+    /// Stops all readers and drops their buffers.
     pub fn clear(&mut self) {
         self.running.clear();
     }
 
-    /// Notes a checkpoint that this process moved itself.
+    /// Notes a checkpoint that this process committed.
     pub fn committed(&mut self, shard_id: &str, checkpoint: &Checkpoint) {
         if let Some(running) = self.running.get_mut(shard_id) {
             running.checkpoint = checkpoint.clone();
@@ -136,7 +135,7 @@ impl Shards {
         self.running.get(shard_id).map(|r| &r.buffer)
     }
 
-    /// When the oldest buffered record arrived; none when nothing is buffered.
+    /// When the oldest buffered record arrived; none if nothing is buffered.
     pub fn since(&self) -> Option<Instant> {
         self.arrivals.since(|| self.buffers().filter_map(|b| b.since()).min())
     }
@@ -147,7 +146,7 @@ impl Shards {
         sums.rows >= limits.max_rows
             || sums.bytes >= limits.max_bytes
             || source.budget.used() > source.budget.limit() / 4 * 3
-            // Ends at the first that has room.
+            // Stops at the first buffer with room.
             || self.buffers().all(|buffer| buffer.bytes() >= cap || buffer.ended())
     }
 
@@ -160,18 +159,18 @@ impl Shards {
         chosen.map(|(buffer, count)| taken(buffer, count)).collect()
     }
 
-    /// Takes so many records of each of these shards out of the buffers, which have them.
+    /// Takes the given number of records of each shard; the buffers must have them.
     pub fn cut(&self, counts: &BTreeMap<String, usize>) -> Vec<ShardRange> {
         counts.iter().filter_map(|(id, count)| Some(taken(self.buffer(id)?, *count))).collect()
     }
 
-    /// Batch `half` has taken the place of batch `whole`, whose other records are buffered again.
+    /// Notes that `half` has replaced `whole`, and buffers the rest again.
     pub fn put_back(&mut self, whole: &str, half: &Batch, rest: Vec<ShardRange>) {
         for (id, running) in self.running.iter_mut().filter(|(_, r)| r.behind.as_deref() == Some(whole)) {
             running.behind = half.ranges.iter().any(|range| range.shard_id == *id).then(|| half.id.clone());
         }
         for range in rest {
-            // Whoever begins to read later begins behind what is offered then.
+            // A reader that starts later starts after what is offered then.
             if let Some(running) = self.running.get(&range.shard_id).filter(|r| r.lost.is_none()) {
                 running.buffer.put_back(range.slices);
             }
@@ -179,8 +178,8 @@ impl Shards {
     }
 }
 
-/// The most buffers that one batch may span, those first whose records have waited longest, ordered
-/// by shard id again.
+/// As many buffers as one batch may span, preferring those whose records have waited longest,
+/// ordered by shard id.
 fn longest_waiting(mut buffers: Vec<&Arc<ShardBuffer>>) -> Vec<&Arc<ShardBuffer>> {
     if buffers.len() > MAX_SHARDS_PER_BATCH {
         buffers.sort_by_key(|b| b.since());

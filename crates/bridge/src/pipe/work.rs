@@ -1,5 +1,4 @@
-//! A started pipe: its leases, its readers and its open batch, and the steps that change them
-//! durably.
+//! A started pipe: its leases, readers and open batch, and the steps that change them durably.
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ use domain::sequence::Checkpoint;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
-/// What exists once the leases have been taken.
+/// The state of a pipe that has taken leases.
 pub struct Work {
     pub(super) deps: Deps,
     pub(super) pipe: String,
@@ -38,23 +37,23 @@ pub struct Work {
     pub(super) leases: Leases,
     /// Readers and buffers.
     pub shards: Shards,
-    /// What readers share.
+    /// What the readers share.
     pub source: Source,
     /// The open batch.
     pub open: Option<Open>,
-    /// What is left to look through of a batch that was refused.
+    /// The part of a refused batch that is still to be searched.
     pub(super) search: Search,
-    /// When the stream's shards are looked at.
+    /// When the stream's shards are listed.
     pub(super) listing: Listing,
     pub(super) losses: Losses,
-    /// Who shares the leases.
+    /// The workers that share the leases.
     pub(super) sharing: Sharing,
-    /// When the chores were done last.
+    /// When the chores were last done.
     tended: Option<Instant>,
 }
 
 impl Work {
-    /// Takes leases and starts readers. `start` is where a pipe without any lease begins.
+    /// Takes leases and starts readers. `start` is where a pipe without leases begins.
     pub async fn start(
         deps: &Deps,
         pipe: &str,
@@ -65,8 +64,8 @@ impl Work {
         to: Option<&Destination>,
     ) -> Result<Work, Error> {
         let described = deps.kinesis.stream(stream).await?;
-        // By the answer that just came: whatever is put after the leases are there arrives later
-        // (**kinesis-time-decides**).
+        // Taken from the response just received: any record put after the leases exist arrives
+        // later (**kinesis-time-decides**).
         let start = start.checkpoint(kinesis_now_ms(&*deps.kinesis, &*deps.clock));
         let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &described).await?;
         let mut work = Work {
@@ -101,14 +100,14 @@ impl Work {
         }
     }
 
-    /// How shards are read from now on; where they are read does not change. For fan-out the
-    /// consumer is registered first.
+    /// Sets how shards are read from now on; positions do not change. For fan-out, registers the
+    /// consumer first.
     pub async fn read_by(&self, mode: Mode) -> Result<(), Error> {
         self.source.fan_out.want(mode == Mode::FanOut).await
     }
 
-    /// How records become rows from now on. Where a batch is open, it stays as it was offered; one
-    /// that was not offered yet is forgotten.
+    /// Sets how records become rows from now on. An offered batch stays as it is; an open one that
+    /// was not offered yet is forgotten.
     pub fn unpack_by(&mut self, unpacking: Unpacking) {
         if self.source.unpacking != unpacking && self.open.as_ref().is_none_or(|open| !open.offered) {
             self.source.unpacking = unpacking;
@@ -122,12 +121,12 @@ impl Work {
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
     }
 
-    /// Reads an offered batch again that an earlier process, or an earlier self, left open
+    /// Rereads an offered batch left open by an earlier process or by this one
     /// (**recovery-as-a-unit**).
     pub async fn recover(&mut self) -> Result<(), Error> {
         if self.open.is_none() && self.leases.in_doubt() {
-            // What was written may be an offer that is forgotten here, and readers would be on the
-            // wrong side of it.
+            // The lost write may have been an offer that is forgotten here; readers would then be
+            // on the wrong side of it.
             self.leases.reload().await?;
             self.restart_readers();
         }
@@ -155,8 +154,8 @@ impl Work {
                     done => return done,
                 }
             }
-            // Only an edit by hand leaves a part of an offer behind. Its records are read again
-            // from the checkpoints.
+            // Only a manual edit leaves part of an offer behind. Its records are read again from
+            // the checkpoints.
             let batch = offer.batch;
             warn!(pipe = self.pipe, batch, "an offered batch was taken apart by hand; what is left of it is discarded");
             self.leases.try_change(|rows, now_ms| changes::discards(rows, &batch, now_ms).map(Some)).await?;
@@ -165,8 +164,8 @@ impl Work {
         Err(keep_changing(&self.pipe))
     }
 
-    /// Another living worker holds a part of a batch, and neither can settle it: whoever has its
-    /// first shard waits, the other gives way.
+    /// Another live worker holds part of a batch, so neither can settle it: the holder of its first
+    /// shard waits, the other releases its part.
     async fn in_two_hands(&mut self, batch: &str, mine: Vec<Lease>) -> Error {
         let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let first = self.leases.all().find(of_batch).map(|l| l.shard_id.clone());
@@ -205,22 +204,22 @@ impl Work {
         Ok(())
     }
 
-    /// Until when the next chores can wait: see [`Work::tend`].
+    /// When the next chores are due: see [`Work::tend`].
     pub fn chores_due(&self) -> Instant {
         self.tended.map_or_else(Instant::now, |at| at + CHORES_EVERY)
     }
 
-    /// Whether chores cannot wait: a shard has ended. Asked once, it counts as known.
+    /// Whether chores cannot wait because a shard has ended. Asking resets it.
     pub fn chores_hurry(&self) -> bool {
         self.shards.arrivals().take_ended()
     }
 
-    /// Chores between batches: shards that ended, leases to take and to give back, new shards, the
-    /// mark of idle ones. Looks at each shard, so not to be done for each record. True when
+    /// Chores between batches: finishes ended shards, takes and releases leases, finds new shards,
+    /// marks idle ones as caught up. Visits every shard, so don't call it for each record. True if
     /// something changed.
     pub async fn tend(&mut self) -> Result<bool, Error> {
-        // While a batch is open, too: it may be so for days, and what is behind it must not pass
-        // unseen.
+        // Also while a batch is open: that may last for days, and records after it must not expire
+        // unnoticed.
         self.source.retention.look_in_time();
         self.tended = Some(Instant::now());
         if self.open.is_some() {
@@ -234,7 +233,7 @@ impl Work {
             for buffer in sight.shards.buffers().filter(|b| b.since().is_none()) {
                 let Some(lease) = rows.get(&buffer.shard_id).filter(|l| l.offer.is_none()) else { continue };
                 let holder = rows.holder(&lease.shard_id);
-                // Closed, read to its end, and wholly taken into batches.
+                // Closed, read to its end, and all its records are in batches.
                 if buffer.ended() && buffer.since().is_none() {
                     changes.push(lease.finish(&holder, now_ms)?);
                     ends.push(buffer.progress().children);
@@ -257,7 +256,7 @@ impl Work {
         Ok(self.balance().await? || changed)
     }
 
-    /// Decides what the next batch is. Nothing can change it afterwards.
+    /// Fixes the contents of the next batch. Nothing changes them afterwards.
     pub fn freeze(&mut self, limits: Limits, shape: &str) {
         let searched = self.search.take(|id| self.shards.buffer(id).map_or(0, |buffer| buffer.rows()));
         let ranges = match searched.is_empty() {
@@ -276,9 +275,9 @@ impl Work {
         self.open = Some(open);
     }
 
-    /// Writes the offer into all lease rows of the open batch, unless they hold it.
+    /// Writes the offer into all lease rows of the open batch, unless they already have it.
     pub async fn offer(&mut self) -> Result<(), Error> {
-        // After an answer that got lost the rows may hold the offer already.
+        // If the last answer was lost, the rows may already have the offer.
         self.leases.reload_if_in_doubt().await?;
         let Some(open) = self.open.as_ref().filter(|o| !o.offered) else { return Ok(()) };
         match self.leases.try_change(|rows, now_ms| changes::offers(rows, open, now_ms)).await {
@@ -288,7 +287,7 @@ impl Work {
                 return Err(self.positions_changed());
             }
             Err(broken @ Error::Internal(_)) => {
-                // Whatever it was, it must not stand in the way for ever.
+                // Whatever the cause, the batch must not block the pipe forever.
                 self.forget_open();
                 return Err(broken);
             }
@@ -296,7 +295,7 @@ impl Work {
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.offered = true;
-        // An attempt whose answer got lost may have written another shape, and that one stands.
+        // An attempt whose answer was lost may have written another shape, which then counts.
         let first = open.before.first().and_then(|(id, _)| self.leases.get(id)).and_then(|l| l.offer.as_ref());
         match first.filter(|offer| offer.shape != open.shape) {
             None => Ok(()),
@@ -310,14 +309,14 @@ impl Work {
         }
     }
 
-    /// Forgets a batch of which not a byte was served, and reads on from where the rows say.
+    /// Forgets a batch of which nothing was served, and continues from the rows' positions.
     pub(super) fn forget_open(&mut self) {
         self.open = None;
         self.restart_readers();
     }
 
     /// Moves the checkpoints of all shards of the confirmed batch in one write
-    /// (**commit-equals-offer**), and closes it. A shard that an operator moved in the meantime keeps
+    /// (**commit-equals-offer**), and closes it. A shard that an operator moved meanwhile keeps
     /// that position.
     pub async fn commit(&mut self) -> Result<Open, Error> {
         let Some(open) = &self.open else { return Err(keep_changing(&self.pipe)) };
@@ -339,12 +338,11 @@ impl Work {
         Ok(open)
     }
 
-    /// Looks at the rows again after they were changed on purpose. What is open in them is
-    /// recovered by the next pull.
+    /// Rereads the rows after a deliberate change. The next pull recovers what is open in them.
     pub async fn reload(&mut self) -> Result<(), Error> {
         self.leases.reload().await?;
         self.open = None;
-        // What was lost may have been given up.
+        // The user may have accepted a loss.
         self.listing.hurry();
         self.tended = None;
         self.restart_readers();
@@ -357,8 +355,8 @@ impl Work {
         self.follow();
     }
 
-    /// Stops reading and forgets what is in memory only: buffers, and an open batch that nobody is
-    /// waiting for (an offered one can be read again). Whether there was anything to forget.
+    /// Stops reading and drops what is only in memory: buffers, and an open batch that nobody is
+    /// waiting for (an offered one can be read again). True if there was anything to drop.
     pub fn rest(&mut self) -> bool {
         self.search = Search::default();
         let read = self.shards.buffers().next().is_some();
@@ -367,14 +365,14 @@ impl Work {
         read || open.is_some()
     }
 
-    /// Lets readers run again after a rest.
+    /// Restarts readers after [`Work::rest`].
     pub fn wake(&mut self) {
         if self.shards.buffers().next().is_none() {
             self.follow();
         }
     }
 
-    /// Gives all leases back. Open offers stay in them.
+    /// Releases all leases. Open offers stay in them.
     pub async fn release(&mut self) -> Result<(), Error> {
         self.shards.clear();
         match self.leases.change(|rows, now_ms| changes::releases(rows, |_| true, now_ms)).await? {
@@ -384,10 +382,10 @@ impl Work {
     }
 
     pub(super) fn positions_changed(&self) -> Error {
-        Error::Unavailable(format!("the positions of pipe '{}' were changed; reading goes on from there", self.pipe))
+        Error::Unavailable(format!("the positions of pipe '{}' were changed; reading resumes there", self.pipe))
     }
 
-    /// Shows the pipe's state to `/v1/pipes` and `/metrics`.
+    /// Publishes the pipe's state for `/v1/pipes` and `/metrics`.
     pub fn publish(&self, status: &Status) {
         status.publish(|s| {
             s.leases = self.leases.all().cloned().collect();

@@ -1,6 +1,5 @@
-//! Materialized views below a pipe's table. An insert feeds those that were there when it began, so
-//! one that is added while a refresh waits here for records misses the rows of that refresh,
-//! without an error anywhere.
+//! Materialized views attached to a pipe's table. An insert feeds those that existed when it began,
+//! so a view added while a refresh waits here for records silently misses the rows of that refresh.
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -12,9 +11,8 @@ use domain::limits::SHARDS_IN_A_WARNING;
 use domain::ports::Below;
 
 impl Actor {
-    /// Notes which views a refresh feeds that has just begun. Right after another one they are
-    /// those that were there at its end: one that was added since may have been too late for this
-    /// refresh.
+    /// Notes which views the refresh that has just begun feeds. Right after another refresh, these
+    /// are the views found at its end: one added since may be too late for this refresh.
     pub(super) async fn look_below(&mut self, view: &str) {
         let Some((target, before)) = self.known.fed(view) else { return };
         if self.known.below_is_fresh(view) {
@@ -24,8 +22,8 @@ impl Actor {
         self.note_below(view, found);
     }
 
-    /// Warns of views that were added while the refresh was under way that inserted `batch`, by
-    /// what was found when it had ended.
+    /// Warns of views that were added during the refresh that inserted `batch`. `found` is what was
+    /// there when it had ended.
     pub(super) fn compare_below(&mut self, view: &str, batch: &Batch, found: Result<Below, Error>) {
         if let (Some((target, Some(before))), Ok(after)) = (self.known.fed(view), &found) {
             let added: Vec<_> = after.views.difference(&before.views).map(|name| name.join(".")).collect();
@@ -46,7 +44,7 @@ impl Actor {
     }
 }
 
-/// The warning. It names the rows by their positions, so that they can be looked for, and put in.
+/// The warning. It gives the rows' positions, so that an operator can find and insert them.
 fn missed(added: &[String], target: &str, batch: &Batch) -> String {
     let rows: Vec<String> = batch
         .ranges

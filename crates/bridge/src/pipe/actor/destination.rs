@@ -1,4 +1,4 @@
-//! Where the rows of a pull go, by the definition of the view that pulls.
+//! Where the rows of a pull go, according to the definition of the pulling view.
 
 use tokio::time::Instant;
 
@@ -9,8 +9,7 @@ use domain::lease::Destination;
 use domain::ports::{Definition, ViewState};
 
 impl Actor {
-    /// The table that the view that pulls inserts into; none where the reader acknowledges by
-    /// itself.
+    /// The table that the pulling view inserts into; none if the reader sends acks itself.
     pub(super) async fn destination(
         &mut self,
         options: &PullOptions,
@@ -25,20 +24,20 @@ impl Actor {
         let view = format!("{database}.{view}");
         usable(&self.pipe, &definition, &view)?;
         let destination = Destination { view, target: definition.target };
-        // A copy that is stopped may be started, and shows it nowhere else.
+        // A stopped copy may be started, and nothing but the definition shows that.
         if definition.copies.is_empty() {
             self.known.note(state, destination.clone(), at);
         }
         Ok(Some(destination))
     }
 
-    /// Refuses a pull whose rows would go to another table than those of the pipe
+    /// Refuses a pull whose rows would go to a table other than the pipe's
     /// (**one-target-per-pipe**).
     pub(super) async fn feed(&mut self, to: &Destination) -> Result<(), Error> {
         let Err(refused) = self.work()?.feed(to).await else { return Ok(()) };
         if refused.gives_way {
-            // Each would keep the other from its shards. Without work the pipe ends here, until the
-            // next pull.
+            // The two would keep each other from their shards. Without work, the pipe ends here
+            // until the next pull.
             if let Some(mut work) = self.work.take() {
                 work.release().await?;
             }
@@ -47,8 +46,8 @@ impl Actor {
     }
 }
 
-/// Refuses a pull when the end of the view's refresh would say nothing about what is served now
-/// (**only-a-refresh-confirms**), or when the next refresh would replace it.
+/// Refuses a pull if the end of the view's refresh would not confirm what is served now
+/// (**only-a-refresh-confirms**), or if the next refresh would replace those rows.
 fn usable(pipe: &str, definition: &Definition, view: &str) -> Result<(), Error> {
     let Definition { target, appends, pipes, copies } = definition;
     let pulls = |pipes: &[String]| pipes.iter().any(|pulled| pulled == pipe);
@@ -58,14 +57,14 @@ fn usable(pipe: &str, definition: &Definition, view: &str) -> Result<(), Error> 
              create it with APPEND behind REFRESH"
         )));
     }
-    // Known to pull other pipes only.
+    // The view is known to pull only other pipes.
     if let Some(other) = pipes.first().filter(|_| !pulls(pipes)) {
         return Err(Error::BadRequest(format!(
             "view {view} pulls pipe '{other}', not '{pipe}', so its refresh cannot confirm a batch of '{pipe}': put the name of the view that pulls \
              '{pipe}' into view= (in a statement that was copied it still names the view it was copied from)"
         )));
     }
-    // Either may be pulling now.
+    // Either the view or its copy may be pulling now.
     match copies.iter().find(|copy| copy.running && pulls(&copy.pipes)) {
         Some(copy) => Err(Error::BadRequest(format!(
             "view {} pulls pipe '{pipe}' under the name of another one (its URL says view={view}), so a refresh of one would be taken for the \

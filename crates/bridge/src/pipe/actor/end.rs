@@ -1,4 +1,4 @@
-//! How a pipe stops here: nobody pulls it any more, or it is to end for good.
+//! How a pipe stops here: because nobody pulls it, or because it is being ended for good.
 
 use tracing::{info, warn};
 
@@ -8,7 +8,7 @@ use crate::pipe::work::Work;
 use domain::limits::{END_QUIET, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SHUTDOWN};
 
 impl Actor {
-    /// Ends the pipe if nobody has pulled it for a while and no refresh is at work with its batch.
+    /// Ends the pipe if nobody has pulled it for a while and no refresh is inserting its batch.
     pub(super) fn end_if_quiet(&mut self, asked: EndRequest) {
         let pulled = self.pulls.began >= asked.since;
         let inserting = self.open().is_some_and(|open| open.waits > 0);
@@ -20,13 +20,13 @@ impl Actor {
         }
     }
 
-    /// What to do when nobody pulls: after a while drop the buffers, later give the leases back.
-    /// True: the end.
+    /// Handles a pipe that nobody pulls: first drops the buffers, later returns true to end the
+    /// pipe, which releases its leases.
     pub(super) fn idle(&mut self) -> bool {
         let idle = self.pulls.answered.elapsed();
         let others = |work: &Work| work.others_pull();
         if idle > PIPE_IDLE_LEASES || idle > PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
-            info!(pipe = self.pipe, "nobody pulls; the leases are given back");
+            info!(pipe = self.pipe, "nobody pulls; releasing the leases");
             return true;
         }
         if idle > PIPE_IDLE_BUFFERS
@@ -42,7 +42,7 @@ impl Actor {
         false
     }
 
-    /// The end: settle what can be settled in time, stop reading, give the leases back.
+    /// Ends the pipe here: settles what it can in time, stops reading, releases the leases.
     pub(super) async fn end(mut self) {
         self.next.cancel();
         self.await_settlement(SHUTDOWN / 2).await;

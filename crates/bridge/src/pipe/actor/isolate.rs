@@ -1,5 +1,4 @@
-//! What becomes of a batch that ClickHouse refuses because of its rows, where the view asks for
-//! `on_failure=isolate`.
+//! Handles a batch whose rows ClickHouse refuses, for views with `on_failure=isolate`.
 
 use tracing::warn;
 
@@ -10,9 +9,9 @@ use domain::limits::QUARANTINE_ROWS;
 use domain::ports::Kept;
 
 impl Actor {
-    /// Halves the open batch, or puts its only row into the quarantine and commits it, when
-    /// ClickHouse refused it and every refresh that was given it is known to have failed. True when
-    /// it did: an empty answer then lets the view's pauses between failures begin anew.
+    /// If ClickHouse refused the open batch and every refresh that was given it is known to have
+    /// failed, halves the batch, or quarantines its only row and commits it. True if it did either:
+    /// an empty answer then resets the view's back-off.
     pub(super) async fn isolate(&mut self, options: &PullOptions) -> Result<bool, Error> {
         let (pipe, now) = (self.pipe.clone(), self.deps.clock.now_ms());
         let refused = |open: &&crate::pipe::open::Open| {
@@ -54,12 +53,12 @@ impl Actor {
                 return Ok(true);
             }
             Ok(Kept::Full) => format!(
-                "the quarantine has {QUARANTINE_ROWS} rows of pipe '{pipe}' already, the most it takes: mend the view or the table, put the rows in \
+                "the quarantine has {QUARANTINE_ROWS} rows of pipe '{pipe}' already, the most it takes: fix the view or the table, insert the rows \
                  from the quarantine, and delete them there"
             ),
             Err(error) => error.to_string(),
         };
-        // Nothing is dropped: it is served again, as with `stop`.
+        // The row is not dropped: it is served again, as with `stop`.
         warn!(pipe, "{place}; it is not put into the quarantine: {why}");
         self.status.publish(|s| s.last_error = format!("{place}; it is not put into the quarantine: {why}"));
         Ok(false)

@@ -1,4 +1,5 @@
-//! How the open batch of a pipe ends: what ClickHouse or the reader says about it, and the commit.
+//! How a pipe's open batch is settled: the outcome reported by ClickHouse or the reader, and the
+//! commit.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +18,8 @@ use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
 impl Actor {
-    /// Waits up to `grace` for the answer about the open batch. A new pull means that its refresh
-    /// has ended, so the answer is near; while in doubt the batch is simply served again.
+    /// Waits up to `grace` for the outcome of the open batch. A new pull means that its refresh has
+    /// ended, so the answer is near; without one, the batch is simply served again.
     pub(super) async fn await_settlement(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while self.open().is_some_and(|open| open.waits > 0 && !open.confirmed) {
@@ -29,7 +30,7 @@ impl Actor {
         }
     }
 
-    /// Takes note of how a refresh ended.
+    /// Records how a refresh ended.
     pub(super) async fn settle(&mut self, confirmation: Confirmation) {
         let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
         if open.batch.id != confirmation.batch {
@@ -37,14 +38,15 @@ impl Actor {
         }
         open.waits = open.waits.saturating_sub(1);
         let (id, view) = (open.batch.id.clone(), confirmation.view);
-        // About an earlier refresh, or one of which the view has told already.
+        // The answer is about an earlier refresh, or one whose outcome the view's state has already
+        // shown.
         let told = !Arc::ptr_eq(&confirmation.delivered, &open.latest) || open.suspicion.given.is_none();
         if !told && !matches!(confirmation.outcome, RefreshOutcome::Unknown(_)) {
             open.suspicion.given = None;
         }
         match confirmation.outcome {
-            // The answer may be about the refresh that was given the batch, or about one that was
-            // given it again since: all of them must have read it.
+            // The answer may be about the refresh that was given the batch or about a later one
+            // that was given it again, so both must have read it.
             RefreshOutcome::Succeeded
                 if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) =>
             {
@@ -75,7 +77,7 @@ impl Actor {
             }
             RefreshOutcome::Failed(_) if told => {}
             RefreshOutcome::Failed(failure) => self.refresh_failed(failure, &view.to_string()),
-            // The view's state may tell it to the next pull.
+            // The view's state at the next pull may show the outcome.
             RefreshOutcome::Unknown(why) => {
                 self.failed(
                     "unknown",
@@ -85,9 +87,9 @@ impl Actor {
         }
     }
 
-    /// Takes note of how the refresh ended that was given the open batch last, when the one that
-    /// pulls now shows it. WAIT VIEW tells it only when no other refresh begins at once, and
-    /// ClickHouse's first pauses between failures are very short.
+    /// Records a failure of the refresh that was last given the open batch, if the view's state at
+    /// this pull shows it. WAIT VIEW reports a failure only if no other refresh begins at once, and
+    /// ClickHouse's first retry delays are very short.
     pub(super) fn look_back(&mut self, state: &ViewState, view: &str) {
         let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
         if open.offered && !open.confirmed && open.suspicion.shows_failure(state) {
@@ -96,13 +98,13 @@ impl Actor {
         }
     }
 
-    /// The refresh that was given the open batch last has failed.
+    /// Records that the refresh that was last given the open batch has failed.
     fn refresh_failed(&mut self, failure: Failure, view: &str) {
         let Some(open) = self.work.as_mut().and_then(|w| w.open.as_mut()) else { return };
         let Failure { why, cause } = failure;
         let (rows, whole) = (open.batch.rows(), open.latest.load(Ordering::Acquire));
-        // A row of its own was tried only if it was sent; of many, those that came first may have
-        // been refused before the rest was sent.
+        // A single row was tried only if it was sent in full; with several, the first may have been
+        // refused before the rest was sent.
         let refused = cause == Cause::Rows && (whole || rows > 1);
         let mut message = format!("batch {} ({rows} rows) was not inserted by view {view}: {why}", open.batch.id);
         if let (Cause::Other(reason), OnFailure::Isolate) = (cause, open.on_failure) {
@@ -122,7 +124,7 @@ impl Actor {
         });
     }
 
-    /// The reader says that `batch` is in ClickHouse.
+    /// The reader reports that `batch` is stored.
     pub(super) async fn ack(&mut self, batch: &str) -> Result<(), Error> {
         if batch == self.last_committed {
             return Ok(());
@@ -141,7 +143,7 @@ impl Actor {
         self.finish_commit().await
     }
 
-    /// Commits the open batch if it is confirmed. Until that is done nothing else is served.
+    /// Commits the open batch if it is confirmed. Nothing else is served until that is done.
     pub(super) async fn finish_commit(&mut self) -> Result<(), Error> {
         let Some(work) = self.work.as_mut().filter(|w| w.open.as_ref().is_some_and(|o| o.confirmed)) else {
             return Ok(());
