@@ -142,7 +142,7 @@ fn a_stream_created_anew_is_a_gap_also_before_its_first_record() {
         rows.first().map(|row| (row["state"].to_string(), row["last_error"].to_string())).unwrap_or_default()
     };
     wait_until("the gap", || pull().status != 200 && state().0 == "\"gap\"");
-    for part in ["'unborn'", "created again", "/v1/pipes/unborn/seek"] {
+    for part in ["'unborn'", "recreated", "/v1/pipes/unborn/seek"] {
         assert!(state().1.contains(part), "{part}: {}", state().1);
     }
     let all = "{\"shard_id\": \"\", \"position\": \"trim_horizon\"}\n";

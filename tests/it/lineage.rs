@@ -180,7 +180,7 @@ fn a_stream_created_anew_is_a_gap_until_somebody_seeks() {
     });
     for id in [0, 1, 2, 3].map(shard_id) {
         let (_, told) = &states()[&id];
-        for part in ["'anew'", id.as_str(), "position", "created again", "/seek"] {
+        for part in ["'anew'", id.as_str(), "position", "recreated", "/seek"] {
             assert!(told.contains(part), "{part}: {told}");
         }
     }

@@ -330,7 +330,7 @@ async fn the_table_of_an_earlier_version_comes_with_the_statements_that_mend_it(
         Err(StateError::Misconfigured(why)) => why,
         other => panic!("{other:?}"),
     };
-    assert!(why.contains("has no column stream_arn, stream_created_at, view, target,"), "{why}");
+    assert!(why.contains("lacks the column stream_arn, stream_created_at, view, target,"), "{why}");
     let statement = |word: &str| {
         let from = why.find(word).unwrap_or_else(|| panic!("{word}: {why}"));
         why[from..].split([';', '\n']).next().unwrap_or_default().replace(", on every server that has it", "")
@@ -370,7 +370,7 @@ async fn a_server_without_keeper_map_is_told_what_to_configure() {
     }
     let unknown = ClickHouse::new("http://no-such-host.invalid:8123", "default", "");
     match KeeperMapStore::new(unknown, "kinesis").setup().await {
-        Err(StateError::Unavailable(why)) => assert!(why.contains("not known"), "{why}"),
+        Err(StateError::Unavailable(why)) => assert!(why.contains("cannot be resolved"), "{why}"),
         other => panic!("{other:?}"),
     }
 }

@@ -46,7 +46,7 @@ fn kept(cluster: &Cluster, table: &str) -> Vec<u64> {
 
 fn a_batch_is_the_same_blocks_through_every_server() {
     let cluster = Cluster::start(engine(), 2).expect("the cluster");
-    let (tables, _) = EXAMPLE.split_once("-- distributed_foreground_insert").expect("the view comes last");
+    let (tables, _) = EXAMPLE.split_once("-- With distributed_foreground_insert").expect("the view comes last");
     cluster.servers.iter().for_each(|server| server.run_script(tables).expect("the tables"));
     let insert = |through: usize, select: &str| {
         let sql = format!("INSERT INTO orders {select} ORDER BY ALL SETTINGS {}", settings(EXAMPLE));

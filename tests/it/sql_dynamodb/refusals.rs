@@ -79,7 +79,7 @@ fn without_dynamodb_the_keys_must_be_named() {
     assert!(script.contains("_version >= "), "{script}");
     assert_eq!(
         refused(&run("sqld_away", &["--key", "at:N", "--key", "a:b:S"])),
-        "--key says at:N, a:b:S, and the keys of DynamoDB table \"sqld_away\" are a:b:S, at:N"
+        "--key says at:N, a:b:S, but the keys of DynamoDB table \"sqld_away\" are a:b:S, at:N"
     );
     let missing = refused(&run_in(&[], &["--table", "sqld_nowhere", "--stream", "sqld_away"]));
     assert!(missing.starts_with("DynamoDB table 'sqld_nowhere' in region us-east-1 does not exist: "), "{missing}");

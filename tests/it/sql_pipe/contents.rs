@@ -49,7 +49,7 @@ fn streams_without_objects() {
             &["3 of 3 records begin like gzip data, but cannot be decompressed: "],
         ),
         ("zlib", vec![broken(&zlib(object))], &["1 of 1 records begin like zlib data, but cannot be decompressed: "]),
-        ("zstd", vec![b"\x28\xB5\x2F\xFD\x04\x00\xff".to_vec()], &["1 of 1 records begin as zstd data"]),
+        ("zstd", vec![b"\x28\xB5\x2F\xFD\x04\x00\xff".to_vec()], &["1 of 1 records begin like zstd data"]),
         (
             "glue",
             vec![behind(&glue, object.as_bytes()), behind(&glue, object.as_bytes()), behind(&glue, avro)],

@@ -102,9 +102,9 @@ fn a_table_that_exists_keeps_its_types_and_what_does_not_fit_is_told() {
             "-- The column \"other\" has no field in the sample: it gets its default.",
             "-- The column \"sums\" is left out: AggregateFunction(sum, UInt64) cannot be made from JSON.",
             "-- The field \"extra\" has no column and is not loaded: ADD COLUMN `extra` Nullable(Int64) would hold it.",
-            "-- Values of \"id\" in the sample that do not fit the column \"id\" UInt32: 1, as \"4000000000000\".",
-            "-- Values of \"price\" in the sample that do not fit the column \"price\" Decimal(18, 2): 1, as \"1.005\".",
-            "-- Values of \"status\" in the sample that do not fit the column \"status\" Enum8('paid' = 1, 'open' = 2): 1, as \"\\\"lost\\\"\".",
+            "-- Values of \"id\" in the sample that do not fit the column \"id\" UInt32: 1, such as \"4000000000000\".",
+            "-- Values of \"price\" in the sample that do not fit the column \"price\" Decimal(18, 2): 1, such as \"1.005\".",
+            "-- Values of \"status\" in the sample that do not fit the column \"status\" Enum8('paid' = 1, 'open' = 2): 1, such as \"\\\"lost\\\"\".",
         ]
     );
     assert!(!said.contains("CREATE TABLE `default`.`sqlp_old`\n"), "{said}");

@@ -95,7 +95,7 @@ impl Work {
     /// parents of a child (**lineage-from-list-shards**), so it is called now, and again until it
     /// lists them.
     pub(super) fn look_for(&mut self, children: &[Shard]) {
-        self.listing.expect(children);
+        self.listing.await_children(children);
         // Other workers may hold the children and wait for this end.
         self.deps.heartbeat.changed(&self.pipe);
         self.sharing.hurry();

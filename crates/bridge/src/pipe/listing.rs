@@ -32,7 +32,7 @@ impl Listing {
     }
 
     /// Expects the children named by a shard's end: until they are listed, looks are frequent.
-    pub fn expect(&mut self, children: &[Shard]) {
+    pub fn await_children(&mut self, children: &[Shard]) {
         let now = Instant::now();
         self.expected.extend(children.iter().map(|child| (child.id.clone(), now)));
         self.hurry();

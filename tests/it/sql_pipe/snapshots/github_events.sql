@@ -102,7 +102,7 @@ APPEND TO `shop`.`github_events_landing` AS
 SELECT
     _shard_id, _sequence_number, _sub_sequence_number, _key, _timestamp, _stream, _raw_message, _json, rest,
     multiIf(
-        position(_raw_message, '\\u0001#') > 0, 'a text has \\u0001#, which marks numbers here',
+        position(_raw_message, '\\u0001#') > 0, 'a string has \\u0001#, which marks numbers here',
         NOT isValidJSON(if(empty(fields), _json, '{}')), 'no valid JSON',
         JSONType(if(empty(fields), _json, '{}')) != 'Object', 'no JSON object',
         NOT (length(arrayDistinct(mapKeys(fields))) = length(fields)), 'a field comes twice',
