@@ -8,6 +8,7 @@ use super::leases::Leases;
 use super::pull::Command;
 use super::registry::Pipes;
 use domain::error::Error;
+use domain::lease::Lease;
 use domain::limits::COMMIT_RETRIES;
 use domain::lineage::{Subject, missing};
 use domain::ports::kinesis_now_ms;
@@ -25,50 +26,50 @@ impl Pipes {
         let stream = deps.kinesis.stream(&rows[0].value.stream).await?;
         one_stream(pipe, rows.iter().map(|row| &row.value), &stream)?;
         let mut leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &stream).await?;
-        let shards = deps.kinesis.shards(&stream.name).await?;
-        let since_ms = kinesis_now_ms(&*deps.kinesis, &*deps.clock);
-        self.lease_children(pipe, &mut leases, &shards, since_ms).await?;
-        let listed = shards.iter().map(|shard| (shard.id.as_str(), shard)).collect::<HashMap<_, _>>();
-        let seek = Seek { pipe, moves, listed: &listed, identity: &stream.identity(), since_ms };
-        if !leases.change(|rows, now_ms| seek.changes(rows, now_ms)).await? {
-            return Err(keep_changing(pipe));
-        }
-        deps.heartbeat.changed(pipe);
-        let commands = self.running().get(pipe).map(|r| r.commands.clone());
-        if let Some(commands) = commands {
-            // If the pipe has just stopped, it reads the rows at its next start.
-            let _ = commands.send(Command::Reload).await;
-        }
-        Ok(())
-    }
-
-    /// Adds leases for children that have none yet. Their beginnings come from their parents'
-    /// leases, which no longer have them after the seek.
-    async fn lease_children(
-        &self,
-        pipe: &str,
-        leases: &mut Leases,
-        shards: &[Shard],
-        now_ms: i64,
-    ) -> Result<(), Error> {
+        let identity = stream.identity();
         for _ in 0..COMMIT_RETRIES {
-            let stream = leases.stream();
-            let known = leases.all().map(|lease| (lease.shard_id.as_str(), lease)).collect();
-            let subject = Subject {
-                pipe,
-                stream: &stream.name,
-                identity: &stream.identity(),
-                now_ms,
-                listed_ms: 0,
-                written_ms: self.deps().clock.now_ms(),
-            };
-            let new = missing(&known, shards, &Checkpoint::TrimHorizon, subject);
-            if new.is_empty() {
+            // After the rows were read: a shard that has a lease and is not listed has expired.
+            let shards = deps.kinesis.shards(&stream.name).await?;
+            let since_ms = kinesis_now_ms(&*deps.kinesis, &*deps.clock);
+            let new = self.children(pipe, &leases, &shards, since_ms);
+            if !new.is_empty() {
+                leases.create(new).await?;
+                continue;
+            }
+            let listed = shards.iter().map(|shard| (shard.id.as_str(), shard)).collect::<HashMap<_, _>>();
+            let seek = Seek { pipe, moves, listed: &listed, identity: &identity, since_ms };
+            if leases.try_change(|rows, now_ms| seek.changes(rows, now_ms).map(Some)).await? {
+                self.tell(pipe).await;
                 return Ok(());
             }
-            leases.create(new).await?;
         }
         Err(keep_changing(pipe))
+    }
+
+    /// Tells whoever runs the pipe that its rows were changed.
+    async fn tell(&self, pipe: &str) {
+        self.deps().heartbeat.changed(pipe);
+        let commands = self.running().get(pipe).map(|r| r.commands.clone());
+        if let Some(commands) = commands {
+            // A pipe that has just ended reads the rows at its next start.
+            let _ = commands.send(Command::Reload).await;
+        }
+    }
+
+    /// Leases for children that have none yet, as long as their parents' leases tell since when:
+    /// after the seek they do not.
+    fn children(&self, pipe: &str, leases: &Leases, shards: &[Shard], now_ms: i64) -> Vec<Lease> {
+        let stream = leases.stream();
+        let known = leases.all().map(|lease| (lease.shard_id.as_str(), lease)).collect();
+        let subject = Subject {
+            pipe,
+            stream: &stream.name,
+            identity: &stream.identity(),
+            now_ms,
+            listed_ms: 0,
+            written_ms: self.deps().clock.now_ms(),
+        };
+        missing(&known, shards, &Checkpoint::TrimHorizon, subject)
     }
 }
 
