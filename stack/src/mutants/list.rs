@@ -65,8 +65,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "get-moves-no-checkpoint",
         edits: &[(
             "crates/bridge/src/pipe/actor.rs",
-            "open.latest = delivered.clone();",
-            "open.latest = delivered.clone(); open.confirmed = true;",
+            "let number = open.give(delivered.clone());",
+            "let number = open.give(delivered.clone()); open.confirmed = true;",
         )],
     },
     Mutant {

@@ -360,7 +360,7 @@ impl Actor {
                 open.batch.id
             )));
         }
-        open.latest = delivered.clone();
+        let number = open.give(delivered.clone());
         open.on_failure = options.on_failure;
         if let Some(state) = &state {
             open.suspicion.give(state);
@@ -375,7 +375,7 @@ impl Actor {
                 let (batch, delivered) = (batch.id.clone(), delivered.clone());
                 let task = tokio::spawn(async move {
                     let outcome = refresh_end(&*views, &view).await;
-                    let _ = answers.send(Confirmation { batch, view, delivered, outcome }).await;
+                    let _ = answers.send(Confirmation { batch, number, view, delivered, outcome }).await;
                 });
                 Some(task.abort_handle())
             }

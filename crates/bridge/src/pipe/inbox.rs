@@ -30,6 +30,8 @@ pub enum Event {
 pub struct Confirmation {
     /// The batch that the refresh was given.
     pub batch: String,
+    /// Which of the refreshes that were given it this one is: see `Open::give`.
+    pub number: u64,
     /// The view.
     pub view: Puller,
     /// Whether that response was written to the connection completely.

@@ -1,7 +1,7 @@
 //! The open batch, and what is known about rows of it that ClickHouse refuses.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pull::OnFailure;
 use domain::batch::{Batch, ShardRange};
@@ -26,6 +26,10 @@ pub struct Open {
     pub waits: usize,
     /// Whether the last response with it was written to the connection completely.
     pub latest: Arc<AtomicBool>,
+    /// How many times it was given to a refresh.
+    pub(super) given: u64,
+    /// The last of these that had not read it completely when the next one came; 0 for none.
+    pub(super) unread: u64,
     /// `on_failure` of the view that was last given it.
     pub on_failure: OnFailure,
     /// What is known about rows of it that ClickHouse refuses.
@@ -47,7 +51,25 @@ impl Open {
     /// A batch that has just been frozen.
     pub(super) fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
         let (latest, on_failure, suspicion) = (Arc::default(), OnFailure::Stop, Suspicion::default());
-        Open { batch, shape, before, offered: false, confirmed: false, waits: 0, latest, on_failure, suspicion }
+        let (offered, confirmed, waits, given, unread) = (false, false, 0, 0, 0);
+        Open { batch, shape, before, offered, confirmed, waits, latest, given, unread, on_failure, suspicion }
+    }
+
+    /// Gives it to another refresh, which sets `delivered` once it has read it completely. Returns
+    /// the number of that refresh.
+    pub fn give(&mut self, delivered: Arc<AtomicBool>) -> u64 {
+        if self.given > 0 && !self.latest.load(Ordering::Acquire) {
+            self.unread = self.given;
+        }
+        self.latest = delivered;
+        self.given += 1;
+        self.given
+    }
+
+    /// Whether all refreshes before the last have read it completely, from the one of this number
+    /// on.
+    pub fn read_since(&self, number: u64) -> bool {
+        number > self.unread
     }
 
     /// Its only row; none if it has more.
@@ -112,5 +134,23 @@ impl Suspicion {
     /// failed since.
     pub fn shows_failure(&self, state: &ViewState) -> bool {
         self.given.as_ref().is_some_and(|(uuid, retry)| *uuid == state.uuid && retry + 1 == state.retry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_only_if_every_refresh_since_has_read_the_batch() {
+        let batch = Batch { id: String::new(), stream: String::new(), ranges: Vec::new() };
+        let mut open = Open::new(Arc::new(batch), String::new(), Vec::new());
+        let (read, unread) = (|| Arc::new(AtomicBool::new(true)), Arc::<AtomicBool>::default());
+        let (first, second) = (open.give(read()), open.give(unread.clone()));
+        assert!(open.read_since(first) && open.read_since(second), "whether the last has read it is known elsewhere");
+        let third = open.give(read());
+        assert_eq!([first, second, third].map(|number| open.read_since(number)), [false, false, true]);
+        let fourth = open.give(read());
+        assert_eq!([second, third, fourth].map(|number| open.read_since(number)), [false, true, true]);
     }
 }

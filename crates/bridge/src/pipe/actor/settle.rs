@@ -46,9 +46,10 @@ impl Actor {
         }
         match confirmation.outcome {
             // The answer may be about the refresh that was given the batch or about a later one
-            // that was given it again, so both must have read it.
+            // that was given it again, so all of them must have read it.
             RefreshOutcome::Succeeded
-                if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire)) =>
+                if [&confirmation.delivered, &open.latest].iter().all(|d| d.load(Ordering::Acquire))
+                    && open.read_since(confirmation.number) =>
             {
                 open.confirmed = true;
                 let batch = open.batch.clone();
