@@ -3,6 +3,7 @@
 
 mod fan_out;
 mod polling;
+mod retry;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::atomic::{self, AtomicU64};
 use prometheus::IntCounterVec;
 use tracing::{info, warn};
 
-use self::fan_out::Retry;
+use self::retry::Retry;
 use super::buffer::ShardBuffer;
 use super::consumer::FanOut;
 use super::retention::Retention;

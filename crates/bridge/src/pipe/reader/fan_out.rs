@@ -7,13 +7,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use super::retry::Retry;
 use super::{Found, Reader, Source};
 use crate::pipe::Mode;
 use crate::read::budget::Reservation;
 use domain::error::Error;
 use domain::limits::{
-    FAN_OUT_RETRY_FIRST, FAN_OUT_RETRY_LONGEST, SUBSCRIBE_AGAIN, SUBSCRIBE_TIMEOUT, SUBSCRIPTION_SILENCE,
-    SUBSCRIPTION_UNREAD, SUBSCRIPTION_WELL, TAKEOVER_PATIENCE,
+    SUBSCRIBE_AGAIN, SUBSCRIBE_TIMEOUT, SUBSCRIPTION_SILENCE, SUBSCRIPTION_UNREAD, SUBSCRIPTION_WELL, TAKEOVER_PATIENCE,
 };
 use domain::ports::{Event, IteratorStart, KinesisError, Subscription};
 
@@ -39,38 +39,6 @@ pub(super) enum Left {
     Failed(Error),
     /// Kinesis sent nothing for this long.
     Stalled(String, Duration),
-}
-
-/// When to retry fan-out.
-pub(super) struct Retry {
-    at: Instant,
-    pause: Duration,
-}
-
-impl Retry {
-    pub(super) fn new() -> Retry {
-        Retry { at: Instant::now(), pause: FAN_OUT_RETRY_FIRST }
-    }
-
-    pub(super) fn due(&self) -> bool {
-        Instant::now() >= self.at
-    }
-
-    /// Notes that a subscription delivered events for this long.
-    fn lived(&mut self, time: Duration) {
-        if time >= SUBSCRIPTION_WELL {
-            self.pause = FAN_OUT_RETRY_FIRST;
-        }
-        self.at = Instant::now() + SUBSCRIBE_AGAIN.saturating_sub(time);
-    }
-
-    /// Notes a failure. Returns how long to wait.
-    fn failed(&mut self) -> Duration {
-        let pause = self.pause;
-        self.at = Instant::now() + pause;
-        self.pause = (2 * pause).min(FAN_OUT_RETRY_LONGEST);
-        pause
-    }
 }
 
 /// Subscribes and waits for the first event. If another subscription blocks this one, waits:

@@ -6,7 +6,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::fan_out::{Opened, Opening, Retry, open};
+use super::fan_out::{Opened, Opening, open};
+use super::retry::Retry;
 use super::{Found, Reader};
 use crate::pipe::Mode;
 use crate::read::cursor::{Cursor, back_off};
