@@ -241,7 +241,8 @@ mod tests {
                 prop_assert_eq!(buffer.bytes(), left.iter().map(Slice::size).sum::<usize>());
                 prop_assert_eq!(buffer.since().is_some(), taken.len() < pushed);
                 prop_assert_eq!((arrivals.sums().rows, arrivals.sums().bytes), (buffer.rows(), buffer.bytes()));
-                prop_assert_eq!(arrivals.since(|| buffer.since()), buffer.since());
+                // Each asks the clock for itself.
+                prop_assert_eq!(arrivals.since(|| buffer.since()).is_some(), buffer.since().is_some());
             }
             taken.extend(numbers(&buffer.take(usize::MAX)));
             prop_assert_eq!(taken, (0..pushed).collect::<Vec<_>>());
