@@ -1,8 +1,8 @@
 //! Pure decisions: no async, no clock, no I/O, no SDK types.
 //!
 //! `sequence` orders positions; `record` holds what was read; `lease` is the state machine of one
-//! shard of one pipe (checkpoint and offered range); `columns` lists what a row of records has; `plan` distributes a pipe's leases among
-//! workers; `lineage` interprets a shard listing; `batch` chooses what one pull serves; `isolate`
+//! shard of one pipe (checkpoint and offered range); `columns` lists what a row of records has;
+//! `plan` distributes a pipe's leases among workers; `lineage` interprets a shard listing; `batch` chooses what one pull serves; `isolate`
 //! finds the rows of a batch that cannot be inserted; `range` defines bounded reads; `moment`
 //! parses times as users write them; `unpacking` describes how a record becomes rows; `time`
 //! validates times that were written down; `retention` tracks what a stream keeps; `start` says

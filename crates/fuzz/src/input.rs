@@ -9,6 +9,9 @@ use proptest::test_runner::{RngSeed, TestError, TestRunner};
 /// The verdict on one input; `prop_assert!` makes the failures.
 pub type Checked = Result<(), TestCaseError>;
 
+/// Words of whatever is JSON, for a target's words to begin with.
+pub const JSON: &[&[u8]] = &[b"{", b"}", b"[", b"]", b",", b":", b"\"", b"\\", b" ", b"\n"];
+
 /// Longer seeds are run as they are and not damaged: bombs take long.
 const DAMAGED: usize = 2_048;
 /// Most edits of one seed.
@@ -73,11 +76,11 @@ impl Edit {
 }
 
 /// A word of the target's language, or a few bytes.
-fn word(words: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![4 => select(words).prop_map(<[u8]>::to_vec), 1 => prop::collection::vec(any::<u8>(), 0..4)]
+fn word(words: &[&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![4 => select(words.to_vec()).prop_map(<[u8]>::to_vec), 1 => prop::collection::vec(any::<u8>(), 0..4)]
 }
 
-fn edit(words: &'static [&'static [u8]]) -> impl Strategy<Value = Edit> {
+fn edit(words: &[&'static [u8]]) -> impl Strategy<Value = Edit> {
     let index = any::<Index>;
     prop_oneof![
         2 => (index(), any::<u8>()).prop_map(|(at, byte)| Edit::Byte(at, byte)),
@@ -92,7 +95,7 @@ fn edit(words: &'static [&'static [u8]]) -> impl Strategy<Value = Edit> {
 }
 
 /// A seed, the beginning of one and the end of another, or words in a row; then damaged.
-fn inputs(seeds: Vec<Vec<u8>>, words: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
+fn inputs(seeds: Vec<Vec<u8>>, words: &[&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
     let seeds = select(seeds);
     let joined =
         (seeds.clone(), any::<Index>(), seeds.clone(), any::<Index>()).prop_map(|(mut one, end, other, from)| {
@@ -130,7 +133,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 
 /// Runs the seeds of a target, and so many inputs made from them and from the `words` of its
 /// language, unless `FUZZ` says how many. The first that fails is written into the corpus.
-pub fn fuzz(target: &str, words: &'static [&'static [u8]], inputs_of_one_run: u32, check: impl Fn(&[u8]) -> Checked) {
+pub fn fuzz(target: &str, words: &[&'static [u8]], inputs_of_one_run: u32, check: impl Fn(&[u8]) -> Checked) {
     let seeds = corpus(target);
     for (name, seed) in &seeds {
         // When there is a panic, the last of these lines says where.

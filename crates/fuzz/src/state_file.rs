@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::input::{Checked, fuzz};
+use super::input::{Checked, JSON, fuzz};
 use super::leases::WORDS;
 
 /// The last time that the table can represent, 2299-12-31 23:59:59.999, Unix ms.
@@ -127,5 +127,5 @@ fn opened(runtime: &Runtime, text: &[u8]) -> Checked {
 #[test]
 fn any_file_is_read_or_left_alone() {
     let runtime = runtime();
-    fuzz("state_file", WORDS, 10_000, |input| check(&runtime, input));
+    fuzz("state_file", &[JSON, WORDS].concat(), 10_000, |input| check(&runtime, input));
 }

@@ -198,9 +198,9 @@ fn line(l: &Lease) -> String {
     format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
 }
 
-/// Once calm, two lease durations after the last change, and after the end of what lingers, every unfinished lease belongs to a live
-/// worker, each worker has some if there are enough, and they are distributed evenly by weight. And
-/// it stays that way.
+/// Once calm, two lease durations after the last change, and after the end of what lingers, every
+/// unfinished lease belongs to a live worker, each worker has some if there are enough, and they
+/// are distributed evenly by weight. And it stays that way.
 async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     if plan.every.is_some() {
         // Nobody pulls for most of the time, and leases are released.

@@ -40,8 +40,8 @@ pub struct QuarantineTable {
 /// The name of the hex text in a [`Row`].
 const HEX: &str = "payload";
 
-/// A row as it is sent: a value for each of [`COLUMNS`]. The payload may contain any bytes and is hex
-/// text here, under its own name.
+/// A row as it is sent: a value for each of [`COLUMNS`]. The payload may contain any bytes and is
+/// hex text here, under its own name.
 #[derive(Default, Serialize)]
 struct Row<'a> {
     key: String,

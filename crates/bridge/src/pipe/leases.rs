@@ -170,7 +170,7 @@ impl Leases {
         decide: impl FnOnce(&Rows, i64) -> Result<Option<Vec<Lease>>, Error>,
     ) -> Result<bool, Error> {
         let Some(changes) = decide(&self.rows, self.clock.now_ms())? else { return Ok(false) };
-        let before: Vec<Option<Lease>> = changes.iter().map(|c| self.get(&c.shard_id).cloned()).collect();
+        let before = self.of(&changes);
         for (part, before) in changes.chunks(LEASE_ROWS_PER_STATEMENT).zip(before.chunks(LEASE_ROWS_PER_STATEMENT)) {
             // A conflict in an earlier part may have shown other rows than those that the changes
             // were made from.
@@ -211,7 +211,7 @@ impl Leases {
                     return Ok(true);
                 }
                 Err(StateError::Conflict(why)) => {
-                    let before = self.of(&wanted);
+                    let before = self.of(wanted.iter().map(|row| &row.value));
                     self.reload().await?;
                     match self.still(wanted, &before)? {
                         Some(same) => wanted = same,

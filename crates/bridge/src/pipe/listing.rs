@@ -1,7 +1,6 @@
 //! Decides when a stream's shards are listed again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -41,7 +40,7 @@ impl Listing {
     /// Whether the next look is due.
     pub fn due(&mut self, rows: &Rows) -> bool {
         self.expected.retain(|child, since| rows.get(child).is_none() && since.elapsed() < SHARD_REFRESH);
-        let every: Duration = if self.expected.is_empty() { SHARD_REFRESH } else { CHILD_REFRESH };
+        let every = if self.expected.is_empty() { SHARD_REFRESH } else { CHILD_REFRESH };
         self.looked.is_none_or(|at| at.elapsed() > every)
     }
 }

@@ -164,8 +164,8 @@ impl Rows {
     }
 
     /// The current leases of these shards.
-    pub fn of(&self, changes: &[Versioned<Lease>]) -> Vec<Option<Lease>> {
-        changes.iter().map(|change| self.get(&change.value.shard_id).cloned()).collect()
+    pub fn of<'a>(&self, changes: impl IntoIterator<Item = &'a Lease>) -> Vec<Option<Lease>> {
+        changes.into_iter().map(|change| self.get(&change.shard_id).cloned()).collect()
     }
 
     /// Notes that rows were written over the given versions.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::changes::Seek;
-use super::identity::one_stream;
 use super::leases::Leases;
 use super::pull::Command;
 use super::registry::Pipes;
@@ -24,7 +23,6 @@ impl Pipes {
         let deps = self.deps();
         let rows = self.rows(pipe).await?;
         let stream = deps.kinesis.stream(&rows[0].value.stream).await?;
-        one_stream(pipe, rows.iter().map(|row| &row.value), &stream)?;
         let mut leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &stream).await?;
         let identity = stream.identity();
         for _ in 0..COMMIT_RETRIES {

@@ -1,7 +1,9 @@
 //! What is known about a position when it is written to its lease.
 
 use super::buffer::ShardBuffer;
+use super::listing::Listing;
 use super::open::Open;
+use super::reader::Source;
 use super::shards::Shards;
 use domain::lease::{Lease, Seen};
 use domain::limits::CAUGHT_UP_REFRESH_MS;
@@ -13,12 +15,17 @@ pub struct Sight<'a> {
     /// The readers.
     pub shards: &'a Shards,
     /// When the shards were last listed and all had leases, Kinesis' time, Unix ms; 0 for never.
-    pub listed_ms: i64,
+    listed_ms: i64,
     /// Now, Kinesis' time, Unix ms.
-    pub now_ms: i64,
+    now_ms: i64,
 }
 
-impl Sight<'_> {
+impl<'a> Sight<'a> {
+    /// What they know now.
+    pub fn now(shards: &'a Shards, listing: &Listing, source: &Source) -> Sight<'a> {
+        Sight { shards, listed_ms: listing.complete_ms, now_ms: source.now_ms() }
+    }
+
     /// What is known about a shard's position after the open batch.
     pub fn behind(&self, open: &Open, shard_id: &str) -> Seen {
         let range = open.batch.ranges.iter().find(|range| range.shard_id == shard_id);

@@ -227,7 +227,7 @@ impl Work {
             return self.balance().await;
         }
         let (mut ends, mut changed) = (Vec::new(), false);
-        let sight = Sight { shards: &self.shards, listed_ms: self.listing.complete_ms, now_ms: self.source.now_ms() };
+        let sight = Sight::now(&self.shards, &self.listing, &self.source);
         let written = self.leases.try_change(|rows, now_ms| {
             let mut changes = Vec::new();
             for buffer in sight.shards.buffers().filter(|b| b.since().is_none()) {
@@ -320,7 +320,7 @@ impl Work {
     /// that position.
     pub async fn commit(&mut self) -> Result<Open, Error> {
         let Some(open) = &self.open else { return Err(keep_changing(&self.pipe)) };
-        let sight = Sight { shards: &self.shards, listed_ms: self.listing.complete_ms, now_ms: self.source.now_ms() };
+        let sight = Sight::now(&self.shards, &self.listing, &self.source);
         let mut commits = Commits::default();
         let written = self.leases.change(|rows, now_ms| {
             commits = changes::commits(rows, open, |id| sight.behind(open, id), now_ms)?;
