@@ -4,7 +4,7 @@
 CREATE TABLE orders_history (id String, user_id UInt64, price Float64, _timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32)
 ENGINE = ReplacingMergeTree ORDER BY (_shard_id, _sequence_number, _sub_sequence_number);
 
--- {0..7} expands to eight URLs, each for an eighth of the key space.
+-- {0..7} expands to eight URLs, each for the shards whose number modulo 8 is that digit.
 INSERT INTO orders_history
 SELECT r.id, r.user_id, r.price, _timestamp, _shard_id, _sequence_number, _sub_sequence_number
 FROM (

@@ -1,4 +1,4 @@
--- A pipe over several servers, exactly-once over all of them: run this on each server. Each one
+-- A pipe across several servers, exactly-once over all of them: run this on each server. Each one
 -- pulls from its own bridge, and the bridges distribute the stream's shards among themselves.
 
 -- What this server stores. The deduplication window drops a repeated block, whichever server sends

@@ -1,4 +1,4 @@
--- A pipe without a view: the reader itself acknowledges a batch. For dbt, cron, or by hand.
+-- A pipe without a view, for dbt, cron or manual use: the reader acknowledges each batch itself.
 
 CREATE TABLE orders_by_hand (id String, _sequence_number String, _batch String, _loaded DateTime64(6) DEFAULT now64(6))
 ENGINE = MergeTree ORDER BY id;

@@ -1,7 +1,7 @@
 -- Raw landing: every record unchanged in one table, and other tables filled from it by materialized
 -- views. Records that cannot be used are kept, too.
 
--- Kept for 30 days. With ENGINE = Null instead, nothing is kept but what the views make of it.
+-- Kept for 30 days. With ENGINE = Null instead, only what the views derive from it is kept.
 CREATE TABLE orders_raw (_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String)
 ENGINE = MergeTree ORDER BY (_shard_id, _timestamp) TTL toDateTime(_timestamp) + INTERVAL 30 DAY SETTINGS non_replicated_deduplication_window = 1000;
 
@@ -13,7 +13,7 @@ CREATE MATERIALIZED VIEW orders_by_status_mv TO orders_by_status AS
 SELECT r.status AS status, r.id AS id, r.price AS price, _timestamp, _shard_id, _sequence_number
 FROM (SELECT *, JSONExtract(_raw_message, 'Tuple(status String, id String, price Decimal(18, 2))') AS r FROM orders_raw WHERE JSONHas(_raw_message, 'id'));
 
--- Sums are exact, too: each batch is added once.
+-- Sums are exact, too: each batch is added exactly once.
 CREATE TABLE orders_daily (day Date, orders SimpleAggregateFunction(sum, UInt64), revenue SimpleAggregateFunction(sum, Decimal(38, 2)), users AggregateFunction(uniqExact, UInt64))
 ENGINE = AggregatingMergeTree ORDER BY day SETTINGS non_replicated_deduplication_window = 1000;
 
@@ -22,7 +22,7 @@ SELECT toDate(_timestamp) AS day, count() AS orders, sum(r.price) AS revenue, un
 FROM (SELECT _timestamp, JSONExtract(_raw_message, 'Tuple(user_id UInt64, price Decimal(18, 2))') AS r FROM orders_raw WHERE JSONHas(_raw_message, 'id'))
 GROUP BY day;
 
--- What the views above omit.
+-- The records that the views above leave out.
 CREATE TABLE orders_raw_errors (_timestamp DateTime64(3), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String)
 ENGINE = MergeTree ORDER BY _timestamp TTL toDateTime(_timestamp) + INTERVAL 7 DAY SETTINGS non_replicated_deduplication_window = 1000;
 

@@ -1,6 +1,7 @@
--- State of the bridge: who reads which shard, and how far. Anyone may read the rows. To move a
--- pipe, prefer POST /v1/pipes/{pipe}/seek, or UPDATE sequence_number and sub_sequence_number here:
--- the bridge notices. Needs <keeper_map_path_prefix> and a Keeper in the server's configuration.
+-- State of the bridge: which worker reads which shard, and how far. To move a pipe, prefer POST
+-- /v1/pipes/{pipe}/seek. It also works to UPDATE sequence_number and sub_sequence_number here, with
+-- since and caught_up_at set to 0: the bridge notices. The tables need <keeper_map_path_prefix> and
+-- a Keeper in the server's configuration.
 
 CREATE DATABASE IF NOT EXISTS {database};
 

@@ -1,7 +1,7 @@
 -- The state of pipes and streams as rows, and stateless reads by name. None of the views moves a
 -- checkpoint; the tables at the end do when rows are inserted.
 
--- Up to where each shard of each pipe is committed.
+-- The committed position of each shard of each pipe.
 CREATE OR REPLACE VIEW {database}.checkpoints AS
 SELECT pipe, stream, shard_id, sequence_number, sub_sequence_number, owner, epoch, updated_at
 FROM {database}.leases;
@@ -41,7 +41,7 @@ FROM url({collection}, url = concat({bridge}, '/v1/streams/', encodeURLComponent
                                       '/records?from=', encodeURLComponent({from:String}), '&to=', encodeURLComponent({to:String})), format = 'ArrowStream',
          structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String');
 
--- A row for each pipe: how far it is behind, and the states of its shards.
+-- A row for each pipe: its lag, and the states of its shards.
 CREATE OR REPLACE VIEW {database}.lag AS
 SELECT pipe, any(stream) AS stream, count() AS shards, countIf(state = 'reading') AS reading, countIf(state = 'waiting_for_parent') AS waiting,
        countIf(state = 'finished') AS finished, countIf(state = 'gap') AS gaps, countIf(state = 'unowned') AS unowned,
@@ -63,10 +63,10 @@ SELECT decodeURLComponent(extract(definition, '/v1/pipes/([^/?]+)/next')) AS pip
 FROM system.view_refreshes
 INNER JOIN (SELECT database, name AS view, create_table_query AS definition FROM system.tables WHERE create_table_query LIKE '%/v1/pipes/%/next%') AS tables USING (database, view);
 
--- What is wrong now: a row for each error of a pipe's shards, with these shards, for each warning
+-- What is wrong now: a row for each error of a pipe, with the shards that have it, for each warning
 -- about rows that may be missing below a pipe's table, for each view of a pipe whose last refresh
--- failed, and for each view whose URL names another view, for which it is mistaken. Names in
--- backquotes are not compared.
+-- failed, and for each view whose URL names another view, so that the bridge cannot tell the two
+-- apart. Names in backquotes are not compared.
 CREATE OR REPLACE VIEW {database}.errors AS
 SELECT pipe, arrayStringConcat(arraySort(groupArray(shard_id)), ', ') AS place, problem.1 AS state, problem.2 AS error
 FROM (SELECT pipe, shard_id, arrayJoin([(state, last_error), ('warning', warning)]) AS problem FROM {database}.pipes)
@@ -83,8 +83,8 @@ FROM {database}.refreshes
 WHERE match(confirmed_by, '^[a-zA-Z0-9_]+[.][a-zA-Z0-9_]+$') AND confirmed_by != concat(database, '.', view);
 
 -- Moves pipes: INSERT INTO kinesis.seek (pipe, position) VALUES ('orders', '2026-11-21 10:00:00').
--- An empty shard_id means all shards. The table contains the token: if it used the named
--- collection, that could not be recreated.
+-- An empty shard_id means all shards. The table contains the token itself: if it used the named
+-- collection, the collection could not be recreated.
 CREATE OR REPLACE TABLE {database}.seek (pipe String, shard_id String DEFAULT '', position String, sub_sequence_number Nullable(UInt32))
 ENGINE = URL(concat({bridge}, '/v1/seek'), 'JSONEachRow'{headers});
 

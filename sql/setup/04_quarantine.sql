@@ -1,5 +1,5 @@
--- Rows that a pipe with on_failure=isolate could not insert, with all that is needed to insert them
--- later. Anyone may read and delete them.
+-- Rows that a pipe with on_failure=isolate could not insert, with everything that is needed to
+-- insert them later. Delete them here once they are inserted.
 CREATE TABLE IF NOT EXISTS {database}.quarantine
 (
     key String COMMENT '<pipe>/<shard_id>/<sequence_number>/<sub_sequence_number>',
