@@ -8,6 +8,7 @@ use config::{Config, State};
 use domain::error::Error;
 use domain::finding::{Finding, Verdict};
 use domain::limits::MAX_STREAMS;
+use domain::names::StreamName;
 use domain::ports::{IteratorStart, KinesisApi, StateStore};
 
 /// Checks AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes
@@ -19,7 +20,7 @@ pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
     let mut findings = vec![Finding::of(format!("AWS in region {}", kinesis.region()), aws(&kinesis).await)];
     if let Some(stream) = stream {
-        findings.push(Finding::of(format!("stream '{stream}'"), readable(&kinesis, stream).await));
+        findings.push(Finding::of(format!("stream '{stream}'"), readable(&kinesis, &stream.into()).await));
     }
     let database = &config.clickhouse.database;
     // Before the user's privileges: those for creating tables are not needed if the tables exist.
@@ -52,7 +53,7 @@ async fn aws(kinesis: &AwsKinesis) -> Result<String, String> {
     Ok(format!("{}{more} streams", streams.len()))
 }
 
-async fn readable(kinesis: &AwsKinesis, stream: &str) -> Result<String, String> {
+async fn readable(kinesis: &AwsKinesis, stream: &StreamName) -> Result<String, String> {
     let found = kinesis.stream(stream).await.map_err(|e| e.to_string())?;
     let shards = kinesis.shards(stream).await.map_err(|e| e.to_string())?;
     let Some(first) = shards.first() else { return Err(format!("stream '{stream}' has no shards yet")) };

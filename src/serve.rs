@@ -49,7 +49,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let address = listener.local_addr().map_err(|e| format!("cannot determine the bound address: {e}"))?;
     // Port 0 was replaced by a real one; two bridges on one host must not share a name.
     let worker_id = match config.worker_id.strip_suffix(":0") {
-        Some(host) => format!("{host}:{}", address.port()),
+        Some(host) => format!("{host}:{}", address.port()).into(),
         None => config.worker_id.clone(),
     };
     let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
@@ -106,7 +106,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let serving = tokio::spawn(server.run(listener, stopped));
     info!(
         address = %address,
-        worker = worker_id,
+        worker = worker_id.as_str(),
         region = kinesis.region(),
         clickhouse = config.clickhouse.url,
         version = env!("CARGO_PKG_VERSION"),

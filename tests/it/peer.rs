@@ -119,7 +119,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Resu
 /// Orders of the usual load, from two shards.
 fn records(batch: Option<&str>, numbers: std::ops::Range<u64>, format: Format) -> Bytes {
     let columns = Columns {
-        batch: batch.map(String::from),
+        batch: batch.map(Into::into),
         stream: "orders".into(),
         shards: vec!["shardId-000000000000".into(), "shardId-000000000001".into()],
     };

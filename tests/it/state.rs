@@ -43,7 +43,10 @@ async fn any_database_name_works() {
         store.setup().await.expect("once more");
         store.create(&[lease("orders", "shard-0")]).await.expect("a new row");
         let row = one(&store, "orders").await;
-        store.update(&[Versioned { value: row.value.take("a", 0), ..row }]).await.expect("the version is right");
+        store
+            .update(&[Versioned { value: row.value.take(&"a".into(), 0), ..row }])
+            .await
+            .expect("the version is right");
         assert_eq!(one(&store, "orders").await.version, 1);
     }
     // The path contains the database: rows are not shared.
@@ -59,7 +62,7 @@ async fn an_error_is_not_a_defeat() {
     assert!(proxy.lost());
     let read = store.leases(None).await.expect("leases");
     let next: Vec<_> =
-        read.iter().map(|row| Versioned { version: row.version, value: row.value.take("a", 0) }).collect();
+        read.iter().map(|row| Versioned { version: row.version, value: row.value.take(&"a".into(), 0) }).collect();
     proxy.lose_answer(1);
     store.update(&next).await.expect("it was done, only the answer was lost");
     assert!(proxy.lost());
@@ -75,7 +78,7 @@ async fn a_lost_request_changes_nothing_and_says_so() {
     assert_eq!(store.leases(None).await, Ok(vec![]));
     store.create(&[lease("orders", "shard-0")]).await.expect("a new row");
     let row = one(&store, "orders").await;
-    let taken = Versioned { version: 0, value: row.value.take("a", 0) };
+    let taken = Versioned { version: 0, value: row.value.take(&"a".into(), 0) };
     proxy.lose_request(1);
     let lost = store.update(std::slice::from_ref(&taken)).await;
     assert!(matches!(lost, Err(StateError::Unavailable(_))), "{lost:?}");
@@ -109,7 +112,7 @@ async fn count(store: &KeeperMapStore, expected: Option<u64>) -> Option<u64> {
 async fn read(store: &KeeperMapStore) -> Vec<Versioned<Lease>> {
     let started = Instant::now();
     loop {
-        match store.leases(Some("orders")).await {
+        match store.leases(Some(&"orders".into())).await {
             Ok(rows) => return rows,
             Err(StateError::Unavailable(why)) => assert!(started.elapsed() < Duration::from_secs(120), "{why}"),
             Err(other) => panic!("{other:?}"),
@@ -175,11 +178,14 @@ async fn a_hand_edited_row_is_noticed() {
     store.create(&[lease("orders", "shard-0"), lease("clicks", "shard-0")]).await.expect("new rows");
     let read = one(&store, "orders").await;
     real().ask(&format!("ALTER TABLE {db}.leases UPDATE sequence_number = '123' WHERE key = 'orders/shard-0'"));
-    let late = store.update(&[Versioned { version: read.version, value: read.value.take("a", 0) }]).await;
+    let late = store.update(&[Versioned { version: read.version, value: read.value.take(&"a".into(), 0) }]).await;
     assert!(matches!(late, Err(StateError::Conflict(_))), "{late:?}");
     let edited = one(&store, "orders").await;
     assert_eq!(edited.value.checkpoint.sequence_text(), "123");
-    store.update(&[Versioned { version: edited.version, value: edited.value.take("a", 0) }]).await.expect("read again");
+    store
+        .update(&[Versioned { version: edited.version, value: edited.value.take(&"a".into(), 0) }])
+        .await
+        .expect("read again");
 }
 
 async fn nonsense_in_a_row_is_named_and_hides_no_other_pipe() {
@@ -195,7 +201,7 @@ async fn nonsense_in_a_row_is_named_and_hides_no_other_pipe() {
         ("offered_batch = '', pipe = 'clicks'", "key"),
     ] {
         real().ask(&format!("ALTER TABLE {db}.leases UPDATE {change} WHERE key = 'orders/shard-0'"));
-        match store.leases(Some("orders")).await {
+        match store.leases(Some(&"orders".into())).await {
             Err(StateError::Misconfigured(why)) => {
                 assert!(why.contains(&format!("column {column} ")) && why.contains("orders/shard-0"), "{why}");
             }
@@ -206,7 +212,7 @@ async fn nonsense_in_a_row_is_named_and_hides_no_other_pipe() {
         assert_eq!(all.iter().map(|row| row.value.key()).collect::<Vec<_>>(), ["clicks/shard-0", "orders/shard-1"]);
     }
     real().ask(&format!("ALTER TABLE {db}.leases UPDATE pipe = 'orders' WHERE key = 'orders/shard-0'"));
-    assert_eq!(store.leases(Some("orders")).await.expect("corrected").len(), 2);
+    assert_eq!(store.leases(Some(&"orders".into())).await.expect("corrected").len(), 2);
 }
 
 async fn a_hand_deleted_row_stops_the_whole_write() {
@@ -216,7 +222,7 @@ async fn a_hand_deleted_row_stops_the_whole_write() {
     let read = store.leases(None).await.expect("leases");
     real().ask(&format!("ALTER TABLE {db}.leases DELETE WHERE key = 'orders/shard-0'"));
     let next: Vec<_> =
-        read.iter().map(|row| Versioned { version: row.version, value: row.value.take("a", 0) }).collect();
+        read.iter().map(|row| Versioned { version: row.version, value: row.value.take(&"a".into(), 0) }).collect();
     for rows in [&next[..], &next[..1]] {
         let late = store.update(rows).await;
         assert!(matches!(late, Err(StateError::Conflict(_))), "{late:?}");
@@ -274,11 +280,11 @@ async fn existing_tables_need_no_right_to_create() {
     worker.setup().await.expect("the tables are there");
     worker.create(&[lease("orders", "shard-0")]).await.expect("a new row");
     let row = one(&worker, "orders").await;
-    worker.update(&[Versioned { value: row.value.take("a", 0), ..row }]).await.expect("the version is right");
+    worker.update(&[Versioned { value: row.value.take(&"a".into(), 0), ..row }]).await.expect("the version is right");
     let reader = as_user("reader", "s3cr3t");
     reader.setup().await.expect("the tables are there");
     let read = one(&reader, "orders").await;
-    let forbidden = reader.update(&[Versioned { value: read.value.take("b", 0), ..read }]).await;
+    let forbidden = reader.update(&[Versioned { value: read.value.take(&"b".into(), 0), ..read }]).await;
     refused(forbidden, "'reader'");
     refused(as_user("nobody", "s3cr3t").setup().await, "'nobody'");
 }
@@ -289,7 +295,7 @@ async fn the_account_of_the_containers_has_all_rights_it_needs() {
     store.create(&[lease("orders", "shard-0"), lease("orders", "shard-1")]).await.expect("new rows");
     let mut rows = store.leases(None).await.expect("leases");
     for row in &mut rows {
-        row.value = row.value.take("a", 0);
+        row.value = row.value.take(&"a".into(), 0);
     }
     store.update(&rows).await.expect("the versions are right");
     let worker = domain::ports::Worker {

@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use domain::names::BatchId;
 use domain::ports::Clock;
 
 /// The system clock, and batch names from the operating system's randomness.
@@ -17,7 +18,7 @@ impl Clock for SystemClock {
         Instant::now()
     }
 
-    fn batch_id(&self) -> String {
-        format!("{:016x}", fastrand::u64(..))
+    fn batch_id(&self) -> BatchId {
+        format!("{:016x}", fastrand::u64(..)).into()
     }
 }

@@ -15,6 +15,7 @@ use hyper::Uri;
 use tracing_subscriber::EnvFilter;
 
 use domain::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
+use domain::names::WorkerId;
 use domain::secret::Secret;
 
 /// Flags and environment variables as text. Where there is no default, an empty text counts as not
@@ -90,7 +91,7 @@ pub struct Config {
     /// Where leases and checkpoints are kept.
     pub state: State,
     /// Name of this bridge.
-    pub worker_id: String,
+    pub worker_id: WorkerId,
     /// Time without a heartbeat after which a worker is dead.
     pub lease_duration: Duration,
     /// Bytes of all buffers together.
@@ -177,7 +178,7 @@ impl Flags {
                 listen: listen?,
                 clickhouse: ClickHouse { url: url?, user: user?, password: password?, database: database? },
                 state: state?,
-                worker_id: worker_id?,
+                worker_id: worker_id?.into(),
                 lease_duration: lease_duration?,
                 memory: memory?,
                 token: token?,

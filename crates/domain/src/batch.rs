@@ -3,7 +3,9 @@
 
 use super::error::Error;
 use super::lease::Offer;
-use super::record::{RecordRef, Slice, sequence_of};
+use super::names::{BatchId, ShardId, StreamName};
+use super::record::{RecordRef, Slice};
+use super::shape::BatchShape;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct ShardRange {
     /// Shard id.
-    pub shard_id: String,
+    pub shard_id: ShardId,
     /// The records, in order.
     pub slices: Vec<Slice>,
 }
@@ -38,20 +40,18 @@ impl ShardRange {
     }
 
     /// The lease's side of this range.
-    pub fn offer(&self, batch: &str, shape: &str, shards: u32) -> Result<Offer, Error> {
+    pub fn offer(&self, batch: &BatchId, shape: &BatchShape, shards: u32) -> Result<Offer, Error> {
         let first = self.slices.iter().find_map(Slice::first);
         let last = self.slices.iter().rev().find_map(Slice::last);
         let (Some(first), Some(last)) = (first, last) else {
             return Err(Error::Internal(format!("batch {batch} has an empty range for shard {}", self.shard_id)));
         };
         Ok(Offer {
-            batch: batch.into(),
-            shape: shape.into(),
+            batch: batch.clone(),
+            shape: shape.clone(),
             shards,
-            first: sequence_of(first)?,
-            first_sub: first.sub_sequence,
-            through: sequence_of(last)?,
-            through_sub: last.sub_sequence,
+            first: first.position()?,
+            through: last.position()?,
             rows: self.rows() as u64,
         })
     }
@@ -61,9 +61,9 @@ impl ShardRange {
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// 16 hexadecimal digits, the column `_batch`.
-    pub id: String,
+    pub id: BatchId,
     /// Stream name, the column `_stream`.
-    pub stream: String,
+    pub stream: StreamName,
     /// Ranges, ordered by shard id; none is empty.
     pub ranges: Vec<ShardRange>,
 }

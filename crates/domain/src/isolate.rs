@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::limits::ISOLATE_GROWTH;
+use crate::names::ShardId;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ mod tests;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
     /// Rows left per shard; none is 0.
-    left: BTreeMap<String, usize>,
+    left: BTreeMap<ShardId, usize>,
     /// The first `suspect` rows contain a bad one.
     suspect: usize,
     /// How many rows to try at once where nothing is known.
@@ -32,13 +33,13 @@ impl Search {
     }
 
     /// A batch failed, and all but its first rows was put back: `rest` lists the rows per shard.
-    pub fn halved<'a>(&mut self, rest: impl IntoIterator<Item = (&'a str, usize)>) {
+    pub fn halved<'a>(&mut self, rest: impl IntoIterator<Item = (&'a ShardId, usize)>) {
         if !self.active() {
             self.step = usize::MAX;
         }
         self.suspect = 0;
         for (shard_id, rows) in rest.into_iter().filter(|(_, rows)| *rows > 0) {
-            *self.left.entry(shard_id.into()).or_default() += rows;
+            *self.left.entry(shard_id.clone()).or_default() += rows;
             self.suspect += rows;
         }
     }
@@ -57,7 +58,7 @@ impl Search {
 
     /// The next batch: how many rows to take from which shard, out of the `buffered` ones. Empty if
     /// the remaining rows are no longer buffered.
-    pub fn take(&mut self, buffered: impl Fn(&str) -> usize) -> BTreeMap<String, usize> {
+    pub fn take(&mut self, buffered: impl Fn(&ShardId) -> usize) -> BTreeMap<ShardId, usize> {
         let mut wanted = if self.suspect > 0 { self.suspect.div_ceil(2) } else { self.step };
         let mut taken = BTreeMap::new();
         for (shard_id, left) in &mut self.left {

@@ -17,7 +17,9 @@
 //! * **checkpoint-moves-forward**: only `seek` may move a checkpoint back.
 
 use super::error::Error;
-use super::sequence::{Checkpoint, SequenceNumber};
+use super::names::{BatchId, PipeName, ShardId, StreamName, WorkerId};
+use super::sequence::{Checkpoint, RowPosition};
+use super::shape::BatchShape;
 use super::time::past;
 use super::unpacking::Unpacking;
 
@@ -28,7 +30,7 @@ mod tests;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Worker id.
-    pub owner: String,
+    pub owner: WorkerId,
     /// The epoch assigned by `take`; increases whenever the lease changes hands.
     pub epoch: u64,
 }
@@ -36,21 +38,18 @@ pub struct Holder {
 /// One shard's part of a batch, as it was frozen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The batch, shared by all leases it spans. 16 hexadecimal digits.
-    pub batch: String,
+    /// The batch, shared by all leases it spans.
+    pub batch: BatchId,
     /// What else determines the bytes: the response format and how records become rows. This batch
     /// may not be served in another shape.
-    pub shape: String,
+    pub shape: BatchShape,
     /// How many leases the batch spans, so that a settler knows whether it holds all of them.
     pub shards: u32,
-    /// First record, inclusive; rereading starts here.
-    pub first: SequenceNumber,
-    /// First row of `first`; earlier ones were committed before.
-    pub first_sub: u32,
-    /// Last record, inclusive: the checkpoint after the commit.
-    pub through: SequenceNumber,
-    /// Last sub-record of `through`.
-    pub through_sub: u32,
+    /// First row, inclusive. Rereading starts with its record, of which earlier rows were committed
+    /// before.
+    pub first: RowPosition,
+    /// Last row, inclusive: the checkpoint after the commit.
+    pub through: RowPosition,
     /// Rows in the range; a reread that finds a different number is a gap.
     pub rows: u64,
 }
@@ -58,7 +57,7 @@ pub struct Offer {
 impl Offer {
     /// How its records become rows.
     pub fn unpacking(&self) -> Unpacking {
-        Unpacking::within(&self.shape)
+        self.shape.unpacking()
     }
 }
 
@@ -102,7 +101,7 @@ impl Destination {
 
     /// The error for a pipe that is already pulled by `has`, a view with another table. `holder`
     /// says where, as part of the sentence.
-    pub fn conflict(&self, pipe: &str, has: &Destination, holder: &str) -> Error {
+    pub fn conflict(&self, pipe: &PipeName, has: &Destination, holder: &str) -> Error {
         Error::BadRequest(format!(
             "pipe '{pipe}' is pulled by view {}{holder} into {}, so view {} cannot pull it into {}: the rows would be split between the two \
              tables; use another pipe name, or drop one of the views",
@@ -128,19 +127,19 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Name of the pipe.
-    pub pipe: String,
+    pub pipe: PipeName,
     /// Name of the stream.
-    pub stream: String,
+    pub stream: StreamName,
     /// Which stream of that name.
     pub identity: Identity,
     /// Shard id.
-    pub shard_id: String,
+    pub shard_id: ShardId,
     /// The shards this one was split or merged from; they must be committed to their end first.
-    pub parents: Vec<String>,
+    pub parents: Vec<ShardId>,
     /// Where its rows last went.
     pub destination: Destination,
     /// Worker that holds the lease; empty if nobody does.
-    pub owner: String,
+    pub owner: WorkerId,
     /// Fencing number.
     pub epoch: u64,
     /// The committed position.
@@ -151,7 +150,7 @@ pub struct Lease {
     pub unpacking: Option<Unpacking>,
     /// The first row offered since the pipe's start or the last seek: a backfill has to end before
     /// it.
-    pub began: Option<(SequenceNumber, u32)>,
+    pub began: Option<RowPosition>,
     /// What has been offered but not settled.
     pub offer: Option<Offer>,
     /// Rows committed so far.
@@ -181,21 +180,21 @@ impl Lease {
     /// A lease that nobody holds yet. `now_ms` is the time of writing; the caller sets `since_ms`
     /// if it knows it.
     pub fn new(
-        pipe: &str,
-        stream: &str,
-        shard_id: &str,
-        parents: Vec<String>,
+        pipe: &PipeName,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        parents: Vec<ShardId>,
         start: Checkpoint,
         now_ms: i64,
     ) -> Lease {
         Lease {
-            pipe: pipe.into(),
-            stream: stream.into(),
+            pipe: pipe.clone(),
+            stream: stream.clone(),
             identity: Identity::default(),
-            shard_id: shard_id.into(),
+            shard_id: shard_id.clone(),
             parents,
             destination: Destination::default(),
-            owner: String::new(),
+            owner: WorkerId::default(),
             epoch: 0,
             checkpoint: start,
             unpacking: None,
@@ -250,8 +249,8 @@ impl Lease {
     }
 
     /// The batch this lease is part of, if one is offered.
-    pub fn batch(&self) -> Option<&str> {
-        self.offer.as_ref().map(|offer| offer.batch.as_str())
+    pub fn batch(&self) -> Option<&BatchId> {
+        self.offer.as_ref().map(|offer| &offer.batch)
     }
 
     /// Whether all records of the shard are committed.
@@ -263,8 +262,8 @@ impl Lease {
     /// (nobody holds it, the holder is dead, it is our own from before a restart) is for the caller
     /// to decide. Whether an epoch is the same is all that matters, so the last one, which only a
     /// hand can have written, is followed by the first.
-    pub fn take(&self, owner: &str, now_ms: i64) -> Lease {
-        Lease { owner: owner.into(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, ..self.clone() }
+    pub fn take(&self, owner: &WorkerId, now_ms: i64) -> Lease {
+        Lease { owner: owner.clone(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, ..self.clone() }
     }
 
     /// Records which stream it belongs to, if the row does not say so yet: it was written by hand
@@ -286,11 +285,11 @@ impl Lease {
     }
 
     /// Records which shards it was made from. Refused if any of it was read without regard to them.
-    pub fn descend_from(&self, holder: &Holder, parents: Vec<String>, now_ms: i64) -> Result<Lease, Error> {
+    pub fn descend_from(&self, holder: &Holder, parents: Vec<ShardId>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         match self.checkpoint == Checkpoint::TrimHorizon && self.offer.is_none() {
             true => Ok(Lease { parents, updated_ms: now_ms, ..self.clone() }),
-            false => Err(self.broken(&format!("its parents changed to {} after reading began", parents.join(", ")))),
+            false => Err(self.broken(&format!("its parents changed to {} after reading began", joined(&parents)))),
         }
     }
 
@@ -304,7 +303,7 @@ impl Lease {
     /// Gives the lease back. An open offer stays for the next owner to settle.
     pub fn release(&self, holder: &Holder, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
-        Ok(Lease { owner: String::new(), updated_ms: now_ms, ..self.clone() })
+        Ok(Lease { owner: WorkerId::default(), updated_ms: now_ms, ..self.clone() })
     }
 
     /// Freezes a range. Refused while another one is open, or if it would not move forward.
@@ -313,8 +312,9 @@ impl Lease {
         if let Some(open) = &self.offer {
             return Err(self.broken(&format!("batch {} is offered while {} is open", offer.batch, open.batch)));
         }
-        let range = format!("a range {}..{} does not follow {}", offer.first, offer.through, self.checkpoint);
-        let began = self.began.clone().or_else(|| Some((offer.first.clone(), offer.first_sub)));
+        let (first, through) = (&offer.first.sequence, &offer.through.sequence);
+        let range = format!("a range {first}..{through} does not follow {}", self.checkpoint);
+        let began = self.began.clone().or_else(|| Some(offer.first.clone()));
         let offered = Lease { offer: Some(offer), began, updated_ms: now_ms, ..self.clone() };
         if offered.offer_follows() { Ok(offered) } else { Err(self.broken(&range)) }
     }
@@ -323,17 +323,17 @@ impl Lease {
     /// offer of its first rows, under another batch id; `None` means the new batch has no rows of
     /// this shard (**halves-are-prefixes**). The caller must know that ClickHouse reported so. The
     /// checkpoint stays.
-    pub fn halve(&self, holder: &Holder, batch: &str, first: Option<Offer>, now_ms: i64) -> Result<Lease, Error> {
+    pub fn halve(&self, holder: &Holder, batch: &BatchId, first: Option<Offer>, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
-        let Some(open) = self.offer.as_ref().filter(|open| open.batch == batch && self.offer_follows()) else {
+        let Some(open) = self.offer.as_ref().filter(|open| open.batch == *batch && self.offer_follows()) else {
             return Err(self.broken(&format!("batch {batch} is halved, but it is not the open one")));
         };
         let is_prefix = |half: &Offer| {
             half.batch != open.batch
                 && half.shape == open.shape
-                && (&half.first, half.first_sub) == (&open.first, open.first_sub)
-                && (&half.through, half.through_sub) <= (&open.through, open.through_sub)
-                && half.first <= half.through
+                && half.first == open.first
+                && half.through <= open.through
+                && half.first.sequence <= half.through.sequence
                 && (1..=open.rows).contains(&half.rows)
                 && half.shards <= open.shards
         };
@@ -345,20 +345,22 @@ impl Lease {
 
     /// Moves the checkpoint to the end of the offered range, which ClickHouse has confirmed. `seen`
     /// is what the reader knows about it.
-    pub fn commit(&self, holder: &Holder, batch: &str, seen: Seen, now_ms: i64) -> Result<Lease, Error> {
+    pub fn commit(&self, holder: &Holder, batch: &BatchId, seen: Seen, now_ms: i64) -> Result<Lease, Error> {
         self.held_by(holder)?;
         let offer = match &self.offer {
-            Some(offer) if offer.batch == batch => offer,
+            Some(offer) if offer.batch == *batch => offer,
             Some(other) => {
                 return Err(self.broken(&format!("batch {batch} is committed while {} is open", other.batch)));
             }
             None => return Err(self.broken(&format!("batch {batch} is committed, but was never offered"))),
         };
         if !self.offer_follows() {
-            return Err(self.broken(&format!("batch {batch} ends at {}, before {}", offer.through, self.checkpoint)));
+            return Err(
+                self.broken(&format!("batch {batch} ends at {}, before {}", offer.through.sequence, self.checkpoint))
+            );
         }
         Ok(Lease {
-            checkpoint: Checkpoint::After(offer.through.clone(), offer.through_sub),
+            checkpoint: Checkpoint::After(offer.through.clone()),
             unpacking: Some(self.unpacking_behind(offer)),
             committed_rows: self.committed_rows.saturating_add(offer.rows),
             last_commit_ms: now_ms,
@@ -375,7 +377,7 @@ impl Lease {
     /// started before, the same way as then.
     pub fn unpacking_behind(&self, offer: &Offer) -> Unpacking {
         match self.unpacking {
-            Some(begun) if offer.first_sub > 0 && offer.first == offer.through => begun,
+            Some(begun) if offer.first.sub > 0 && offer.first.sequence == offer.through.sequence => begun,
             _ => offer.unpacking(),
         }
     }
@@ -431,20 +433,22 @@ impl Lease {
     /// Whether the open offer, if any, lies after the checkpoint. Only a manual edit can change
     /// that.
     pub fn offer_follows(&self) -> bool {
-        let after = |offer: &Offer| Checkpoint::After(offer.through.clone(), offer.through_sub);
+        let after = |offer: &Offer| Checkpoint::After(offer.through.clone());
         let begins = |offer: &Offer| match &self.checkpoint {
             // A range may start within the record where the last one ended.
-            Checkpoint::After(committed, sub) => (&offer.first, offer.first_sub) > (committed, *sub),
+            Checkpoint::After(committed) => offer.first > *committed,
             _ => true,
         };
-        self.offer.as_ref().is_none_or(|o| self.checkpoint.precedes(&after(o)) && begins(o) && o.first <= o.through)
+        self.offer
+            .as_ref()
+            .is_none_or(|o| self.checkpoint.precedes(&after(o)) && begins(o) && o.first.sequence <= o.through.sequence)
     }
 
     fn held_by(&self, holder: &Holder) -> Result<(), Error> {
         if self.owner == holder.owner && self.epoch == holder.epoch {
             return Ok(());
         }
-        let now = if self.owner.is_empty() { "nobody" } else { &self.owner };
+        let now = if self.owner.is_empty() { "nobody" } else { &*self.owner };
         Err(Error::Fenced(format!(
             "shard {} of pipe '{}' is held by {now} (epoch {}), no longer by {} (epoch {})",
             self.shard_id, self.pipe, self.epoch, holder.owner, holder.epoch
@@ -454,4 +458,8 @@ impl Lease {
     fn broken(&self, what: &str) -> Error {
         Error::Internal(format!("pipe '{}', shard {}: {what}", self.pipe, self.shard_id))
     }
+}
+
+fn joined(shards: &[ShardId]) -> String {
+    shards.iter().map(|id| &**id).collect::<Vec<_>>().join(", ")
 }

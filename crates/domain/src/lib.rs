@@ -8,7 +8,8 @@
 //! validates times that were written down; `retention` tracks what a stream keeps; `start` says
 //! where a pipe begins; `arn` takes Amazon's names apart; `incarnation` orders the processes that
 //! shared one worker id; `interface` lists the paths and parameters of the HTTP interface;
-//! `finding` is the result of a check.
+//! `names` are the names of pipes, streams, shards, workers and batches; `finding` is the result of a
+//! check.
 
 pub mod arn;
 pub mod batch;
@@ -22,6 +23,7 @@ pub mod lease;
 pub mod limits;
 pub mod lineage;
 pub mod moment;
+pub mod names;
 pub mod plan;
 pub mod ports;
 pub mod range;
@@ -30,6 +32,7 @@ pub mod retention;
 pub mod rows;
 pub mod secret;
 pub mod sequence;
+pub mod shape;
 pub mod shard;
 pub mod start;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::error::go_on;
 use super::lease::{Identity, Lease};
+use super::names::{PipeName, ShardId, StreamName};
 use super::retention::Kept;
 use super::sequence::{Checkpoint, compare_digits};
 use super::shard::Shard;
@@ -31,9 +32,9 @@ pub enum Lost {
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// Pipe name.
-    pub pipe: &'a str,
+    pub pipe: &'a PipeName,
     /// Stream name.
-    pub stream: &'a str,
+    pub stream: &'a StreamName,
     /// Which stream of that name it is now.
     pub identity: &'a Identity,
     /// Now, Kinesis time, Unix ms.
@@ -102,8 +103,8 @@ pub fn missing(
         };
         let rate = known.iter().map(|l| l.bytes_per_second).fold(0, u64::saturating_add);
         // A parent that is neither listed nor leased has expired: nothing to wait for.
-        let waits_for = |p: &String| listed.contains_key(p.as_str()) || leases.contains_key(p.as_str());
-        let parents: Vec<String> = parents.into_iter().filter(waits_for).collect();
+        let waits_for = |p: &ShardId| listed.contains_key(p.as_str()) || leases.contains_key(p.as_str());
+        let parents: Vec<ShardId> = parents.into_iter().filter(waits_for).collect();
         let new = Lease::new(subject.pipe, subject.stream, &shard.id, parents, from, subject.written_ms);
         // Two children of one parent split its load; a child of two parents gets the load of both.
         let bytes_per_second = if known.len() == 1 { rate / 2 } else { rate };
@@ -119,12 +120,12 @@ pub fn lacking_parents<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     known: &BTreeMap<&str, &Lease>,
     shards: &[Shard],
-) -> Vec<(&'a Lease, Vec<String>)> {
+) -> Vec<(&'a Lease, Vec<ShardId>)> {
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
     let unread = |l: &&Lease| l.checkpoint == Checkpoint::TrimHorizon && l.offer.is_none() && l.began.is_none();
     let lacking = leases.filter(unread).filter_map(|lease| {
-        let is_there = |p: &String| listed.contains_key(p.as_str()) || known.contains_key(p.as_str());
-        let parents: Vec<String> =
+        let is_there = |p: &ShardId| listed.contains_key(p.as_str()) || known.contains_key(p.as_str());
+        let parents: Vec<ShardId> =
             listed.get(lease.shard_id.as_str())?.parents().into_iter().filter(is_there).collect();
         parents.iter().any(|parent| !lease.parents.contains(parent)).then_some((lease, parents))
     });
@@ -138,7 +139,7 @@ pub fn lost<'a>(
     identity: &Identity,
     kept: Kept,
     now_ms: i64,
-) -> BTreeMap<String, Lost> {
+) -> BTreeMap<ShardId, Lost> {
     let listed: BTreeMap<&str, &Shard> = shards.iter().map(|s| (s.id.as_str(), s)).collect();
     let found = leases.filter_map(|lease| {
         let lost = match (listed.get(lease.shard_id.as_str()), &lease.checkpoint) {
@@ -149,9 +150,9 @@ pub fn lost<'a>(
                 (!nothing_left).then_some(Lost::Recreated)
             }
             (Some(shard), Checkpoint::ShardEnd) => shard.open().then_some(Lost::Reopened),
-            (Some(shard), Checkpoint::After(position, _)) => {
+            (Some(shard), Checkpoint::After(row)) => {
                 let begins = &shard.starting_sequence_number;
-                let later = !begins.is_empty() && compare_digits(position.as_str(), begins).is_lt();
+                let later = !begins.is_empty() && compare_digits(row.sequence.as_str(), begins).is_lt();
                 later.then_some(Lost::Replaced)
             }
             (None, Checkpoint::TrimHorizon | Checkpoint::After(..) | Checkpoint::AtTimestamp(_)) => {
@@ -170,8 +171,8 @@ pub fn lost<'a>(
 pub fn exhausted<'a>(
     leases: impl Iterator<Item = &'a Lease>,
     shards: &[Shard],
-    lost: &BTreeMap<String, Lost>,
-) -> Vec<String> {
+    lost: &BTreeMap<ShardId, Lost>,
+) -> Vec<ShardId> {
     let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
     let gone = leases.filter(|l| !l.finished() && l.offer.is_none() && !listed.contains(l.shard_id.as_str()));
     gone.filter(|l| !lost.contains_key(&l.shard_id)).map(|l| l.shard_id.clone()).collect()
@@ -185,7 +186,7 @@ pub fn forgettable<'a>(
     shards: &[Shard],
     kept: Kept,
     now_ms: i64,
-) -> Vec<String> {
+) -> Vec<ShardId> {
     let listed: HashSet<&str> = shards.iter().map(|s| s.id.as_str()).collect();
     // By both clocks: the one that wrote `updated_ms` may have been wrong.
     let old = |l: &&Lease| {

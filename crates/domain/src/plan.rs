@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT, RATE_WINDOW_MS};
+use crate::names::{ShardId, WorkerId};
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +31,9 @@ pub struct Share<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Shards whose free leases it takes.
-    pub take: BTreeSet<String>,
+    pub take: BTreeSet<ShardId>,
     /// Shards whose leases it releases as soon as they have no open batch.
-    pub release: BTreeSet<String>,
+    pub release: BTreeSet<ShardId>,
 }
 
 /// Shards that move together, and their weight.
@@ -45,7 +46,7 @@ type Unit<'a> = (u64, Vec<&'a str>);
 /// loaded workers to the least loaded one, as few as possible, as long as the two differ by more
 /// than 1/[`BALANCE_TOLERANCE`] of the average, or one has nothing, and the move narrows the
 /// difference.
-pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan {
+pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<WorkerId>, me: &WorkerId) -> Plan {
     let mut plan = Plan::default();
     let mut loads: BTreeMap<&str, u64> = workers.iter().map(|w| (w.as_str(), 0)).collect();
     let mut held: BTreeMap<&str, BTreeSet<(u64, &str)>> = loads.keys().map(|w| (*w, BTreeSet::new())).collect();
@@ -69,8 +70,8 @@ pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan 
     for (weight, shards) in units {
         let Some((load, worker)) = by_load.pop_first() else { return plan };
         by_load.insert((load.saturating_add(weight), worker));
-        if worker == me {
-            plan.take.extend(shards.into_iter().map(str::to_owned));
+        if worker == me.as_str() {
+            plan.take.extend(shards.into_iter().map(ShardId::from));
         }
     }
     let average = by_load.iter().fold(0u64, |sum, (load, _)| sum.saturating_add(*load)) / by_load.len().max(1) as u64;
@@ -89,8 +90,8 @@ pub fn plan(leases: &[Share<'_>], workers: &BTreeSet<String>, me: &str) -> Plan 
         if let Some(leases) = held.get_mut(most.1) {
             leases.remove(&(weight, shard));
         }
-        if most.1 == me {
-            plan.release.insert(shard.to_owned());
+        if most.1 == me.as_str() {
+            plan.release.insert(shard.into());
         }
     }
     plan

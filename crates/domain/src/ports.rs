@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::error::Error;
 use crate::lease::{Identity, Lease};
+use crate::names::{BatchId, PipeName, ShardId, StreamName, WorkerId};
 use crate::record::Chunk;
 use crate::sequence::{Checkpoint, SequenceNumber};
 use crate::shard::Shard;
@@ -54,7 +55,7 @@ impl Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// Name.
-    pub name: String,
+    pub name: StreamName,
     /// Amazon resource name.
     pub arn: String,
     /// When it was created, Unix ms; 0 if unknown.
@@ -120,13 +121,24 @@ pub trait KinesisApi: Send + Sync {
     /// All streams of the account and region.
     async fn streams(&self) -> Result<Vec<Stream>, Error>;
     /// One stream; `NotFound` names it and the region.
-    async fn stream(&self, stream: &str) -> Result<Stream, Error>;
+    async fn stream(&self, stream: &StreamName) -> Result<Stream, Error>;
     /// All shards that have not expired, open and closed.
-    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error>;
+    async fn shards(&self, stream: &StreamName) -> Result<Vec<Shard>, Error>;
     /// An iterator, valid for five minutes. `Gap` if the position is refused because it is too old.
-    async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError>;
+    async fn iterator(
+        &self,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        start: &IteratorStart,
+    ) -> Result<String, KinesisError>;
     /// The next records, at most `limit`.
-    async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError>;
+    async fn records(
+        &self,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        iterator: &str,
+        limit: usize,
+    ) -> Result<Page, KinesisError>;
 }
 
 /// A registered consumer of a stream, which enhanced fan-out reads through.
@@ -177,9 +189,9 @@ pub trait FanOutApi: Send + Sync {
     /// than five seconds.
     async fn subscribe(
         &self,
-        stream: &str,
+        stream: &StreamName,
         consumer_arn: &str,
-        shard_id: &str,
+        shard_id: &ShardId,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError>;
     /// A subscription fell silent: later ones must not use the connection that it shared with
@@ -223,7 +235,7 @@ impl From<StateError> for Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     /// Worker id.
-    pub worker_id: String,
+    pub worker_id: WorkerId,
     /// Which process it is: distinguishes two with the same id.
     pub incarnation: String,
     /// Where its HTTP interface listens.
@@ -235,7 +247,7 @@ pub struct Worker {
     pub heartbeat: u64,
     /// The pipes it currently runs, each with a counter that increases when it changed lease rows
     /// that others should look at.
-    pub pipes: BTreeMap<String, u64>,
+    pub pipes: BTreeMap<PipeName, u64>,
 }
 
 /// Where leases and workers are stored. Every write is a compare-and-set on all rows it names, or
@@ -243,7 +255,7 @@ pub struct Worker {
 #[async_trait]
 pub trait StateStore: Send + Sync {
     /// The leases of one pipe, or of all, ordered by key.
-    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError>;
+    async fn leases(&self, pipe: Option<&PipeName>) -> Result<Vec<Versioned<Lease>>, StateError>;
     /// Adds leases; `Conflict` if one of them exists.
     async fn create(&self, leases: &[Lease]) -> Result<(), StateError>;
     /// Replaces leases whose rows are still at the given versions; `Conflict` if one is not.
@@ -298,7 +310,7 @@ pub struct Definition {
     pub appends: bool,
     /// The pipes whose URLs appear in its SELECT; empty if a URL is computed, comes from a named
     /// collection, or may not be seen.
-    pub pipes: Vec<String>,
+    pub pipes: Vec<PipeName>,
     /// Other views whose URLs name this one in `view=`.
     pub copies: Vec<Copied>,
 }
@@ -319,7 +331,7 @@ pub struct Copied {
     /// Its database and name.
     pub view: String,
     /// The pipes that it pulls this way.
-    pub pipes: Vec<String>,
+    pub pipes: Vec<PipeName>,
     /// Whether a refresh is running now.
     pub running: bool,
 }
@@ -377,11 +389,11 @@ pub trait Views: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedRow {
     /// Name of the pipe.
-    pub pipe: String,
+    pub pipe: PipeName,
     /// Name of the stream.
-    pub stream: String,
+    pub stream: StreamName,
     /// Shard id.
-    pub shard_id: String,
+    pub shard_id: ShardId,
     /// Sequence number.
     pub sequence_number: String,
     /// Number within an aggregate, from 0.
@@ -424,7 +436,7 @@ pub trait Clock: Send + Sync {
     /// Monotonic, for expiry.
     fn monotonic(&self) -> Instant;
     /// A new name for a batch: 16 hexadecimal digits.
-    fn batch_id(&self) -> String;
+    fn batch_id(&self) -> BatchId;
 }
 
 /// The time used for decisions about records, Unix ms: Kinesis' own (**kinesis-time-decides**). If
@@ -438,7 +450,7 @@ pub fn iterator_after(checkpoint: &Checkpoint) -> Option<IteratorStart> {
     match checkpoint {
         Checkpoint::TrimHorizon => Some(IteratorStart::TrimHorizon),
         Checkpoint::AtTimestamp(ms) => Some(IteratorStart::AtTimestamp(*ms)),
-        Checkpoint::After(sequence, _) => Some(IteratorStart::After(sequence.clone())),
+        Checkpoint::After(row) => Some(IteratorStart::After(row.sequence.clone())),
         Checkpoint::ShardEnd => None,
     }
 }

@@ -1,8 +1,9 @@
 //! Bounded reads: which shards a slice reads, and which records are in a range.
 
 use super::moment::Moment;
+use super::names::ShardId;
 use super::record::RecordRef;
-use super::sequence::{SequenceNumber, compare_digits};
+use super::sequence::{RowPosition, SequenceNumber, compare_digits};
 use crate::limits::TIMESTAMP_SLACK_MS;
 
 #[cfg(test)]
@@ -42,7 +43,7 @@ pub struct SliceOf {
 impl SliceOf {
     /// Whether this part reads the shard. It depends only on the shard's id, so the parts of
     /// parallel requests fit together even when the stream is resharded between them.
-    pub fn reads(self, shard_id: &str) -> bool {
+    pub fn reads(self, shard_id: &ShardId) -> bool {
         let digits = shard_id.rsplit('-').next().unwrap_or_default();
         let number = digits.parse::<u64>().unwrap_or_else(|_| shard_id.bytes().map(u64::from).sum());
         number % u64::from(self.count.max(1)) == u64::from(self.index)
@@ -63,8 +64,8 @@ pub enum Place {
 /// Where a pipe starts in a shard, so that a backfill running alongside ends right before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// This row of this record.
-    Row(SequenceNumber, u32),
+    /// This row.
+    Row(RowPosition),
     /// The first record that arrived at or after this time, Unix ms; it has not arrived yet.
     Time(i64),
 }
@@ -73,8 +74,10 @@ impl Until {
     /// Whether the whole record lies at or after this point, and thus everything after it.
     pub fn passed_by(&self, record: RecordRef<'_>) -> bool {
         match self {
-            Until::Row(first, 0) => compare_digits(record.sequence_number, first.as_str()).is_ge(),
-            Until::Row(first, _) => compare_digits(record.sequence_number, first.as_str()).is_gt(),
+            Until::Row(row) => {
+                let order = compare_digits(record.sequence_number, row.sequence.as_str());
+                if row.sub == 0 { order.is_ge() } else { order.is_gt() }
+            }
             Until::Time(ms) => record.timestamp_ms >= *ms,
         }
     }
@@ -82,7 +85,7 @@ impl Until {
     /// Whether a row lies before this point, given that its record is not entirely after it.
     pub fn follows(&self, row: RecordRef<'_>) -> bool {
         match self {
-            Until::Row(first, sub) => row.sequence_number != first.as_str() || row.sub_sequence < *sub,
+            Until::Row(first) => row.sequence_number != first.sequence.as_str() || row.sub_sequence < first.sub,
             Until::Time(_) => true,
         }
     }

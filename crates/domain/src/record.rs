@@ -5,7 +5,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::sequence::SequenceNumber;
+use super::error::Error;
+use super::sequence::{RowPosition, SequenceNumber};
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,22 @@ impl RecordRef<'_> {
     /// Bytes that count against `max_bytes`: the variable-length columns.
     pub fn size(&self) -> usize {
         self.key.len() + self.sequence_number.len() + self.payload.len()
+    }
+
+    /// Its position. Kinesis returns only digits; anything else is a broken response.
+    pub fn position(&self) -> Result<RowPosition, Error> {
+        let sequence = SequenceNumber::parse(self.sequence_number).ok_or_else(|| {
+            Error::Unavailable(format!(
+                "Kinesis returned the sequence number '{}', which is not a decimal number",
+                self.sequence_number.chars().take(64).collect::<String>()
+            ))
+        })?;
+        Ok(RowPosition::new(sequence, self.sub_sequence))
+    }
+
+    /// Whether this is its position.
+    pub fn is_at(&self, row: &RowPosition) -> bool {
+        self.sub_sequence == row.sub && self.sequence_number == row.sequence.as_str()
     }
 }
 
@@ -237,15 +254,4 @@ impl Slice {
         let back = Slice { start: middle, ..self.clone() };
         (front, back)
     }
-}
-
-/// The sequence number of a record, as a type. Kinesis returns only digits; anything else is a
-/// broken response.
-pub fn sequence_of(record: RecordRef<'_>) -> Result<SequenceNumber, super::error::Error> {
-    SequenceNumber::parse(record.sequence_number).ok_or_else(|| {
-        super::error::Error::Unavailable(format!(
-            "Kinesis returned the sequence number '{}', which is not a decimal number",
-            record.sequence_number.chars().take(64).collect::<String>()
-        ))
-    })
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::lease::Lease;
 use crate::limits::LEASE_ROWS_PER_STATEMENT;
+use crate::names::{PipeName, WorkerId};
 use crate::ports::{StateError, Versioned, Worker};
 
 /// All rows, by key.
@@ -13,13 +14,13 @@ pub struct Rows {
     /// The leases, by their key.
     pub leases: BTreeMap<String, Versioned<Lease>>,
     /// The workers, by their name.
-    pub workers: BTreeMap<String, Worker>,
+    pub workers: BTreeMap<WorkerId, Worker>,
 }
 
 impl Rows {
     /// The leases of one pipe, or of all.
-    pub fn leases(&self, pipe: Option<&str>) -> Vec<Versioned<Lease>> {
-        self.leases.values().filter(|row| pipe.is_none_or(|pipe| row.value.pipe == pipe)).cloned().collect()
+    pub fn leases(&self, pipe: Option<&PipeName>) -> Vec<Versioned<Lease>> {
+        self.leases.values().filter(|row| pipe.is_none_or(|pipe| row.value.pipe == *pipe)).cloned().collect()
     }
 
     /// Adds all leases, at version 0, or none.

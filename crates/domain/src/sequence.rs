@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use super::moment::Moment;
 use crate::limits::MAX_SEQUENCE_NUMBER_DIGITS;
@@ -12,7 +13,7 @@ use crate::limits::MAX_SEQUENCE_NUMBER_DIGITS;
 /// Ordered as an integer, never as text. The text is kept verbatim, because some implementations
 /// write leading zeros and expect them back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SequenceNumber(Box<str>);
+pub struct SequenceNumber(Arc<str>);
 
 impl SequenceNumber {
     /// Parses decimal digits. Anything else, an empty string, or more than
@@ -53,6 +54,23 @@ impl fmt::Display for SequenceNumber {
     }
 }
 
+/// A row of a shard: a Kinesis record, and which of the rows it becomes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowPosition {
+    /// The record.
+    pub sequence: SequenceNumber,
+    /// Number of the row within its record, from 0; `u32::MAX` stands for the last, whatever its
+    /// number.
+    pub sub: u32,
+}
+
+impl RowPosition {
+    /// A row of a record.
+    pub fn new(sequence: SequenceNumber, sub: u32) -> RowPosition {
+        RowPosition { sequence, sub }
+    }
+}
+
 /// How far a shard has been committed, and thus where reading resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
@@ -62,9 +80,8 @@ pub enum Checkpoint {
     /// `start=latest` is converted to this immediately, so that a restart before the first commit
     /// skips nothing.
     AtTimestamp(i64),
-    /// All records up to and including this one (and this sub-record of an aggregate) are in
-    /// ClickHouse.
-    After(SequenceNumber, u32),
+    /// All rows up to and including this one are in ClickHouse.
+    After(RowPosition),
     /// The shard is closed and fully committed. Greater than every other position.
     ShardEnd,
 }
@@ -82,7 +99,7 @@ impl Checkpoint {
             // In early 1970 ten digits, which would be read as seconds; eleven are milliseconds.
             Checkpoint::AtTimestamp(ms @ 1_000_000_000..10_000_000_000) => format!("{AT_TIMESTAMP}0{ms}"),
             Checkpoint::AtTimestamp(ms) => format!("{AT_TIMESTAMP}{ms}"),
-            Checkpoint::After(sequence, _) => sequence.as_str().into(),
+            Checkpoint::After(row) => row.sequence.as_str().into(),
             Checkpoint::ShardEnd => SHARD_END.into(),
         }
     }
@@ -90,7 +107,7 @@ impl Checkpoint {
     /// The lease column `sub_sequence_number`.
     pub fn sub_sequence(&self) -> u32 {
         match self {
-            Checkpoint::After(_, sub) => *sub,
+            Checkpoint::After(row) => row.sub,
             _ => 0,
         }
     }
@@ -107,7 +124,7 @@ impl Checkpoint {
                     Some(moment) => Some(Checkpoint::AtTimestamp(moment.at(0))),
                     None => time.parse().ok().map(Checkpoint::AtTimestamp),
                 },
-                None => SequenceNumber::parse(other).map(|s| Checkpoint::After(s, sub_sequence)),
+                None => SequenceNumber::parse(other).map(|s| Checkpoint::After(RowPosition::new(s, sub_sequence))),
             },
         };
         parsed.ok_or_else(|| {
@@ -123,7 +140,7 @@ impl Checkpoint {
         match (self, next) {
             (Checkpoint::ShardEnd, _) => false,
             (_, Checkpoint::ShardEnd) => true,
-            (Checkpoint::After(a, x), Checkpoint::After(b, y)) => (a, x) < (b, y),
+            (Checkpoint::After(this), Checkpoint::After(next)) => this < next,
             (_, Checkpoint::After(..)) => true,
             (_, _) => false,
         }
@@ -186,7 +203,7 @@ mod tests {
         #[test]
         fn checkpoints_are_read_back(digits in "[0-9]{1,128}", sub: u32, ms: i64, shift in 0..64u32) {
             // Of any length: that of seconds is not that of milliseconds.
-            let (ms, after) = (ms >> shift, Checkpoint::After(number(&digits), sub));
+            let (ms, after) = (ms >> shift, Checkpoint::After(RowPosition::new(number(&digits), sub)));
             for checkpoint in [after, Checkpoint::TrimHorizon, Checkpoint::ShardEnd, Checkpoint::AtTimestamp(ms)] {
                 let read = Checkpoint::from_columns(&checkpoint.sequence_text(), checkpoint.sub_sequence());
                 prop_assert_eq!(read, Ok(checkpoint));
@@ -198,7 +215,7 @@ mod tests {
             left in ("[0-9]{1,3}", 0..3u32),
             right in ("[0-9]{1,3}", 0..3u32),
         ) {
-            let after = |(digits, sub): &(String, u32)| Checkpoint::After(number(digits), *sub);
+            let after = |(digits, sub): &(String, u32)| Checkpoint::After(RowPosition::new(number(digits), *sub));
             let (l, r) = (after(&left), after(&right));
             prop_assert_eq!(usize::from(l.precedes(&r)) + usize::from(r.precedes(&l)) + usize::from(l == r), 1);
             prop_assert!(Checkpoint::TrimHorizon.precedes(&l) && l.precedes(&Checkpoint::ShardEnd));

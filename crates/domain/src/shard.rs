@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::lease::Lease;
-use super::sequence::{Checkpoint, SequenceNumber, compare_digits};
+use super::names::ShardId;
+use super::sequence::{Checkpoint, RowPosition, compare_digits};
 
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,11 @@ mod tests;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Shard id.
-    pub id: String,
+    pub id: ShardId,
     /// The shard it was split from, or the first of the two it was merged from; empty for none.
-    pub parent: String,
+    pub parent: ShardId,
     /// The second shard it was merged from; empty for none.
-    pub adjacent_parent: String,
+    pub adjacent_parent: ShardId,
     /// First hash key, decimal.
     pub starting_hash_key: String,
     /// Last hash key, decimal.
@@ -30,7 +31,7 @@ pub struct Shard {
 
 impl Shard {
     /// The shards it came from.
-    pub fn parents(&self) -> Vec<String> {
+    pub fn parents(&self) -> Vec<ShardId> {
         [&self.parent, &self.adjacent_parent].into_iter().filter(|p| !p.is_empty()).cloned().collect()
     }
 
@@ -40,14 +41,14 @@ impl Shard {
         let (begins, ends) = (&self.starting_sequence_number, &self.ending_sequence_number);
         // Kinesis emulators may report an ending number that lies before all of their records.
         let plausible = !self.open() && compare_digits(ends, begins).is_ge();
-        let behind = |sequence: &SequenceNumber, sub| match compare_digits(sequence.as_str(), ends) {
+        let behind = |row: &RowPosition| match compare_digits(row.sequence.as_str(), ends) {
             Ordering::Less => false,
             // If a record has that number after all, some of its rows may be left.
-            Ordering::Equal => sub == u32::MAX,
+            Ordering::Equal => row.sub == u32::MAX,
             Ordering::Greater => true,
         };
         match &at {
-            Checkpoint::After(sequence, sub) if plausible && behind(sequence, *sub) => Checkpoint::ShardEnd,
+            Checkpoint::After(row) if plausible && behind(row) => Checkpoint::ShardEnd,
             _ => at,
         }
     }
@@ -63,6 +64,6 @@ impl Shard {
 ///
 /// A parent without a lease has expired, or lies before the pipe's start: there is nothing to wait
 /// for.
-pub fn readable(lease: &Lease, all: &HashMap<String, &Lease>) -> bool {
+pub fn readable(lease: &Lease, all: &HashMap<ShardId, &Lease>) -> bool {
     lease.parents.iter().all(|parent| all.get(parent).is_none_or(|p| p.finished()))
 }

@@ -8,25 +8,30 @@ use proptest::prelude::*;
 use super::batch::{Limits, ShardRange, choose};
 use super::error::Error;
 use super::lease::{Holder, Lease, Offer, Seen};
+use super::names::BatchId;
 use super::record::{Chunk, RecordRef, Slice};
-use super::sequence::{Checkpoint, SequenceNumber};
+use super::sequence::{Checkpoint, RowPosition, SequenceNumber};
+use super::shape::BatchShape;
 
 /// A reader that knows nothing.
 const UNSEEN: Seen = Seen { tip_ms: None, arrived_ms: 0, listed_ms: 0, now_ms: 0 };
 
-fn sequence(n: u64) -> SequenceNumber {
-    SequenceNumber::parse(&n.to_string()).expect("digits")
+/// The first row of a record.
+fn row(n: u64) -> RowPosition {
+    RowPosition::new(SequenceNumber::parse(&n.to_string()).expect("digits"), 0)
+}
+
+fn shape() -> BatchShape {
+    BatchShape::of_column("ArrowStream")
 }
 
 fn offer(batch: &str, first: u64, through: u64) -> Offer {
     Offer {
         batch: batch.into(),
-        shape: "ArrowStream".into(),
+        shape: shape(),
         shards: 1,
-        first: sequence(first),
-        through: sequence(through),
-        first_sub: 0,
-        through_sub: 0,
+        first: row(first),
+        through: row(through),
         rows: through - first + 1,
     }
 }
@@ -61,7 +66,7 @@ proptest! {
     /// every step of three processes with their own views and an operator who seeks.
     #[test]
     fn lease_invariants_hold_after_every_step(steps in steps()) {
-        let mut lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0);
+        let mut lease = Lease::new(&"p".into(), &"s".into(), &"shard".into(), vec![], Checkpoint::TrimHorizon, 0);
         // What each process believes it is; two of them have the same name.
         let mut holders = ["a", "a", "b"].map(|owner| Holder { owner: owner.into(), epoch: 0 });
         for (at, step) in steps.into_iter().enumerate() {
@@ -80,12 +85,12 @@ proptest! {
                 }
                 Step::Offer(w, from, through) => lease.offer(&holders[w], offer(&format!("{at:016x}"), from, through), now),
                 Step::Commit(w, right) => {
-                    let open = before.offer.as_ref().map_or("none", |o| &o.batch);
-                    lease.commit(&holders[w], if right { open } else { "ffffffffffffffff" }, UNSEEN, now)
+                    let open = before.batch().cloned().unwrap_or_else(|| "none".into());
+                    lease.commit(&holders[w], &if right { open } else { "ffffffffffffffff".into() }, UNSEEN, now)
                 }
                 Step::Finish(w) => lease.finish(&holders[w], now),
                 Step::Release(w) => lease.release(&holders[w], now),
-                Step::Seek(n) => Ok(lease.seek(Checkpoint::After(sequence(n), 0), now, now)),
+                Step::Seek(n) => Ok(lease.seek(Checkpoint::After(row(n)), now, now)),
                 Step::GiveUp => Ok(lease.give_up(now)),
             };
             if let Some(w) = by_worker {
@@ -101,7 +106,7 @@ proptest! {
                 Step::Commit(_, right) => {
                     let open = before.offer.clone().expect("commit-equals-offer: nothing was offered");
                     prop_assert!(right, "commit-equals-offer: another batch was committed");
-                    prop_assert_eq!(&next.checkpoint, &Checkpoint::After(open.through, open.through_sub));
+                    prop_assert_eq!(&next.checkpoint, &Checkpoint::After(open.through));
                     prop_assert_eq!(next.committed_rows, before.committed_rows + open.rows);
                     prop_assert!(before.checkpoint.precedes(&next.checkpoint), "checkpoint-moves-forward");
                     prop_assert!(next.offer.is_none());
@@ -151,8 +156,8 @@ proptest! {
         let range = ShardRange { shard_id: "s".into(), slices: slices(&sizes, cut) };
         prop_assert_eq!(range.rows(), sizes.len());
         prop_assert!(range.records().eq(whole.iter().flat_map(Slice::records)));
-        let offer = range.offer("b", "ArrowStream", 1).expect("an offer");
-        prop_assert_eq!((offer.first, offer.through, offer.rows), (sequence(1), sequence(sizes.len() as u64), sizes.len() as u64));
+        let offer = range.offer(&BatchId::from("b"), &shape(), 1).expect("an offer");
+        prop_assert_eq!((offer.first, offer.through, offer.rows), (row(1), row(sizes.len() as u64), sizes.len() as u64));
         let (front, back) = whole[0].split_at(at);
         prop_assert_eq!(front.len() + back.len(), sizes.len());
         prop_assert_eq!(front.size() + back.size(), size_of(&sizes));
@@ -166,7 +171,7 @@ proptest! {
     /// how they are written.
     #[test]
     fn checkpoints_survive_their_columns(n in any::<u128>(), sub in any::<u32>(), ms in 1_000_000_000_000..4_102_444_800_000i64) {
-        let after = Checkpoint::After(SequenceNumber::parse(&n.to_string()).expect("digits"), sub);
+        let after = Checkpoint::After(RowPosition::new(SequenceNumber::parse(&n.to_string()).expect("digits"), sub));
         for checkpoint in [Checkpoint::TrimHorizon, Checkpoint::ShardEnd, Checkpoint::AtTimestamp(ms), after.clone()] {
             let text = checkpoint.sequence_text();
             prop_assert_eq!(Checkpoint::from_columns(&text, checkpoint.sub_sequence()), Ok(checkpoint.clone()));

@@ -69,7 +69,7 @@ pub enum Edition {
 }
 
 /// How [`Edition::Second`] is written in a lease and in a batch's shape.
-const SECOND: &str = "edition=2";
+pub(crate) const SECOND: &str = "edition=2";
 
 /// What is done with a payload, in this order; KPL aggregates are always unpacked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,11 +114,6 @@ impl Edition {
     }
 }
 
-/// A batch's shape as a view requests it: without the edition, which views do not choose.
-pub fn as_asked(shape: &str) -> &str {
-    shape.strip_suffix(SECOND).unwrap_or(shape).trim_end()
-}
-
 /// Only what differs from the defaults of the first edition.
 impl fmt::Display for Unpacking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,13 +154,5 @@ mod tests {
         // As in leases written before there were editions.
         let lines = Unpacking { split: Split::Lines, ..first };
         assert_eq!(Unpacking::within("decompress=auto split=lines"), lines);
-    }
-
-    #[test]
-    fn a_view_asks_for_no_edition() {
-        for asked in ["ArrowStream", "ArrowStream split=lines"] {
-            assert_eq!(as_asked(asked), asked);
-            assert_eq!(as_asked(&format!("{asked} edition=2")), asked);
-        }
     }
 }

@@ -25,6 +25,7 @@ use bytes::Bytes;
 
 use domain::batch::Batch;
 use domain::error::Error;
+use domain::names::{BatchId, ShardId, StreamName};
 use domain::record::RecordRef;
 
 pub use rows::{PipeRow, PlanRow, Row, ShardRow, StreamRow, WorkerRow, encode_rows};
@@ -131,12 +132,12 @@ impl fmt::Display for Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
     /// The column `_batch`; `None` omits it (`records`, `sample`).
-    pub batch: Option<String>,
+    pub batch: Option<BatchId>,
     /// The column `_stream`.
-    pub stream: String,
+    pub stream: StreamName,
     /// All values of the column `_shard_id`. Records refer to theirs by index; the order is part of
     /// the bytes.
-    pub shards: Vec<String>,
+    pub shards: Vec<ShardId>,
 }
 
 impl Columns {

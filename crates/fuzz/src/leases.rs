@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use super::input::{Checked, JSON, fuzz};
 use super::state_file::{State, representable, runtime};
+use domain::names::PipeName;
 
 /// Words of rows, which the state file has, too.
 pub const WORDS: &[&[u8]] = &[
@@ -93,14 +94,14 @@ impl World {
         World { runtime, answer, store: KeeperMapStore::new(ClickHouse::new(&url, "default", ""), "kinesis") }
     }
 
-    fn leases(&self, pipe: Option<&str>) -> Result<Vec<Lease>, StateError> {
+    fn leases(&self, pipe: Option<&PipeName>) -> Result<Vec<Lease>, StateError> {
         let rows = self.runtime.block_on(self.store.leases(pipe))?;
         Ok(rows.into_iter().map(|row| row.value).collect())
     }
 
     fn check(&self, input: &[u8]) -> Checked {
         *self.answer.lock().expect("no panic before") = Bytes::copy_from_slice(input);
-        let (all, of_one) = (self.leases(None), self.leases(Some("orders")));
+        let (all, of_one) = (self.leases(None), self.leases(Some(&"orders".into())));
         for error in [&all, &of_one].into_iter().filter_map(|answer| answer.as_ref().err()) {
             let told = match error {
                 StateError::Unavailable(told) | StateError::Misconfigured(told) | StateError::Conflict(told) => told,
@@ -143,7 +144,7 @@ async fn serve(listener: TcpListener, answer: Arc<Mutex<Bytes>>) {
 
 /// What is first done with a lease that was read, whatever it says: none of it may panic.
 fn used(lease: &Lease) {
-    let taken = lease.take("me", 1);
+    let taken = lease.take(&"me".into(), 1);
     let holder = Holder { owner: "me".into(), epoch: taken.epoch };
     let seen = Seen { tip_ms: Some(1), arrived_ms: 1, listed_ms: 1, now_ms: 1_795_255_200_000 };
     let _ = (taken.whole_ms(seen.now_ms), taken.open_ms(seen.now_ms), taken.caught_up(&holder, seen, 1));

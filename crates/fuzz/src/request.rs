@@ -13,6 +13,7 @@ use formats::encode::Format;
 use proptest::prelude::*;
 
 use super::input::{Checked, fuzz};
+use domain::names::PipeName;
 
 const WORDS: &[&[u8]] = &[
     b"GET ",
@@ -135,12 +136,12 @@ fn check(input: &[u8]) -> Checked {
             prop_assert_eq!(again.as_ref(), Ok(&request), "{} {}?{}", method, path, query);
             match request {
                 Request::Seek { pipe } | Request::End { pipe, .. } | Request::Ack { pipe } => pipe,
-                _ => String::new(),
+                _ => PipeName::default(),
             }
         }
         Err(error) => {
             refused(&error)?;
-            String::new()
+            PipeName::default()
         }
     };
     bodies(body, &pipe)
@@ -157,18 +158,18 @@ fn within_limits(request: &Request) -> Checked {
             prop_assert!((limits::MIN_POLL..=limits::MAX_POLL).contains(&pull.poll), "{:?}", pull);
             prop_assert!(!matches!(&pull.start, Beginning::From(moment) if !is_time(moment)), "{:?}", pull);
             prop_assert!(pull.form.format() != Format::Parquet);
-            (None, vec![&pull.pipe, &pull.stream])
+            (None, vec![&*pull.pipe, &*pull.stream])
         }
         Request::Records(records) => {
             prop_assert!(records.limit != Some(0));
-            (Some(&records.range), vec![&records.range.stream])
+            (Some(&records.range), vec![&*records.range.stream])
         }
-        Request::Plan { range, .. } => (Some(range), vec![&range.stream]),
+        Request::Plan { range, .. } => (Some(range), vec![&*range.stream]),
         Request::Sample { stream, limit, .. } => {
             prop_assert!((1..=limits::MAX_SAMPLE).contains(limit));
-            (None, vec![stream])
+            (None, vec![&**stream])
         }
-        Request::Shards { stream, .. } => (None, vec![stream]),
+        Request::Shards { stream, .. } => (None, vec![&**stream]),
         _ => (None, vec![]),
     };
     if let Some(range) = range {
@@ -195,7 +196,7 @@ fn bodies(body: &[u8], pipe: &str) -> Checked {
     }
     match parse_end(body, pipe) {
         Ok(pipes) => {
-            prop_assert!(pipe.is_empty() || pipes.iter().all(|named| named == pipe));
+            prop_assert!(pipe.is_empty() || pipes.iter().all(|named| *named == *pipe));
             let again: String = pipes.iter().map(|pipe| format!("{{\"pipe\":\"{pipe}\"}}\n")).collect();
             prop_assert_eq!(parse_end(again.as_bytes(), pipe), Ok(pipes), "{}", again);
         }

@@ -99,12 +99,12 @@ fn opened(runtime: &Runtime, text: &[u8]) -> Checked {
     let again = state.rows(runtime);
     prop_assert_eq!(again.as_ref(), Ok(&before), "read once more");
     // All that was read is there after a write, and so is what was written.
-    let taken = before.iter().map(|row| Versioned { version: row.version, value: row.value.take("me", 1) });
+    let taken = before.iter().map(|row| Versioned { version: row.version, value: row.value.take(&"me".into(), 1) });
     let taken: Vec<_> = taken.collect();
     if let Err(error) = state.update(runtime, &taken) {
         return Err(TestCaseError::fail(format!("{error:?}")));
     }
-    let new = Lease::new("a new pipe", "orders", "shard", vec![], Checkpoint::TrimHorizon, 1);
+    let new = Lease::new(&"a new pipe".into(), &"orders".into(), &"shard".into(), vec![], Checkpoint::TrimHorizon, 1);
     let created = state.write(runtime, std::slice::from_ref(&new));
     let mut expected: Vec<Lease> = taken.into_iter().map(|row| row.value).collect();
     match created {

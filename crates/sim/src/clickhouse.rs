@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::dice::{Dice, Flag};
 use domain::error::Error;
+use domain::names::PipeName;
 use domain::ports::{Below, Cause, Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
 
 /// A view that pulls the same pipe into another table.
@@ -37,7 +38,7 @@ struct View {
     /// The target table, if it is not the usual one.
     target: Option<String>,
     /// The pipes that its SELECT names.
-    pulls: Vec<String>,
+    pulls: Vec<PipeName>,
     /// A view that was copied from it, and how many there have been.
     copy: Option<Copied>,
     copies: u32,
@@ -134,7 +135,7 @@ impl FakeServer {
 
     /// Its SELECT names these pipes.
     pub fn pulls(&self, pipes: &[&str]) {
-        self.now().pulls = pipes.iter().map(|pipe| (*pipe).to_owned()).collect();
+        self.now().pulls = pipes.iter().map(|pipe| PipeName::from(*pipe)).collect();
     }
 
     /// Another view names this one, or no longer does.

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::remote::Gate;
+use domain::names::BatchId;
 use domain::ports::Clock;
 
 thread_local! {
@@ -210,7 +211,7 @@ impl Clock for FakeClock {
         self.gate.now().into_std()
     }
 
-    fn batch_id(&self) -> String {
-        format!("{:016x}", self.names.fetch_add(1, Ordering::Relaxed))
+    fn batch_id(&self) -> BatchId {
+        format!("{:016x}", self.names.fetch_add(1, Ordering::Relaxed)).into()
     }
 }

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::dice::Dice;
 use super::kinesis::{FakeKinesis, STREAM, number};
 use domain::error::Error;
+use domain::names::{ShardId, StreamName};
 use domain::ports::{Consumer, Event, FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
-use domain::record::sequence_of;
 use domain::sequence::SequenceNumber;
 
 /// How long a subscription lives.
@@ -30,7 +30,7 @@ pub struct Consumers {
     registered: Option<(String, u64, Instant)>,
     registrations: u64,
     /// By shard: the number of the last subscription and when it started.
-    subscribed: BTreeMap<String, (u64, Instant)>,
+    subscribed: BTreeMap<ShardId, (u64, Instant)>,
     /// Subscriptions that have been made.
     pub subscriptions: u64,
     /// While set, no event is sent.
@@ -107,12 +107,12 @@ impl FanOutApi for SharedKinesis {
 
     async fn subscribe(
         &self,
-        stream: &str,
+        stream: &StreamName,
         consumer_arn: &str,
-        shard_id: &str,
+        shard_id: &ShardId,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError> {
-        assert_eq!(stream, STREAM);
+        assert_eq!(*stream, *STREAM);
         let kinesis = &self.0;
         kinesis.dice.delay(40).await;
         kinesis.outage_now().map_err(KinesisError::Other)?;
@@ -140,7 +140,7 @@ impl FanOutApi for SharedKinesis {
         }
         consumers.subscriptions += 1;
         let me = consumers.subscriptions;
-        consumers.subscribed.insert(shard_id.into(), (me, Instant::now()));
+        consumers.subscribed.insert(shard_id.clone(), (me, Instant::now()));
         let continuation = match start {
             IteratorStart::At(sequence) => number(sequence) - 1,
             IteratorStart::After(sequence) => number(sequence),
@@ -149,7 +149,7 @@ impl FanOutApi for SharedKinesis {
         let life = if kinesis.dice.trouble(20) { Duration::from_secs(kinesis.dice.below(20)) } else { LIFE };
         Ok(Box::new(FakeSubscription {
             kinesis: kinesis.clone(),
-            shard_id: shard_id.into(),
+            shard_id: shard_id.clone(),
             me,
             index,
             continuation,
@@ -166,7 +166,7 @@ pub struct SharedKinesis(pub Arc<FakeKinesis>);
 
 struct FakeSubscription {
     kinesis: Arc<FakeKinesis>,
-    shard_id: String,
+    shard_id: ShardId,
     me: u64,
     index: usize,
     continuation: u128,
@@ -219,7 +219,7 @@ impl Subscription for FakeSubscription {
                 self.index = next.split_once('@').unwrap().0.parse().unwrap();
             }
             if let Some(last) = page.records.last() {
-                self.continuation = number(&sequence_of(last).unwrap());
+                self.continuation = number(&last.position().unwrap().sequence);
             }
             let continuation = SequenceNumber::parse(&self.continuation.to_string());
             return Ok(Some(Event {
@@ -249,7 +249,7 @@ mod rules {
     /// How the shards are read, and why they are polled.
     fn reading(process: &Process) -> Vec<(Mode, Option<String>)> {
         let snapshots = process.pipes.snapshots();
-        let buffers = snapshots.get(PIPE).map(|s| s.buffers.clone()).unwrap_or_default();
+        let buffers = snapshots.get(&*PIPE).map(|s| s.buffers.clone()).unwrap_or_default();
         buffers.iter().map(|b| b.progress()).map(|p| (p.mode, p.fallback)).collect()
     }
 
@@ -347,7 +347,7 @@ mod rules {
             a_moment().await;
         }
         assert!(matches!(refused, Some(Error::Gap(_))), "{refused:?}");
-        process.pipes.seek(PIPE, &[(String::new(), Checkpoint::TrimHorizon)]).await.unwrap();
+        process.pipes.seek(&PIPE, &[(ShardId::default(), Checkpoint::TrimHorizon)]).await.unwrap();
         assert!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap().is_some());
     }
 
@@ -360,7 +360,8 @@ mod rules {
         // A pipe does not end while a pull is running.
         let patient = PullOptions { wait: Duration::from_secs(12), ..options.clone() };
         server.begin();
-        let (pulled, refused) = tokio::join!(process.pipes.pull(PIPE, super::STREAM, patient), process.pipes.end(PIPE));
+        let (pulled, refused) =
+            tokio::join!(process.pipes.pull(&PIPE, &super::STREAM, patient), process.pipes.end(&PIPE));
         assert!(pulled.unwrap().batch.is_none());
         let Err(Error::BadRequest(refused)) = refused else { panic!("{refused:?}") };
         assert!(refused.contains("is being pulled here"), "{refused}");
@@ -368,9 +369,9 @@ mod rules {
         // A consumer left over from before a restart is deregistered, too.
         drop(process);
         let process = world.process("worker", &server, MEMORY);
-        process.pipes.end(PIPE).await.unwrap();
+        process.pipes.end(&PIPE).await.unwrap();
         assert_eq!((world.kinesis.registered(), world.leases().await.len()), (None, 0));
-        assert!(matches!(process.pipes.end(PIPE).await, Err(Error::NotFound(_))));
+        assert!(matches!(process.pipes.end(&PIPE).await, Err(Error::NotFound(_))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -378,10 +379,10 @@ mod rules {
         let (world, server, process, options) = pushed(1);
         world.kinesis.put(&world.kinesis.open_shards()[0], 5);
         server.begin();
-        let served = process.pipes.pull(PIPE, super::STREAM, options.clone()).await.unwrap();
+        let served = process.pipes.pull(&PIPE, &super::STREAM, options.clone()).await.unwrap();
         // The insert takes long; nobody pulls meanwhile.
         sleep(Duration::from_secs(30)).await;
-        assert!(matches!(process.pipes.end(PIPE).await, Err(Error::BadRequest(_))));
+        assert!(matches!(process.pipes.end(&PIPE).await, Err(Error::BadRequest(_))));
         assert!(
             world.rest_of_refresh(&process, &server, &options, Ending::Success, Ok(served)).await.unwrap().is_some()
         );

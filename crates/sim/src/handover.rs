@@ -12,6 +12,7 @@ use bridge::pipe::PullOptions;
 use bridge::pipe::status::ShardState;
 use domain::error::Error;
 use domain::moment::Moment;
+use domain::names::ShardId;
 use domain::ports::{Clock, StateError};
 use domain::sequence::Checkpoint;
 use domain::start::Beginning;
@@ -84,7 +85,7 @@ async fn a_worker_that_was_replaced_commits_nothing() {
     let shard = world.kinesis.open_shards().remove(0);
     world.kinesis.put(&shard, 5);
     server.begin();
-    let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    let served = first.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
     let batch = served.batch.clone().unwrap();
     // Its heartbeats do not arrive, and another worker takes over.
     first.store.mute(true);
@@ -117,7 +118,7 @@ async fn a_zombie_serves_nothing() {
     let shard = world.kinesis.open_shards().remove(0);
     world.kinesis.put(&shard, 5);
     server.begin();
-    let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    let served = first.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
     first.store.mute(true);
     sleep(LEASE / 2).await;
     let other_server = world.server();
@@ -189,14 +190,14 @@ async fn a_take_that_was_decided_before_a_zombie_looked_again_fails() {
     sleep(2 * LEASE).await;
     second.store.hold(true);
     other_server.begin();
-    let late = second.pipes.pull(PIPE, STREAM, options.clone());
+    let late = second.pipes.pull(&PIPE, &STREAM, options.clone());
     let back = async {
         a_moment().await;
         assert_eq!(world.lease(&shard).await.owner, "worker", "the take is on its way");
         first.store.mute(false);
         sleep(LEASE / 2).await;
         server.begin();
-        let served = first.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+        let served = first.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
         assert_eq!(served.batch.as_ref().map(|b| b.id.clone()), batch, "nothing has changed");
         second.store.hold(false);
         a_moment().await;
@@ -295,7 +296,7 @@ async fn children_from_trim_horizon() {
 }
 
 /// A world with a committed record in its only shard, and the shard.
-async fn committed() -> (World, std::sync::Arc<super::clickhouse::FakeServer>, super::world::Process, String) {
+async fn committed() -> (World, std::sync::Arc<super::clickhouse::FakeServer>, super::world::Process, ShardId) {
     let (world, server, process, options) = calm(1);
     let shard = world.kinesis.open_shards().remove(0);
     world.kinesis.put(&shard, 3);
@@ -309,13 +310,16 @@ async fn the_gap_is_told(world: &World, server: &super::clickhouse::FakeServer, 
     let options = options(WIDE);
     for _ in 0..5 {
         let told = world.refresh(process, server, &options, Ending::Success).await;
-        assert!(matches!(told, Err(Error::Gap(ref m)) if m.contains(STREAM) && m.contains("shardId-")), "{told:?}");
+        assert!(
+            matches!(told, Err(Error::Gap(ref m)) if m.contains(STREAM.as_str()) && m.contains("shardId-")),
+            "{told:?}"
+        );
         sleep(Duration::from_secs(10)).await;
     }
     assert_eq!(world.ledger.violations(), Vec::<String>::new());
     // The operator's process changes the rows as `seek` does; the bridge notices.
     let person = world.process(super::ledger::PERSON, &world.server(), MEMORY);
-    person.pipes.seek(PIPE, &[(String::new(), Checkpoint::TrimHorizon)]).await.unwrap();
+    person.pipes.seek(&PIPE, &[(ShardId::default(), Checkpoint::TrimHorizon)]).await.unwrap();
     sleep(Duration::from_secs(40)).await;
     let mut pulled = 0;
     for _ in 0..10 {
@@ -379,7 +383,7 @@ async fn a_gap_behind_a_slow_reader_is_an_error() {
         }
         sleep(Duration::from_secs(1)).await;
     }
-    assert!(told.is_some_and(|gap| gap.contains(&shard)));
+    assert!(told.is_some_and(|gap| gap.contains(shard.as_str())));
     assert_eq!(world.ledger.violations(), Vec::<String>::new());
 }
 
@@ -445,14 +449,14 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     }
     assert_eq!(world.lease(&shards[0]).await.checkpoint, Checkpoint::ShardEnd);
     assert_eq!((world.lease(&read[0]).await.committed_rows, world.lease(&unread[0]).await.committed_rows), (4, 0));
-    let snapshot = process.pipes.snapshots().remove(PIPE).unwrap();
+    let snapshot = process.pipes.snapshots().remove(&*PIPE).unwrap();
     let told = snapshot.buffer(&shards[1]).unwrap().progress().error.unwrap();
     assert!(
-        matches!(told, Error::Gap(ref m) if m.contains(&shards[1]) && m.contains("the whole shard is older")),
+        matches!(told, Error::Gap(ref m) if m.contains(shards[1].as_str()) && m.contains("the whole shard is older")),
         "{told:?}"
     );
     assert_eq!(snapshot.state(&world.lease(&shards[1]).await), ShardState::Gap);
-    process.pipes.seek(PIPE, &[(shards[1].clone(), Checkpoint::TrimHorizon)]).await.unwrap();
+    process.pipes.seek(&PIPE, &[(shards[1].clone(), Checkpoint::TrimHorizon)]).await.unwrap();
     for _ in 0..5 {
         let _ = world.refresh(&process, &server, &options, Ending::Success).await;
         sleep(Duration::from_secs(5)).await;

@@ -12,6 +12,7 @@ use bridge::pipe::{Confirm, PullOptions};
 use domain::batch::Limits;
 use domain::error::Error;
 use domain::limits::DEFINITION_HOLDS;
+use domain::names::{ShardId, WorkerId};
 use domain::ports::{Copied, StateStore};
 use domain::sequence::Checkpoint;
 
@@ -23,8 +24,8 @@ pub async fn strangers(world: &World) {
     let server = world.server();
     server.begin();
     let there = world.process_elsewhere(STRANGER, &server);
-    let pulled = there.pipes.pull(PIPE, STREAM, options(WIDE)).await.is_ok();
-    let moved = there.pipes.seek(PIPE, &[(String::new(), Checkpoint::TrimHorizon)]).await.is_ok();
+    let pulled = there.pipes.pull(&PIPE, &STREAM, options(WIDE)).await.is_ok();
+    let moved = there.pipes.seek(&PIPE, &[(ShardId::default(), Checkpoint::TrimHorizon)]).await.is_ok();
     let taken = world.leases().await.iter().any(|row| row.value.owner == STRANGER);
     if pulled || moved || taken {
         world.ledger.broken("one-stream-per-pipe", format!("pulled: {pulled}, moved: {moved}, taken: {taken}"));
@@ -36,7 +37,7 @@ pub async fn second_view(world: &World, process: &Process, options: &PullOptions
     if world.leases().await.iter().all(|row| row.value.destination.target.is_empty()) {
         return;
     }
-    if let Ok(served) = process.pipes.pull(PIPE, STREAM, second(options)).await {
+    if let Ok(served) = process.pipes.pull(&PIPE, &STREAM, second(options)).await {
         let batch = served.batch.as_ref().map(|batch| batch.id.clone());
         world.ledger.broken("one-target-per-pipe", format!("the second view is given {batch:?}"));
     }
@@ -46,7 +47,7 @@ pub async fn second_view(world: &World, process: &Process, options: &PullOptions
 pub async fn copied_view(world: &World, server: &FakeServer, process: &Process, options: &PullOptions) {
     server.begin();
     server.copied(Some(a_copy(true)));
-    if let Ok(served) = process.pipes.pull(PIPE, STREAM, options.clone()).await {
+    if let Ok(served) = process.pipes.pull(&PIPE, &STREAM, options.clone()).await {
         let batch = served.batch.as_ref().map(|batch| batch.id.clone());
         world.ledger.broken("only-a-refresh-confirms", format!("a copy of the view is given {batch:?}"));
     }
@@ -55,7 +56,7 @@ pub async fn copied_view(world: &World, server: &FakeServer, process: &Process, 
 }
 
 fn a_copy(running: bool) -> Copied {
-    Copied { view: "test.orders_pipe".into(), pipes: vec![PIPE.into()], running }
+    Copied { view: "test.orders_pipe".into(), pipes: vec![PIPE.clone()], running }
 }
 
 fn second(options: &PullOptions) -> PullOptions {
@@ -74,11 +75,11 @@ async fn one_stream_per_pipe() {
     let other = world.server();
     other.begin();
     let there = world.process_elsewhere(STRANGER, &other);
-    let all = [(String::new(), Checkpoint::TrimHorizon)];
+    let all = [(ShardId::default(), Checkpoint::TrimHorizon)];
     let refusals = [
-        there.pipes.pull(PIPE, STREAM, options.clone()).await.err(),
-        there.pipes.seek(PIPE, &all).await.err(),
-        there.pipes.ack(PIPE, "0000000000000000").await.err(),
+        there.pipes.pull(&PIPE, &STREAM, options.clone()).await.err(),
+        there.pipes.seek(&PIPE, &all).await.err(),
+        there.pipes.ack(&PIPE, &"0000000000000000".into()).await.err(),
     ];
     for refused in refusals {
         let Some(Error::BadRequest(why)) = refused else { panic!("{refused:?}") };
@@ -89,7 +90,7 @@ async fn one_stream_per_pipe() {
     // Nor may it be ended from there, once nobody pulls it.
     process.leave().await;
     sleep(Duration::from_secs(120)).await;
-    let refused = there.pipes.end(PIPE).await;
+    let refused = there.pipes.end(&PIPE).await;
     assert!(matches!(&refused, Err(Error::BadRequest(why)) if why.contains("us-east-1")), "{refused:?}");
     world.judge().unwrap();
 }
@@ -100,7 +101,7 @@ async fn one_target_per_pipe() {
     world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 3));
     let batch = world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap();
     a_moment().await;
-    let refused = process.pipes.pull(PIPE, STREAM, second(&options)).await.err();
+    let refused = process.pipes.pull(&PIPE, &STREAM, second(&options)).await.err();
     let Some(Error::BadRequest(why)) = refused else { panic!("{refused:?}") };
     for part in ["default.orders_pipe into default.orders", "default.second_pipe cannot pull it into default.another"] {
         assert!(why.contains(part), "{part}: {why}");
@@ -110,7 +111,7 @@ async fn one_target_per_pipe() {
     other.drop_view(false);
     let elsewhere = world.process("elsewhere", &other, MEMORY);
     sleep(Duration::from_secs(1)).await;
-    let refused = elsewhere.pipes.pull(PIPE, STREAM, second(&options)).await.err();
+    let refused = elsewhere.pipes.pull(&PIPE, &STREAM, second(&options)).await.err();
     let Some(Error::BadRequest(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("at worker 'worker'"), "{why}");
     // The first one continues as if nothing had happened.
@@ -119,7 +120,7 @@ async fn one_target_per_pipe() {
     // If the first view is dropped with its batch open, the second gets the pipe: complete,
     // starting with what is not known to be inserted.
     server.drop_view(false);
-    let served = process.pipes.pull(PIPE, STREAM, second(&options)).await.unwrap();
+    let served = process.pipes.pull(&PIPE, &STREAM, second(&options)).await.unwrap();
     assert_eq!(served.batch.as_ref().map(|b| b.id.clone()), batch);
     for row in world.leases().await {
         assert_eq!(row.value.destination.target, "default.another");
@@ -162,7 +163,8 @@ async fn a_childs_row_without_a_parent_is_completed() {
     world.kinesis.put(&child, 10);
     // The row exists when the first parent ends, as an earlier version created it.
     let mut row = world.lease(&shards[0]).await;
-    (row.shard_id, row.parents, row.owner, row.epoch) = (child.clone(), vec![shards[0].clone()], String::new(), 0);
+    (row.shard_id, row.parents, row.owner, row.epoch) =
+        (child.clone(), vec![shards[0].clone()], WorkerId::default(), 0);
     (row.checkpoint, row.offer, row.began) = (Checkpoint::TrimHorizon, None, None);
     world.rows.held.create(&[row]).await.unwrap();
     assert!(world.drain(&process, &server, &small).await);
@@ -181,7 +183,7 @@ async fn a_view_of_another_pipe_confirms_nothing() {
     assert!(world.leases().await.is_empty());
     // One that pulls several, for example with UNION ALL, is given its batches.
     server.drop_view(true);
-    server.pulls(&["another", PIPE]);
+    server.pulls(&["another", &PIPE]);
     assert!(world.drain(&process, &server, &options).await);
     world.judge().unwrap();
 }

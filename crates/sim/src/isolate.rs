@@ -9,6 +9,7 @@ use super::rules::{MEMORY, a_moment, calm};
 use super::world::{Ending, PIPE, Process, World};
 use bridge::pipe::{OnFailure, PullOptions};
 use domain::limits::ISOLATE_AFTER_ATTEMPTS;
+use domain::names::BatchId;
 use domain::sequence::Checkpoint;
 
 /// A calm world in which ClickHouse refuses every row whose number is divisible by `every`, with
@@ -29,7 +30,7 @@ async fn refresh(
     server: &FakeServer,
     options: &PullOptions,
     ending: Ending,
-) -> Option<String> {
+) -> Option<BatchId> {
     let batch = world.refresh(process, server, options, ending).await.unwrap();
     a_moment().await;
     batch
@@ -115,7 +116,7 @@ async fn only_what_clickhouse_refuses_because_of_its_rows_is_halved() {
     for _ in 0..10 {
         assert_eq!(refresh(&world, &process, &server, &stop, Ending::Refused).await, first);
     }
-    assert!(process.pipes.snapshots()[PIPE].last_error.contains(&format!("batch {}", first.clone().unwrap())));
+    assert!(process.pipes.snapshots()[&*PIPE].last_error.contains(&format!("batch {}", first.clone().unwrap())));
     // And with `isolate` it is halved, now immediately.
     assert_eq!(refresh(&world, &process, &server, &options, Ending::Success).await, None);
     assert_ne!(refresh(&world, &process, &server, &options, Ending::Success).await, first);

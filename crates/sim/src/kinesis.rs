@@ -3,38 +3,39 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
 use super::dice::{Dice, FakeClock};
 use super::fan_out::Consumers;
 use domain::error::Error;
+use domain::names::{ShardId, StreamName};
 use domain::ports::{Clock, IteratorStart, KinesisApi, KinesisError, Page, Stream};
 use domain::record::{Chunk, RecordRef};
-use domain::sequence::SequenceNumber;
+use domain::sequence::{RowPosition, SequenceNumber};
 use domain::shard::Shard;
 use testkit::aggregate::aggregate;
 
 /// The name of the only stream.
-pub const STREAM: &str = "orders";
+pub static STREAM: LazyLock<StreamName> = LazyLock::new(|| "orders".into());
 /// Where it is.
 const REGION: &str = "eu-west-1";
 /// Its retention, unless it is changed.
 pub const RETENTION_HOURS: i32 = 24;
 
 /// A shard and the number of a row in it: see [`row`].
-pub type Place = (Arc<str>, u128);
+pub type Place = (ShardId, u128);
 
 /// The number of a row from the numbers of its record and within it: rows are ordered by it.
 pub fn row(sequence: u128, sub_sequence: u32) -> u128 {
     sequence * ROWS_IN_A_RECORD + u128::from(sub_sequence).min(ROWS_IN_A_RECORD - 1)
 }
 
-/// The inverse: the number of the record, and of the row within it.
-pub fn parts(row: u128) -> (SequenceNumber, u32) {
+/// The inverse: the record, and the number of the row within it.
+pub fn parts(row: u128) -> RowPosition {
     let sequence = SequenceNumber::parse(&(row / ROWS_IN_A_RECORD).to_string()).unwrap();
-    (sequence, (row % ROWS_IN_A_RECORD) as u32)
+    RowPosition::new(sequence, (row % ROWS_IN_A_RECORD) as u32)
 }
 
 /// More rows than any record of the model has.
@@ -51,7 +52,7 @@ pub struct FakeKinesis {
 
 #[derive(Default)]
 struct State {
-    shards: BTreeMap<String, Held>,
+    shards: BTreeMap<ShardId, Held>,
     sequence: u128,
     /// The error that every call returns while set.
     outage: Option<Error>,
@@ -70,8 +71,6 @@ struct State {
 }
 
 struct Held {
-    /// The id of the shard, for its places.
-    id: Arc<str>,
     shard: Shard,
     /// First and last hash key.
     range: (u128, u128),
@@ -91,7 +90,7 @@ struct Put {
 }
 
 impl Put {
-    fn places(&self, shard: &Arc<str>) -> impl Iterator<Item = Place> {
+    fn places(&self, shard: &ShardId) -> impl Iterator<Item = Place> {
         (0..self.rows).map(move |sub| (shard.clone(), row(self.sequence, sub)))
     }
 }
@@ -99,7 +98,7 @@ impl Put {
 impl Held {
     /// The rows of the records with these indexes.
     fn places(&self, records: Range<usize>) -> Vec<Place> {
-        self.records[records].iter().flat_map(|r| r.places(&self.id)).collect()
+        self.records[records].iter().flat_map(|r| r.places(&self.shard.id)).collect()
     }
 
     /// The index of the first record at or after `sequence` that still exists.
@@ -124,10 +123,10 @@ impl FakeKinesis {
         // Numbers gain a digit on the way, so that their order as text is not their order.
         let state = State { sequence: 9_900, retention: RETENTION_HOURS, ..State::default() };
         let kinesis = FakeKinesis { region: REGION, dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
-        let width = u128::MAX / shards as u128;
+        let (none, width) = (ShardId::default(), u128::MAX / shards as u128);
         for n in 0..shards as u128 {
             let last = if n + 1 == shards as u128 { u128::MAX } else { (n + 1) * width - 1 };
-            kinesis.state().add("", "", (n * width, last));
+            kinesis.state().add(&none, &none, (n * width, last));
         }
         Arc::new(kinesis)
     }
@@ -138,9 +137,9 @@ impl FakeKinesis {
         let (dice, clock) = (self.dice.clone(), self.clock.clone());
         let kinesis =
             FakeKinesis { region: "us-east-1", dice, clock, state: Mutex::new(state), fan_out: Mutex::default() };
-        let middle = u128::MAX / 2;
+        let (none, middle) = (ShardId::default(), u128::MAX / 2);
         for range in [(0, middle), (middle + 1, u128::MAX)] {
-            kinesis.state().add("", "", range);
+            kinesis.state().add(&none, &none, range);
         }
         kinesis.open_shards().iter().for_each(|shard| kinesis.put(shard, 3));
         Arc::new(kinesis)
@@ -151,12 +150,12 @@ impl FakeKinesis {
     }
 
     /// Ids of the open shards.
-    pub fn open_shards(&self) -> Vec<String> {
+    pub fn open_shards(&self) -> Vec<ShardId> {
         self.state().shards.iter().filter(|(_, s)| s.open()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Ids of all shards, including closed ones.
-    pub fn shards_ever(&self) -> Vec<String> {
+    pub fn shards_ever(&self) -> Vec<ShardId> {
         self.state().shards.keys().cloned().collect()
     }
 
@@ -172,7 +171,7 @@ impl FakeKinesis {
     }
 
     /// Appends `count` records to a shard, with a key that belongs there.
-    pub fn put(&self, shard_id: &str, count: u64) {
+    pub fn put(&self, shard_id: &ShardId, count: u64) {
         let key = self.state().shards[shard_id].range.0;
         self.put_key(key, count);
     }
@@ -201,7 +200,7 @@ impl FakeKinesis {
     }
 
     /// Appends a record that becomes `rows` rows when it is read.
-    pub fn put_payload(&self, shard_id: &str, payload: &[u8], rows: u32) {
+    pub fn put_payload(&self, shard_id: &ShardId, payload: &[u8], rows: u32) {
         let at_ms = self.clock.now_ms();
         let state = &mut *self.state();
         state.sequence += 1;
@@ -211,15 +210,15 @@ impl FakeKinesis {
     }
 
     /// Closes a shard and opens two in its place, each with half of its hash keys.
-    pub fn split(&self, shard_id: &str) -> [String; 2] {
+    pub fn split(&self, shard_id: &ShardId) -> [ShardId; 2] {
         let mut state = self.state();
         let (first, last) = state.close(shard_id);
-        let middle = first + (last - first) / 2;
-        [state.add(shard_id, "", (first, middle)), state.add(shard_id, "", (middle + 1, last))]
+        let (none, middle) = (ShardId::default(), first + (last - first) / 2);
+        [state.add(shard_id, &none, (first, middle)), state.add(shard_id, &none, (middle + 1, last))]
     }
 
     /// Closes two neighbours and opens one in their place.
-    pub fn merge(&self, one: &str, other: &str) -> String {
+    pub fn merge(&self, one: &ShardId, other: &ShardId) -> ShardId {
         let mut state = self.state();
         let (a, b) = (state.close(one), state.close(other));
         assert!(a.1.checked_add(1) == Some(b.0) || b.1.checked_add(1) == Some(a.0), "only neighbours merge");
@@ -227,7 +226,7 @@ impl FakeKinesis {
     }
 
     /// Pairs of open shards with adjacent hash keys, in this order, no shard twice.
-    pub fn neighbours(&self) -> Vec<(String, String)> {
+    pub fn neighbours(&self) -> Vec<(ShardId, ShardId)> {
         let state = self.state();
         let mut open: Vec<&Held> = state.shards.values().filter(|s| s.open()).collect();
         open.sort_by_key(|s| s.range.0);
@@ -269,12 +268,12 @@ impl FakeKinesis {
     }
 
     /// A closed shard expires as a whole.
-    pub fn expire(&self, shard_id: &str) {
+    pub fn expire(&self, shard_id: &ShardId) {
         self.state().shards.remove(shard_id);
     }
 
     /// Drops the records of a shard before `sequence`.
-    pub fn trim_shard(&self, shard_id: &str, sequence: u128) {
+    pub fn trim_shard(&self, shard_id: &ShardId, sequence: u128) {
         if let Some(held) = self.state().shards.get_mut(shard_id) {
             held.trimmed = held.at(sequence);
         }
@@ -301,12 +300,12 @@ impl FakeKinesis {
     }
 
     /// The rows of a shard that have expired.
-    pub fn trimmed(&self, shard_id: &str) -> Vec<Place> {
+    pub fn trimmed(&self, shard_id: &ShardId) -> Vec<Place> {
         self.state().shards.get(shard_id).map(|s| s.places(0..s.trimmed)).unwrap_or_default()
     }
 
     /// The rows of a shard that arrived before `ms`.
-    pub fn before(&self, shard_id: &str, ms: i64) -> Vec<Place> {
+    pub fn before(&self, shard_id: &ShardId, ms: i64) -> Vec<Place> {
         let before = |s: &Held| s.places(0..s.records.partition_point(|r| r.at_ms < ms));
         self.state().shards.get(shard_id).map(before).unwrap_or_default()
     }
@@ -317,7 +316,7 @@ impl FakeKinesis {
     }
 
     /// The rows of a shard after the row `from`, up to and including the row `to`.
-    pub fn between(&self, shard_id: &str, from: u128, to: u128) -> Vec<Place> {
+    pub fn between(&self, shard_id: &ShardId, from: u128, to: u128) -> Vec<Place> {
         let state = self.state();
         let Some(held) = state.shards.get(shard_id) else { return Vec::new() };
         let first = held.records.partition_point(|r| row(r.sequence, r.rows.saturating_sub(1)) <= from);
@@ -328,12 +327,12 @@ impl FakeKinesis {
     }
 
     /// The parents of a shard.
-    pub fn parents(&self, shard_id: &str) -> Vec<String> {
+    pub fn parents(&self, shard_id: &ShardId) -> Vec<ShardId> {
         self.state().shards.get(shard_id).map(|s| s.shard.parents()).unwrap_or_default()
     }
 
     /// Whether a shard is closed.
-    pub fn closed(&self, shard_id: &str) -> bool {
+    pub fn closed(&self, shard_id: &ShardId) -> bool {
         self.state().shards.get(shard_id).is_some_and(|s| !s.open())
     }
 
@@ -342,7 +341,7 @@ impl FakeKinesis {
     }
 
     /// The index of the record that `start` refers to.
-    pub(super) fn index(&self, shard_id: &str, start: &IteratorStart) -> Result<usize, KinesisError> {
+    pub(super) fn index(&self, shard_id: &ShardId, start: &IteratorStart) -> Result<usize, KinesisError> {
         let state = self.state();
         let held = state.shards.get(shard_id).ok_or_else(|| no_shard(shard_id))?;
         Ok(match start {
@@ -355,7 +354,7 @@ impl FakeKinesis {
     }
 
     /// A page from `index` on, of at most `limit` records.
-    pub(super) fn page(&self, shard_id: &str, index: usize, limit: usize) -> Result<Page, KinesisError> {
+    pub(super) fn page(&self, shard_id: &ShardId, index: usize, limit: usize) -> Result<Page, KinesisError> {
         let state = self.state();
         let Some(held) = state.shards.get(shard_id) else { return Err(no_shard(shard_id)) };
         // Trimmed records are skipped silently, as in Kinesis.
@@ -384,7 +383,7 @@ impl FakeKinesis {
         let children = all.filter(|s| s.shard.parents().iter().any(|p| p == shard_id));
         let one_parent = state.names_one_parent || self.dice.trouble(50);
         let named = |shard: &Shard| match one_parent {
-            true => Shard { parent: shard_id.into(), adjacent_parent: String::new(), ..shard.clone() },
+            true => Shard { parent: shard_id.clone(), adjacent_parent: ShardId::default(), ..shard.clone() },
             false => shard.clone(),
         };
         Ok(Page {
@@ -397,29 +396,29 @@ impl FakeKinesis {
 }
 
 impl State {
-    fn add(&mut self, parent: &str, adjacent_parent: &str, range: (u128, u128)) -> String {
-        let id = format!("shardId-{:012}", self.shards.len());
+    fn add(&mut self, parent: &ShardId, adjacent_parent: &ShardId, range: (u128, u128)) -> ShardId {
+        let id = ShardId::from(format!("shardId-{:012}", self.shards.len()));
         let shard = Shard {
             id: id.clone(),
-            parent: parent.into(),
-            adjacent_parent: adjacent_parent.into(),
+            parent: parent.clone(),
+            adjacent_parent: adjacent_parent.clone(),
             starting_hash_key: range.0.to_string(),
             ending_hash_key: range.1.to_string(),
             starting_sequence_number: self.sequence.to_string(),
             ending_sequence_number: String::new(),
         };
-        self.shards.insert(id.clone(), Held { id: id.as_str().into(), shard, range, records: Vec::new(), trimmed: 0 });
+        self.shards.insert(id.clone(), Held { shard, range, records: Vec::new(), trimmed: 0 });
         id
     }
 
-    fn close(&mut self, shard_id: &str) -> (u128, u128) {
+    fn close(&mut self, shard_id: &ShardId) -> (u128, u128) {
         let held = self.shards.get_mut(shard_id).unwrap();
         held.shard.ending_sequence_number = self.sequence.to_string();
         held.range
     }
 }
 
-fn no_shard(shard_id: &str) -> KinesisError {
+fn no_shard(shard_id: &ShardId) -> KinesisError {
     KinesisError::Other(Error::NotFound(format!("there is no shard {shard_id}")))
 }
 
@@ -439,22 +438,22 @@ impl KinesisApi for FakeKinesis {
     }
 
     async fn streams(&self) -> Result<Vec<Stream>, Error> {
-        Ok(vec![self.stream(STREAM).await?])
+        Ok(vec![self.stream(&STREAM).await?])
     }
 
-    async fn stream(&self, stream: &str) -> Result<Stream, Error> {
+    async fn stream(&self, stream: &StreamName) -> Result<Stream, Error> {
         self.dice.delay(20).await;
         self.outage_now()?;
         self.state().described += 1;
-        if stream != STREAM {
+        if *stream != *STREAM {
             return Err(Error::NotFound(format!("there is no stream '{stream}'")));
         }
         if self.dice.trouble(2) {
             return Err(Error::Unavailable("DescribeStreamSummary failed".into()));
         }
         Ok(Stream {
-            name: STREAM.into(),
-            arn: format!("arn:aws:kinesis:{}:1:stream/{STREAM}", self.region),
+            name: STREAM.clone(),
+            arn: format!("arn:aws:kinesis:{}:1:stream/{}", self.region, *STREAM),
             created_ms: 1,
             status: "ACTIVE".into(),
             mode: "PROVISIONED".into(),
@@ -463,7 +462,7 @@ impl KinesisApi for FakeKinesis {
         })
     }
 
-    async fn shards(&self, _: &str) -> Result<Vec<Shard>, Error> {
+    async fn shards(&self, _: &StreamName) -> Result<Vec<Shard>, Error> {
         self.dice.delay(20).await;
         self.outage_now()?;
         if self.dice.trouble(2) {
@@ -472,7 +471,12 @@ impl KinesisApi for FakeKinesis {
         Ok(self.state().shards.values().map(|s| s.shard.clone()).collect())
     }
 
-    async fn iterator(&self, _: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
+    async fn iterator(
+        &self,
+        _: &StreamName,
+        shard_id: &ShardId,
+        start: &IteratorStart,
+    ) -> Result<String, KinesisError> {
         self.dice.delay(10).await;
         self.outage_now().map_err(KinesisError::Other)?;
         if self.dice.trouble(2) {
@@ -481,7 +485,13 @@ impl KinesisApi for FakeKinesis {
         Ok(format!("{}@{}", self.index(shard_id, start)?, self.clock.now_ms()))
     }
 
-    async fn records(&self, _: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
+    async fn records(
+        &self,
+        _: &StreamName,
+        shard_id: &ShardId,
+        iterator: &str,
+        limit: usize,
+    ) -> Result<Page, KinesisError> {
         self.dice.delay(40).await;
         self.outage_now().map_err(KinesisError::Other)?;
         if self.dice.trouble(if self.state().storm { 80 } else { 4 }) {

@@ -10,8 +10,10 @@ use super::kinesis::{FakeKinesis, Place, number, row};
 use super::quarantine::{FakeQuarantine, places};
 use domain::batch::{Batch, ShardRange};
 use domain::lease::Lease;
+use domain::names::{BatchId, ShardId, WorkerId};
 use domain::record::{Chunk, RecordRef, Slice};
 use domain::sequence::Checkpoint;
+use domain::shape::BatchShape;
 use formats::encode::{Format, encode_batch};
 
 /// A process of this name only does what operators request.
@@ -36,11 +38,11 @@ struct State {
     /// The hash of every block of rows ever inserted.
     blocks: HashSet<u64>,
     /// Closed shards of which all rows were inserted, or are known to be lost or in the quarantine.
-    whole: BTreeSet<String>,
+    whole: BTreeSet<ShardId>,
     /// The shape of every offer ever written, by batch and shard.
-    offered: BTreeMap<String, BTreeMap<String, String>>,
+    offered: BTreeMap<BatchId, BTreeMap<ShardId, BatchShape>>,
     /// Every batch as it was first sent, by format.
-    sent: BTreeMap<(String, &'static str), Batch>,
+    sent: BTreeMap<(BatchId, &'static str), Batch>,
     /// The last newly inserted record of each partition key.
     last_of_key: BTreeMap<String, u128>,
     /// Records that expired before they were read, after the gap was reported.
@@ -49,9 +51,9 @@ struct State {
     /// they may expire before they are read.
     older: BTreeSet<Place>,
     /// Batches from which an operator took a lease.
-    freed: BTreeSet<String>,
+    freed: BTreeSet<BatchId>,
     /// Batches that were refused because of their rows.
-    refused: BTreeSet<String>,
+    refused: BTreeSet<BatchId>,
     served: u64,
     violations: Vec<String>,
 }
@@ -114,14 +116,14 @@ impl Ledger {
     }
 
     /// A gap was reported: everything of this shard that expired unread is known to be lost.
-    pub fn gap_told(&self, shard_id: &str) {
+    pub fn gap_told(&self, shard_id: &ShardId) {
         let trimmed = self.kinesis.trimmed(shard_id);
         self.state().told.extend(trimmed);
     }
 
     /// A position is chosen that covers everything arriving from now on, and whatever is still
     /// there of the rest when it is read.
-    pub fn begins(&self, shard_id: &str) {
+    pub fn begins(&self, shard_id: &ShardId) {
         let older = self.kinesis.before(shard_id, i64::MAX);
         self.state().older.extend(older);
     }
@@ -132,19 +134,19 @@ impl Ledger {
     }
 
     /// ClickHouse refuses a batch because of its rows.
-    pub fn refused(&self, batch: &str) {
-        self.state().refused.insert(batch.into());
+    pub fn refused(&self, batch: &BatchId) {
+        self.state().refused.insert(batch.clone());
     }
 
     /// A process sends the end of a batch whose lease it no longer holds.
-    pub fn ended_by_another(&self, batch: &str, lease: &Lease) {
+    pub fn ended_by_another(&self, batch: &BatchId, lease: &Lease) {
         if !self.moves && !self.state().freed.contains(batch) {
             self.broken("a-zombie-serves-nothing", format!("the end of batch {batch} is sent, and {lease:?}"));
         }
     }
 
     /// Whether something of this shard expired unread without being reported.
-    pub fn lost_untold(&self, shard_id: &str) -> bool {
+    pub fn lost_untold(&self, shard_id: &ShardId) -> bool {
         let state = self.state();
         let known = |place: &Place| {
             state.plain.contains_key(place) || state.told.contains(place) || state.older.contains(place)
@@ -175,7 +177,7 @@ impl Ledger {
             let (id, shard) = (&batch.id, &range.shard_id);
             let broken = match state.offered.get(id).and_then(|shards| shards.get(shard)) {
                 None => format!("offered-before-first-byte: batch {id} is sent, and shard {shard} was never offered"),
-                Some(shape) if shape.split(' ').next() != Some(format.name()) => {
+                Some(shape) if shape.as_str().split(' ').next() != Some(format.name()) => {
                     format!("shape-is-identity: batch {id} is sent as {format:?}, offered as {shape}")
                 }
                 Some(_) => continue,
@@ -210,13 +212,13 @@ impl Ledger {
         let state = &mut *self.state();
         let (mut rows, mut block, mut broken) = (Vec::with_capacity(batch.rows()), DefaultHasher::new(), Vec::new());
         for range in &batch.ranges {
-            let (shard, mut new): (Arc<str>, _) = (range.shard_id.as_str().into(), false);
+            let (shard, mut new) = (&range.shard_id, false);
             for record in range.records() {
                 let place = (shard.clone(), row_of(&record));
                 (&place, record.payload).hash(&mut block);
                 if !state.plain.contains_key(&place) {
                     if !std::mem::replace(&mut new, true) {
-                        broken.extend(self.parents_missing(state, &shard));
+                        broken.extend(self.parents_missing(state, shard));
                     }
                     if let Some(before) = state.inserted_after(record.key, place.1) {
                         broken.push(format!("order of key {}: {before} is inserted before {place:?}", record.key));
@@ -236,7 +238,7 @@ impl Ledger {
     }
 
     /// What is missing of the parents of a shard of which rows are inserted.
-    fn parents_missing(&self, state: &mut State, shard: &str) -> Vec<String> {
+    fn parents_missing(&self, state: &mut State, shard: &ShardId) -> Vec<String> {
         let mut broken = Vec::new();
         for parent in self.kinesis.parents(shard) {
             if state.whole.contains(&parent) {
@@ -272,19 +274,19 @@ impl Ledger {
     /// together (**recovery-as-a-unit**). What is wrong with it.
     pub fn taken_together<'a>(
         &self,
-        by: &str,
+        by: &WorkerId,
         before: impl Iterator<Item = &'a Lease> + Clone,
         new: &[&Lease],
     ) -> Option<String> {
         let state = self.state();
-        for taken in new.iter().filter(|l| l.owner == by) {
+        for taken in new.iter().filter(|l| l.owner == *by) {
             let Some(batch) = taken.offer.as_ref().map(|o| &o.batch).filter(|b| !state.freed.contains(*b)) else {
                 continue;
             };
             let of_batch = before.clone().filter(|l| l.batch() == Some(batch));
             let was_taken = |l: &&Lease| l.epoch != taken.epoch || l.shard_id != taken.shard_id;
             let mut of_batch = of_batch.filter(was_taken);
-            if let Some(left) = of_batch.find(|l| l.owner != by && new.iter().all(|n| n.shard_id != l.shard_id)) {
+            if let Some(left) = of_batch.find(|l| l.owner != *by && new.iter().all(|n| n.shard_id != l.shard_id)) {
                 return Some(format!("{by} takes {taken:?} and leaves {left:?}"));
             }
         }
@@ -292,7 +294,7 @@ impl Ledger {
     }
 
     /// A row of the store was replaced by the process that took it with epoch `taken`.
-    pub fn stepped(&self, by: &str, taken: Option<u64>, old: &Lease, new: &Lease) {
+    pub fn stepped(&self, by: &WorkerId, taken: Option<u64>, old: &Lease, new: &Lease) {
         tracing::debug!(
             "{by} writes {}: {} {} from {} at {}, {:?}",
             new.shard_id,
@@ -300,9 +302,11 @@ impl Ledger {
             new.epoch,
             old.checkpoint,
             new.checkpoint,
-            new.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards))
+            new.offer
+                .as_ref()
+                .map(|o| format!("{} {}..{} of {}", o.batch, o.first.sequence, o.through.sequence, o.shards))
         );
-        if by == PERSON {
+        if *by == PERSON {
             return;
         }
         let step = match step(by, taken, old, new) {
@@ -319,19 +323,19 @@ impl Ledger {
                 let shapes = state.offered.entry(offer.batch.clone()).or_default();
                 shapes.insert(old.shard_id.clone(), offer.shape.clone());
                 let from = position(&old.checkpoint);
-                let through = row(number(&offer.through), offer.through_sub);
+                let through = row(number(&offer.through.sequence), offer.through.sub);
                 let mut range = self.kinesis.between(&old.shard_id, from, through);
                 range.retain(|place| !state.told.contains(place));
                 let first = range.first().map(|p| p.1);
-                let begins =
-                    |first: u128| first >= row(number(&offer.first), 0) && first <= row(number(&offer.first), u32::MAX);
+                let record = number(&offer.first.sequence);
+                let begins = |first: u128| first >= row(record, 0) && first <= row(record, u32::MAX);
                 if !self.moves && (range.len() as u64 != offer.rows || !first.is_some_and(begins)) {
                     let what = format!("{offer:?} is not what follows {from}: {range:?}");
                     state.violations.push(format!("offer-is-frozen: {what}"));
                 }
             }
             (Step::Commit, Some(offer), _) => {
-                let through = row(number(&offer.through), offer.through_sub);
+                let through = row(number(&offer.through.sequence), offer.through.sub);
                 let range = self.kinesis.between(&old.shard_id, position(&old.checkpoint), through);
                 self.all_inserted("commit-equals-offer", old, &range);
             }
@@ -404,7 +408,7 @@ fn row_of(record: &RecordRef<'_>) -> u128 {
 /// The last row at or before a position.
 pub fn position(checkpoint: &Checkpoint) -> u128 {
     match checkpoint {
-        Checkpoint::After(sequence, sub) => row(number(sequence), *sub),
+        Checkpoint::After(last) => row(number(&last.sequence), last.sub),
         Checkpoint::TrimHorizon | Checkpoint::AtTimestamp(_) => 0,
         Checkpoint::ShardEnd => u128::MAX,
     }
@@ -417,26 +421,26 @@ fn place(lease: &Lease) -> impl PartialEq + '_ {
 }
 
 /// What a write did, or the rule that it breaks.
-fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, &'static str> {
+fn step(by: &WorkerId, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, &'static str> {
     let (was, is) = (old, new);
     if (&is.owner, is.epoch) != (&was.owner, was.epoch) {
-        let mine = was.owner == by && taken == Some(was.epoch);
+        let mine = was.owner == *by && taken == Some(was.epoch);
         if is.offer != was.offer {
             return Err("offer-is-frozen");
         }
         return match () {
-            () if is.owner == by && is.epoch == was.epoch + 1 && place(is) == place(was) => Ok(Step::Take),
+            () if is.owner == *by && is.epoch == was.epoch + 1 && place(is) == place(was) => Ok(Step::Take),
             () if is.owner.is_empty() && is.epoch == was.epoch && place(is) == place(was) && mine => Ok(Step::Release),
             () => Err("stale-epoch-is-fenced"),
         };
     }
-    if was.owner != by || taken != Some(was.epoch) {
+    if was.owner != *by || taken != Some(was.epoch) {
         return Err("stale-epoch-is-fenced");
     }
-    let through = was.offer.as_ref().map(|offer| Checkpoint::After(offer.through.clone(), offer.through_sub));
+    let through = was.offer.as_ref().map(|offer| Checkpoint::After(offer.through.clone()));
     match (&was.offer, &is.offer) {
         (None, Some(offer)) if is.checkpoint == was.checkpoint => {
-            let after = Checkpoint::After(offer.through.clone(), offer.through_sub);
+            let after = Checkpoint::After(offer.through.clone());
             if was.checkpoint.precedes(&after) { Ok(Step::Offer) } else { Err("checkpoint-moves-forward") }
         }
         (Some(_), None) if Some(&is.checkpoint) == through.as_ref() => match was.checkpoint.precedes(&is.checkpoint) {
@@ -448,9 +452,8 @@ fn step(by: &str, taken: Option<u64>, old: &Lease, new: &Lease) -> Result<Step, 
         (None, None) if is.checkpoint == Checkpoint::ShardEnd => Ok(Step::Finish),
         (Some(a), Some(b)) if a == b && is.checkpoint == was.checkpoint => Ok(Step::Note),
         (Some(a), Some(b)) if is.checkpoint == was.checkpoint => {
-            let ends = (&b.through, b.through_sub) <= (&a.through, a.through_sub) && b.rows <= a.rows;
-            let half =
-                a.batch != b.batch && (&a.first, a.first_sub) == (&b.first, b.first_sub) && a.shape == b.shape && ends;
+            let ends = b.through <= a.through && b.rows <= a.rows;
+            let half = a.batch != b.batch && a.first == b.first && a.shape == b.shape && ends;
             if half { Ok(Step::Halve) } else { Err("offer-is-frozen") }
         }
         (Some(_), Some(_)) => Err("offer-is-frozen"),

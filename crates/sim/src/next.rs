@@ -36,7 +36,7 @@ async fn a_refresh_without_records_is_followed_by_the_next_one() {
     timeout(Duration::from_secs(1), server.wanted()).await.expect("the next refresh is started");
     // Once running, it is not started again, however long it waits for records.
     server.begin();
-    let served = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    let served = process.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
     assert!(served.batch.is_none());
     assert_eq!(server.asked().1, 1);
     server.end(Ok(()));
@@ -91,7 +91,7 @@ async fn a_batch_that_cannot_be_committed_starts_nothing() {
     let (world, server, process, options) = calm(1);
     put(&world);
     server.begin();
-    let served = process.pipes.pull(PIPE, STREAM, options.clone()).await;
+    let served = process.pipes.pull(&PIPE, &STREAM, options.clone()).await;
     process.store.fault(Some(StateError::Unavailable("away".into())), false);
     assert!(world.rest_of_refresh(&process, &server, &options, Ending::Success, served).await.unwrap().is_some());
     sleep(Duration::from_secs(5)).await;

@@ -11,6 +11,7 @@ use super::kinesis::{RETENTION_HOURS, number, parts};
 use super::ledger::PERSON;
 use super::random::Plan;
 use super::world::{PIPE, World};
+use domain::names::{ShardId, WorkerId};
 use domain::sequence::Checkpoint;
 
 /// A stream gets no more shards than this, including closed ones.
@@ -71,14 +72,14 @@ pub async fn disturb(world: &World, plan: Plan) {
         match dice.below(11) {
             10 => strangers(world).await,
             0..3 => world.edit(&lease.shard_id, |_| {}).await,
-            3 => world.edit(&lease.shard_id, |l| l.owner.clear()).await,
+            3 => world.edit(&lease.shard_id, |l| l.owner = WorkerId::default()).await,
             _ if plan.every.is_some() => {}
             _ if world.ledger.moves => move_back(world, &lease.shard_id).await,
             _ => {
-                if let Checkpoint::After(through, _) = &lease.checkpoint {
+                if let Checkpoint::After(through) = &lease.checkpoint {
                     // The checkpoint's record stays: without it an idle shard and a gap cannot be
                     // told apart immediately.
-                    world.kinesis.trim_shard(&lease.shard_id, number(through));
+                    world.kinesis.trim_shard(&lease.shard_id, number(&through.sequence));
                 }
             }
         }
@@ -123,7 +124,7 @@ pub async fn lower_retention_and_suspend(world: &World) {
 
 /// An operator moves a position back, with or without the offer, on one row or on all, by hand or
 /// with `seek`.
-async fn move_back(world: &World, shard_id: &str) {
+async fn move_back(world: &World, shard_id: &ShardId) {
     let dice = &world.dice;
     match dice.below(4) {
         0 => world.edit(shard_id, |l| l.checkpoint = Checkpoint::TrimHorizon).await,
@@ -132,10 +133,10 @@ async fn move_back(world: &World, shard_id: &str) {
             let all = world.kinesis.between(shard_id, 0, u128::MAX);
             let place = all.get(dice.below(1 + all.len() as u64) as usize);
             let Some((_, row)) = place else { return };
-            let (to, sub) = parts(*row);
+            let to = parts(*row);
             world
                 .edit(shard_id, |l| {
-                    let back = Checkpoint::After(to.clone(), sub);
+                    let back = Checkpoint::After(to.clone());
                     if back.precedes(&l.checkpoint) {
                         (l.checkpoint, l.offer) = (back, None);
                     }
@@ -145,8 +146,8 @@ async fn move_back(world: &World, shard_id: &str) {
         _ => {
             let server = world.server();
             let elsewhere = world.process(PERSON, &server, 1 << 20);
-            let which = dice.one_of(&["", shard_id]).to_string();
-            let _ = elsewhere.pipes.seek(PIPE, &[(which, Checkpoint::TrimHorizon)]).await;
+            let which = dice.one_of(&["", shard_id.as_str()]).into();
+            let _ = elsewhere.pipes.seek(&PIPE, &[(which, Checkpoint::TrimHorizon)]).await;
         }
     }
 }

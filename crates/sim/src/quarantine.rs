@@ -16,8 +16,8 @@ use domain::record::RecordRef;
 /// The rows of a batch.
 pub fn places(batch: &Batch) -> impl Iterator<Item = Place> {
     let of = |range: &ShardRange| {
-        let shard: Arc<str> = range.shard_id.as_str().into();
-        let place = |r: RecordRef<'_>| (shard.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
+        let place =
+            |r: RecordRef<'_>| (range.shard_id.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
         range.records().map(place).collect::<Vec<_>>()
     };
     batch.ranges.iter().flat_map(of)
@@ -53,8 +53,8 @@ impl FakeQuarantine {
     pub fn is_bad(&self, place: &Place) -> bool {
         let every = u128::from(self.every.load(Ordering::Relaxed));
         let bad = || {
-            let (record, sub) = parts(place.1);
-            (number(&record) + u128::from(sub)).is_multiple_of(every)
+            let at = parts(place.1);
+            (number(&at.sequence) + u128::from(at.sub)).is_multiple_of(every)
         };
         every > 0 && bad()
     }
@@ -103,7 +103,7 @@ impl Quarantine for FakeQuarantine {
         if self.full.load(Ordering::Relaxed) {
             return Ok(Kept::Full);
         }
-        let place = (bad.shard_id.as_str().into(), row(bad.sequence_number.parse().unwrap(), bad.sub_sequence_number));
+        let place = (bad.shard_id.clone(), row(bad.sequence_number.parse().unwrap(), bad.sub_sequence_number));
         self.rows.lock().unwrap().insert(place, bad.raw_message.clone());
         if self.dice.trouble(5) { lost() } else { Ok(Kept::Yes) }
     }

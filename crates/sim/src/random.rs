@@ -22,7 +22,9 @@ use domain::batch::Limits;
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
+use domain::names::{ShardId, WorkerId};
 use domain::sequence::Checkpoint;
+use domain::shape::BatchShape;
 use domain::start::Beginning;
 use domain::unpacking::{Split, Unpacking};
 use formats::encode::Format;
@@ -194,7 +196,8 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
 }
 
 fn line(l: &Lease) -> String {
-    let offer = l.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first, o.through, o.shards));
+    let offer =
+        l.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first.sequence, o.through.sequence, o.shards));
     format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
 }
 
@@ -212,13 +215,13 @@ async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     for _ in 0..5 {
         let leases: Vec<Lease> = world.leases().await.into_iter().map(|row| row.value).collect();
         let living = world.living();
-        let mut loads: BTreeMap<&str, u64> = living.iter().map(|worker| (worker.as_str(), 0)).collect();
+        let mut loads: BTreeMap<&WorkerId, u64> = living.iter().map(|worker| (worker, 0)).collect();
         let mut heaviest = 0;
         let held = leases.iter().filter(|l| !l.finished());
         for lease in held.clone() {
             let weight = lease.bytes_per_second + LEASE_BASE_WEIGHT;
             heaviest = heaviest.max(weight);
-            match loads.get_mut(lease.owner.as_str()) {
+            match loads.get_mut(&lease.owner) {
                 Some(load) => *load += weight,
                 None => return Err(format!("in the calm nobody who lives has the lease{}", line(lease))),
             }
@@ -239,7 +242,7 @@ async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
 /// good.
 async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let dice = &world.dice;
-    let (server, worker) = (world.server(), format!("worker-{number}"));
+    let (server, worker) = (world.server(), WorkerId::from(format!("worker-{number}")));
     let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
     let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
     let days = plan.every.is_some();
@@ -252,7 +255,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
         wait: if days { DAYS_WAIT } else { dice.one_of(&WAITS) },
         on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
         start: if plan.latest { Beginning::LATEST } else { Beginning::TrimHorizon },
-        shape: format!("{} {unpacking}", dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name()),
+        shape: BatchShape::new(dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name(), unpacking),
         unpacking,
         ..options(Limits { max_rows: dice.one_of(&MAX_ROWS), max_bytes: dice.one_of(&MAX_BYTES) })
     };
@@ -262,7 +265,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         world.lives(&worker, true);
         let process = world.skewed_process(&worker, &server, memory, skew_ms(dice, plan));
-        tracing::debug!(worker, "starts");
+        tracing::debug!(worker = worker.as_str(), "starts");
         // Its pull may have ended with the process.
         server.copied(None);
         let pauses =
@@ -271,7 +274,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
             let next = tokio::select! {
                 biased;
                 why = process.heartbeat.refused() => {
-                    tracing::debug!(worker, "{why}");
+                    tracing::debug!(worker = worker.as_str(), "{why}");
                     server.end(Err("the connection broke".into()));
                     Next::Crash
                 }
@@ -298,7 +301,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
             process.gate.resume();
             process.leave().await;
         }
-        tracing::debug!(worker, leaves, "ends");
+        tracing::debug!(worker = worker.as_str(), leaves, "ends");
         drop(process);
         if leaves && number > 0 && dice.trouble(30) {
             world.lives(&worker, false);
@@ -324,13 +327,13 @@ fn skew_ms(dice: &Dice, plan: Plan) -> i64 {
 }
 
 /// A process pauses from time to time, until it is calm.
-async fn pause(dice: Arc<Dice>, gate: Arc<Gate>, worker: String, most: Duration) {
+async fn pause(dice: Arc<Dice>, gate: Arc<Gate>, worker: WorkerId, most: Duration) {
     while !dice.is_calm() {
         dice.trouble_for(dice.within(2 * most)).await;
-        tracing::debug!(worker, "stands still");
+        tracing::debug!(worker = worker.as_str(), "stands still");
         gate.pause();
         dice.trouble_for(dice.within(most)).await;
-        tracing::debug!(worker, "goes on");
+        tracing::debug!(worker = worker.as_str(), "goes on");
         gate.resume();
     }
 }
@@ -364,7 +367,7 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     }
     server.begin();
     let pull = async {
-        let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
+        let pulled = process.pipes.pull(&PIPE, &STREAM, options.clone()).await;
         process.gate.pass().await;
         pulled
     };
@@ -392,7 +395,7 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     };
     let refused = world.rest_of_refresh(process, server, options, ending, pulled).await.err();
     // What an operator sees in `/v1/pipes`: a gap in one shard does not stop the others.
-    let buffers = process.pipes.snapshots().remove(PIPE).map(|s| s.buffers).unwrap_or_default();
+    let buffers = process.pipes.snapshots().remove(&*PIPE).map(|s| s.buffers).unwrap_or_default();
     for error in buffers.iter().filter_map(|b| b.progress().error) {
         if let Error::Gap(told) = error {
             gap(world, plan, process, &told).await;
@@ -452,8 +455,8 @@ async fn recovered(world: &World, server: &FakeServer) -> Next {
 
 /// An operator changes the format in the view.
 fn alter(options: &mut PullOptions) {
-    let other = Format::ALL.iter().find(|f| !options.shape.starts_with(f.name()));
-    options.shape = format!("{} {}", other.map(|f| f.name()).unwrap_or_default(), options.unpacking);
+    let other = Format::ALL.iter().find(|f| !options.shape.as_str().starts_with(f.name()));
+    options.shape = BatchShape::new(other.map(|f| f.name()).unwrap_or_default(), options.unpacking);
 }
 
 fn ending(dice: &Dice) -> Ending {
@@ -482,18 +485,19 @@ fn ending(dice: &Dice) -> Ending {
 async fn gap(world: &World, plan: Plan, process: &Process, told: &str) {
     tracing::debug!("{told}");
     let shard = told.split("shard ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+    let shard = ShardId::from(shard);
     if plan.every.is_none() {
         // Committed records expire immediately here; a process that was paused may miss it, and
         // does not hold the lease.
-        let lease = world.lease(shard).await;
+        let lease = world.lease(&shard).await;
         if process.store.taken(&lease.key()) != Some(lease.epoch) {
             return;
         }
         return world.ledger.broken("gap-is-an-error", format!("nothing is lost, and it says: {told}"));
     }
     let elsewhere = world.process(PERSON, &world.server(), 1 << 20);
-    world.ledger.gap_told(shard);
+    world.ledger.gap_told(&shard);
     // The error may concern only the response.
-    let _ = elsewhere.pipes.seek(PIPE, &[(shard.into(), Checkpoint::TrimHorizon)]).await;
-    world.ledger.begins(shard);
+    let _ = elsewhere.pipes.seek(&PIPE, &[(shard.clone(), Checkpoint::TrimHorizon)]).await;
+    world.ledger.begins(&shard);
 }

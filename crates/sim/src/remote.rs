@@ -15,6 +15,7 @@ use super::kinesis::FakeKinesis;
 use super::quarantine::FakeQuarantine;
 use adapters::kinesis::KinesisTime;
 use domain::error::Error;
+use domain::names::{ShardId, StreamName};
 use domain::ports::{
     Below, Consumer, Definition, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine,
     QuarantinedRow, RefreshOutcome, Stream, Subscription, ViewState, Views,
@@ -115,19 +116,30 @@ impl KinesisApi for Remote<FakeKinesis> {
         self.dated("streams", self.to.streams()).await
     }
 
-    async fn stream(&self, stream: &str) -> Result<Stream, Error> {
+    async fn stream(&self, stream: &StreamName) -> Result<Stream, Error> {
         self.dated(("stream", stream), self.to.stream(stream)).await
     }
 
-    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error> {
+    async fn shards(&self, stream: &StreamName) -> Result<Vec<Shard>, Error> {
         self.dated(("shards", stream), self.to.shards(stream)).await
     }
 
-    async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
+    async fn iterator(
+        &self,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        start: &IteratorStart,
+    ) -> Result<String, KinesisError> {
         self.dated(("iterator", shard_id, start), self.to.iterator(stream, shard_id, start)).await
     }
 
-    async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
+    async fn records(
+        &self,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        iterator: &str,
+        limit: usize,
+    ) -> Result<Page, KinesisError> {
         self.dated(("records", shard_id, iterator, limit), self.to.records(stream, shard_id, iterator, limit)).await
     }
 }
@@ -179,9 +191,9 @@ impl FanOutApi for Remote<SharedKinesis> {
 
     async fn subscribe(
         &self,
-        stream: &str,
+        stream: &StreamName,
         consumer_arn: &str,
-        shard_id: &str,
+        shard_id: &ShardId,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         self.gate.pass().await;

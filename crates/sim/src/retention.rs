@@ -16,8 +16,9 @@ use bridge::pipe::{Mode, PullOptions};
 use domain::error::Error;
 use domain::limits::SHARD_REFRESH;
 use domain::moment::Moment;
+use domain::names::{BatchId, ShardId};
 use domain::ports::Clock;
-use domain::sequence::{Checkpoint, SequenceNumber};
+use domain::sequence::{Checkpoint, RowPosition, SequenceNumber};
 use domain::start::Beginning;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -52,10 +53,10 @@ impl Stage {
     /// SIGKILL, and a restart with a wall clock that is off by `skew_ms`.
     fn start_again(&mut self, skew_ms: i64) {
         self.process = None;
-        self.process = Some(self.world.skewed_process("worker", &self.server, MEMORY, skew_ms));
+        self.process = Some(self.world.skewed_process(&"worker".into(), &self.server, MEMORY, skew_ms));
     }
 
-    async fn refresh(&self, ending: Ending) -> Result<Option<String>, Error> {
+    async fn refresh(&self, ending: Ending) -> Result<Option<BatchId>, Error> {
         let process = self.process.as_ref().expect("a process");
         let pulled = self.world.refresh(process, &self.server, &self.options, ending).await;
         a_moment().await;
@@ -76,14 +77,14 @@ impl Stage {
     }
 
     /// Refreshes until a gap of this shard is reported, with the stream's name and what to do.
-    async fn told(&self, shard: &str) {
+    async fn told(&self, shard: &ShardId) {
         for _ in 0..10 {
             let _ = self.refresh(Ending::Success).await;
             sleep(Duration::from_secs(35)).await;
-            let snapshot = self.process.as_ref().and_then(|p| p.pipes.snapshots().remove(PIPE));
+            let snapshot = self.process.as_ref().and_then(|p| p.pipes.snapshots().remove(&*PIPE));
             let error = snapshot.and_then(|s| s.buffer(shard).and_then(|b| b.progress().error));
             if let Some(Error::Gap(told)) = error {
-                assert!([STREAM, shard, "seek"].iter().all(|part| told.contains(part)), "{told}");
+                assert!([STREAM.as_str(), shard.as_str(), "seek"].iter().all(|part| told.contains(part)), "{told}");
                 return;
             }
         }
@@ -91,10 +92,10 @@ impl Stage {
     }
 
     /// A user continues from the oldest record; the bridge notices.
-    async fn seek(&self, shard: &str) {
+    async fn seek(&self, shard: &ShardId) {
         self.world.ledger.gap_told(shard);
         let user = self.world.process(PERSON, &self.world.server(), MEMORY);
-        user.pipes.seek(PIPE, &[(shard.into(), Checkpoint::TrimHorizon)]).await.unwrap();
+        user.pipes.seek(&PIPE, &[(shard.clone(), Checkpoint::TrimHorizon)]).await.unwrap();
         self.world.ledger.begins(shard);
         sleep(Duration::from_secs(40)).await;
     }
@@ -110,7 +111,7 @@ impl Stage {
         panic!("not everything arrives: {:?}", self.world.leases().await);
     }
 
-    fn shard(&self) -> String {
+    fn shard(&self) -> ShardId {
         self.world.kinesis.open_shards().remove(0)
     }
 }
@@ -216,22 +217,21 @@ async fn a_position_without_a_record_is_not_a_gap() {
             stage.world.kinesis.put(&shard, follow);
             stage.all_well().await;
             let records = stage.world.kinesis.between(&shard, 0, u128::MAX);
-            let (last, _) = parts(records[2].1);
-            let to = number(&last) + 1;
-            let to = SequenceNumber::parse(&to.to_string()).unwrap();
+            let to = number(&parts(records[2].1).sequence) + 1;
+            let to = RowPosition::new(SequenceNumber::parse(&to.to_string()).unwrap(), u32::MAX);
             if closed {
                 let [child, _] = stage.world.kinesis.split(&shard);
                 stage.world.kinesis.put(&child, 2);
             }
             let user = stage.world.process(PERSON, &stage.world.server(), MEMORY);
-            user.pipes.seek(PIPE, &[(shard.clone(), Checkpoint::After(to, u32::MAX))]).await.unwrap();
+            user.pipes.seek(&PIPE, &[(shard.clone(), Checkpoint::After(to))]).await.unwrap();
             sleep(Duration::from_secs(40)).await;
             stage.world.kinesis.put(&other, 2);
             for _ in 0..10 {
                 stage.refresh(Ending::Success).await.expect("no gap");
                 sleep(Duration::from_secs(2)).await;
             }
-            let snapshot = stage.process.as_ref().and_then(|p| p.pipes.snapshots().remove(PIPE)).unwrap();
+            let snapshot = stage.process.as_ref().and_then(|p| p.pipes.snapshots().remove(&*PIPE)).unwrap();
             assert!(snapshot.buffers.iter().all(|buffer| buffer.progress().error.is_none()));
             for row in stage.world.kinesis.all() {
                 let again = u32::from(records[3..].contains(&row));

@@ -10,6 +10,7 @@ use super::rules::{MEMORY, a_moment};
 use super::world::{Ending, WIDE, World, options};
 use bridge::pipe::PullOptions;
 use domain::batch::Limits;
+use domain::shape::BatchShape;
 use domain::unpacking::{Edition, Split, Unpacking};
 use formats::encode::Format;
 use testkit::aggregate::aggregate;
@@ -19,7 +20,7 @@ fn few(max_rows: usize, split: Split) -> PullOptions {
 }
 
 fn by(max_rows: usize, unpacking: Unpacking) -> PullOptions {
-    let shape = format!("{} {unpacking}", Format::ArrowStream.name()).trim_end().into();
+    let shape = BatchShape::new(Format::ArrowStream.name(), unpacking);
     PullOptions { shape, unpacking, ..options(Limits { max_rows, ..WIDE }) }
 }
 

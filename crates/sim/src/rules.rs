@@ -14,8 +14,10 @@ use bridge::pipe::{Confirm, PullOptions};
 use domain::batch::Limits;
 use domain::error::Error;
 use domain::limits::{PIPE_IDLE_BUFFERS, SHARD_REFRESH};
+use domain::names::{PipeName, ShardId};
 use domain::ports::StateError;
 use domain::sequence::Checkpoint;
+use domain::shape::BatchShape;
 use formats::encode::Format;
 
 /// Plenty of memory.
@@ -29,7 +31,7 @@ pub fn calm(shards: usize) -> (World, Arc<FakeServer>, Process, PullOptions) {
     (world, server, process, options(WIDE))
 }
 
-fn first_shard(world: &World) -> String {
+fn first_shard(world: &World) -> ShardId {
     world.kinesis.open_shards().remove(0)
 }
 
@@ -113,7 +115,7 @@ async fn get_moves_no_checkpoint() {
     }
     // Not even a complete body, while the refresh is running.
     server.begin();
-    let served = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    let served = process.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
     assert!(served.deliver());
     sleep(Duration::from_secs(30)).await;
     assert!(world.leases().await.iter().all(|r| r.value.checkpoint == Checkpoint::TrimHorizon));
@@ -127,11 +129,11 @@ async fn only_a_refresh_confirms() {
     let (world, server, process, options) = calm(1);
     world.kinesis.put(&first_shard(&world), 3);
     // Nothing refreshes.
-    let refused = process.pipes.pull(PIPE, STREAM, options.clone()).await.err();
+    let refused = process.pipes.pull(&PIPE, &STREAM, options.clone()).await.err();
     assert!(matches!(refused, Some(Error::BadRequest(_))), "{refused:?}");
     // There is no such view.
     server.drop_view(false);
-    let refused = process.pipes.pull(PIPE, STREAM, options.clone()).await.err();
+    let refused = process.pipes.pull(&PIPE, &STREAM, options.clone()).await.err();
     assert!(matches!(refused, Some(Error::NotFound(_))), "{refused:?}");
     // The refresh ends while the pull waits for a record: WAIT VIEW would report success.
     let other = world.server();
@@ -139,7 +141,7 @@ async fn only_a_refresh_confirms() {
     let waiting = world.process("worker", &other, MEMORY);
     other.begin();
     let slow = PullOptions { linger: Duration::from_secs(5), ..options.clone() };
-    let pull = waiting.pipes.pull(PIPE, STREAM, slow);
+    let pull = waiting.pipes.pull(&PIPE, &STREAM, slow);
     let (refused, ()) = tokio::join!(pull, async {
         sleep(Duration::from_secs(2)).await;
         other.end(Ok(()));
@@ -168,11 +170,11 @@ async fn a_late_answer_does_not_confirm_what_the_next_refresh_left_unread() {
     let (world, server, process, options) = calm(1);
     world.kinesis.put(&first_shard(&world), 3);
     server.begin();
-    let first = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+    let first = process.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
     // Fully read, failed, and restarted before a WAIT VIEW checks: its answer will be about the
     // second refresh.
     assert!(first.deliver());
-    let pull = process.pipes.pull(PIPE, STREAM, options.clone());
+    let pull = process.pipes.pull(&PIPE, &STREAM, options.clone());
     let second = pull.await.unwrap();
     assert_eq!(second.batch.as_ref().unwrap().id, first.batch.as_ref().unwrap().id);
     server.end(Ok(()));
@@ -191,7 +193,7 @@ async fn held_back_end() {
     for round in 1..=3 {
         world.kinesis.put(&shard, 3);
         server.begin();
-        let served = process.pipes.pull(PIPE, STREAM, options.clone()).await.unwrap();
+        let served = process.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
         let batch = served.batch.clone().unwrap();
         a_moment().await;
         assert_eq!(server.waits(), round, "asked before the end of the body is sent");
@@ -211,7 +213,7 @@ async fn shape_is_identity() {
     let shard = first_shard(&world);
     world.kinesis.put(&shard, 3);
     let first = world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap();
-    let altered = PullOptions { shape: Format::JsonEachRow.name().into(), ..options.clone() };
+    let altered = PullOptions { shape: BatchShape::of_column(Format::JsonEachRow.name()), ..options.clone() };
     let refused = world.refresh(&process, &server, &altered, Ending::Success).await;
     assert!(matches!(refused, Err(Error::BadRequest(ref m)) if m.contains("ArrowStream")), "{refused:?}");
     // Another process keeps to it as well.
@@ -253,7 +255,7 @@ async fn an_offer_that_is_completed_keeps_its_shape() {
     assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
     process.store.fault(None, false);
     world.edit(&shards[1], |lease| lease.offer = None).await;
-    let altered = PullOptions { shape: Format::JsonEachRow.name().into(), ..options.clone() };
+    let altered = PullOptions { shape: BatchShape::of_column(Format::JsonEachRow.name()), ..options.clone() };
     let refused = world.refresh(&process, &server, &altered, Ending::Success).await;
     assert!(matches!(refused, Err(Error::Unavailable(ref m)) if m.contains("ArrowStream")), "{refused:?}");
     for shard in &shards {
@@ -271,12 +273,12 @@ async fn an_acknowledgement_commits_the_open_batch_and_no_other() {
     let batch = world.refresh(&process, &server, &options, Ending::Success).await.unwrap().unwrap();
     a_moment().await;
     assert!(!world.settled().await);
-    assert!(matches!(process.pipes.ack(PIPE, "0000000000000000").await, Err(Error::NotFound(_))));
+    assert!(matches!(process.pipes.ack(&PIPE, &"0000000000000000".into()).await, Err(Error::NotFound(_))));
     drop(process);
     // A process that knows nothing of it yet; and twice is the same as once.
     let process = world.process("worker", &server, MEMORY);
-    process.pipes.ack(PIPE, &batch).await.unwrap();
-    process.pipes.ack(PIPE, &batch).await.unwrap();
+    process.pipes.ack(&PIPE, &batch).await.unwrap();
+    process.pipes.ack(&PIPE, &batch).await.unwrap();
     assert!(world.settled().await);
     world.judge().unwrap();
 }
@@ -290,13 +292,13 @@ async fn a_resting_pipe_asks_nothing_when_others_come_and_go() {
     let world = World::new(dice.clone(), 1, false, LEASE);
     let (server, explicit) = (world.server(), PullOptions { confirm: Confirm::Explicit, ..options(WIDE) });
     let process = world.process("worker-0", &server, MEMORY);
-    assert!(process.pipes.pull("resting", STREAM, explicit.clone()).await.unwrap().batch.is_none());
+    assert!(process.pipes.pull(&"resting".into(), &STREAM, explicit.clone()).await.unwrap().batch.is_none());
     // Its readers have ended, and a look at its shards would be due.
     sleep(PIPE_IDLE_BUFFERS + 2 * SHARD_REFRESH).await;
     let before = dice.trace().len();
-    for other in ["one", "two", "three"] {
-        assert!(process.pipes.pull(other, STREAM, explicit.clone()).await.unwrap().batch.is_none());
-        process.pipes.end(other).await.unwrap();
+    for other in ["one", "two", "three"].map(PipeName::from) {
+        assert!(process.pipes.pull(&other, &STREAM, explicit.clone()).await.unwrap().batch.is_none());
+        process.pipes.end(&other).await.unwrap();
         sleep(LEASE).await;
     }
     // A heartbeat names all pipes.

@@ -23,6 +23,7 @@ use bridge::pipe::{Deps, Pipes, PullOptions};
 use bridge::read::budget::Budget;
 use domain::lease::Lease;
 use domain::limits::{BEATS_PER_LEASE, SHARD_REFRESH};
+use domain::names::{PipeName, WorkerId};
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use testkit::MemoryStore;
 
@@ -55,7 +56,7 @@ impl Counted {
 
 #[async_trait]
 impl StateStore for Counted {
-    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
+    async fn leases(&self, pipe: Option<&PipeName>) -> Result<Vec<Versioned<Lease>>, StateError> {
         sleep(Duration::from_millis(5)).await;
         let rows = self.rows.leases(pipe).await?;
         self.count(READS, 1);
@@ -106,11 +107,11 @@ impl Drop for Bridge {
     }
 }
 
-fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &str) -> Bridge {
+fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &WorkerId) -> Bridge {
     let server = FakeServer::new(world.dice.clone());
     let members = Members::new(world.clock.clone(), LEASE);
     let heartbeat = Heartbeat::new(world.clock.clone(), LEASE, worker);
-    let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), "here".into());
+    let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.to_string(), "here".into());
     let deps = Deps {
         kinesis: world.kinesis.clone(),
         fan_out: Arc::new(SharedKinesis(world.kinesis.clone())),
@@ -122,7 +123,7 @@ fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &str) -> Bridge {
         metrics: Metrics::new().unwrap(),
         members,
         heartbeat,
-        worker_id: worker.into(),
+        worker_id: worker.clone(),
     };
     let pipes = Pipes::new(deps);
     let options = PullOptions {
@@ -134,7 +135,7 @@ fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &str) -> Bridge {
     let pulls = async move {
         loop {
             server.begin();
-            match pipes.pull(PIPE, STREAM, options.clone()).await {
+            match pipes.pull(&PIPE, &STREAM, options.clone()).await {
                 Ok(served) => {
                     served.deliver();
                     sleep(Duration::from_millis(100)).await;
@@ -152,11 +153,11 @@ fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &str) -> Bridge {
 }
 
 /// How many leases each worker has; `None` while one is free or the workers' shares differ by much.
-async fn shared_out(store: &Counted, workers: &[String]) -> bool {
-    let mut held: BTreeMap<&str, usize> = workers.iter().map(|w| (w.as_str(), 0)).collect();
-    let rows = store.rows.leases(Some(PIPE)).await.unwrap();
+async fn shared_out(store: &Counted, workers: &[WorkerId]) -> bool {
+    let mut held: BTreeMap<&WorkerId, usize> = workers.iter().map(|w| (w, 0)).collect();
+    let rows = store.rows.leases(Some(&PIPE)).await.unwrap();
     for row in &rows {
-        match held.get_mut(row.value.owner.as_str()) {
+        match held.get_mut(&row.value.owner) {
             Some(count) => *count += 1,
             None => return false,
         }
@@ -174,7 +175,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     /// Waits until the leases are distributed, and reports how long that took.
-    async fn converges(&self, what: &str, workers: &[String]) {
+    async fn converges(&self, what: &str, workers: &[WorkerId]) {
         let (began, before) = (Instant::now(), self.store.so_far());
         while !shared_out(self.store, workers).await {
             assert!(began.elapsed() < 20 * LEASE, "{what}: not shared out after {:?}", began.elapsed());
@@ -238,7 +239,7 @@ async fn run(shards: usize, count: usize) {
     println!("{shards} shards, {count} workers, lease duration {LEASE:?}");
     let (world, store) = (Arc::new(World::calm(shards)), Arc::<Counted>::default());
     let report = Report { world: &world, store: &store, shards };
-    let names: Vec<String> = (0..count).map(|n| format!("worker-{n:03}")).collect();
+    let names: Vec<WorkerId> = (0..count).map(|n| format!("worker-{n:03}").into()).collect();
     report.memory("before");
     let mut bridges: Vec<Bridge> = names.iter().map(|name| bridge(&world, &store, name)).collect();
     report.converges("all start at once", &names).await;

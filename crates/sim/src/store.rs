@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::remote::Gate;
 use domain::lease::Lease;
 use domain::limits::CLICKHOUSE_TIMEOUT;
+use domain::names::{PipeName, WorkerId};
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use testkit::MemoryStore;
 
@@ -41,7 +42,7 @@ struct Way {
     rows: Arc<Rows>,
     dice: Arc<Dice>,
     ledger: Arc<Ledger>,
-    worker: String,
+    worker: WorkerId,
     /// The epochs that this process was given.
     taken: Mutex<BTreeMap<String, u64>>,
     /// Heartbeats do not arrive.
@@ -54,9 +55,15 @@ struct Way {
 
 impl WatchedStore {
     /// Access to `rows` for `worker`.
-    pub fn new(rows: Arc<Rows>, dice: Arc<Dice>, ledger: Arc<Ledger>, worker: &str, gate: Arc<Gate>) -> WatchedStore {
+    pub fn new(
+        rows: Arc<Rows>,
+        dice: Arc<Dice>,
+        ledger: Arc<Ledger>,
+        worker: &WorkerId,
+        gate: Arc<Gate>,
+    ) -> WatchedStore {
         let (taken, mute, fault) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
-        let way = Way { rows, dice, ledger, worker: worker.into(), taken, mute, fault, held: Flag::new(false) };
+        let way = Way { rows, dice, ledger, worker: worker.clone(), taken, mute, fault, held: Flag::new(false) };
         WatchedStore { way: Arc::new(way), gate }
     }
 
@@ -215,7 +222,7 @@ impl Way {
 
 #[async_trait]
 impl StateStore for WatchedStore {
-    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
+    async fn leases(&self, pipe: Option<&PipeName>) -> Result<Vec<Versioned<Lease>>, StateError> {
         self.read("leases", 2, self.way.rows.held.leases(pipe)).await
     }
 

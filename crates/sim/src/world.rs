@@ -1,7 +1,7 @@
 //! Everything outside a bridge, and bridges to put into it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -24,13 +24,15 @@ use bridge::read::budget::Budget;
 use domain::batch::{Batch, Limits};
 use domain::error::Error;
 use domain::lease::Lease;
+use domain::names::{BatchId, PipeName, ShardId, WorkerId};
 use domain::ports::{StateStore, Versioned};
+use domain::shape::BatchShape;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 use formats::encode::Format;
 
 /// The pipe of all runs.
-pub const PIPE: &str = "orders";
+pub static PIPE: LazyLock<PipeName> = LazyLock::new(|| "orders".into());
 /// The lease duration of most runs.
 pub const LEASE: Duration = Duration::from_secs(10);
 /// How long ClickHouse waits for the next byte (`http_receive_timeout`).
@@ -52,7 +54,7 @@ pub struct World {
     pub ledger: Arc<Ledger>,
     /// The lease duration.
     pub lease: Duration,
-    living: Mutex<BTreeSet<String>>,
+    living: Mutex<BTreeSet<WorkerId>>,
     /// Of all processes, since to make them takes long.
     metrics: Metrics,
 }
@@ -139,17 +141,17 @@ impl World {
     }
 
     /// Records that a worker is there to stay, or has left for good.
-    pub fn lives(&self, worker: &str, lives: bool) {
+    pub fn lives(&self, worker: &WorkerId, lives: bool) {
         let mut living = self.living.lock().unwrap();
         if lives {
-            living.insert(worker.into())
+            living.insert(worker.clone())
         } else {
             living.remove(worker)
         };
     }
 
     /// The workers that are there to stay.
-    pub fn living(&self) -> BTreeSet<String> {
+    pub fn living(&self) -> BTreeSet<WorkerId> {
         self.living.lock().unwrap().clone()
     }
 
@@ -160,23 +162,23 @@ impl World {
 
     /// Starts a bridge next to `server`.
     pub fn process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize) -> Process {
-        self.skewed_process(worker, server, memory, 0)
+        self.skewed_process(&worker.into(), server, memory, 0)
     }
 
     /// The same on a machine whose wall clock is off by `skew_ms`.
-    pub fn skewed_process(&self, worker: &str, server: &Arc<FakeServer>, memory: usize, skew_ms: i64) -> Process {
+    pub fn skewed_process(&self, worker: &WorkerId, server: &Arc<FakeServer>, memory: usize, skew_ms: i64) -> Process {
         self.reading(&self.kinesis, worker, server, memory, skew_ms)
     }
 
     /// The same in another region, where the stream's name belongs to another stream.
     pub fn process_elsewhere(&self, worker: &str, server: &Arc<FakeServer>) -> Process {
-        self.reading(&self.kinesis.elsewhere(), worker, server, 1 << 20, 0)
+        self.reading(&self.kinesis.elsewhere(), &worker.into(), server, 1 << 20, 0)
     }
 
     fn reading(
         &self,
         kinesis: &Arc<FakeKinesis>,
-        worker: &str,
+        worker: &WorkerId,
         server: &Arc<FakeServer>,
         memory: usize,
         skew_ms: i64,
@@ -190,7 +192,7 @@ impl World {
         // A process that comes back elsewhere has to wait until its predecessor is certainly gone.
         let time = Arc::<KinesisTime>::default();
         let place = if self.dice.trouble(50) { "" } else { "here" };
-        let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.into(), place.into());
+        let beat = heartbeat.clone().run(store.clone(), members.clone(), worker.to_string(), place.into());
         let beat = tokio::spawn(beat).abort_handle();
         let deps = Deps {
             kinesis: Arc::new(self.remote(kinesis, &gate, worker, &time)),
@@ -203,7 +205,7 @@ impl World {
             metrics: self.metrics.clone(),
             members,
             heartbeat: heartbeat.clone(),
-            worker_id: worker.into(),
+            worker_id: worker.clone(),
         };
         Process { pipes: Pipes::new(deps), store, gate, clock, heartbeat, beat }
     }
@@ -220,9 +222,9 @@ impl World {
         server: &FakeServer,
         options: &PullOptions,
         ending: Ending,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<BatchId>, Error> {
         server.begin();
-        let pulled = process.pipes.pull(PIPE, STREAM, options.clone()).await;
+        let pulled = process.pipes.pull(&PIPE, &STREAM, options.clone()).await;
         self.rest_of_refresh(process, server, options, ending, pulled).await
     }
 
@@ -234,7 +236,7 @@ impl World {
         options: &PullOptions,
         ending: Ending,
         pulled: Result<Served, Error>,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<BatchId>, Error> {
         let served = match pulled {
             Ok(served) => served,
             Err(error) => {
@@ -249,7 +251,7 @@ impl World {
             return Ok(None);
         };
         tracing::debug!("refresh reads batch {}, {} rows: {ending:?}", batch.id, batch.rows());
-        self.ledger.served(&batch, options.shape.split(' ').next().and_then(Format::parse).unwrap());
+        self.ledger.served(&batch, options.shape.as_str().split(' ').next().and_then(Format::parse).unwrap());
         self.dice.delay(100).await;
         if self.dice.trouble(3) {
             // It pauses in the middle of the body, for long enough that others may take over.
@@ -308,22 +310,22 @@ impl World {
 
     /// Looks at the pipe's rows without copying them.
     fn look<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &Lease>) -> T) -> T {
-        self.rows.held.look(|rows| look(&mut rows.leases.values().map(|row| &row.value).filter(|l| l.pipe == PIPE)))
+        self.rows.held.look(|rows| look(&mut rows.leases.values().map(|row| &row.value).filter(|l| l.pipe == *PIPE)))
     }
 
     /// The pipe's rows.
     pub async fn leases(&self) -> Vec<Versioned<Lease>> {
-        self.rows.held.leases(Some(PIPE)).await.unwrap()
+        self.rows.held.leases(Some(&PIPE)).await.unwrap()
     }
 
     /// One row.
-    pub async fn lease(&self, shard_id: &str) -> Lease {
-        self.leases().await.into_iter().map(|r| r.value).find(|l| l.shard_id == shard_id).unwrap()
+    pub async fn lease(&self, shard_id: &ShardId) -> Lease {
+        self.leases().await.into_iter().map(|r| r.value).find(|l| l.shard_id == *shard_id).unwrap()
     }
 
     /// An operator changes a row with SQL.
-    pub async fn edit(&self, shard_id: &str, change: impl Fn(&mut Lease)) {
-        let row = self.leases().await.into_iter().find(|r| r.value.shard_id == shard_id);
+    pub async fn edit(&self, shard_id: &ShardId, change: impl Fn(&mut Lease)) {
+        let row = self.leases().await.into_iter().find(|r| r.value.shard_id == *shard_id);
         let Some(mut row) = row else { return };
         let before = row.value.clone();
         change(&mut row.value);
@@ -341,9 +343,9 @@ impl World {
     /// Whether every record is committed and nothing is open.
     pub async fn settled(&self) -> bool {
         self.look(|leases| {
-            let leases: BTreeMap<&str, &Lease> = leases.map(|l| (l.shard_id.as_str(), l)).collect();
-            let done = |shard: &String| {
-                let committed = leases.get(shard.as_str()).map_or(0, |l| position(&l.checkpoint));
+            let leases: BTreeMap<&ShardId, &Lease> = leases.map(|l| (&l.shard_id, l)).collect();
+            let done = |shard: &ShardId| {
+                let committed = leases.get(shard).map_or(0, |l| position(&l.checkpoint));
                 self.kinesis.between(shard, committed, u128::MAX).iter().all(|row| self.ledger.is_told(row))
             };
             leases.values().all(|l| l.offer.is_none()) && self.kinesis.shards_ever().iter().all(done)
@@ -353,8 +355,8 @@ impl World {
     /// Whether each open shard has a lease and each closed one is finished.
     pub async fn finished(&self) -> bool {
         self.look(|leases| {
-            let leases: BTreeMap<&str, &Lease> = leases.map(|l| (l.shard_id.as_str(), l)).collect();
-            self.kinesis.open_shards().iter().all(|shard| leases.contains_key(shard.as_str()))
+            let leases: BTreeMap<&ShardId, &Lease> = leases.map(|l| (&l.shard_id, l)).collect();
+            self.kinesis.open_shards().iter().all(|shard| leases.contains_key(shard))
                 && leases.values().all(|l| l.finished() || !self.kinesis.closed(&l.shard_id))
         })
     }
@@ -407,7 +409,7 @@ impl World {
 pub fn options(limits: Limits) -> PullOptions {
     PullOptions {
         confirm: Confirm::View { database: "default".into(), view: "orders_pipe".into() },
-        shape: format!("{} {}", Format::ArrowStream.name(), Unpacking::default()),
+        shape: BatchShape::new(Format::ArrowStream.name(), Unpacking::default()),
         unpacking: Unpacking::default(),
         limits,
         linger: Duration::from_millis(200),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use domain::error::Error;
 use domain::lease::{Destination, Holder, Identity, Lease, Offer, Seen};
 use domain::limits::LEASE_ROWS_PER_STATEMENT;
+use domain::names::ShardId;
 use domain::ports::{StateError, StateStore, Versioned, Worker};
-use domain::sequence::{Checkpoint, SequenceNumber};
+use domain::sequence::{Checkpoint, RowPosition, SequenceNumber};
+use domain::shape::BatchShape;
 use domain::unpacking::{Split, Unpacking};
 
 /// Runs every rule on a store of its own.
@@ -30,18 +32,16 @@ pub async fn state_store_contract<S: StateStore + 'static>(mut make: impl AsyncF
 }
 
 pub fn lease(pipe: &str, shard: &str) -> Lease {
-    Lease::new(pipe, "stream", shard, vec![], Checkpoint::TrimHorizon, 1_763_720_000_000)
+    Lease::new(&pipe.into(), &"stream".into(), &shard.into(), vec![], Checkpoint::TrimHorizon, 1_763_720_000_000)
 }
 
 pub fn offer(batch: &str, first: &str, through: &str) -> Offer {
     Offer {
         batch: batch.into(),
-        shape: "ArrowStream".into(),
+        shape: BatchShape::of_column("ArrowStream"),
         shards: 2,
-        first: number(first),
-        through: number(through),
-        first_sub: 5,
-        through_sub: 7,
+        first: RowPosition::new(number(first), 5),
+        through: RowPosition::new(number(through), 7),
         rows: 500_000,
     }
 }
@@ -52,7 +52,7 @@ pub fn number(digits: &str) -> SequenceNumber {
 
 /// The only lease of a pipe.
 pub async fn one(store: &impl StateStore, pipe: &str) -> Versioned<Lease> {
-    let mut leases = store.leases(Some(pipe)).await.expect("leases");
+    let mut leases = store.leases(Some(&pipe.into())).await.expect("leases");
     assert_eq!(leases.len(), 1, "{leases:?}");
     leases.remove(0)
 }
@@ -72,7 +72,7 @@ async fn create_makes_rows_at_version_zero(store: &impl StateStore) {
     let leases = [lease("orders", "shard-1"), lease("orders", "shard-0")];
     store.create(&leases).await.expect("new rows");
     let [one, zero] = leases;
-    assert_eq!(store.leases(Some("orders")).await, Ok(vec![at(0, zero), at(0, one)]), "ordered by key");
+    assert_eq!(store.leases(Some(&"orders".into())).await, Ok(vec![at(0, zero), at(0, one)]), "ordered by key");
 }
 
 async fn create_is_all_or_nothing(store: &impl StateStore) {
@@ -97,14 +97,17 @@ async fn update_replaces_every_column(store: &impl StateStore) {
         destination: Destination { view: "default.orders_pipe".into(), target: "default.orders".into() },
         owner: "worker-1".into(),
         epoch: u64::MAX,
-        checkpoint: Checkpoint::After(number("49590338271490256608559692538361571095921575989136588898"), u32::MAX),
+        checkpoint: Checkpoint::After(RowPosition::new(
+            number("49590338271490256608559692538361571095921575989136588898"),
+            u32::MAX,
+        )),
         unpacking: Some(Unpacking { split: Split::Lines, ..Unpacking::default() }),
-        began: Some((number("4959"), u32::MAX)),
+        began: Some(RowPosition::new(number("4959"), u32::MAX)),
         offer: Some(Offer {
             rows: u64::MAX,
             shards: u32::MAX,
-            first_sub: u32::MAX,
-            through_sub: u32::MAX,
+            first: RowPosition::new(number("1"), u32::MAX),
+            through: RowPosition::new(number(&long), u32::MAX),
             ..offer("b1", "1", &long)
         }),
         committed_rows: u64::MAX,
@@ -129,7 +132,7 @@ async fn update_replaces_every_column(store: &impl StateStore) {
 async fn update_is_all_or_nothing(store: &impl StateStore) {
     let rows = [lease("orders", "shard-0"), lease("orders", "shard-1"), lease("orders", "shard-2")];
     store.create(&rows).await.expect("new rows");
-    let [zero, one, two] = rows.map(|row| row.take("worker", 1_763_720_001_000));
+    let [zero, one, two] = rows.map(|row| row.take(&"worker".into(), 1_763_720_001_000));
     store.update(&[at(0, one.clone())]).await.expect("the version is right");
     assert_conflict(store.update(&[at(0, zero.clone()), at(0, one), at(0, two.clone())]).await);
     assert_conflict(store.update(&[at(0, zero), at(0, lease("orders", "shard-9")), at(0, two)]).await);
@@ -139,10 +142,10 @@ async fn update_is_all_or_nothing(store: &impl StateStore) {
 
 async fn a_stale_version_is_a_conflict(store: &impl StateStore) {
     store.create(&[lease("orders", "shard-0")]).await.expect("new row");
-    let taken = lease("orders", "shard-0").take("a", 0);
+    let taken = lease("orders", "shard-0").take(&"a".into(), 0);
     store.update(&[at(0, taken.clone())]).await.expect("the version is right");
-    assert_conflict(store.update(&[at(0, taken.take("b", 0))]).await);
-    assert_conflict(store.update(&[at(2, taken.take("b", 0))]).await);
+    assert_conflict(store.update(&[at(0, taken.take(&"b".into(), 0))]).await);
+    assert_conflict(store.update(&[at(2, taken.take(&"b".into(), 0))]).await);
     assert_eq!(one(store, "orders").await, at(1, taken));
 }
 
@@ -158,7 +161,7 @@ async fn delete_removes_what_is_unchanged(store: &impl StateStore) {
     let [zero, one, other] = rows;
     store.update(&[at(0, one.clone())]).await.expect("the version is right");
     assert_conflict(store.delete(&[at(0, zero.clone()), at(0, one.clone())]).await);
-    assert_eq!(store.leases(Some("orders")).await.expect("leases").len(), 2, "none or all");
+    assert_eq!(store.leases(Some(&"orders".into())).await.expect("leases").len(), 2, "none or all");
     let both = [at(0, zero.clone()), at(1, one.clone())];
     store.delete(&both).await.expect("the versions are right");
     assert_eq!(store.leases(None).await, Ok(vec![at(0, other.clone())]));
@@ -172,29 +175,29 @@ async fn delete_removes_what_is_unchanged(store: &impl StateStore) {
     let many: Vec<Lease> = (0..LEASE_ROWS_PER_STATEMENT).map(|n| lease("many", &format!("shardId-{n:012}"))).collect();
     store.create(&many).await.expect("new rows");
     store.delete(&many.into_iter().map(|row| at(0, row)).collect::<Vec<_>>()).await.expect("one write");
-    assert_eq!(store.leases(Some("many")).await, Ok(vec![]));
+    assert_eq!(store.leases(Some(&"many".into())).await, Ok(vec![]));
 }
 
 async fn stale_epochs_are_fenced(store: &impl StateStore) {
     store.create(&[lease("orders", "shard-0")]).await.expect("new row");
     let holder = Holder { owner: "a".into(), epoch: 1 };
-    let taken = lease("orders", "shard-0").take("a", 1);
+    let taken = lease("orders", "shard-0").take(&"a".into(), 1);
     let offered = taken.offer(&holder, offer("b1", "10", "20"), 2).expect("the range goes forward");
     store.update(&[at(0, offered.clone())]).await.expect("the version is right");
-    let stolen = offered.take("b", 3);
+    let stolen = offered.take(&"b".into(), 3);
     store.update(&[at(1, stolen.clone())]).await.expect("the version is right");
     let ms = 1_763_720_000_005;
     let seen = Seen { tip_ms: Some(ms), arrived_ms: ms - 3, listed_ms: ms - 2, now_ms: ms };
     // The old holder commits what it remembers: the row's version stops it.
-    let committed = offered.commit(&holder, "b1", seen, 4).expect("still held, as far as it knows");
+    let committed = offered.commit(&holder, &"b1".into(), seen, 4).expect("still held, as far as it knows");
     assert_conflict(store.update(&[at(1, committed)]).await);
     // And what it reads afresh: the epoch stops it.
     let now = one(store, "orders").await;
     assert_eq!(now, at(2, stolen));
-    assert!(matches!(now.value.commit(&holder, "b1", seen, 5), Err(Error::Fenced(_))));
+    assert!(matches!(now.value.commit(&holder, &"b1".into(), seen, 5), Err(Error::Fenced(_))));
     // The new one settles the batch that it found.
     let heir = Holder { owner: "b".into(), epoch: 2 };
-    let settled = now.value.commit(&heir, "b1", seen, 1_763_720_000_006).expect("held");
+    let settled = now.value.commit(&heir, &"b1".into(), seen, 1_763_720_000_006).expect("held");
     store.update(&[at(now.version, settled.clone())]).await.expect("the version is right");
     assert_eq!(one(store, "orders").await, at(3, settled));
 }
@@ -209,11 +212,11 @@ async fn one_of_eight_writers_wins_each_version<S: StateStore + 'static>(store: 
             tokio::spawn(async move {
                 let mut won = 0;
                 loop {
-                    let read = store.leases(Some("orders")).await.expect("leases");
+                    let read = store.leases(Some(&"orders".into())).await.expect("leases");
                     if read[0].value.epoch >= WINS {
                         return won;
                     }
-                    let owner = format!("worker-{me}");
+                    let owner = format!("worker-{me}").into();
                     let next: Vec<_> = read.into_iter().map(|row| at(row.version, row.value.take(&owner, 0))).collect();
                     match store.update(&next).await {
                         Ok(()) => won += 1,
@@ -270,17 +273,17 @@ async fn any_text_is_kept(store: &impl StateStore) {
         .enumerate()
         .map(|(n, text)| Lease {
             owner: (*text).into(),
-            parents: vec![(*text).into(), String::new()],
+            parents: vec![(*text).into(), ShardId::default()],
             ..lease("text", &format!("{n} {text}"))
         })
         .collect();
     store.create(&rows).await.expect("new rows");
-    let mut read = store.leases(Some("text")).await.expect("leases");
+    let mut read = store.leases(Some(&"text".into())).await.expect("leases");
     assert_eq!(read.iter().map(|row| row.value.clone()).collect::<Vec<_>>(), rows);
     for row in &mut read {
         // All distinct, all changed.
-        row.value.stream = row.value.owner.clone();
-        row.value.owner = format!("{}!", row.value.owner);
+        row.value.stream = row.value.owner.as_str().into();
+        row.value.owner = format!("{}!", row.value.owner).into();
         row.value.parents.rotate_left(1);
     }
     store.update(&read).await.expect("the versions are right");
@@ -294,8 +297,8 @@ async fn a_thousand_rows_are_one_write(store: &impl StateStore) {
     let sequence = "49590338271490256608559692538361571095921575989136588898";
     let rows: Vec<Lease> = (0..LEASE_ROWS_PER_STATEMENT)
         .map(|n| Lease {
-            checkpoint: Checkpoint::After(number(sequence), 0),
-            parents: vec![format!("shardId-{:012}", n / 2)],
+            checkpoint: Checkpoint::After(RowPosition::new(number(sequence), 0)),
+            parents: vec![format!("shardId-{:012}", n / 2).into()],
             ..lease("a-pipe-of-many-shards", &format!("shardId-{n:012}"))
         })
         .collect();
@@ -306,12 +309,13 @@ async fn a_thousand_rows_are_one_write(store: &impl StateStore) {
         .zip(1u64..)
         .map(|(row, n)| {
             let (first, through) = (format!("5{sequence}{n:04}"), format!("6{sequence}{n:04}"));
-            let offer = Offer { rows: n, through_sub: n as u32, ..offer("0123456789abcdef", &first, &through) };
+            let through = RowPosition::new(number(&through), n as u32);
+            let offer = Offer { rows: n, through, ..offer("0123456789abcdef", &first, "6") };
             at(0, row.take(&holder.owner, 1).offer(&holder, offer, 1_763_720_000_000).expect("the range goes forward"))
         })
         .collect();
     store.update(&next).await.expect("the versions are right");
-    let read = store.leases(Some("a-pipe-of-many-shards")).await.expect("leases");
+    let read = store.leases(Some(&"a-pipe-of-many-shards".into())).await.expect("leases");
     assert!(read == next.into_iter().map(|row| at(1, row.value)).collect::<Vec<_>>());
 }
 
@@ -329,7 +333,7 @@ async fn leases_are_told_apart_by_pipe(store: &impl StateStore) {
     for pipe in ["a", "ab", "a'b"] {
         assert_eq!(one(store, pipe).await.value.pipe, pipe);
     }
-    assert_eq!(store.leases(Some("b")).await, Ok(vec![]));
+    assert_eq!(store.leases(Some(&"b".into())).await, Ok(vec![]));
     assert_eq!(store.leases(None).await.expect("leases").len(), 3);
 }
 
@@ -340,7 +344,7 @@ async fn heartbeats_replace_the_workers_row(store: &impl StateStore) {
         address: "127.0.0.1:9020".into(),
         version: "0.1.0".into(),
         heartbeat,
-        pipes: (0..heartbeat.min(2) - 1).map(|n| (format!("it's \\ pipe {n}"), heartbeat)).collect(),
+        pipes: (0..heartbeat.min(2) - 1).map(|n| (format!("it's \\ pipe {n}").into(), heartbeat)).collect(),
     };
     assert_eq!(store.workers().await, Ok(vec![]));
     for (id, count) in [("b", 1), ("a", 1), ("b", 2), ("b", u64::MAX)] {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use domain::lease::Lease;
+use domain::names::PipeName;
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use domain::rows::Rows;
 
@@ -34,7 +35,7 @@ impl MemoryStore {
 
 #[async_trait]
 impl StateStore for MemoryStore {
-    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
+    async fn leases(&self, pipe: Option<&PipeName>) -> Result<Vec<Versioned<Lease>>, StateError> {
         Ok(self.rows().leases(pipe))
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use adapters::kinesis::AwsKinesis;
 use bridge::metrics::Metrics;
 use bridge::read::cursor::Cursor;
+use domain::names::StreamName;
 use domain::ports::{IteratorStart, KinesisApi};
 use domain::unpacking::{Edition, Unpacking};
 use formats::unpack::{Rules, Unpacker};
@@ -26,7 +27,9 @@ const HELD: usize = 128;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.as_slice() {
-        [stream, unpacking] => run(stream, Unpacking { edition: Edition::default(), ..Unpacking::within(unpacking) }),
+        [stream, unpacking] => {
+            run(&stream.as_str().into(), Unpacking { edition: Edition::default(), ..Unpacking::within(unpacking) })
+        }
         _ => Err("usage: bench-unpack STREAM UNPACKING, such as: bench-unpack orders 'split=lines'".to_owned()),
     };
     match outcome {
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(stream: &str, unpacking: Unpacking) -> Result<(usize, f64, f64), String> {
+fn run(stream: &StreamName, unpacking: Unpacking) -> Result<(usize, f64, f64), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -49,7 +52,7 @@ fn run(stream: &str, unpacking: Unpacking) -> Result<(usize, f64, f64), String> 
     runtime.block_on(read(stream, unpacking))
 }
 
-async fn read(stream: &str, unpacking: Unpacking) -> Result<(usize, f64, f64), String> {
+async fn read(stream: &StreamName, unpacking: Unpacking) -> Result<(usize, f64, f64), String> {
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
     let kinesis: Arc<dyn KinesisApi> = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
     let rules = Rules { unpacking, begun: None };

@@ -42,7 +42,8 @@ impl Statement {
     /// This view as a copy of the given one, if any of its URLs names that one.
     fn copied_from(&self, database: &str, view: &str) -> Option<Copied> {
         let names = |query: &str| confirms(query).is_some_and(|parts| parts == [database, view]);
-        let pipes: Vec<_> = self.pulls.iter().filter(|[_, query]| names(query)).map(|[pipe, _]| pipe.clone()).collect();
+        let pipes: Vec<_> =
+            self.pulls.iter().filter(|[_, query]| names(query)).map(|[pipe, _]| pipe.as_str().into()).collect();
         let view = format!("{}.{}", self.database, self.name);
         (!pipes.is_empty()).then_some(Copied { view, pipes, running: self.running != 0 })
     }
@@ -111,7 +112,7 @@ impl Views for ClickHouse {
         Ok(own.into_iter().next().map(|own| Definition {
             target: own.target,
             appends: own.replaces == 0,
-            pipes: own.pulls.into_iter().map(|[pipe, _]| pipe).collect(),
+            pipes: own.pulls.into_iter().map(|[pipe, _]| pipe.into()).collect(),
             copies: others.iter().filter_map(|other| other.copied_from(database, view)).collect(),
         }))
     }

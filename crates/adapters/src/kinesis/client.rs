@@ -21,6 +21,7 @@ use domain::error::Error;
 use domain::limits::{
     KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT, LIST_SHARDS_PAGE, MAX_SHARDS_PER_STREAM, MAX_STREAMS,
 };
+use domain::names::{ShardId, StreamName};
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page, Stream};
 use domain::shard::Shard;
 
@@ -60,8 +61,8 @@ impl AwsKinesis {
         }
     }
 
-    async fn summary(&self, stream: &str) -> Result<StreamDescriptionSummary, Error> {
-        let sent = self.control.describe_stream_summary().stream_name(stream).send();
+    async fn summary(&self, stream: &StreamName) -> Result<StreamDescriptionSummary, Error> {
+        let sent = self.control.describe_stream_summary().stream_name(stream.as_str()).send();
         let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
         let nothing = || Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' returned nothing"));
         output.stream_description_summary.ok_or_else(nothing)
@@ -99,14 +100,14 @@ impl KinesisApi for AwsKinesis {
             }
         }
         let mut streams = Vec::with_capacity(names.len());
-        for name in names.iter().take(MAX_STREAMS) {
-            match self.stream(name).await {
+        for name in names.into_iter().take(MAX_STREAMS).map(StreamName::from) {
+            match self.stream(&name).await {
                 Ok(stream) => streams.push(stream),
                 // Deleted between the two calls.
                 Err(Error::NotFound(_)) => {}
                 // A policy may allow only some streams; the others still have a name.
                 Err(Error::AccessDenied(_)) => streams.push(Stream {
-                    name: name.clone(),
+                    name,
                     arn: String::new(),
                     created_ms: 0,
                     status: "ACCESS_DENIED".into(),
@@ -120,10 +121,10 @@ impl KinesisApi for AwsKinesis {
         Ok(streams)
     }
 
-    async fn stream(&self, stream: &str) -> Result<Stream, Error> {
+    async fn stream(&self, stream: &StreamName) -> Result<Stream, Error> {
         let summary = self.summary(stream).await?;
         Ok(Stream {
-            name: summary.stream_name,
+            name: summary.stream_name.into(),
             arn: summary.stream_arn,
             created_ms: summary.stream_creation_timestamp.to_millis().unwrap_or(0),
             status: summary.stream_status.as_str().to_string(),
@@ -135,14 +136,14 @@ impl KinesisApi for AwsKinesis {
         })
     }
 
-    async fn shards(&self, stream: &str) -> Result<Vec<Shard>, Error> {
+    async fn shards(&self, stream: &StreamName) -> Result<Vec<Shard>, Error> {
         let mut shards: Vec<Shard> = Vec::new();
         let mut token: Option<String> = None;
         loop {
             // A request with a token must not name the stream.
             let call = match &token {
                 Some(token) => self.control.list_shards().next_token(token),
-                None => self.control.list_shards().stream_name(stream),
+                None => self.control.list_shards().stream_name(stream.as_str()),
             };
             let page = checked!(self, "ListShards", stream, "", call.max_results(LIST_SHARDS_PAGE).send())?;
             shards.extend(page.shards.unwrap_or_default().into_iter().map(shard));
@@ -160,8 +161,13 @@ impl KinesisApi for AwsKinesis {
         Ok(shards)
     }
 
-    async fn iterator(&self, stream: &str, shard_id: &str, start: &IteratorStart) -> Result<String, KinesisError> {
-        let call = self.control.get_shard_iterator().stream_name(stream).shard_id(shard_id);
+    async fn iterator(
+        &self,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        start: &IteratorStart,
+    ) -> Result<String, KinesisError> {
+        let call = self.control.get_shard_iterator().stream_name(stream.as_str()).shard_id(shard_id.as_str());
         let (kind, sequence, at) = position(start);
         let call = call.shard_iterator_type(kind).set_starting_sequence_number(sequence).set_timestamp(at);
         let output = checked!(self, "GetShardIterator", stream, shard_id, call.send())?;
@@ -172,7 +178,13 @@ impl KinesisApi for AwsKinesis {
         })
     }
 
-    async fn records(&self, stream: &str, shard_id: &str, iterator: &str, limit: usize) -> Result<Page, KinesisError> {
+    async fn records(
+        &self,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        iterator: &str,
+        limit: usize,
+    ) -> Result<Page, KinesisError> {
         let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
         let output = checked!(self, "GetRecords", stream, shard_id, call.send())?;
         let records = chunk(output.records).ok_or_else(|| {

@@ -50,9 +50,9 @@ pub(super) fn shard(shard: aws_sdk_kinesis::types::Shard) -> Shard {
         .sequence_number_range
         .map_or_else(Default::default, |r| (r.starting_sequence_number, r.ending_sequence_number.unwrap_or_default()));
     Shard {
-        id: shard.shard_id,
-        parent: shard.parent_shard_id.unwrap_or_default(),
-        adjacent_parent: shard.adjacent_parent_shard_id.unwrap_or_default(),
+        id: shard.shard_id.into(),
+        parent: shard.parent_shard_id.unwrap_or_default().into(),
+        adjacent_parent: shard.adjacent_parent_shard_id.unwrap_or_default().into(),
         starting_hash_key,
         ending_hash_key,
         starting_sequence_number: starting,
@@ -64,9 +64,9 @@ pub(super) fn child(child: ChildShard) -> Shard {
     let (starting_hash_key, ending_hash_key) = hash_keys(child.hash_key_range);
     let mut parents = child.parent_shards.into_iter();
     Shard {
-        id: child.shard_id,
-        parent: parents.next().unwrap_or_default(),
-        adjacent_parent: parents.next().unwrap_or_default(),
+        id: child.shard_id.into(),
+        parent: parents.next().unwrap_or_default().into(),
+        adjacent_parent: parents.next().unwrap_or_default().into(),
         starting_hash_key,
         ending_hash_key,
         starting_sequence_number: String::new(),

@@ -10,6 +10,7 @@ use super::convert::{child, chunk, position};
 use super::error::{Subject, checked, classify, counted};
 use domain::error::Error;
 use domain::limits::MAX_CONSUMERS_PER_STREAM;
+use domain::names::{ShardId, StreamName};
 use domain::ports::{Consumer, Event, FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
 use domain::sequence::SequenceNumber;
 
@@ -48,20 +49,20 @@ impl FanOutApi for AwsKinesis {
 
     async fn subscribe(
         &self,
-        stream: &str,
+        stream: &StreamName,
         consumer_arn: &str,
-        shard_id: &str,
+        shard_id: &ShardId,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         let position = starting_position(start).map_err(KinesisError::Other)?;
-        let call = self.subscriber.client().subscribe_to_shard().consumer_arn(consumer_arn).shard_id(shard_id);
+        let call = self.subscriber.client().subscribe_to_shard().consumer_arn(consumer_arn).shard_id(shard_id.as_str());
         let sent = call.starting_position(position).send();
         match checked!(self, "SubscribeToShard", stream, shard_id, sent) {
             Ok(answer) => Ok(Box::new(AwsSubscription {
                 answer,
                 region: self.region.clone(),
-                stream: stream.into(),
-                shard_id: shard_id.into(),
+                stream: stream.clone(),
+                shard_id: shard_id.clone(),
                 errors: self.errors.clone(),
             })),
             Err(KinesisError::Other(Error::NotFound(why))) => Err(KinesisError::NoConsumer(format!(
@@ -86,8 +87,8 @@ fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
 struct AwsSubscription {
     answer: SubscribeToShardOutput,
     region: String,
-    stream: String,
-    shard_id: String,
+    stream: StreamName,
+    shard_id: ShardId,
     errors: IntCounterVec,
 }
 

@@ -5,7 +5,9 @@ use chrono::{DateTime, NaiveDateTime};
 use serde::{Deserialize, Serialize};
 
 use domain::lease::{Destination, Identity, Lease, Offer};
-use domain::sequence::{Checkpoint, SequenceNumber};
+use domain::names::ShardId;
+use domain::sequence::{Checkpoint, RowPosition, SequenceNumber};
+use domain::shape::BatchShape;
 use domain::unpacking::Unpacking;
 
 /// A column's value, as a statement writes it.
@@ -110,29 +112,29 @@ macro_rules! lease_row {
 
 lease_row! {
     key: String = |lease| lease.key(),
-    pipe: String = |lease| lease.pipe.clone(),
-    stream: String = |lease| lease.stream.clone(),
+    pipe: String = |lease| lease.pipe.to_string(),
+    stream: String = |lease| lease.stream.to_string(),
     stream_arn: String = |lease| lease.identity.arn.clone(),
     stream_created_at: Time = |lease| Time::near(lease.identity.created_ms),
-    shard_id: String = |lease| lease.shard_id.clone(),
-    parents: Vec<String> = |lease| lease.parents.clone(),
+    shard_id: String = |lease| lease.shard_id.to_string(),
+    parents: Vec<String> = |lease| lease.parents.iter().map(ShardId::to_string).collect(),
     view: String = |lease| lease.destination.view.clone(),
     target: String = |lease| lease.destination.target.clone(),
-    owner: String = |lease| lease.owner.clone(),
+    owner: String = |lease| lease.owner.to_string(),
     epoch: u64 = |lease| lease.epoch,
     sequence_number: String = |lease| lease.checkpoint.sequence_text(),
     sub_sequence_number: u32 = |lease| lease.checkpoint.sub_sequence(),
     unpacking: String = |lease| lease.unpacking.map_or_else(String::new, Unpacking::in_full),
     began_sequence_number: String =
-        |lease| lease.began.as_ref().map_or_else(String::new, |(first, _)| first.as_str().into()),
-    began_sub_sequence_number: u32 = |lease| lease.began.as_ref().map_or(0, |(_, sub)| *sub),
-    offered_batch: String = |lease| offered(lease, |offer| offer.batch.clone()),
-    offered_shape: String = |lease| offered(lease, |offer| offer.shape.clone()),
+        |lease| lease.began.as_ref().map_or_else(String::new, |row| row.sequence.as_str().into()),
+    began_sub_sequence_number: u32 = |lease| lease.began.as_ref().map_or(0, |row| row.sub),
+    offered_batch: String = |lease| offered(lease, |offer| offer.batch.to_string()),
+    offered_shape: String = |lease| offered(lease, |offer| offer.shape.to_string()),
     offered_shards: u32 = |lease| offered(lease, |offer| offer.shards),
-    offered_first: String = |lease| offered(lease, |offer| offer.first.as_str().into()),
-    offered_first_sub: u32 = |lease| offered(lease, |offer| offer.first_sub),
-    offered_through: String = |lease| offered(lease, |offer| offer.through.as_str().into()),
-    offered_through_sub: u32 = |lease| offered(lease, |offer| offer.through_sub),
+    offered_first: String = |lease| offered(lease, |offer| offer.first.sequence.as_str().into()),
+    offered_first_sub: u32 = |lease| offered(lease, |offer| offer.first.sub),
+    offered_through: String = |lease| offered(lease, |offer| offer.through.sequence.as_str().into()),
+    offered_through_sub: u32 = |lease| offered(lease, |offer| offer.through.sub),
     offered_rows: u64 = |lease| offered(lease, |offer| offer.rows),
     committed_rows: u64 = |lease| lease.committed_rows,
     bytes_per_second: u64 = |lease| lease.bytes_per_second,
@@ -182,7 +184,7 @@ impl LeaseRow {
         let began = match self.began_sequence_number.as_str() {
             "" => None,
             text => match SequenceNumber::parse(text) {
-                Some(first) => Some((first, self.began_sub_sequence_number)),
+                Some(first) => Some(RowPosition::new(first, self.began_sub_sequence_number)),
                 None => {
                     let problem = format!("'{text}' is not a sequence number: write one, or leave it empty");
                     return Err(BadColumn { column: "began_sequence_number", problem });
@@ -190,13 +192,13 @@ impl LeaseRow {
             },
         };
         let lease = Lease {
-            pipe: self.pipe,
-            stream: self.stream,
+            pipe: self.pipe.into(),
+            stream: self.stream.into(),
             identity: Identity { arn: self.stream_arn, created_ms: self.stream_created_at.0 },
-            shard_id: self.shard_id,
-            parents: self.parents,
+            shard_id: self.shard_id.into(),
+            parents: self.parents.into_iter().map(ShardId::from).collect(),
             destination: Destination { view: self.view, target: self.target },
-            owner: self.owner,
+            owner: self.owner.into(),
             epoch: self.epoch,
             checkpoint,
             unpacking: (!self.unpacking.is_empty()).then(|| Unpacking::within(&self.unpacking)),
@@ -230,13 +232,11 @@ impl LeaseRow {
             })
         };
         Ok(Some(Offer {
-            batch: self.offered_batch.clone(),
-            shape: self.offered_shape.clone(),
+            batch: self.offered_batch.as_str().into(),
+            shape: BatchShape::of_column(&self.offered_shape),
             shards: self.offered_shards,
-            first: number("offered_first", &self.offered_first)?,
-            first_sub: self.offered_first_sub,
-            through: number("offered_through", &self.offered_through)?,
-            through_sub: self.offered_through_sub,
+            first: RowPosition::new(number("offered_first", &self.offered_first)?, self.offered_first_sub),
+            through: RowPosition::new(number("offered_through", &self.offered_through)?, self.offered_through_sub),
             rows: self.offered_rows,
         }))
     }
@@ -298,7 +298,7 @@ mod tests {
             Just(Checkpoint::TrimHorizon),
             Just(Checkpoint::ShardEnd),
             any::<i64>().prop_map(Checkpoint::AtTimestamp),
-            (sequence(), any::<u32>()).prop_map(|(s, sub)| Checkpoint::After(s, sub)),
+            (sequence(), any::<u32>()).prop_map(|(s, sub)| Checkpoint::After(RowPosition::new(s, sub))),
         ]
     }
 
@@ -312,13 +312,11 @@ mod tests {
         let rows = (any::<u32>(), any::<u32>(), any::<u64>());
         (".{1,16}", ".{0,16}", any::<u32>(), sequence(), sequence(), rows).prop_map(
             |(batch, shape, shards, first, through, (first_sub, through_sub, rows))| Offer {
-                batch,
-                shape,
+                batch: batch.into(),
+                shape: BatchShape::of_column(&shape),
                 shards,
-                first,
-                first_sub,
-                through,
-                through_sub,
+                first: RowPosition::new(first, first_sub),
+                through: RowPosition::new(through, through_sub),
                 rows,
             },
         )
@@ -328,7 +326,7 @@ mod tests {
         let times = vec![0..=10_413_791_999_999i64; 6];
         let names = ("[^/]{1,20}", ".{1,20}", ".{1,20}", prop::collection::vec(".{0,20}", 0..3), vec![".{0,20}"; 4]);
         let counts = (any::<u64>(), any::<u64>(), any::<u64>());
-        let began = prop::option::of((sequence(), any::<u32>()));
+        let began = prop::option::of((sequence(), any::<u32>()).prop_map(|(s, sub)| RowPosition::new(s, sub)));
         (names, counts, (checkpoint(), prop::option::of(unpacking()), began), prop::option::of(offer()), times)
             .prop_map(
                 |(
@@ -338,13 +336,13 @@ mod tests {
                     offer,
                     times,
                 )| Lease {
-                    pipe,
-                    stream,
+                    pipe: pipe.into(),
+                    stream: stream.into(),
                     identity: Identity { arn: more[0].clone(), created_ms: times[3] },
-                    shard_id,
-                    parents,
+                    shard_id: shard_id.into(),
+                    parents: parents.into_iter().map(ShardId::from).collect(),
                     destination: Destination { view: more[1].clone(), target: more[2].clone() },
-                    owner: more[3].clone(),
+                    owner: more[3].as_str().into(),
                     epoch,
                     checkpoint,
                     unpacking,
@@ -373,7 +371,7 @@ mod tests {
         fn any_row_gives_a_lease_or_names_a_column(
             key in ".*", pipe in ".*", stream in ".*", shard_id in ".*", sequence in ".*", batch in ".*", first in ".*", through in ".*",
         ) {
-            let lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0);
+            let lease = Lease::new(&"p".into(), &"s".into(), &"shard".into(), vec![], Checkpoint::TrimHorizon, 0);
             let row = LeaseRow {
                 key, pipe, stream, shard_id, sequence_number: sequence, offered_batch: batch, offered_first: first, offered_through: through,
                 ..LeaseRow::from(&lease)
@@ -389,7 +387,8 @@ mod tests {
     fn the_table_has_the_columns_of_a_row_in_their_order() {
         let ours: Vec<_> = COLUMNS.iter().map(|(name, ty)| ((*name).to_owned(), (*ty).to_owned())).collect();
         assert_eq!(created(&sql::state("kinesis"), "leases"), ours);
-        let row = LeaseRow::from(&Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, 0));
+        let row =
+            LeaseRow::from(&Lease::new(&"p".into(), &"s".into(), &"shard".into(), vec![], Checkpoint::TrimHorizon, 0));
         assert!(IDENTIFYING.iter().all(|column| row.values().iter().any(|(name, _)| name == column)));
         let workers: Vec<String> =
             created(&sql::state("kinesis"), "workers").into_iter().map(|(name, _)| name).collect();
@@ -398,7 +397,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        let lease = Lease::new("orders", "s", "shard-0", vec![], Checkpoint::TrimHorizon, 0);
+        let lease = Lease::new(&"orders".into(), &"s".into(), &"shard-0".into(), vec![], Checkpoint::TrimHorizon, 0);
         let good = LeaseRow::from(&lease);
         let bad = |change: fn(&mut LeaseRow)| {
             let mut row = good.clone();
@@ -415,7 +414,8 @@ mod tests {
 
     #[test]
     fn times_outside_the_column_become_the_nearest_one() {
-        let mut lease = Lease::new("p", "s", "shard", vec![], Checkpoint::TrimHorizon, i64::MAX);
+        let mut lease =
+            Lease::new(&"p".into(), &"s".into(), &"shard".into(), vec![], Checkpoint::TrimHorizon, i64::MAX);
         lease.caught_up_ms = -1;
         let row = LeaseRow::from(&lease);
         assert_eq!((row.caught_up_at, row.updated_at), (Time(0), Time(10_413_791_999_999)));

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::LeaseRow;
 use domain::lease::Lease;
 use domain::limits::STATE_FILE_FORMAT;
+use domain::names::PipeName;
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use domain::rows::Rows;
 
@@ -244,7 +245,7 @@ fn unavailable(what: &str, path: &Path, error: &io::Error) -> StateError {
 
 #[async_trait]
 impl StateStore for FileStore {
-    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
+    async fn leases(&self, pipe: Option<&PipeName>) -> Result<Vec<Versioned<Lease>>, StateError> {
         Ok(self.inner.rows().leases(pipe))
     }
 
@@ -279,7 +280,7 @@ mod tests {
     use domain::sequence::Checkpoint;
 
     fn lease(shard: &str) -> Lease {
-        Lease::new("orders", "orders", shard, vec![], Checkpoint::TrimHorizon, 0)
+        Lease::new(&"orders".into(), &"orders".into(), &shard.into(), vec![], Checkpoint::TrimHorizon, 0)
     }
 
     fn misconfigured(result: Result<FileStore, StateError>) -> String {
@@ -292,7 +293,7 @@ mod tests {
     async fn one_update(dir: &Path) -> Vec<Versioned<Lease>> {
         let store = FileStore::open(dir).expect("a new directory");
         store.create(&[lease("shard-0"), lease("shard-1")]).await.expect("new rows");
-        let taken = Versioned { version: 0, value: lease("shard-1").take("it's \\ me\n", 1) };
+        let taken = Versioned { version: 0, value: lease("shard-1").take(&"it's \\ me\n".into(), 1) };
         store.update(&[taken]).await.expect("the version is right");
         store.leases(None).await.expect("leases")
     }
@@ -327,7 +328,7 @@ mod tests {
         let store = FileStore::open(dir.path()).expect("the same directory");
         let new = dir.path().join(LEASES_NEW);
         let fails = async |why: &str| {
-            let failed = store.update(&[Versioned { version: 0, value: lease("shard-0").take("a", 0) }]).await;
+            let failed = store.update(&[Versioned { version: 0, value: lease("shard-0").take(&"a".into(), 0) }]).await;
             assert!(matches!(&failed, Err(StateError::Unavailable(said)) if said.contains(why)), "{failed:?}");
             assert_eq!(store.leases(None).await.as_ref(), Ok(&rows));
         };
@@ -337,7 +338,10 @@ mod tests {
         fs::create_dir(&new).expect("a directory");
         fails("Is a directory").await;
         fs::remove_dir(&new).expect("the directory");
-        store.update(&[Versioned { version: 0, value: lease("shard-0").take("a", 0) }]).await.expect("a healthy disk");
+        store
+            .update(&[Versioned { version: 0, value: lease("shard-0").take(&"a".into(), 0) }])
+            .await
+            .expect("a healthy disk");
         drop(store);
         let store = FileStore::open(dir.path()).expect("the same directory");
         assert_eq!(store.leases(None).await.expect("leases")[0].version, 1);

@@ -18,6 +18,7 @@ use super::verdict::{Verdict, verdict};
 use crate::clickhouse::{ClickHouse, ClickHouseError, Kind};
 use domain::lease::Lease;
 use domain::limits::LEASE_STATEMENTS;
+use domain::names::PipeName;
 use domain::ports::{StateError, StateStore, Versioned, Worker};
 use domain::rows;
 use sql::quote::{literal, qualified};
@@ -256,7 +257,7 @@ impl KeeperMapStore {
 
 #[async_trait]
 impl StateStore for KeeperMapStore {
-    async fn leases(&self, pipe: Option<&str>) -> Result<Vec<Versioned<Lease>>, StateError> {
+    async fn leases(&self, pipe: Option<&PipeName>) -> Result<Vec<Versioned<Lease>>, StateError> {
         // By key, which nobody can edit: a shard whose column `pipe` was edited must not just
         // vanish.
         let condition = pipe.map_or("1".into(), |pipe| format!("startsWith(key, {})", literal(&format!("{pipe}/"))));
@@ -346,12 +347,12 @@ impl StateStore for KeeperMapStore {
         );
         let rows: Vec<WorkerRow> = self.clickhouse.rows(&sql).await.map_err(|error| self.error(&error))?;
         let workers = rows.into_iter().map(|row| Worker {
-            worker_id: row.worker_id,
+            worker_id: row.worker_id.into(),
             incarnation: row.incarnation,
             address: row.address,
             version: row.version,
             heartbeat: row.heartbeat,
-            pipes: row.names.into_iter().zip(row.changes).collect(),
+            pipes: row.names.into_iter().map(PipeName::from).zip(row.changes).collect(),
         });
         Ok(workers.collect())
     }

@@ -59,8 +59,8 @@ mod tests {
     use domain::sequence::Checkpoint;
 
     fn row(shard: &str, owner: &str) -> LeaseRow {
-        let lease = Lease::new("orders", "orders", shard, vec![], Checkpoint::TrimHorizon, 0);
-        LeaseRow::from(&lease.take(owner, 0))
+        let lease = Lease::new(&"orders".into(), &"orders".into(), &shard.into(), vec![], Checkpoint::TrimHorizon, 0);
+        LeaseRow::from(&lease.take(&owner.into(), 0))
     }
 
     fn judge(acknowledged: bool, written: &[(&str, i32)], now: &[(&str, &str, i32)]) -> Verdict {

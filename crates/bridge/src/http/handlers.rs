@@ -17,9 +17,11 @@ use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::{BODY_QUEUE, WRITE_TIMEOUT};
 use domain::moment::Moment;
+use domain::names::{BatchId, PipeName, ShardId, StreamName};
 use domain::range::{Bound, Until};
 use domain::record::Chunk;
-use domain::sequence::Checkpoint;
+use domain::sequence::{Checkpoint, RowPosition};
+use domain::shape::BatchShape;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 use formats::encode::{
@@ -87,7 +89,7 @@ impl App {
             Request::Sample { stream, limit, unpacking, form } => self.sample(&stream, limit, unpacking, form).await,
             Request::Records(request) => self.records(request, incoming.cut).await,
             Request::Plan { range, until_pipe, format } => {
-                rows(&self.plan_rows(range, until_pipe.as_deref()).await?, format)
+                rows(&self.plan_rows(range, until_pipe.as_ref()).await?, format)
             }
             Request::Next(request) => self.next(request, incoming).await,
             Request::Pipes { format } => rows(&self.pipe_rows().await?, format),
@@ -107,7 +109,7 @@ impl App {
     async fn next(self: &Arc<Self>, request: NextRequest, incoming: Incoming) -> Result<Reply, Error> {
         let options = PullOptions {
             confirm: request.confirm,
-            shape: format!("{} {}", request.form, request.unpacking).trim_end().into(),
+            shape: BatchShape::new(request.form, request.unpacking),
             unpacking: request.unpacking,
             limits: request.limits,
             linger: request.linger,
@@ -121,7 +123,7 @@ impl App {
         let served = self.pipes.pull(&request.pipe, &request.stream, options).await?;
         let form = request.form;
         let Some(batch) = &served.batch else {
-            let columns = Columns { batch: Some(String::new()), stream: served.stream, shards: Vec::new() };
+            let columns = Columns { batch: Some(BatchId::default()), stream: served.stream, shards: Vec::new() };
             return encoded(form, &columns, &[]);
         };
         let part = match incoming.range {
@@ -149,7 +151,7 @@ impl App {
         let range = self.reading.at_now(range).await?;
         let reading = Reading { budget: self.reading.budget.for_another(), ..self.reading.clone() };
         let memory = reading.budget.clone();
-        let pipe = self.bounding(until_pipe.as_deref(), &range.stream).await?;
+        let pipe = self.bounding(until_pipe.as_ref(), &range.stream).await?;
         let spans = reading.spans(&range, pipe.as_deref()).await?;
         let shards = spans.iter().map(|span| span.shard.id.clone()).collect();
         let columns = Columns { batch: None, stream: range.stream.clone(), shards };
@@ -171,7 +173,7 @@ impl App {
     }
 
     /// The leases of the pipe at whose start a read ends.
-    async fn bounding(&self, pipe: Option<&str>, stream: &str) -> Result<Option<Vec<Lease>>, Error> {
+    async fn bounding(&self, pipe: Option<&PipeName>, stream: &StreamName) -> Result<Option<Vec<Lease>>, Error> {
         let Some(pipe) = pipe else { return Ok(None) };
         let rows = self.pipes.deps().store.leases(Some(pipe)).await?;
         let leases: Vec<Lease> = rows.into_iter().map(|row| row.value).collect();
@@ -186,7 +188,7 @@ impl App {
         }
     }
 
-    async fn plan_rows(&self, range: Range<Moment>, until_pipe: Option<&str>) -> Result<Vec<PlanRow>, Error> {
+    async fn plan_rows(&self, range: Range<Moment>, until_pipe: Option<&PipeName>) -> Result<Vec<PlanRow>, Error> {
         let pipe = self.bounding(until_pipe, &range.stream).await?;
         let range = self.reading.at_now(range).await?;
         let planned = self.reading.plan(&range, pipe.as_deref()).await?;
@@ -200,7 +202,7 @@ impl App {
         let row = |planned: Planned| {
             let (first_time, first_sequence_number) = planned.first.unzip();
             let (until_time, (until_sequence_number, until_sub_sequence_number)) = match planned.until {
-                Some(Until::Row(sequence, sub)) => (None, (sequence.to_string(), sub)),
+                Some(Until::Row(row)) => (None, (row.sequence.to_string(), row.sub)),
                 Some(Until::Time(ms)) => (Some(ms.min(ends_ms.unwrap_or(ms))), Default::default()),
                 None => (ends_ms, Default::default()),
             };
@@ -218,15 +220,21 @@ impl App {
         Ok(planned.into_iter().map(row).collect())
     }
 
-    async fn sample(&self, stream: &str, limit: usize, unpacking: Unpacking, form: Form) -> Result<Reply, Error> {
+    async fn sample(
+        &self,
+        stream: &StreamName,
+        limit: usize,
+        unpacking: Unpacking,
+        form: Form,
+    ) -> Result<Reply, Error> {
         let (shards, chunks) = self.reading.sample(stream, limit, unpacking).await?;
-        encoded(form, &Columns { batch: None, stream: stream.into(), shards }, &chunks)
+        encoded(form, &Columns { batch: None, stream: stream.clone(), shards }, &chunks)
     }
 
-    async fn seek(&self, pipe: &str, body: &[u8]) -> Result<Reply, Error> {
-        let mut moves: BTreeMap<String, Vec<(String, Checkpoint)>> = BTreeMap::new();
+    async fn seek(&self, pipe: &PipeName, body: &[u8]) -> Result<Reply, Error> {
+        let mut moves: BTreeMap<PipeName, Vec<(ShardId, Checkpoint)>> = BTreeMap::new();
         // The same for all shards of a pipe.
-        let mut now_ms: BTreeMap<String, i64> = BTreeMap::new();
+        let mut now_ms: BTreeMap<PipeName, i64> = BTreeMap::new();
         for row in parse_seek(body, pipe)? {
             let to = match row.position {
                 Position::Start(start) => {
@@ -237,7 +245,7 @@ impl App {
                     start.checkpoint(now_ms.get(&row.pipe).copied().unwrap_or_default())
                 }
                 Position::Sequence(sequence) => {
-                    Checkpoint::After(sequence, row.sub_sequence_number.unwrap_or(u32::MAX))
+                    Checkpoint::After(RowPosition::new(sequence, row.sub_sequence_number.unwrap_or(u32::MAX)))
                 }
             };
             moves.entry(row.pipe).or_default().push((row.shard_id.unwrap_or_default(), to));
@@ -248,14 +256,14 @@ impl App {
         Ok(Reply::whole("", TEXT))
     }
 
-    async fn ack(&self, pipe: &str, body: &[u8]) -> Result<Reply, Error> {
+    async fn ack(&self, pipe: &PipeName, body: &[u8]) -> Result<Reply, Error> {
         for batch in parse_ack(body)? {
             self.pipes.ack(pipe, &batch).await?;
         }
         Ok(Reply::whole("", TEXT))
     }
 
-    async fn end(&self, pipe: &str, confirmed: bool, body: &[u8]) -> Result<Reply, Error> {
+    async fn end(&self, pipe: &PipeName, confirmed: bool, body: &[u8]) -> Result<Reply, Error> {
         let pipes = if confirmed { BTreeSet::from([pipe.to_owned()]) } else { parse_end(body, pipe)? };
         for pipe in pipes {
             self.pipes.end(&pipe).await?;

@@ -24,6 +24,7 @@ use formats::encode::{Form, Format};
 use sql::name::parts;
 
 pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
+use domain::names::{PipeName, StreamName};
 use position::bound;
 pub use position::{Position, beginning};
 use query::{Query, name, nearest, quoted};
@@ -39,14 +40,14 @@ pub enum Request {
     /// `GET /v1/streams/{stream}/shards`
     Shards {
         /// Stream name.
-        stream: String,
+        stream: StreamName,
         /// Format of the rows.
         format: Format,
     },
     /// `GET /v1/streams/{stream}/sample`
     Sample {
         /// Stream name.
-        stream: String,
+        stream: StreamName,
         /// Maximum number of records.
         limit: usize,
         /// How records become rows.
@@ -61,7 +62,7 @@ pub enum Request {
         /// What to plan.
         range: Range<Moment>,
         /// In each shard, reading would end where this pipe started.
-        until_pipe: Option<String>,
+        until_pipe: Option<PipeName>,
         /// Format of the rows.
         format: Format,
     },
@@ -80,20 +81,20 @@ pub enum Request {
     /// `POST /v1/pipes/{pipe}/seek` or `POST /v1/seek`; the body is read by [`parse_seek`].
     Seek {
         /// Name of the pipe; empty if the rows name it.
-        pipe: String,
+        pipe: PipeName,
     },
     /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end` or `POST /v1/end`, whose body is
     /// read by [`parse_end`].
     End {
         /// Name of the pipe; empty if the rows name it.
-        pipe: String,
+        pipe: PipeName,
         /// Whether the request itself names the pipe; otherwise the body has to.
         confirmed: bool,
     },
     /// `POST /v1/pipes/{pipe}/ack`; the body is read by [`parse_ack`].
     Ack {
         /// Name of the pipe.
-        pipe: String,
+        pipe: PipeName,
     },
     /// `GET /metrics`
     Metrics,
@@ -109,7 +110,7 @@ pub struct RecordsRequest {
     /// The range to read. It has a shard if a bound is a sequence number.
     pub range: Range<Moment>,
     /// In each shard, reading ends where this pipe started.
-    pub until_pipe: Option<String>,
+    pub until_pipe: Option<PipeName>,
     /// Maximum number of records.
     pub limit: Option<usize>,
     /// Format of the rows.
@@ -120,9 +121,9 @@ pub struct RecordsRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextRequest {
     /// Name of the pipe.
-    pub pipe: String,
+    pub pipe: PipeName,
     /// Stream name.
-    pub stream: String,
+    pub stream: StreamName,
     /// Who confirms that a batch has arrived.
     pub confirm: Confirm,
     /// Where a pipe without a checkpoint starts.
@@ -171,27 +172,27 @@ pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, E
 fn build(route: Route, name: String, q: &Query) -> Result<Request, Error> {
     Ok(match route {
         Route::Streams => Request::Streams { format: q.rows_format()? },
-        Route::Shards => Request::Shards { stream: name, format: q.rows_format()? },
+        Route::Shards => Request::Shards { stream: name.into(), format: q.rows_format()? },
         Route::Sample => {
             let limit = q.number(Parameter::Limit, 1..=limits::MAX_SAMPLE)?.unwrap_or(limits::DEFAULT_SAMPLE);
-            Request::Sample { stream: name, limit, unpacking: q.unpacking()?, form: q.form(false)? }
+            Request::Sample { stream: name.into(), limit, unpacking: q.unpacking()?, form: q.form(false)? }
         }
         Route::Records => {
-            let (range, until_pipe) = range(name, q)?;
+            let (range, until_pipe) = range(name.into(), q)?;
             let (limit, form) = (q.number(Parameter::Limit, 1..=usize::MAX)?, q.form(true)?);
             Request::Records(RecordsRequest { range, until_pipe, limit, form })
         }
         Route::Plan => {
-            let (range, until_pipe) = range(name, q)?;
+            let (range, until_pipe) = range(name.into(), q)?;
             Request::Plan { range, until_pipe, format: q.rows_format()? }
         }
-        Route::Next => Request::Next(next(name, q)?),
+        Route::Next => Request::Next(next(name.into(), q)?),
         Route::Pipes => Request::Pipes { format: q.rows_format()? },
         Route::Workers => Request::Workers { format: q.rows_format()? },
-        Route::Seek | Route::SeekAny => Request::Seek { pipe: name },
-        Route::Ack => Request::Ack { pipe: name },
-        Route::End | Route::EndAny => Request::End { pipe: name, confirmed: false },
-        Route::Pipe => Request::End { pipe: name, confirmed: true },
+        Route::Seek | Route::SeekAny => Request::Seek { pipe: name.into() },
+        Route::Ack => Request::Ack { pipe: name.into() },
+        Route::End | Route::EndAny => Request::End { pipe: name.into(), confirmed: false },
+        Route::Pipe => Request::End { pipe: name.into(), confirmed: true },
         Route::Metrics => Request::Metrics,
         Route::Healthz => Request::Healthz,
         Route::Readyz => Request::Readyz,
@@ -206,7 +207,7 @@ fn filled(template: &str, path: &str) -> String {
 }
 
 /// The range of a bounded read, and the pipe that limits it.
-fn range(stream: String, query: &Query) -> Result<(Range<Moment>, Option<String>), Error> {
+fn range(stream: StreamName, query: &Query) -> Result<(Range<Moment>, Option<PipeName>), Error> {
     let shard = query.get(Parameter::Shard).map(|text| name("shard", text)).transpose()?;
     let bound = |parameter: Parameter| match query.get(parameter) {
         Some(text) => bound(parameter.name(), text, shard.is_some()),
@@ -237,7 +238,7 @@ fn slice(text: &str) -> Result<SliceOf, Error> {
         })
 }
 
-fn next(pipe: String, query: &Query) -> Result<NextRequest, Error> {
+fn next(pipe: PipeName, query: &Query) -> Result<NextRequest, Error> {
     let Some(stream) = query.get(Parameter::Stream) else {
         return Err(Error::BadRequest("stream is required: the name of the Kinesis stream that the pipe reads".into()));
     };

@@ -32,9 +32,10 @@ use domain::batch::Limits;
 use domain::error::Error;
 use domain::lease::Destination;
 use domain::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
+use domain::names::{BatchId, PipeName, StreamName};
 use domain::ports::ViewState;
 use domain::start::Beginning;
-use domain::unpacking::{Unpacking, as_asked};
+use domain::unpacking::Unpacking;
 
 /// When the last pull began, and when the last answer was sent.
 struct Pulls {
@@ -45,8 +46,8 @@ struct Pulls {
 /// The state of a pipe's task.
 pub struct Actor {
     deps: Deps,
-    pipe: String,
-    stream: String,
+    pipe: PipeName,
+    stream: StreamName,
     status: Status,
     inbox: Inbox,
     work: Option<Work>,
@@ -56,7 +57,7 @@ pub struct Actor {
     next: Next,
     /// The standing when the rows were last known to be current.
     standing: Option<Standing>,
-    last_committed: String,
+    last_committed: BatchId,
     pulls: Pulls,
     /// The request that ends the pipe, once it is granted.
     ending: Option<EndRequest>,
@@ -66,8 +67,8 @@ impl Actor {
     /// Creates an idle actor.
     pub fn new(
         deps: Deps,
-        pipe: String,
-        stream: String,
+        pipe: PipeName,
+        stream: StreamName,
         status: Status,
         commands: mpsc::Receiver<Command>,
         stop: watch::Receiver<bool>,
@@ -83,7 +84,7 @@ impl Actor {
             known: KnownViews::default(),
             next: Next::default(),
             standing: None,
-            last_committed: String::new(),
+            last_committed: BatchId::default(),
             pulls: Pulls { began: Instant::now(), answered: Instant::now() },
             ending: None,
         }
@@ -352,8 +353,8 @@ impl Actor {
         let open = self.work()?.open.as_mut().ok_or_else(|| not_started(&pipe))?;
         if !open.offered {
             open.shape.clone_from(&options.shape);
-        } else if as_asked(&open.shape) != as_asked(&options.shape) {
-            let (offered, asked) = (as_asked(&open.shape), as_asked(&options.shape));
+        } else if open.shape.as_asked() != options.shape.as_asked() {
+            let (offered, asked) = (open.shape.as_asked(), options.shape.as_asked());
             return Err(Error::BadRequest(format!(
                 "batch {} of pipe '{pipe}' was offered as {offered} and its fate is open, so it cannot be served as {asked}: go back to \
                  format={offered} until it is committed, or POST to /v1/pipes/{pipe}/ack or /seek",
@@ -412,7 +413,7 @@ impl Actor {
     }
 
     fn note_error(&self, error: &Error) {
-        error!(pipe = self.pipe, code = error.code(), "{error}");
+        error!(pipe = self.pipe.as_str(), code = error.code(), "{error}");
         self.status.publish(|s| s.last_error = error.to_string());
         // A gap found on the way is part of its shard's published state.
         self.publish();
@@ -435,6 +436,6 @@ fn puller(options: &PullOptions, state: Option<ViewState>) -> Option<Puller> {
     }
 }
 
-fn not_started(pipe: &str) -> Error {
+fn not_started(pipe: &PipeName) -> Error {
     Error::Internal(format!("pipe '{pipe}' is used before it has started"))
 }

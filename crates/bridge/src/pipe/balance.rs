@@ -10,6 +10,7 @@ use super::sharing::{free, share};
 use super::work::Work;
 use domain::error::Error;
 use domain::lease::Lease;
+use domain::names::{BatchId, ShardId, WorkerId};
 use domain::plan::{Share, plan};
 
 impl Work {
@@ -27,7 +28,7 @@ impl Work {
         }
         self.sharing.looked();
         let me = &self.deps.worker_id;
-        let workers: BTreeSet<String> = self.sharing.circle().workers.keys().chain([me]).cloned().collect();
+        let workers: BTreeSet<WorkerId> = self.sharing.circle().workers.keys().chain([me]).cloned().collect();
         let members = self.deps.members.clone();
         let shares = self.leases.all().filter(|l| !l.finished());
         let shares: Vec<Share<'_>> = shares.map(|lease| share(lease, &members)).collect();
@@ -54,7 +55,7 @@ impl Work {
     }
 
     /// Takes the leases of a batch that this worker holds in part from dead workers.
-    pub(super) async fn take_rest_of(&mut self, batch: &str) -> Result<(), Error> {
+    pub(super) async fn take_rest_of(&mut self, batch: &BatchId) -> Result<(), Error> {
         let members = self.deps.members.clone();
         let wanted = |lease: &Lease| free(lease, &members) && lease.batch() == Some(batch);
         self.look_before_taking(&wanted).await?;
@@ -113,7 +114,7 @@ impl Work {
 
     /// Releases leases without an open batch; the others follow once theirs is settled. True if
     /// there were any.
-    async fn give_back(&mut self, release: &BTreeSet<String>) -> Result<bool, Error> {
+    async fn give_back(&mut self, release: &BTreeSet<ShardId>) -> Result<bool, Error> {
         let open = |l: &Lease| l.offer.is_some() || self.open.as_ref().is_some_and(|open| open.has(&l.shard_id));
         let settled = |l: &Lease| release.contains(&l.shard_id) && !open(l);
         let mut released = 0;
@@ -126,7 +127,7 @@ impl Work {
         if released == 0 {
             return Ok(false);
         }
-        info!(pipe = self.pipe, leases = released, "leases released for another worker");
+        info!(pipe = self.pipe.as_str(), leases = released, "leases released for another worker");
         self.deps.heartbeat.changed(&self.pipe);
         Ok(true)
     }

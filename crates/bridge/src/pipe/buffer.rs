@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use super::arrivals::Arrivals;
 use crate::pipe::Mode;
 use domain::error::Error;
+use domain::names::ShardId;
 use domain::record::Slice;
 use domain::shard::Shard;
 
 /// A bounded queue between one reader and the pipe, with the reader's latest progress.
 pub struct ShardBuffer {
     /// The shard's id.
-    pub shard_id: String,
+    pub shard_id: ShardId,
     state: Mutex<State>,
     /// Totals over the pipe's buffers; wakes the pipe when records arrive.
     arrivals: Arc<Arrivals>,
@@ -60,8 +61,8 @@ pub struct Progress {
 
 impl ShardBuffer {
     /// Creates an empty buffer.
-    pub fn new(shard_id: &str, arrivals: Arc<Arrivals>) -> ShardBuffer {
-        ShardBuffer { shard_id: shard_id.into(), state: Mutex::default(), arrivals, drained: Notify::new() }
+    pub fn new(shard_id: &ShardId, arrivals: Arc<Arrivals>) -> ShardBuffer {
+        ShardBuffer { shard_id: shard_id.clone(), state: Mutex::default(), arrivals, drained: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -222,7 +223,7 @@ mod tests {
         #[test]
         fn nothing_is_lost_or_reordered(steps in prop::collection::vec((0..9usize, 0..12usize, 0..12usize), 1..30)) {
             let arrivals = Arc::<Arrivals>::default();
-            let buffer = ShardBuffer::new("shard-0", arrivals.clone());
+            let buffer = ShardBuffer::new(&"shard-0".into(), arrivals.clone());
             let (mut pushed, mut taken) = (0, Vec::new());
             for (more, take, back) in steps {
                 if more > 0 {

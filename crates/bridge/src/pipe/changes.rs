@@ -10,9 +10,13 @@ use super::rows::Rows;
 use domain::batch::Batch;
 use domain::error::Error;
 use domain::lease::{Identity, Lease, Seen};
+use domain::names::{BatchId, PipeName, ShardId};
 use domain::plan::rate_after;
 use domain::sequence::Checkpoint;
 use domain::shard::Shard;
+
+#[cfg(test)]
+mod tests;
 
 /// The rows that still lack the open batch's offer, with it; none if positions changed since it was
 /// frozen.
@@ -21,7 +25,7 @@ pub fn offers(rows: &Rows, open: &Open, now_ms: i64) -> Result<Option<Vec<Lease>
     // An attempt whose answer was lost may have written some of them with another shape, and a user
     // may have changed the rest.
     let written =
-        |(id, _): &(String, Checkpoint)| rows.get(id)?.offer.as_ref().filter(|offer| offer.batch == open.batch.id);
+        |(id, _): &(ShardId, Checkpoint)| rows.get(id)?.offer.as_ref().filter(|offer| offer.batch == open.batch.id);
     let shape = open.before.iter().find_map(written).map_or(&open.shape, |offer| &offer.shape);
     let mut changes = Vec::with_capacity(shards);
     for range in &open.batch.ranges {
@@ -66,10 +70,10 @@ pub struct Commits {
 
 /// The rows that commit the open batch (**commit-equals-offer**). `seen`: what is known about a
 /// shard's position after it.
-pub fn commits(rows: &Rows, open: &Open, seen: impl Fn(&str) -> Seen, now_ms: i64) -> Result<Commits, Error> {
+pub fn commits(rows: &Rows, open: &Open, seen: impl Fn(&ShardId) -> Seen, now_ms: i64) -> Result<Commits, Error> {
     let mut commits = Commits::default();
     for (id, before) in &open.before {
-        let ours = |l: &&Lease| l.batch() == Some(open.batch.id.as_str());
+        let ours = |l: &&Lease| l.batch() == Some(&open.batch.id);
         match rows.get(id).filter(ours) {
             Some(lease) if lease.checkpoint == *before => {
                 let next = lease.commit(&rows.holder(id), &open.batch.id, seen(id), now_ms)?;
@@ -92,12 +96,12 @@ pub fn releases(rows: &Rows, which: impl Fn(&Lease) -> bool, now_ms: i64) -> Res
 }
 
 /// The rows of `batch` held here, without its offer: its records will be in a later batch.
-pub fn discards(rows: &Rows, batch: &str, now_ms: i64) -> Result<Vec<Lease>, Error> {
+pub fn discards(rows: &Rows, batch: &BatchId, now_ms: i64) -> Result<Vec<Lease>, Error> {
     rows.each_held(|lease| lease.batch() == Some(batch), |lease, holder| lease.discard(holder, now_ms))
 }
 
 /// The rows that finish these shards, which are committed to their end.
-pub fn finishes(rows: &Rows, shards: &[String], now_ms: i64) -> Result<Vec<Lease>, Error> {
+pub fn finishes(rows: &Rows, shards: &[ShardId], now_ms: i64) -> Result<Vec<Lease>, Error> {
     rows.each_held(|lease| shards.contains(&lease.shard_id), |lease, holder| lease.finish(holder, now_ms))
 }
 
@@ -105,9 +109,9 @@ pub fn finishes(rows: &Rows, shards: &[String], now_ms: i64) -> Result<Vec<Lease
 #[derive(Clone, Copy)]
 pub struct Seek<'a> {
     /// The pipe, for messages.
-    pub pipe: &'a str,
+    pub pipe: &'a PipeName,
     /// The new position of each shard; an empty shard id means all, and the last match counts.
-    pub moves: &'a [(String, Checkpoint)],
+    pub moves: &'a [(ShardId, Checkpoint)],
     /// The stream's shards as listed now, by id.
     pub listed: &'a HashMap<&'a str, &'a Shard>,
     /// The stream's current identity.
@@ -118,7 +122,7 @@ pub struct Seek<'a> {
 
 impl Seek<'_> {
     fn target(&self, lease: &Lease) -> Option<&Checkpoint> {
-        let meant = |(id, _): &&(String, Checkpoint)| id.is_empty() || *id == lease.shard_id;
+        let meant = |(id, _): &&(ShardId, Checkpoint)| id.is_empty() || *id == lease.shard_id;
         self.moves.iter().rev().find(meant).map(|(_, to)| to)
     }
 
@@ -129,7 +133,8 @@ impl Seek<'_> {
         if let Some((unknown, _)) = self.moves.iter().find(|(id, _)| !id.is_empty() && rows.get(id).is_none()) {
             return Err(Error::NotFound(format!("pipe '{}' has no shard '{unknown}'", self.pipe)));
         }
-        let given_up: Vec<&str> = rows.all().filter(|l| self.target(l).is_some()).filter_map(Lease::batch).collect();
+        let given_up: Vec<&BatchId> =
+            rows.all().filter(|l| self.target(l).is_some()).filter_map(Lease::batch).collect();
         let changed = rows.all().filter_map(|lease| {
             let identity = self.identity.clone();
             match (self.target(lease), self.listed.get(lease.shard_id.as_str())) {

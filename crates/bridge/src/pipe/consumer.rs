@@ -11,6 +11,7 @@ use tracing::info;
 
 use domain::error::Error;
 use domain::limits::{CONSUMER_LOOK, CONSUMER_PATIENCE, MAX_CONSUMER_NAME, SUBSCRIBES_AT_ONCE};
+use domain::names::{PipeName, ShardId};
 use domain::ports::{FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
 
 /// Prefix of the pipe's name.
@@ -26,7 +27,7 @@ pub fn consumer_name(pipe: &str) -> String {
     }
     // Not for security: it only has to be the same in every version of the program and on every
     // machine.
-    let hash = format!(".{:x}", Md5::digest(pipe));
+    let hash = format!(".{:x}", Md5::digest(pipe.as_bytes()));
     let kept: String = pipe.chars().take(MAX_CONSUMER_NAME - PREFIX_OF_SHORTENED.len() - hash.len()).collect();
     format!("{PREFIX_OF_SHORTENED}{kept}{hash}")
 }
@@ -50,7 +51,7 @@ type Wanted = (bool, Vec<watch::Sender<bool>>);
 
 impl FanOut {
     /// Looks up and registers nothing until it is needed. `stalls` counts stalled subscriptions.
-    pub fn new(api: Arc<dyn FanOutApi>, stream: Stream, pipe: &str, stalls: IntCounter) -> FanOut {
+    pub fn new(api: Arc<dyn FanOutApi>, stream: Stream, pipe: &PipeName, stalls: IntCounter) -> FanOut {
         FanOut {
             api,
             stream,
@@ -103,7 +104,7 @@ impl FanOut {
     /// Subscribes to a shard as the pipe's consumer.
     pub async fn subscribe(
         &self,
-        shard_id: &str,
+        shard_id: &ShardId,
         start: &IteratorStart,
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         let arn = self.consumer().await.map_err(KinesisError::Other)?;
@@ -125,7 +126,11 @@ impl FanOut {
         while began.elapsed() < CONSUMER_PATIENCE {
             match self.api.consumer(&self.stream, &self.name).await? {
                 Some(consumer) if consumer.active => {
-                    info!(stream = self.stream.name, consumer = self.name, "fan-out reads through this consumer");
+                    info!(
+                        stream = self.stream.name.as_str(),
+                        consumer = self.name,
+                        "fan-out reads through this consumer"
+                    );
                     return Ok(known.insert(consumer.arn).clone());
                 }
                 // Still being registered or deregistered.

@@ -10,6 +10,7 @@ use super::retention::Retention;
 use crate::metrics::Metrics;
 use crate::read::budget::Budget;
 use domain::limits::DEFAULT_POLL;
+use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, FanOutApi, KinesisApi, Quarantine, StateStore, Stream, Views};
 use domain::unpacking::Unpacking;
 use formats::unpack::Counts;
@@ -38,12 +39,12 @@ pub struct Deps {
     /// This process's own heartbeat.
     pub heartbeat: Heartbeat,
     /// Id of this worker.
-    pub worker_id: String,
+    pub worker_id: WorkerId,
 }
 
 impl Deps {
     /// What the readers of a pipe share.
-    pub fn source(&self, pipe: &str, stream: Stream, unpacking: Unpacking) -> Source {
+    pub fn source(&self, pipe: &PipeName, stream: Stream, unpacking: Unpacking) -> Source {
         // Used until the number of readers is known. Never 0: a reader without room would wait for
         // someone to take rows from its empty buffer.
         let shard_cap = Knob::new(self.budget.limit() as u64 / 4);
@@ -64,7 +65,7 @@ impl Deps {
                 self.fan_out.clone(),
                 stream,
                 pipe,
-                self.metrics.fan_out_stalls.with_label_values(&[pipe]),
+                self.metrics.fan_out_stalls.with_label_values(&[pipe.as_str()]),
             ),
         }
     }

@@ -12,12 +12,13 @@ use super::registry::Pipes;
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET};
+use domain::names::{PipeName, StreamName};
 use domain::ports::{Stream, Versioned};
 
 impl Pipes {
     /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer and deletes its lease
     /// rows. Refused while it is pulled here or held by a live worker.
-    pub async fn end(&self, pipe: &str) -> Result<(), Error> {
+    pub async fn end(&self, pipe: &PipeName) -> Result<(), Error> {
         self.rows(pipe).await?;
         self.quiet(pipe).await?;
         for _ in 0..COMMIT_RETRIES {
@@ -31,7 +32,7 @@ impl Pipes {
                 self.deregister(pipe, stream).await?;
             }
             if delete(&*self.deps().store, &rows).await? {
-                info!(pipe, leases = rows.len(), "the pipe has ended for good; its leases are deleted");
+                info!(pipe = pipe.as_str(), leases = rows.len(), "the pipe has ended for good; its leases are deleted");
                 return Ok(());
             }
             // Another worker took it; `nobodys` reports which.
@@ -40,7 +41,7 @@ impl Pipes {
     }
 
     /// Waits until the pipe has stopped here.
-    async fn quiet(&self, pipe: &str) -> Result<(), Error> {
+    async fn quiet(&self, pipe: &PipeName) -> Result<(), Error> {
         let since = Instant::now();
         loop {
             let Some(commands) = self.running().get(pipe).map(|r| r.commands.clone()) else { return Ok(()) };
@@ -63,7 +64,7 @@ impl Pipes {
 
     /// Refuses if another live worker holds one of the leases or runs the pipe. The pipe has
     /// stopped here, so leases under this worker's own name are left over.
-    async fn nobodys(&self, pipe: &str, rows: &[Versioned<Lease>]) -> Result<(), Error> {
+    async fn nobodys(&self, pipe: &PipeName, rows: &[Versioned<Lease>]) -> Result<(), Error> {
         let deps = self.deps();
         let workers = deps.store.workers().await?;
         let runs = workers.iter().filter(|worker| worker.pipes.contains_key(pipe)).map(|worker| &worker.worker_id);
@@ -79,8 +80,13 @@ impl Pipes {
 
     /// The pipe's stream; none if it was deleted. Refused if it is not in this bridge's account and
     /// region.
-    async fn here(&self, pipe: &str, stream: &str, rows: &[Versioned<Lease>]) -> Result<Option<Stream>, Error> {
-        let mut rows = rows.iter().map(|row| &row.value).filter(|lease| lease.stream == stream);
+    async fn here(
+        &self,
+        pipe: &PipeName,
+        stream: &StreamName,
+        rows: &[Versioned<Lease>],
+    ) -> Result<Option<Stream>, Error> {
+        let mut rows = rows.iter().map(|row| &row.value).filter(|lease| lease.stream == *stream);
         match self.deps().kinesis.stream(stream).await {
             Ok(stream) => one_stream(pipe, rows, &stream).map(|()| Some(stream)),
             Err(Error::NotFound(_)) => {
@@ -98,17 +104,22 @@ impl Pipes {
         }
     }
 
-    async fn deregister(&self, pipe: &str, stream: &Stream) -> Result<(), Error> {
+    async fn deregister(&self, pipe: &PipeName, stream: &Stream) -> Result<(), Error> {
         let (api, name) = (&self.deps().fan_out, consumer_name(pipe));
         match api.consumer(stream, &name).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => {
                 api.deregister(stream, &name).await?;
-                info!(pipe, stream = stream.name, consumer = name, "the consumer is deregistered");
+                info!(
+                    pipe = pipe.as_str(),
+                    stream = stream.name.as_str(),
+                    consumer = name,
+                    "the consumer is deregistered"
+                );
                 Ok(())
             }
             Err(Error::AccessDenied(why)) => {
-                warn!(pipe, "a bridge that may not look for a consumer has not registered one: {why}");
+                warn!(pipe = pipe.as_str(), "a bridge that may not look for a consumer has not registered one: {why}");
                 Ok(())
             }
             Err(other) => Err(other),
@@ -117,8 +128,8 @@ impl Pipes {
 }
 
 /// The streams named in the rows; one, unless they were edited by hand.
-fn streams(rows: &[Versioned<Lease>]) -> Vec<&str> {
-    let mut streams: Vec<&str> = rows.iter().map(|row| row.value.stream.as_str()).collect();
+fn streams(rows: &[Versioned<Lease>]) -> Vec<&StreamName> {
+    let mut streams: Vec<&StreamName> = rows.iter().map(|row| &row.value.stream).collect();
     streams.sort_unstable();
     streams.dedup();
     streams

@@ -53,7 +53,7 @@ impl Work {
             return Ok(());
         }
         info!(
-            pipe = self.pipe,
+            pipe = self.pipe.as_str(),
             "view {} has taken the place of {}: rows go to {} now", to.view, before[0].view, to.target
         );
         let fed = self.leases.try_change(|rows, now_ms| {

@@ -13,6 +13,7 @@ use super::members::Members;
 use domain::error::Error;
 use domain::incarnation::Incarnation;
 use domain::limits::{ADMISSION_SHARE, BEATS_PER_LEASE, SHORTEST_BEAT_SHARE};
+use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, StateError, StateStore, Worker};
 
 /// This process among the workers. Cheap to clone.
@@ -22,7 +23,7 @@ pub struct Heartbeat(Arc<Inner>);
 struct Inner {
     clock: Arc<dyn Clock>,
     lease_duration: Duration,
-    worker_id: String,
+    worker_id: WorkerId,
     own: Mutex<Own>,
     /// Something changed that others should see soon.
     hurry: Notify,
@@ -32,7 +33,7 @@ struct Inner {
 #[derive(Default)]
 struct Own {
     /// The pipes that run here, each with a counter of changes.
-    pipes: BTreeMap<String, u64>,
+    pipes: BTreeMap<PipeName, u64>,
     /// The row as last written.
     row: Option<Worker>,
     /// When the last successful heartbeat was sent.
@@ -58,10 +59,10 @@ pub struct Standing(u64);
 
 impl Heartbeat {
     /// For a process that has not sent a heartbeat yet.
-    pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration, worker_id: &str) -> Heartbeat {
+    pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration, worker_id: &WorkerId) -> Heartbeat {
         let admission = watch::Sender::new(Admission::Awaited);
         let (own, hurry) = (Mutex::default(), Notify::new());
-        Heartbeat(Arc::new(Inner { clock, lease_duration, worker_id: worker_id.into(), own, hurry, admission }))
+        Heartbeat(Arc::new(Inner { clock, lease_duration, worker_id: worker_id.clone(), own, hurry, admission }))
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
@@ -69,14 +70,14 @@ impl Heartbeat {
     }
 
     /// Announces that this pipe runs here from now on.
-    pub fn joined(&self, pipe: &str) {
-        self.own().pipes.insert(pipe.into(), 0);
+    pub fn joined(&self, pipe: &PipeName) {
+        self.own().pipes.insert(pipe.clone(), 0);
         self.0.hurry.notify_one();
     }
 
     /// Announces that lease rows of this pipe were changed here. Workers that run the pipe reread
     /// them; those that do not run it notice at their next read or write.
-    pub fn changed(&self, pipe: &str) {
+    pub fn changed(&self, pipe: &PipeName) {
         if let Some(changes) = self.own().pipes.get_mut(pipe) {
             *changes += 1;
             self.0.hurry.notify_one();
@@ -84,7 +85,7 @@ impl Heartbeat {
     }
 
     /// Announces that this pipe no longer runs here.
-    pub fn left(&self, pipe: &str) {
+    pub fn left(&self, pipe: &PipeName) {
         self.own().pipes.remove(pipe);
         self.0.hurry.notify_one();
     }
@@ -209,7 +210,7 @@ impl Heartbeat {
                 match &first {
                     None => {
                         info!(
-                            worker = self.0.worker_id,
+                            worker = self.0.worker_id.as_str(),
                             "waiting to see whether another process still uses this worker id"
                         );
                         first = Some((row, self.0.clock.monotonic()));
@@ -244,7 +245,7 @@ impl Heartbeat {
         let answered = self.0.clock.monotonic();
         if own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse) {
             warn!(
-                worker = self.0.worker_id,
+                worker = self.0.worker_id.as_str(),
                 "no heartbeat arrived for {lapse:?}; others may hold the leases now; rereading them"
             );
             own.lapses += 1;

@@ -4,10 +4,11 @@
 use domain::arn::Arn;
 use domain::error::Error;
 use domain::lease::{Identity, Lease};
+use domain::names::PipeName;
 use domain::ports::Stream;
 
 /// The error for a pipe name used with two streams.
-pub fn another_stream(pipe: &str, wanted: &str, has: &str) -> Error {
+pub fn another_stream(pipe: &PipeName, wanted: &str, has: &str) -> Error {
     Error::BadRequest(format!(
         "pipe '{pipe}' reads stream '{has}', not '{wanted}': a pipe belongs to one stream, so use another pipe name"
     ))
@@ -15,7 +16,11 @@ pub fn another_stream(pipe: &str, wanted: &str, has: &str) -> Error {
 
 /// Checks that a pipe's rows belong to `stream`, not to one of the same name in another account or
 /// region.
-pub fn one_stream<'a>(pipe: &str, rows: impl IntoIterator<Item = &'a Lease>, stream: &Stream) -> Result<(), Error> {
+pub fn one_stream<'a>(
+    pipe: &PipeName,
+    rows: impl IntoIterator<Item = &'a Lease>,
+    stream: &Stream,
+) -> Result<(), Error> {
     let identity = stream.identity();
     match rows.into_iter().find(|lease| lease.stream != stream.name || lease.identity.is_elsewhere(&identity)) {
         None => Ok(()),
@@ -25,7 +30,7 @@ pub fn one_stream<'a>(pipe: &str, rows: impl IntoIterator<Item = &'a Lease>, str
 }
 
 /// The error for a pipe name used with two streams of the same name.
-pub(super) fn elsewhere(pipe: &str, has: &Identity, here: &Identity) -> Error {
+pub(super) fn elsewhere(pipe: &PipeName, has: &Identity, here: &Identity) -> Error {
     Error::BadRequest(format!(
         "pipe '{pipe}' reads stream {}, and this bridge, in another account or region, would read {}: a pipe belongs to one stream, so use \
          another pipe name here",

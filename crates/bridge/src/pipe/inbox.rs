@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::pull::Command;
 use super::view::Puller;
 use domain::limits::{MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS};
+use domain::names::BatchId;
 use domain::ports::RefreshOutcome;
 
 /// What wakes the actor.
@@ -29,7 +30,7 @@ pub enum Event {
 /// An answer of `SYSTEM WAIT VIEW`.
 pub struct Confirmation {
     /// The batch that the refresh was given.
-    pub batch: String,
+    pub batch: BatchId,
     /// Which of the refreshes that were given it this one is: see `Open::give`.
     pub number: u64,
     /// The view.

@@ -13,7 +13,6 @@ use super::open::{Open, Suspicion};
 use super::work::Work;
 use domain::batch::Batch;
 use domain::error::Error;
-use domain::unpacking::Unpacking;
 
 impl Work {
     /// Replaces the open batch, which has more than one row, by its first half, in all its lease
@@ -32,16 +31,16 @@ impl Work {
         }
         let Some(mut open) = self.open.take() else { return Ok(()) };
         info!(
-            pipe = self.pipe,
-            batch = half.id,
+            pipe = self.pipe.as_str(),
+            batch = half.id.as_str(),
             rows = half.rows(),
             "batch {} of {rows} rows was refused {refusals} times; its first half is tried, the rest later: {}",
             whole.id,
             open.suspicion.said.0
         );
-        let as_now = Unpacking::within(&open.shape) == self.source.unpacking;
+        let as_now = open.shape.unpacking() == self.source.unpacking;
         if as_now {
-            self.search.halved(rest.iter().map(|range| (range.shard_id.as_str(), range.rows())));
+            self.search.halved(rest.iter().map(|range| (&range.shard_id, range.rows())));
             self.shards.put_back(&whole.id, &half, rest);
         } else {
             // The rest was unpacked with an earlier view's settings, so it is read again.

@@ -10,14 +10,15 @@ use super::rows::Rows;
 use domain::error::Error;
 use domain::lease::{Destination, Lease};
 use domain::limits::{COMMIT_RETRIES, CONFLICT_RETRIES, LEASE_ROWS_PER_STATEMENT};
+use domain::names::{PipeName, ShardId, WorkerId};
 use domain::ports::{Clock, StateError, StateStore, Stream, Versioned};
 
 /// A pipe's rows as last read, and the store that holds them.
 pub struct Leases {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
-    pipe: String,
-    worker: String,
+    pipe: PipeName,
+    worker: WorkerId,
     stream: Stream,
     rows: Rows,
     /// The last write's answer was lost: the rows may be newer than `rows`.
@@ -37,12 +38,12 @@ impl Leases {
     pub async fn load(
         store: Arc<dyn StateStore>,
         clock: Arc<dyn Clock>,
-        pipe: &str,
-        worker: &str,
+        pipe: &PipeName,
+        worker: &WorkerId,
         stream: &Stream,
     ) -> Result<Leases, Error> {
         let (rows, stream) = (Rows::new(worker), stream.clone());
-        let (pipe, worker) = (pipe.into(), worker.into());
+        let (pipe, worker) = (pipe.clone(), worker.clone());
         let mut leases = Leases { store, clock, pipe, worker, stream, rows, in_doubt: false };
         leases.reload().await?;
         leases.rows.are_left_over();
@@ -119,14 +120,18 @@ impl Leases {
 
     /// Deletes the rows of shards that have left the retention. If others deleted or wrote them
     /// first, that counts.
-    pub async fn forget(&mut self, shard_ids: &[String]) -> Result<(), Error> {
+    pub async fn forget(&mut self, shard_ids: &[ShardId]) -> Result<(), Error> {
         let leases = shard_ids.iter().filter_map(|id| self.get(id).cloned()).collect();
         let rows = self.versioned(leases)?;
         if rows.is_empty() {
             return Ok(());
         }
         if delete(&*self.store, &rows).await? {
-            info!(pipe = self.pipe, leases = rows.len(), "leases of shards that have left the retention are deleted");
+            info!(
+                pipe = self.pipe.as_str(),
+                leases = rows.len(),
+                "leases of shards that have left the retention are deleted"
+            );
         }
         self.reload().await
     }
@@ -144,13 +149,13 @@ impl Leases {
                 return Ok(some);
             }
             some = true;
-            let epochs: Vec<(String, u64)> = takes.iter().map(|l| (l.shard_id.clone(), l.epoch)).collect();
+            let epochs: Vec<(ShardId, u64)> = takes.iter().map(|l| (l.shard_id.clone(), l.epoch)).collect();
             self.rows.taking(&epochs);
             if !self.write(takes).await? {
                 // Another worker was faster, perhaps with the others as well.
                 return Ok(some);
             }
-            info!(pipe = self.pipe, leases = epochs.len(), "leases taken");
+            info!(pipe = self.pipe.as_str(), leases = epochs.len(), "leases taken");
             self.rows.taken(epochs);
         }
     }
@@ -216,7 +221,7 @@ impl Leases {
                     match self.still(wanted, &before)? {
                         Some(same) => wanted = same,
                         None => {
-                            warn!(pipe = self.pipe, "lease rows were changed by somebody else: {why}");
+                            warn!(pipe = self.pipe.as_str(), "lease rows were changed by somebody else: {why}");
                             return Ok(false);
                         }
                     }
@@ -246,6 +251,6 @@ pub async fn delete(store: &dyn StateStore, rows: &[Versioned<Lease>]) -> Result
 }
 
 /// The error for rows that change every time before they can be written.
-pub fn keep_changing(pipe: &str) -> Error {
+pub fn keep_changing(pipe: &PipeName) -> Error {
     Error::Unavailable(format!("the lease rows of pipe '{pipe}' keep changing; trying again"))
 }

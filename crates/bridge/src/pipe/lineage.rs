@@ -11,6 +11,7 @@ use super::work::Work;
 use domain::error::Error;
 use domain::lease::{Identity, Lease};
 use domain::lineage::{Lost, Subject, exhausted, forgettable, lacking_parents, lost, missing};
+use domain::names::ShardId;
 use domain::sequence::Checkpoint;
 use domain::shard::Shard;
 
@@ -22,7 +23,7 @@ impl Work {
         // positions.
         self.leases.reload().await?;
         // A slow answer may lack a shard that others have found meanwhile.
-        let asked_of: BTreeSet<String> = self.leases.all().map(|l| l.shard_id.clone()).collect();
+        let asked_of: BTreeSet<ShardId> = self.leases.all().map(|l| l.shard_id.clone()).collect();
         let shards = self.deps.kinesis.shards(&self.stream).await?;
         let now_ms = self.source.now_ms();
         self.add_missing(&shards, start).await?;
@@ -39,7 +40,7 @@ impl Work {
         let kept = self.source.retention.kept();
         let lost = lost(self.leases.all().filter(asked), &shards, &identity, kept, now_ms);
         let exhausted = exhausted(self.leases.held().filter(asked), &shards, &lost);
-        let gap = |id: &str, lost: Lost| Some(Error::Gap(lost.message(self.leases.get(id)?, kept.retention_ms)));
+        let gap = |id: &ShardId, lost: Lost| Some(Error::Gap(lost.message(self.leases.get(id)?, kept.retention_ms)));
         let exhausted = self.losses.look(&self.pipe, lost, exhausted, gap);
         self.leases.try_change(|rows, now_ms| changes::finishes(rows, &exhausted, now_ms).map(Some)).await?;
         let mine = self.leases.all().filter(|l| self.is_mine_to_forget(l));
@@ -84,7 +85,7 @@ impl Work {
             // DescribeStreamSummary allows few calls per second and account. The next look will do;
             // the shards need not wait.
             Err(Error::Unavailable(why)) => {
-                debug!(pipe = self.pipe, "the stream was not described: {why}");
+                debug!(pipe = self.pipe.as_str(), "the stream was not described: {why}");
                 Ok(false)
             }
             Err(other) => Err(other),
@@ -117,7 +118,7 @@ impl Work {
         let known = self.leases.all().map(|l| (l.shard_id.as_str(), l)).collect();
         let new = missing(&known, shards, start, self.subject(&self.leases.stream().identity()));
         if !new.is_empty() {
-            info!(pipe = self.pipe, shards = new.len(), "new shards");
+            info!(pipe = self.pipe.as_str(), shards = new.len(), "new shards");
             self.leases.create(new).await?;
             self.deps.heartbeat.changed(&self.pipe);
         }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::rows::Rows;
 use domain::limits::{CHILD_REFRESH, SHARD_REFRESH};
+use domain::names::ShardId;
 use domain::shard::Shard;
 
 /// When the stream's shards were last listed, and which children are expected.
@@ -14,7 +15,7 @@ pub struct Listing {
     /// The last look; none if the next is due now.
     looked: Option<Instant>,
     /// Children named by a shard's end that have no lease yet, and since when.
-    expected: BTreeMap<String, Instant>,
+    expected: BTreeMap<ShardId, Instant>,
     /// When the shards were last listed and all had leases, Kinesis' time, Unix ms; 0 for never.
     pub complete_ms: i64,
 }

@@ -7,17 +7,18 @@ use tracing::error;
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::lineage::Lost;
+use domain::names::{BatchId, PipeName, ShardId};
 
 /// What cannot be read any further, and why. Found by `lineage` and `recover`.
 #[derive(Default)]
 pub struct Losses {
     /// By shard.
-    shards: BTreeMap<String, Error>,
+    shards: BTreeMap<ShardId, Error>,
     /// By offered batch.
-    batches: BTreeMap<String, Error>,
+    batches: BTreeMap<BatchId, Error>,
     /// Shards that looked reopened or were not listed at the last look. ListShards may lag, so it
     /// takes two looks.
-    suspected: BTreeSet<String>,
+    suspected: BTreeSet<ShardId>,
 }
 
 impl Losses {
@@ -28,8 +29,8 @@ impl Losses {
     }
 
     /// Notes that an offered batch cannot be read again. Its shards stop; others continue.
-    pub fn add_batch(&mut self, batch: &str, gap: Error) {
-        self.batches.insert(batch.into(), gap);
+    pub fn add_batch(&mut self, batch: &BatchId, gap: Error) {
+        self.batches.insert(batch.clone(), gap);
     }
 
     /// Notes the certain losses found by a look at the shards, and returns the `exhausted` shards
@@ -37,11 +38,11 @@ impl Losses {
     /// shard no longer has a lease.
     pub fn look(
         &mut self,
-        pipe: &str,
-        found: BTreeMap<String, Lost>,
-        exhausted: Vec<String>,
-        gap: impl Fn(&str, Lost) -> Option<Error>,
-    ) -> Vec<String> {
+        pipe: &PipeName,
+        found: BTreeMap<ShardId, Lost>,
+        exhausted: Vec<ShardId>,
+        gap: impl Fn(&ShardId, Lost) -> Option<Error>,
+    ) -> Vec<ShardId> {
         let suspected = std::mem::take(&mut self.suspected);
         let before = std::mem::take(&mut self.shards);
         for (shard_id, lost) in found {
@@ -54,7 +55,7 @@ impl Losses {
             }
             let Some(gap) = gap(&shard_id, lost) else { continue };
             if before.get(&shard_id) != Some(&gap) {
-                error!(pipe, "{gap}");
+                error!(pipe = pipe.as_str(), "{gap}");
             }
             self.shards.insert(shard_id, gap);
         }

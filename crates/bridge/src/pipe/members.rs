@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use domain::lease::Lease;
+use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, Worker};
 
 /// The workers as seen by this one. Cheap to clone.
@@ -29,18 +30,18 @@ struct Seen {
     /// have been able to write, either.
     watched: Duration,
     /// The last row whose counter moved, and the value of `watched` then.
-    workers: BTreeMap<String, (Worker, Duration)>,
+    workers: BTreeMap<WorkerId, (Worker, Duration)>,
     /// Who was dead at the last read.
-    dead: BTreeSet<String>,
+    dead: BTreeSet<WorkerId>,
 }
 
 /// Who pulls a pipe now, as far as this affects its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circle {
     /// Live workers that run the pipe, each with its counter of changes that others should look at.
-    pub workers: BTreeMap<String, u64>,
+    pub workers: BTreeMap<WorkerId, u64>,
     /// All dead workers: their leases are free.
-    dead: BTreeSet<String>,
+    dead: BTreeSet<WorkerId>,
 }
 
 impl Members {
@@ -100,7 +101,7 @@ impl Members {
     }
 
     /// Who pulls `pipe`, besides the worker `me`.
-    pub fn circle(&self, pipe: &str, me: &str) -> Circle {
+    pub fn circle(&self, pipe: &PipeName, me: &str) -> Circle {
         let seen = self.seen();
         let others = seen.workers.values().filter(|(row, _)| row.worker_id != me);
         let living = others.filter(|(row, _)| !seen.dead.contains(&row.worker_id));
@@ -117,6 +118,7 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::names::BatchId;
 
     /// A clock that is set by the test, and a wall clock that cannot be trusted.
     struct Told(Mutex<Instant>);
@@ -130,8 +132,8 @@ mod tests {
             *self.0.lock().unwrap()
         }
 
-        fn batch_id(&self) -> String {
-            String::new()
+        fn batch_id(&self) -> BatchId {
+            BatchId::default()
         }
     }
 

@@ -6,18 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::pull::OnFailure;
 use domain::batch::{Batch, ShardRange};
 use domain::limits::ISOLATE_AFTER_ATTEMPTS;
+use domain::names::{PipeName, ShardId};
 use domain::ports::{QuarantinedRow, ViewState};
 use domain::record::RecordRef;
 use domain::sequence::Checkpoint;
+use domain::shape::BatchShape;
 
 /// A batch whose outcome is not known yet. There is at most one per pipe (**one-open-batch**).
 pub struct Open {
     /// The batch; never changes.
     pub batch: Arc<Batch>,
     /// The response format of its first request.
-    pub shape: String,
+    pub shape: BatchShape,
     /// The checkpoints before it; a row with a different one was moved by an operator.
-    pub(super) before: Vec<(String, Checkpoint)>,
+    pub(super) before: Vec<(ShardId, Checkpoint)>,
     /// Whether its lease rows contain the offer.
     pub offered: bool,
     /// Whether it is stored in ClickHouse and only the commit is missing.
@@ -38,18 +40,18 @@ pub struct Open {
 
 impl Open {
     /// Bytes of payloads, keys and sequence numbers from one shard.
-    pub(super) fn bytes(&self, shard_id: &str) -> u64 {
-        let range = self.batch.ranges.iter().find(|range| range.shard_id == shard_id);
+    pub(super) fn bytes(&self, shard_id: &ShardId) -> u64 {
+        let range = self.batch.ranges.iter().find(|range| range.shard_id == *shard_id);
         range.map_or(0, |range| range.slices.iter().map(|slice| slice.size() as u64).sum())
     }
 
     /// Whether it contains records of this shard.
-    pub fn has(&self, shard_id: &str) -> bool {
+    pub fn has(&self, shard_id: &ShardId) -> bool {
         self.before.iter().any(|(id, _)| id == shard_id)
     }
 
     /// A batch that has just been frozen.
-    pub(super) fn new(batch: Arc<Batch>, shape: String, before: Vec<(String, Checkpoint)>) -> Open {
+    pub(super) fn new(batch: Arc<Batch>, shape: BatchShape, before: Vec<(ShardId, Checkpoint)>) -> Open {
         let (latest, on_failure, suspicion) = (Arc::default(), OnFailure::Stop, Suspicion::default());
         let (offered, confirmed, waits, given, unread) = (false, false, 0, 0, 0);
         Open { batch, shape, before, offered, confirmed, waits, latest, given, unread, on_failure, suspicion }
@@ -79,11 +81,11 @@ impl Open {
     }
 
     /// Its only row in the form the quarantine stores.
-    pub fn quarantined(&self, pipe: &str, now_ms: i64) -> Option<QuarantinedRow> {
+    pub fn quarantined(&self, pipe: &PipeName, now_ms: i64) -> Option<QuarantinedRow> {
         let (range, row) = self.only_row()?;
         let (error, view) = self.suspicion.said.clone();
         Some(QuarantinedRow {
-            pipe: pipe.into(),
+            pipe: pipe.clone(),
             stream: self.batch.stream.clone(),
             shard_id: range.shard_id.clone(),
             sequence_number: row.sequence_number.into(),
@@ -140,11 +142,12 @@ impl Suspicion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::names::{BatchId, StreamName};
 
     #[test]
     fn an_answer_counts_only_if_every_refresh_since_has_read_the_batch() {
-        let batch = Batch { id: String::new(), stream: String::new(), ranges: Vec::new() };
-        let mut open = Open::new(Arc::new(batch), String::new(), Vec::new());
+        let batch = Batch { id: BatchId::default(), stream: StreamName::default(), ranges: Vec::new() };
+        let mut open = Open::new(Arc::new(batch), BatchShape::of_column(""), Vec::new());
         let (read, unread) = (|| Arc::new(AtomicBool::new(true)), Arc::<AtomicBool>::default());
         let (first, second) = (open.give(read()), open.give(unread.clone()));
         assert!(open.read_since(first) && open.read_since(second), "whether the last has read it is known elsewhere");

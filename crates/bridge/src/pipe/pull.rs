@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use super::heartbeat::{Heartbeat, Standing};
 use domain::batch::{Batch, Limits};
 use domain::error::Error;
+use domain::names::{BatchId, StreamName};
+use domain::shape::BatchShape;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
@@ -63,7 +65,7 @@ pub struct PullOptions {
     /// Who confirms.
     pub confirm: Confirm,
     /// The response format and how records become rows; part of the batch's identity.
-    pub shape: String,
+    pub shape: BatchShape,
     /// How records become rows.
     pub unpacking: Unpacking,
     /// How large a new batch may become.
@@ -89,7 +91,7 @@ pub struct Served {
     /// The batch; none if no record arrived in time.
     pub batch: Option<Arc<Batch>>,
     /// Stream name, for the columns of an empty response.
-    pub stream: String,
+    pub stream: StreamName,
     /// Set once the last byte is handed to the connection.
     pub(super) delivered: Arc<AtomicBool>,
     /// This process's heartbeat, and its standing when the batch was handed out.
@@ -135,7 +137,7 @@ pub enum Command {
     /// The next batch.
     Pull(PullOptions, oneshot::Sender<Result<Served, Error>>),
     /// The reader acknowledges a batch.
-    Ack(String, oneshot::Sender<Result<(), Error>>),
+    Ack(BatchId, oneshot::Sender<Result<(), Error>>),
     /// End the pipe, if it is idle.
     End(EndRequest),
     /// Lease rows were changed on purpose: reread them.

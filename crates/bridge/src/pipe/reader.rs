@@ -20,9 +20,10 @@ use crate::read::budget::Budget;
 use crate::read::cursor::{Cursor, Pace};
 use domain::error::{Error, go_on};
 use domain::limits::{SHORTEST_RETENTION_MS, TIMESTAMP_SLACK_MS};
+use domain::names::{PipeName, StreamName};
 use domain::ports::{Clock, IteratorStart, KinesisApi, iterator_after, kinesis_now_ms};
-use domain::record::{Chunk, RecordRef, Slice, sequence_of};
-use domain::sequence::{Checkpoint, SequenceNumber, compare_digits};
+use domain::record::{Chunk, RecordRef, Slice};
+use domain::sequence::{Checkpoint, RowPosition, SequenceNumber, compare_digits};
 use domain::shard::Shard;
 use domain::unpacking::Unpacking;
 use formats::unpack::{Rules, Unpacker};
@@ -60,7 +61,7 @@ pub struct Source {
     /// Memory for all readers of the process.
     pub budget: Budget,
     /// Stream name.
-    pub stream: String,
+    pub stream: StreamName,
     /// Time between two GetRecords calls of a shard, ms.
     pub poll: Knob,
     /// Retention of the stream.
@@ -77,7 +78,7 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct Start {
     /// Name of the pipe that reads.
-    pub pipe: String,
+    pub pipe: PipeName,
     /// After this position.
     pub after: Checkpoint,
     /// How the record at that position was unpacked; none if like all others.
@@ -100,7 +101,7 @@ impl Source {
 pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
     let Some(start) = iterator_after(&at.after) else { return };
     let (last, begins) = match at.after {
-        Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),
+        Checkpoint::After(row) => (Some(row), None),
         // Emulators may answer a time after their last record with the oldest one, so records
         // before the start are skipped. To the second, since some keep arrival times only in
         // seconds.
@@ -109,7 +110,7 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
     };
     // The record at the checkpoint itself is checked first: see `verify`.
     let unverified = last.is_some();
-    let begun = last.as_ref().map(|(sequence, _)| (sequence.clone(), at.unpacking.unwrap_or(source.unpacking)));
+    let begun = last.as_ref().map(|row| (row.sequence.clone(), at.unpacking.unwrap_or(source.unpacking)));
     let rules = Rules { unpacking: source.unpacking, begun };
     let mut reader = Reader {
         pipe: at.pipe,
@@ -126,13 +127,13 @@ pub async fn read_shard(source: Source, buffer: Arc<ShardBuffer>, at: Start) {
         rules,
     };
     if let Err(stopped) = reader.run().await {
-        warn!(stream = reader.source.stream, shard = reader.buffer.shard_id, "{stopped}");
+        warn!(stream = reader.source.stream.as_str(), shard = reader.buffer.shard_id.as_str(), "{stopped}");
         reader.buffer.note(|p| p.error = Some(stopped));
     }
 }
 
 struct Reader {
-    pipe: String,
+    pipe: PipeName,
     source: Source,
     buffer: Arc<ShardBuffer>,
     /// Where reading starts as long as there is no last record.
@@ -140,7 +141,7 @@ struct Reader {
     /// A start time, in Unix ms, until a record after it has arrived.
     begins: Option<i64>,
     /// The last row that was read or committed. Once a record is read, so are all of its rows.
-    last: Option<(SequenceNumber, u32)>,
+    last: Option<RowPosition>,
     /// Whether to check that `last` is still there: see `verify`.
     unverified: bool,
     /// The stream or the shard did not exist for a while: it may have been recreated.
@@ -179,15 +180,15 @@ impl Reader {
                 break;
             }
         }
-        info!(stream = self.source.stream, shard = self.buffer.shard_id, "shard read to its end");
+        info!(stream = self.source.stream.as_str(), shard = self.buffer.shard_id.as_str(), "shard read to its end");
         Ok(())
     }
 
     /// The position of an iterator that skips nothing and reveals whether something is missing.
     fn position(&self) -> IteratorStart {
         match &self.last {
-            Some((last, _)) if self.unverified => IteratorStart::At(last.clone()),
-            Some((last, _)) => IteratorStart::After(last.clone()),
+            Some(last) if self.unverified => IteratorStart::At(last.sequence.clone()),
+            Some(last) => IteratorStart::After(last.sequence.clone()),
             None => self.start.clone(),
         }
     }
@@ -204,18 +205,18 @@ impl Reader {
         // Some rows of the checkpoint's record may be left. What a subscription repeats after
         // polling has read it is already known.
         let known = |sequence: &str| {
-            self.last.as_ref().is_some_and(|(last, sub)| match compare_digits(sequence, last.as_str()) {
+            self.last.as_ref().is_some_and(|last| match compare_digits(sequence, last.sequence.as_str()) {
                 Ordering::Less => true,
-                Ordering::Equal => *sub == u32::MAX,
+                Ordering::Equal => last.sub == u32::MAX,
                 Ordering::Greater => false,
             })
         };
         let known = found.records.records().take_while(|r| known(r.sequence_number)).count();
         let last = found.records.last().filter(|_| known < found.records.len());
-        let last = last.map(|record| Ok::<_, Error>((sequence_of(record)?, record.timestamp_ms))).transpose()?;
+        let last = last.map(|record| Ok::<_, Error>((record.position()?.sequence, record.timestamp_ms))).transpose()?;
         self.buffer_rows(found.records, known).await;
         if let Some((sequence, timestamp_ms)) = last {
-            self.last = Some((sequence, u32::MAX));
+            self.last = Some(RowPosition::new(sequence, u32::MAX));
             self.rules.begun = None;
             self.whole_ms = self.whole_ms.max(timestamp_ms);
             self.arrived_ms = timestamp_ms;
@@ -261,7 +262,7 @@ impl Reader {
     fn unknown(&mut self, rows: Slice) -> Slice {
         let committed = |r: &RecordRef<'_>| {
             let last = self.last.as_ref();
-            last.is_some_and(|(last, sub)| r.sequence_number == last.as_str() && r.sub_sequence <= *sub)
+            last.is_some_and(|last| r.sequence_number == last.sequence.as_str() && r.sub_sequence <= last.sub)
         };
         let (_, mut rows) = rows.split_at(rows.records().take_while(committed).count());
         if let Some(second) = self.begins.filter(|_| !rows.is_empty()) {
@@ -289,7 +290,7 @@ impl Reader {
     /// The stream was deleted and recreated under the same name: what follows the last record
     /// belongs to another stream.
     fn not_of_this_stream(&self, why: &str) -> Error {
-        let last = self.last.as_ref().map_or("", |(last, _)| last.as_str());
+        let last = self.last.as_ref().map_or("", |last| last.sequence.as_str());
         Error::Gap(format!(
             "stream '{}', shard {}: position {last} is not in the shard, so the stream may have been deleted and recreated under the same name, \
              and records may be lost ({why}); {}",
@@ -306,12 +307,12 @@ impl Reader {
     /// began to cover what arrives (**unread-within-retention**).
     async fn verify(&mut self, records: &Chunk) -> Result<(), Error> {
         let first = (!records.is_empty()).then(|| records.get(0));
-        if let Some((sequence, _)) = self.last.as_ref().filter(|_| self.unverified)
+        if let Some(last) = self.last.as_ref().filter(|_| self.unverified)
             && let Some(first) = first
         {
             // An earlier record, from a server that goes back further than requested, proves the
             // same.
-            let found = compare_digits(first.sequence_number, sequence.as_str());
+            let found = compare_digits(first.sequence_number, last.sequence.as_str());
             if found.is_eq() {
                 self.whole_ms = self.whole_ms.max(first.timestamp_ms);
             }
@@ -342,14 +343,14 @@ impl Reader {
     /// Whether the shard still has a record at or before the last position: then it has all that
     /// follow. A user may have chosen a position without a record.
     async fn reaches_back(&self) -> Result<bool, Error> {
-        let Some((last, _)) = &self.last else { return Ok(false) };
+        let Some(last) = &self.last else { return Ok(false) };
         let (kinesis, start) = (self.source.kinesis.clone(), IteratorStart::TrimHorizon);
         let mut cursor = Cursor::new(kinesis, &self.source.stream, &self.buffer.shard_id, start);
         let mut pace = Pace::polite();
         loop {
             let page = cursor.patient_page(1, &mut pace).await?;
             if !page.records.is_empty() {
-                return Ok(compare_digits(page.records.get(0).sequence_number, last.as_str()).is_le());
+                return Ok(compare_digits(page.records.get(0).sequence_number, last.sequence.as_str()).is_le());
             }
             if page.millis_behind_latest == 0 || page.next.is_none() {
                 return Ok(false);
@@ -360,7 +361,7 @@ impl Reader {
     /// Records may be lost.
     fn gap(&self, oldest: &str, hours: i64, early: bool) -> Error {
         let position = match (&self.last, &self.start) {
-            (Some((sequence, _)), _) => sequence.to_string(),
+            (Some(last), _) => last.sequence.to_string(),
             (None, IteratorStart::AtTimestamp(ms)) => Checkpoint::AtTimestamp(*ms).to_string(),
             (None, _) => Checkpoint::TrimHorizon.to_string(),
         };

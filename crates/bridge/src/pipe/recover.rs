@@ -16,11 +16,12 @@ use formats::unpack::{Rules, Unpacker};
 /// otherwise it is a `Gap`.
 pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result<Vec<Slice>, Error> {
     let lost = |why: &str| lost(lease, offer, why);
-    let start = IteratorStart::At(offer.first.clone());
+    let start = IteratorStart::At(offer.first.sequence.clone());
     let mut cursor = Cursor::new(source.kinesis.clone(), &source.stream, &lease.shard_id, start);
     let mut pace = Pace::new(Duration::from_millis(source.poll.get()));
-    let committed = |r: &RecordRef<'_>| r.sequence_number == offer.first.as_str() && r.sub_sequence < offer.first_sub;
-    let begun = (offer.first_sub > 0).then(|| (offer.first.clone(), lease.unpacking.unwrap_or(offer.unpacking())));
+    let (from, through) = (&offer.first, &offer.through);
+    let committed = |r: &RecordRef<'_>| r.sequence_number == from.sequence.as_str() && r.sub_sequence < from.sub;
+    let begun = (from.sub > 0).then(|| (from.sequence.clone(), lease.unpacking.unwrap_or(offer.unpacking())));
     let rules = Rules { unpacking: offer.unpacking(), begun };
     let mut slices: Vec<Slice> = Vec::new();
     let (mut left, mut seen) = (usize::try_from(offer.rows).unwrap_or(usize::MAX), false);
@@ -37,10 +38,10 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
             }
             continue;
         };
-        if !seen && first.sequence_number != offer.first.as_str() {
+        if !seen && first.sequence_number != from.sequence.as_str() {
             return Err(lost("its first record is gone"));
         }
-        if compare_digits(first.sequence_number, offer.through.as_str()).is_gt() {
+        if compare_digits(first.sequence_number, through.sequence.as_str()).is_gt() {
             return Err(lost("its records now give fewer rows"));
         }
         seen = true;
@@ -59,9 +60,7 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
         }
     }
     match slices.iter().rev().find_map(Slice::last) {
-        Some(last) if last.sequence_number == offer.through.as_str() && last.sub_sequence == offer.through_sub => {
-            Ok(slices)
-        }
+        Some(last) if last.is_at(through) => Ok(slices),
         _ => Err(lost("its last row is a different one")),
     }
 }
@@ -72,8 +71,8 @@ fn lost(lease: &Lease, offer: &Offer, why: &str) -> Error {
         lease.stream,
         lease.shard_id,
         offer.batch,
-        offer.first,
-        offer.through,
+        offer.first.sequence,
+        offer.through.sequence,
         go_on(&lease.pipe)
     ))
 }

@@ -14,18 +14,19 @@ use super::status::{Snapshot, Status};
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::{MAX_PIPES, MAX_QUEUED_PULLS};
+use domain::names::{BatchId, PipeName, StreamName};
 use domain::ports::{Versioned, kinesis_now_ms};
 
 /// All pipes of this process.
 pub struct Pipes {
     deps: Deps,
-    running: Mutex<HashMap<String, Running>>,
+    running: Mutex<HashMap<PipeName, Running>>,
     tasks: tokio::sync::Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
 
 pub(super) struct Running {
-    stream: String,
+    stream: StreamName,
     pub(super) commands: mpsc::Sender<Command>,
     status: Status,
 }
@@ -42,12 +43,12 @@ impl Pipes {
         &self.deps
     }
 
-    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
+    pub(super) fn running(&self) -> MutexGuard<'_, HashMap<PipeName, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next batch of `pipe`.
-    pub async fn pull(&self, pipe: &str, stream: &str, options: PullOptions) -> Result<Served, Error> {
+    pub async fn pull(&self, pipe: &PipeName, stream: &StreamName, options: PullOptions) -> Result<Served, Error> {
         let commands = self.find_or_start(pipe, stream).await?;
         let (reply, answer) = oneshot::channel();
         commands.try_send(Command::Pull(options, reply)).map_err(|_| {
@@ -57,7 +58,7 @@ impl Pipes {
     }
 
     /// Commits a batch that its reader has stored.
-    pub async fn ack(&self, pipe: &str, batch: &str) -> Result<(), Error> {
+    pub async fn ack(&self, pipe: &PipeName, batch: &BatchId) -> Result<(), Error> {
         let running = self.running().get(pipe).map(|r| r.stream.clone());
         let stream = match running {
             Some(stream) => stream,
@@ -65,18 +66,18 @@ impl Pipes {
         };
         let commands = self.find_or_start(pipe, &stream).await?;
         let (reply, answer) = oneshot::channel();
-        commands.send(Command::Ack(batch.into(), reply)).await.map_err(|_| ended(pipe))?;
+        commands.send(Command::Ack(batch.clone(), reply)).await.map_err(|_| ended(pipe))?;
         answer.await.unwrap_or_else(|_| Err(ended(pipe)))
     }
 
     /// Kinesis' current time, Unix ms, from a fresh answer about the pipe's stream.
-    pub async fn now_ms(&self, pipe: &str) -> Result<i64, Error> {
+    pub async fn now_ms(&self, pipe: &PipeName) -> Result<i64, Error> {
         let stream = self.rows(pipe).await?.remove(0).value.stream;
         self.deps.kinesis.shards(&stream).await?;
         Ok(kinesis_now_ms(&*self.deps.kinesis, &*self.deps.clock))
     }
 
-    pub(super) async fn rows(&self, pipe: &str) -> Result<Vec<Versioned<Lease>>, Error> {
+    pub(super) async fn rows(&self, pipe: &PipeName) -> Result<Vec<Versioned<Lease>>, Error> {
         let rows = self.deps.store.leases(Some(pipe)).await?;
         match rows.is_empty() {
             true => {
@@ -86,7 +87,7 @@ impl Pipes {
         }
     }
 
-    async fn find_or_start(&self, pipe: &str, stream: &str) -> Result<mpsc::Sender<Command>, Error> {
+    async fn find_or_start(&self, pipe: &PipeName, stream: &StreamName) -> Result<mpsc::Sender<Command>, Error> {
         if *self.stop.borrow() {
             return Err(Error::Unavailable("the bridge is stopping".into()));
         }
@@ -95,7 +96,7 @@ impl Pipes {
         let mut running = self.running();
         running.retain(|_, r| !r.commands.is_closed());
         if let Some(found) = running.get(pipe) {
-            return match found.stream == stream {
+            return match found.stream == *stream {
                 true => Ok(found.commands.clone()),
                 false => Err(another_stream(pipe, stream, &found.stream)),
             };
@@ -108,14 +109,14 @@ impl Pipes {
         let (commands, receiver) = mpsc::channel(MAX_QUEUED_PULLS);
         let status = Status::default();
         let stop = self.stop.subscribe();
-        let actor = Actor::new(self.deps.clone(), pipe.into(), stream.into(), status.clone(), receiver, stop);
+        let actor = Actor::new(self.deps.clone(), pipe.clone(), stream.clone(), status.clone(), receiver, stop);
         tasks.spawn(actor.run());
-        running.insert(pipe.into(), Running { stream: stream.into(), commands: commands.clone(), status });
+        running.insert(pipe.clone(), Running { stream: stream.clone(), commands: commands.clone(), status });
         Ok(commands)
     }
 
     /// The state of the pipes that run here, by name.
-    pub fn snapshots(&self) -> HashMap<String, Snapshot> {
+    pub fn snapshots(&self) -> HashMap<PipeName, Snapshot> {
         let running = self.running();
         running.iter().filter(|(_, r)| !r.commands.is_closed()).map(|(n, r)| (n.clone(), r.status.get())).collect()
     }
@@ -128,6 +129,6 @@ impl Pipes {
     }
 }
 
-fn ended(pipe: &str) -> Error {
+fn ended(pipe: &PipeName) -> Error {
     Error::Unavailable(format!("pipe '{pipe}' has just stopped here; the next pull starts it again"))
 }

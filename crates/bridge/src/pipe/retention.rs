@@ -8,6 +8,7 @@ use tracing::{debug, info};
 
 use domain::error::Error;
 use domain::limits::RETENTION_LOOK_MS;
+use domain::names::StreamName;
 use domain::ports::{Clock, KinesisApi, Stream, kinesis_now_ms};
 use domain::retention::Kept;
 
@@ -16,7 +17,7 @@ use domain::retention::Kept;
 pub struct Retention {
     kinesis: Arc<dyn KinesisApi>,
     clock: Arc<dyn Clock>,
-    stream: String,
+    stream: StreamName,
     known: Arc<Mutex<Known>>,
     /// Readers that need it at the same time share one call.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -74,7 +75,7 @@ impl Retention {
         let kept = known.kept.then(retention_ms, kinesis_now_ms(&*self.kinesis, &*self.clock));
         if retention_ms != known.kept.retention_ms {
             let (before, now) = (known.kept.retention_ms / 3_600_000, retention_ms / 3_600_000);
-            info!(stream = self.stream, "the retention was changed from {before} h to {now} h");
+            info!(stream = self.stream.as_str(), "the retention was changed from {before} h to {now} h");
         }
         *known = Known { kept, asked, tried: asked };
         kept
@@ -90,7 +91,7 @@ impl Retention {
         let this = self.clone();
         tokio::spawn(async move {
             if let Err(error) = this.look().await {
-                debug!(stream = this.stream, "the retention could not be checked: {error}");
+                debug!(stream = this.stream.as_str(), "the retention could not be checked: {error}");
             }
         });
     }

@@ -6,28 +6,29 @@ use std::collections::{BTreeMap, HashSet};
 use domain::error::Error;
 use domain::lease::{Destination, Holder, Lease};
 use domain::limits::LEASE_ROWS_PER_STATEMENT;
+use domain::names::{BatchId, ShardId, WorkerId};
 use domain::ports::Versioned;
 
 /// All lease rows of a pipe as last read.
 pub struct Rows {
-    worker: String,
+    worker: WorkerId,
     destination: Destination,
     /// By shard id.
-    rows: BTreeMap<String, Versioned<Lease>>,
+    rows: BTreeMap<ShardId, Versioned<Lease>>,
     /// The epoch of each lease that this process took. A row with another owner or epoch is no
     /// longer ours.
-    taken: BTreeMap<String, u64>,
+    taken: BTreeMap<ShardId, u64>,
     /// Epochs of rows under this worker's name that are ours without being in `taken`: from before
     /// a restart, or from a take whose answer was lost. Any other epoch belongs to a second process
     /// with the same name.
-    left_over: HashSet<(String, u64)>,
+    left_over: HashSet<(ShardId, u64)>,
 }
 
 impl Rows {
     /// Creates an empty set of rows.
-    pub fn new(worker: &str) -> Rows {
+    pub fn new(worker: &WorkerId) -> Rows {
         Rows {
-            worker: worker.into(),
+            worker: worker.clone(),
             destination: Destination::default(),
             rows: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -46,7 +47,7 @@ impl Rows {
     }
 
     /// The lease of a shard.
-    pub fn get(&self, shard_id: &str) -> Option<&Lease> {
+    pub fn get(&self, shard_id: &ShardId) -> Option<&Lease> {
         self.rows.get(shard_id).map(|row| &row.value)
     }
 
@@ -56,7 +57,7 @@ impl Rows {
     }
 
     /// This process as the holder of a shard's lease.
-    pub fn holder(&self, shard_id: &str) -> Holder {
+    pub fn holder(&self, shard_id: &ShardId) -> Holder {
         Holder { owner: self.worker.clone(), epoch: self.taken.get(shard_id).copied().unwrap_or(0) }
     }
 
@@ -70,7 +71,7 @@ impl Rows {
     }
 
     /// The leases of `batch` held here, and whether others hold some as well.
-    pub fn holding(&self, batch: &str) -> (Vec<Lease>, bool) {
+    pub fn holding(&self, batch: &BatchId) -> (Vec<Lease>, bool) {
         let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let held: Vec<Lease> = self.held().filter(of_batch).cloned().collect();
         let elsewhere = self.all().filter(of_batch).count() > held.len();
@@ -98,7 +99,7 @@ impl Rows {
         let left_over = |l: &Lease| l.owner == self.worker && self.left_over.contains(&(l.shard_id.clone(), l.epoch));
         let allowed = |l: &&Lease| self.holds(l) || left_over(l) || free(l);
         let batch = |l: &Lease| l.offer.as_ref().map(|o| o.batch.clone());
-        let in_other_hands: HashSet<String> = self.all().filter(|l| !allowed(l)).filter_map(batch).collect();
+        let in_other_hands: HashSet<BatchId> = self.all().filter(|l| !allowed(l)).filter_map(batch).collect();
         let whole = |l: &&Lease| left_over(l) || batch(l).is_none_or(|b| !in_other_hands.contains(&b));
         let mut all: Vec<&Lease> = self.all().filter(allowed).filter(|l| !self.holds(l)).filter(whole).collect();
         all.sort_by_key(|l| batch(l));
@@ -120,12 +121,12 @@ impl Rows {
 
     /// Notes that leases are about to be taken with these epochs: if the answer is lost, they may
     /// be ours.
-    pub fn taking(&mut self, epochs: &[(String, u64)]) {
+    pub fn taking(&mut self, epochs: &[(ShardId, u64)]) {
         self.left_over.extend(epochs.iter().cloned());
     }
 
     /// Notes that they were taken.
-    pub fn taken(&mut self, epochs: Vec<(String, u64)>) {
+    pub fn taken(&mut self, epochs: Vec<(ShardId, u64)>) {
         self.taken.extend(epochs);
         self.left_over.retain(|(shard_id, epoch)| self.taken.get(shard_id).is_none_or(|taken| epoch > taken));
     }

@@ -10,6 +10,7 @@ use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::COMMIT_RETRIES;
 use domain::lineage::{Subject, missing};
+use domain::names::{PipeName, ShardId};
 use domain::ports::kinesis_now_ms;
 use domain::sequence::Checkpoint;
 use domain::shard::Shard;
@@ -19,7 +20,7 @@ impl Pipes {
     /// shards: those not moved are read again from their checkpoints, so its rows may arrive twice.
     /// A shard that is no longer listed has nothing to read: it is finished, so that its children
     /// can be read.
-    pub async fn seek(&self, pipe: &str, moves: &[(String, Checkpoint)]) -> Result<(), Error> {
+    pub async fn seek(&self, pipe: &PipeName, moves: &[(ShardId, Checkpoint)]) -> Result<(), Error> {
         let deps = self.deps();
         let rows = self.rows(pipe).await?;
         let stream = deps.kinesis.stream(&rows[0].value.stream).await?;
@@ -45,7 +46,7 @@ impl Pipes {
     }
 
     /// Tells whoever runs the pipe that its rows were changed.
-    async fn tell(&self, pipe: &str) {
+    async fn tell(&self, pipe: &PipeName) {
         self.deps().heartbeat.changed(pipe);
         let commands = self.running().get(pipe).map(|r| r.commands.clone());
         if let Some(commands) = commands {
@@ -56,7 +57,7 @@ impl Pipes {
 
     /// Leases for children that have none yet, as long as their parents' leases tell since when:
     /// after the seek they do not.
-    fn children(&self, pipe: &str, leases: &Leases, shards: &[Shard], now_ms: i64) -> Vec<Lease> {
+    fn children(&self, pipe: &PipeName, leases: &Leases, shards: &[Shard], now_ms: i64) -> Vec<Lease> {
         let stream = leases.stream();
         let known = leases.all().map(|lease| (lease.shard_id.as_str(), lease)).collect();
         let subject = Subject {
@@ -71,7 +72,7 @@ impl Pipes {
     }
 }
 
-fn keep_changing(pipe: &str) -> Error {
+fn keep_changing(pipe: &PipeName) -> Error {
     Error::Unavailable(format!(
         "the leases of pipe '{pipe}' keep changing: stop its view (SYSTEM STOP VIEW) and seek again"
     ))

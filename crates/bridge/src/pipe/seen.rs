@@ -7,6 +7,7 @@ use super::reader::Source;
 use super::shards::Shards;
 use domain::lease::{Lease, Seen};
 use domain::limits::CAUGHT_UP_REFRESH_MS;
+use domain::names::ShardId;
 use domain::record::Slice;
 use domain::time::past;
 
@@ -27,8 +28,8 @@ impl<'a> Sight<'a> {
     }
 
     /// What is known about a shard's position after the open batch.
-    pub fn behind(&self, open: &Open, shard_id: &str) -> Seen {
-        let range = open.batch.ranges.iter().find(|range| range.shard_id == shard_id);
+    pub fn behind(&self, open: &Open, shard_id: &ShardId) -> Seen {
+        let range = open.batch.ranges.iter().find(|range| range.shard_id == *shard_id);
         let last = range.and_then(|range| range.slices.iter().rev().find_map(Slice::last));
         let arrived_ms = last.map_or(0, |last| last.timestamp_ms);
         let tip_ms = self.shards.buffer(shard_id).and_then(|buffer| tip_ms(buffer));

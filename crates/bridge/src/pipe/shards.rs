@@ -17,6 +17,7 @@ use domain::batch::{Batch, Limits, ShardRange, choose};
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::MAX_SHARDS_PER_BATCH;
+use domain::names::{BatchId, ShardId};
 use domain::sequence::Checkpoint;
 use domain::shard::readable;
 
@@ -34,7 +35,7 @@ struct Running {
     epoch: u64,
     /// The open batch after which reading began; if an operator gives it up, its records must be
     /// read.
-    behind: Option<String>,
+    behind: Option<BatchId>,
     /// Set if the records after the position are gone; nothing is read then.
     lost: Option<Error>,
 }
@@ -48,7 +49,7 @@ impl Drop for Running {
 
 /// All shards being read.
 pub struct Shards {
-    running: BTreeMap<String, Running>,
+    running: BTreeMap<ShardId, Running>,
     arrivals: Arc<Arrivals>,
 }
 
@@ -67,9 +68,9 @@ impl Shards {
     /// starts those that may read now (**parents-before-children**). Lost shards get no reader;
     /// their buffer reports the loss.
     pub fn follow(&mut self, rows: &Rows, source: &Source, losses: &Losses) {
-        let all: HashMap<String, &Lease> = rows.all().map(|l| (l.shard_id.clone(), l)).collect();
+        let all: HashMap<ShardId, &Lease> = rows.all().map(|l| (l.shard_id.clone(), l)).collect();
         self.running.retain(|id, running| {
-            let open = |l: &Lease| running.behind.is_none() || running.behind.as_deref() == l.batch();
+            let open = |l: &Lease| running.behind.is_none() || running.behind.as_ref() == l.batch();
             let moved = |l: &Lease| l.checkpoint != running.checkpoint || since_ms(l) != running.since_ms;
             let same = |l: &Lease| l.epoch == running.epoch && !moved(l) && open(l);
             let lost = |l: &Lease| losses.of(l) == running.lost.as_ref();
@@ -86,7 +87,7 @@ impl Shards {
             // With an open offer, reading begins after it: `recover` reads the offer itself.
             let (after, unpacking, arrived_ms) = match &lease.offer {
                 Some(offer) => {
-                    let through = Checkpoint::After(offer.through.clone(), offer.through_sub);
+                    let through = Checkpoint::After(offer.through.clone());
                     (through, Some(lease.unpacking_behind(offer)), 0)
                 }
                 None => (lease.checkpoint.clone(), lease.unpacking, lease.arrived_ms),
@@ -99,12 +100,17 @@ impl Shards {
                     tokio::spawn(std::future::ready(()))
                 }
                 None => {
-                    debug!(stream = source.stream, shard = lease.shard_id, "reading from {}", at.after);
+                    debug!(
+                        stream = source.stream.as_str(),
+                        shard = lease.shard_id.as_str(),
+                        "reading from {}",
+                        at.after
+                    );
                     tokio::spawn(read_shard(source.clone(), buffer.clone(), at))
                 }
             };
             let (reader, checkpoint, epoch) = (task.abort_handle(), lease.checkpoint.clone(), lease.epoch);
-            let behind = lease.batch().map(str::to_owned);
+            let behind = lease.batch().cloned();
             let since_ms = since_ms(lease);
             let running = Running { buffer, reader, checkpoint, since_ms, epoch, behind, lost: lost.cloned() };
             self.running.insert(lease.shard_id.clone(), running);
@@ -117,7 +123,7 @@ impl Shards {
     }
 
     /// Notes a checkpoint that this process committed.
-    pub fn committed(&mut self, shard_id: &str, checkpoint: &Checkpoint) {
+    pub fn committed(&mut self, shard_id: &ShardId, checkpoint: &Checkpoint) {
         if let Some(running) = self.running.get_mut(shard_id) {
             running.checkpoint = checkpoint.clone();
             running.since_ms = None;
@@ -131,7 +137,7 @@ impl Shards {
     }
 
     /// One shard's buffer.
-    pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
+    pub fn buffer(&self, shard_id: &ShardId) -> Option<&Arc<ShardBuffer>> {
         self.running.get(shard_id).map(|r| &r.buffer)
     }
 
@@ -160,7 +166,7 @@ impl Shards {
     }
 
     /// Takes the given number of records of each shard; the buffers must have them.
-    pub fn cut(&self, counts: &BTreeMap<String, usize>) -> Vec<ShardRange> {
+    pub fn cut(&self, counts: &BTreeMap<ShardId, usize>) -> Vec<ShardRange> {
         counts.iter().filter_map(|(id, count)| Some(taken(self.buffer(id)?, *count))).collect()
     }
 

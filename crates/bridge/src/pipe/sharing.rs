@@ -9,6 +9,7 @@ use super::members::{Circle, Members};
 use super::rows::Rows;
 use domain::lease::Lease;
 use domain::limits::BALANCE_EVERY;
+use domain::names::{BatchId, ShardId, WorkerId};
 use domain::plan::Share;
 
 /// The workers that shared the leases at the last look, and the leases that nobody has taken since.
@@ -17,7 +18,7 @@ pub struct Sharing {
     circle: Circle,
     looked: Option<Instant>,
     /// Free leases that the plan gives to others, and since when.
-    unclaimed: BTreeMap<String, Instant>,
+    unclaimed: BTreeMap<ShardId, Instant>,
 }
 
 impl Sharing {
@@ -49,16 +50,16 @@ impl Sharing {
     /// Notes the free leases that are not in `mine`, and those under this worker's name that are
     /// not held: an earlier process of that name took them just before it died, and no other worker
     /// will consider their owner dead.
-    pub fn note_unclaimed(&mut self, rows: &Rows, members: &Members, worker: &str, mine: &BTreeSet<String>) {
-        let own = |l: &Lease| l.owner == worker && !l.finished() && !rows.holds(l);
+    pub fn note_unclaimed(&mut self, rows: &Rows, members: &Members, worker: &WorkerId, mine: &BTreeSet<ShardId>) {
+        let own = |l: &Lease| l.owner == *worker && !l.finished() && !rows.holds(l);
         let unclaimed = rows.all().filter(|l| own(l) || free(l, members) && !mine.contains(&l.shard_id));
         let before = std::mem::take(&mut self.unclaimed);
-        let since = |id: &String| before.get(id).copied().unwrap_or_else(Instant::now);
+        let since = |id: &ShardId| before.get(id).copied().unwrap_or_else(Instant::now);
         self.unclaimed = unclaimed.map(|l| (l.shard_id.clone(), since(&l.shard_id))).collect();
     }
 
     /// Leases noted as unclaimed for longer than `patience`; any worker may take them.
-    pub fn overdue(&self, patience: Duration) -> BTreeSet<String> {
+    pub fn overdue(&self, patience: Duration) -> BTreeSet<ShardId> {
         let overdue = self.unclaimed.iter().filter(|(_, since)| since.elapsed() > patience);
         overdue.map(|(shard_id, _)| shard_id.clone()).collect()
     }
@@ -75,6 +76,6 @@ pub fn share<'a>(lease: &'a Lease, members: &Members) -> Share<'a> {
         shard_id: &lease.shard_id,
         owner: if free(lease, members) { "" } else { &lease.owner },
         bytes_per_second: lease.bytes_per_second,
-        batch: lease.batch(),
+        batch: lease.batch().map(BatchId::as_str),
     }
 }

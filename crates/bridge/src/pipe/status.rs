@@ -9,6 +9,7 @@ use super::buffer::ShardBuffer;
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::WARNING_HOLDS;
+use domain::names::ShardId;
 
 /// A pipe's public state. Cheap to clone.
 #[derive(Clone, Default)]
@@ -78,7 +79,7 @@ impl Snapshot {
     }
 
     /// The buffer of a shard, if it is read here.
-    pub fn buffer(&self, shard_id: &str) -> Option<&Arc<ShardBuffer>> {
+    pub fn buffer(&self, shard_id: &ShardId) -> Option<&Arc<ShardBuffer>> {
         let at = self.buffers.binary_search_by(|buffer| buffer.shard_id.as_str().cmp(shard_id));
         self.buffers.get(at.ok()?)
     }
@@ -95,7 +96,7 @@ impl Snapshot {
         if lease.owner.is_empty() {
             return ShardState::Unowned;
         }
-        let unfinished_parent = |parent: &String| {
+        let unfinished_parent = |parent: &ShardId| {
             let at = self.leases.binary_search_by(|lease| lease.shard_id.cmp(parent));
             at.is_ok_and(|at| !self.leases[at].finished())
         };

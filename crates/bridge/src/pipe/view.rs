@@ -9,6 +9,7 @@ use tracing::debug;
 use domain::error::Error;
 use domain::interface::Route;
 use domain::limits::{REFRESH_LOOK, REFRESH_START};
+use domain::names::PipeName;
 use domain::ports::{Cause, Failure, RefreshOutcome, ViewState, Views};
 
 /// The view whose refresh pulls.
@@ -30,7 +31,7 @@ impl fmt::Display for Puller {
 
 /// Makes sure that a pull comes from a running refresh of its view, whose end can be awaited
 /// (**only-a-refresh-confirms**).
-pub async fn running_view(views: &dyn Views, pipe: &str, database: &str, view: &str) -> Result<ViewState, Error> {
+pub async fn running_view(views: &dyn Views, pipe: &PipeName, database: &str, view: &str) -> Result<ViewState, Error> {
     match views.view(database, view).await? {
         Some(state) if state.running => Ok(state),
         Some(state) => Err(Error::BadRequest(format!(

@@ -24,16 +24,18 @@ use domain::error::Error;
 use domain::isolate::Search;
 use domain::lease::{Destination, Lease, Offer};
 use domain::limits::{CHORES_EVERY, COMMIT_RETRIES};
+use domain::names::{BatchId, PipeName, StreamName};
 use domain::ports::kinesis_now_ms;
 use domain::sequence::Checkpoint;
+use domain::shape::BatchShape;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
 /// The state of a pipe that has taken leases.
 pub struct Work {
     pub(super) deps: Deps,
-    pub(super) pipe: String,
-    pub(super) stream: String,
+    pub(super) pipe: PipeName,
+    pub(super) stream: StreamName,
     pub(super) leases: Leases,
     /// Readers and buffers.
     pub shards: Shards,
@@ -56,8 +58,8 @@ impl Work {
     /// Takes leases and starts readers. `start` is where a pipe without leases begins.
     pub async fn start(
         deps: &Deps,
-        pipe: &str,
-        stream: &str,
+        pipe: &PipeName,
+        stream: &StreamName,
         start: &Beginning,
         mode: Mode,
         unpacking: Unpacking,
@@ -70,8 +72,8 @@ impl Work {
         let leases = Leases::load(deps.store.clone(), deps.clock.clone(), pipe, &deps.worker_id, &described).await?;
         let mut work = Work {
             deps: deps.clone(),
-            pipe: pipe.into(),
-            stream: stream.into(),
+            pipe: pipe.clone(),
+            stream: stream.clone(),
             leases,
             shards: Shards::new(),
             source: deps.source(pipe, described, unpacking),
@@ -157,7 +159,11 @@ impl Work {
             // Only a manual edit leaves part of an offer behind. Its records are read again from
             // the checkpoints.
             let batch = offer.batch;
-            warn!(pipe = self.pipe, batch, "an offered batch was taken apart by hand; what is left of it is discarded");
+            warn!(
+                pipe = self.pipe.as_str(),
+                batch = batch.as_str(),
+                "an offered batch was taken apart by hand; what is left of it is discarded"
+            );
             self.leases.try_change(|rows, now_ms| changes::discards(rows, &batch, now_ms).map(Some)).await?;
             self.restart_readers();
         }
@@ -166,7 +172,7 @@ impl Work {
 
     /// Another live worker holds part of a batch, so neither can settle it: the holder of its first
     /// shard waits, the other releases its part.
-    async fn in_two_hands(&mut self, batch: &str, mine: Vec<Lease>) -> Error {
+    async fn in_two_hands(&mut self, batch: &BatchId, mine: Vec<Lease>) -> Error {
         let of_batch = |l: &&Lease| l.batch() == Some(batch);
         let first = self.leases.all().find(of_batch).map(|l| l.shard_id.clone());
         if mine.first().map(|l| &l.shard_id) != first.as_ref() {
@@ -185,8 +191,8 @@ impl Work {
 
     async fn read_again(&mut self, offer: Offer, leases: Vec<Lease>) -> Result<(), Error> {
         info!(
-            pipe = self.pipe,
-            batch = offer.batch,
+            pipe = self.pipe.as_str(),
+            batch = offer.batch.as_str(),
             shards = leases.len(),
             "an open batch was found; reading it again"
         );
@@ -257,7 +263,7 @@ impl Work {
     }
 
     /// Fixes the contents of the next batch. Nothing changes them afterwards.
-    pub fn freeze(&mut self, limits: Limits, shape: &str) {
+    pub fn freeze(&mut self, limits: Limits, shape: &BatchShape) {
         let searched = self.search.take(|id| self.shards.buffer(id).map_or(0, |buffer| buffer.rows()));
         let ranges = match searched.is_empty() {
             true => {
@@ -270,7 +276,7 @@ impl Work {
             |r: &ShardRange| self.leases.get(&r.shard_id).map(|l| (l.shard_id.clone(), l.checkpoint.clone()));
         let before = ranges.iter().filter_map(checkpoint).collect();
         let batch = Arc::new(Batch { id: self.deps.clock.batch_id(), stream: self.stream.clone(), ranges });
-        let mut open = Open::new(batch, shape.into(), before);
+        let mut open = Open::new(batch, shape.clone(), before);
         open.suspicion.searched = !searched.is_empty();
         self.open = Some(open);
     }

@@ -10,15 +10,15 @@ use domain::limits::{
     CURSOR_PATIENCE, DEFAULT_POLL, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, GET_RECORDS_TARGET_BYTES,
     RETRY_FIRST, RETRY_LONGEST,
 };
+use domain::names::{ShardId, StreamName};
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page};
-use domain::record::sequence_of;
 
 /// Goes through a shard. Keeps iterator and position, so that nothing is lost if an iterator
 /// expires or fails.
 pub struct Cursor {
     kinesis: Arc<dyn KinesisApi>,
-    stream: String,
-    shard_id: String,
+    stream: StreamName,
+    shard_id: ShardId,
     position: IteratorStart,
     iterator: Option<String>,
     /// An iterator for `position` is being requested.
@@ -31,11 +31,16 @@ pub struct Cursor {
 
 impl Cursor {
     /// A cursor before the records that `position` names.
-    pub fn new(kinesis: Arc<dyn KinesisApi>, stream: &str, shard_id: &str, position: IteratorStart) -> Cursor {
+    pub fn new(
+        kinesis: Arc<dyn KinesisApi>,
+        stream: &StreamName,
+        shard_id: &ShardId,
+        position: IteratorStart,
+    ) -> Cursor {
         Cursor {
             kinesis,
-            stream: stream.into(),
-            shard_id: shard_id.into(),
+            stream: stream.clone(),
+            shard_id: shard_id.clone(),
             position,
             iterator: None,
             placing: false,
@@ -92,7 +97,7 @@ impl Cursor {
             answered => answered?,
         };
         if let Some(last) = page.records.last() {
-            self.position = IteratorStart::After(sequence_of(last).map_err(KinesisError::Other)?);
+            self.position = IteratorStart::After(last.position().map_err(KinesisError::Other)?.sequence);
             self.average = (page.records.memory() / page.records.len()).max(1);
         }
         self.iterator = page.next.clone();

@@ -10,10 +10,10 @@ use super::records::{Range, Reading, Span};
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::RECORDS_SHARDS_AT_ONCE;
+use domain::names::{ShardId, StreamName};
 use domain::ports::IteratorStart;
 use domain::range::Until;
-use domain::record::sequence_of;
-use domain::sequence::Checkpoint;
+use domain::sequence::{Checkpoint, RowPosition};
 use domain::shard::Shard;
 
 /// What is read of one shard.
@@ -38,10 +38,12 @@ impl Reading {
             let Some(leases) = pipe else { return Ok(Some(Span { shard, until: None })) };
             let Some(lease) = leases.iter().find(|l| l.shard_id == shard.id) else { return Ok(None) };
             let until = match (&lease.began, &lease.checkpoint) {
-                (Some((sequence, sub)), _) => Some(Until::Row(sequence.clone(), *sub)),
+                (Some(first), _) => Some(Until::Row(first.clone())),
                 (None, Checkpoint::TrimHorizon) => return Ok(None),
                 (None, Checkpoint::AtTimestamp(ms)) => Some(self.beginning_at(&range.stream, &shard.id, *ms).await?),
-                (None, Checkpoint::After(sequence, sub)) => Some(Until::Row(sequence.clone(), sub.saturating_add(1))),
+                (None, Checkpoint::After(row)) => {
+                    Some(Until::Row(RowPosition { sub: row.sub.saturating_add(1), ..row.clone() }))
+                }
                 // The pipe found nothing in it after its start.
                 (None, Checkpoint::ShardEnd) => None,
             };
@@ -53,7 +55,7 @@ impl Reading {
 
     /// The first record for a pipe that starts at a time and has read nothing yet: looked up in the
     /// same way.
-    async fn beginning_at(&self, stream: &str, shard_id: &str, ms: i64) -> Result<Until, Error> {
+    async fn beginning_at(&self, stream: &StreamName, shard_id: &ShardId, ms: i64) -> Result<Until, Error> {
         let mut cursor = Cursor::new(self.kinesis.clone(), stream, shard_id, IteratorStart::AtTimestamp(ms));
         let mut pace = Pace::polite();
         loop {
@@ -63,7 +65,7 @@ impl Reading {
             // To the second, like the pipe's reader.
             let second = ms - ms.rem_euclid(1_000);
             if let Some(first) = page.records.records().find(|r| r.timestamp_ms >= second) {
-                return Ok(Until::Row(sequence_of(first)?, 0));
+                return Ok(Until::Row(RowPosition { sub: 0, ..first.position()? }));
             }
             if page.is_last(limit) {
                 return Ok(Until::Time(ms));

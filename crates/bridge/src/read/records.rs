@@ -12,6 +12,7 @@ use domain::error::Error;
 use domain::interface::Route;
 use domain::limits::{RECORDS_SHARDS_AT_ONCE, SAMPLE_LOOK_BACK_MS, TIMESTAMP_SLACK_MS};
 use domain::moment::Moment;
+use domain::names::{ShardId, StreamName};
 use domain::ports::{Clock, IteratorStart, KinesisApi, kinesis_now_ms};
 use domain::range::{Bound, Place, SliceOf, Until, place};
 use domain::record::Chunk;
@@ -23,13 +24,13 @@ use formats::unpack::{Rules, Unpacker};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range<T = i64> {
     /// Stream name.
-    pub stream: String,
+    pub stream: StreamName,
     /// Beginning.
     pub from: Bound<T>,
     /// End.
     pub to: Bound<T>,
     /// Only this shard.
-    pub shard: Option<String>,
+    pub shard: Option<ShardId>,
     /// Only this part of the shards.
     pub slice: Option<SliceOf>,
     /// How records become rows.
@@ -86,7 +87,7 @@ impl Reading {
 
     /// The same, from a new response about the stream: relative times must not be based on an old
     /// one.
-    pub async fn asked_now_ms(&self, stream: &str) -> Result<i64, Error> {
+    pub async fn asked_now_ms(&self, stream: &StreamName) -> Result<i64, Error> {
         self.kinesis.shards(stream).await?;
         Ok(self.now_ms())
     }
@@ -202,16 +203,16 @@ impl Reading {
     /// The newest rows of a stream, at most `limit`, oldest first, with their shard ids.
     pub async fn sample(
         &self,
-        stream: &str,
+        stream: &StreamName,
         limit: usize,
         unpacking: Unpacking,
-    ) -> Result<(Vec<String>, Vec<(usize, Chunk)>), Error> {
+    ) -> Result<(Vec<ShardId>, Vec<(usize, Chunk)>), Error> {
         let mut look_back = SAMPLE_LOOK_BACK_MS.iter();
         let now_ms = self.asked_now_ms(stream).await?;
         loop {
             let from = look_back.next().map_or(Bound::Open, |ms| Bound::Time(now_ms - ms));
             let last_try = from == Bound::Open;
-            let (stream, to) = (stream.into(), Bound::Open);
+            let (stream, to) = (stream.clone(), Bound::Open);
             let range = Range { stream, from, to, shard: None, slice: None, unpacking };
             let shards = self.shards(&range).await?;
             let ids = shards.iter().map(|shard| shard.id.clone()).collect();

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::shared::SharedFlags;
+use domain::names::StreamName;
 
 /// The flags of `sql dynamodb`.
 #[derive(Clone, Debug, Args)]
@@ -12,7 +13,7 @@ pub struct DynamoDbFlags {
     pub table: String,
     /// The Kinesis stream that receives the table's changes.
     #[arg(long, value_name = "NAME")]
-    pub stream: String,
+    pub stream: StreamName,
     /// The ClickHouse table, such as `default.users`; put backquotes around a part that is not a
     /// plain identifier. By default, the table of the same name in `default`.
     #[arg(long, value_name = "TABLE")]

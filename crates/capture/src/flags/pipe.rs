@@ -3,13 +3,14 @@
 use clap::Args;
 
 use super::shared::SharedFlags;
+use domain::names::StreamName;
 
 /// The flags of `sql pipe`.
 #[derive(Clone, Debug, Args)]
 pub struct PipeFlags {
     /// The stream to read and to sample.
     #[arg(long, value_name = "NAME")]
-    pub stream: String,
+    pub stream: StreamName,
     /// The table to fill, such as `default.orders`; put backquotes around a part that is not a
     /// plain identifier. An existing table keeps its columns.
     #[arg(long, value_name = "TABLE")]

@@ -16,12 +16,13 @@ use bridge::read::budget::Budget;
 use bridge::read::records::Reading;
 use config::Config;
 use domain::limits::{PIPE_SAMPLE, PIPE_SAMPLE_BYTES};
+use domain::names::{ShardId, StreamName};
 use domain::unpacking::{Split, Unpacking};
 use sql::quote::literal;
 
 /// Rows as a pipe would bring them, oldest first.
 pub struct Sample {
-    stream: String,
+    stream: StreamName,
     split: Split,
     rows: Vec<Row>,
 }
@@ -29,7 +30,7 @@ pub struct Sample {
 struct Row {
     key: String,
     timestamp_ms: i64,
-    shard_id: String,
+    shard_id: ShardId,
     sequence_number: String,
     sub_sequence: u32,
     payload: Vec<u8>,
@@ -37,7 +38,7 @@ struct Row {
 
 impl Sample {
     /// Reads the newest records.
-    pub async fn take(config: &Config, stream: &str) -> Result<Sample, String> {
+    pub async fn take(config: &Config, stream: &StreamName) -> Result<Sample, String> {
         let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
         let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
         let reading = Reading { kinesis, clock: Arc::new(SystemClock), budget: Budget::new(config.memory) };
@@ -51,7 +52,7 @@ impl Sample {
         });
         let left_out = rows.len().saturating_sub(fitting.count().max(1));
         rows.drain(..left_out);
-        Ok(Sample { stream: stream.into(), split, rows })
+        Ok(Sample { stream: stream.clone(), split, rows })
     }
 
     /// Number of rows.
@@ -95,7 +96,7 @@ impl Sample {
         let rows: Vec<_> = self.rows[skip..]
             .iter()
             .map(|row| {
-                json!({"k": row.key, "t": row.timestamp_ms, "s": row.shard_id, "n": row.sequence_number, "u": row.sub_sequence,
+                json!({"k": row.key, "t": row.timestamp_ms, "s": row.shard_id.as_str(), "n": row.sequence_number, "u": row.sub_sequence,
                        "m": String::from_utf8_lossy(&row.payload)})
             })
             .collect();
@@ -109,7 +110,7 @@ impl Sample {
     }
 }
 
-async fn read(reading: &Reading, stream: &str, split: Split) -> Result<Vec<Row>, String> {
+async fn read(reading: &Reading, stream: &StreamName, split: Split) -> Result<Vec<Row>, String> {
     let unpacking = Unpacking { split, ..Unpacking::default() };
     let (shards, chunks) = reading.sample(stream, PIPE_SAMPLE, unpacking).await.map_err(|e| e.to_string())?;
     let mut rows = Vec::new();

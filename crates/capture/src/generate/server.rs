@@ -111,7 +111,7 @@ impl Server {
             None => Ok(()),
             Some(PullerRow { view, target }) => {
                 let has = Destination { view, target };
-                Err(Destination { view: own, target: wanted }.conflict(pipe, &has, "").to_string())
+                Err(Destination { view: own, target: wanted }.conflict(&pipe.into(), &has, "").to_string())
             }
         }
     }

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limits::{DEFAULT_MAX_BYTES, DEFAULT_MAX_ROWS, MAX_MAX_BYTES, MAX_MAX_ROWS};
+use crate::names::ShardId;
 use crate::record::Chunk;
+use crate::shape::BatchShape;
 
 /// Slices whose records have payloads of these lengths, numbered consecutively.
 fn slices(lengths: &[Vec<u16>]) -> Vec<Slice> {
@@ -52,11 +54,11 @@ proptest! {
     /// range.
     #[test]
     fn a_batch_is_cut_in_two(shards in shards(), rows in 0..200usize) {
-        let range = |(n, s): (usize, &Vec<Vec<u16>>)| ShardRange { shard_id: format!("shard-{n}"), slices: slices(s) };
+        let range = |(n, s): (usize, &Vec<Vec<u16>>)| ShardRange { shard_id: format!("shard-{n}").into(), slices: slices(s) };
         let ranges: Vec<ShardRange> = shards.iter().enumerate().map(range).filter(|range| range.rows() > 0).collect();
         let batch = Batch { id: "b".into(), stream: "s".into(), ranges };
         let (first, rest) = batch.split_at(rows);
-        let numbers = |ranges: &[ShardRange]| -> Vec<(String, String)> {
+        let numbers = |ranges: &[ShardRange]| -> Vec<(ShardId, String)> {
             ranges.iter().flat_map(|r| r.records().map(|row| (r.shard_id.clone(), row.sequence_number.into()))).collect()
         };
         prop_assert_eq!(numbers(&first).len(), rows.min(batch.rows()));
@@ -127,8 +129,11 @@ fn limits_stay_under_the_insert_thresholds() {
 fn an_offer_is_what_the_range_holds() {
     let range =
         ShardRange { shard_id: "shard-0".into(), slices: slices(&[vec![], vec![1, 2], vec![], vec![3], vec![]]) };
-    let offer = range.offer("b", "ArrowStream", 3).unwrap();
-    assert_eq!((offer.first.as_str(), offer.through.as_str(), offer.rows, offer.shards), ("1", "3", 3, 3));
+    let offer = range.offer(&"b".into(), &BatchShape::of_column("ArrowStream"), 3).unwrap();
+    assert_eq!(
+        (offer.first.sequence.as_str(), offer.through.sequence.as_str(), offer.rows, offer.shards),
+        ("1", "3", 3, 3)
+    );
     let empty = ShardRange { shard_id: "shard-0".into(), slices: slices(&[vec![]]) };
-    assert!(matches!(empty.offer("b", "ArrowStream", 1), Err(Error::Internal(_))));
+    assert!(matches!(empty.offer(&"b".into(), &BatchShape::of_column("ArrowStream"), 1), Err(Error::Internal(_))));
 }

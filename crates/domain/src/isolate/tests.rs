@@ -3,15 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::names::ShardId;
 
 /// Isolates the bad rows of several shards; returns the number of batches tried.
 fn isolate(shards: &[Vec<bool>], most: usize) -> Result<usize, TestCaseError> {
-    let mut buffers: BTreeMap<String, Vec<(usize, bool)>> = BTreeMap::new();
+    let mut buffers: BTreeMap<ShardId, Vec<(usize, bool)>> = BTreeMap::new();
     for (n, shard) in shards.iter().enumerate() {
-        buffers.insert(format!("shard-{n}"), shard.iter().copied().enumerate().collect());
+        buffers.insert(format!("shard-{n}").into(), shard.iter().copied().enumerate().collect());
     }
     let all = buffers.clone();
-    let (mut inserted, mut found) = (BTreeMap::<String, Vec<usize>>::new(), BTreeMap::<String, Vec<usize>>::new());
+    let (mut inserted, mut found) = (BTreeMap::<ShardId, Vec<usize>>::new(), BTreeMap::<ShardId, Vec<usize>>::new());
     let (mut search, mut tries) = (Search::default(), 0);
     while buffers.values().any(|rows| !rows.is_empty()) {
         let searched = search.active();
@@ -26,7 +27,7 @@ fn isolate(shards: &[Vec<bool>], most: usize) -> Result<usize, TestCaseError> {
                 counts.insert(id.clone(), n);
             }
         }
-        let mut batch: Vec<(String, usize, bool)> = Vec::new();
+        let mut batch: Vec<(ShardId, usize, bool)> = Vec::new();
         for (id, n) in &counts {
             batch.extend(buffers.get_mut(id).unwrap().drain(..*n).map(|(row, bad)| (id.clone(), row, bad)));
         }
@@ -44,17 +45,17 @@ fn isolate(shards: &[Vec<bool>], most: usize) -> Result<usize, TestCaseError> {
                 batch.drain(..).for_each(|(id, row, _)| found.entry(id).or_default().push(row));
                 break;
             }
-            let mut rest: BTreeMap<String, usize> = BTreeMap::new();
+            let mut rest: BTreeMap<ShardId, usize> = BTreeMap::new();
             for (id, row, bad) in batch.split_off(batch.len() / 2).into_iter().rev() {
                 *rest.entry(id.clone()).or_default() += 1;
                 buffers.get_mut(&id).unwrap().insert(0, (row, bad));
             }
-            search.halved(rest.iter().map(|(id, rows)| (id.as_str(), *rows)));
+            search.halved(rest.iter().map(|(id, rows)| (id, *rows)));
         }
     }
     let rows = |bad: bool| {
         let of = |rows: &Vec<(usize, bool)>| rows.iter().filter(|r| r.1 == bad).map(|r| r.0).collect::<Vec<_>>();
-        let all: BTreeMap<String, Vec<usize>> = all.iter().map(|(id, rows)| (id.clone(), of(rows))).collect();
+        let all: BTreeMap<ShardId, Vec<usize>> = all.iter().map(|(id, rows)| (id.clone(), of(rows))).collect();
         all.into_iter().filter(|(_, rows)| !rows.is_empty()).collect::<BTreeMap<_, _>>()
     };
     prop_assert_eq!(inserted, rows(false));
@@ -115,8 +116,9 @@ fn all_bad_is_one_attempt_each_behind_the_first() {
 #[test]
 fn what_is_not_buffered_any_more_is_forgotten() {
     let mut search = Search::default();
-    search.halved([("a", 5), ("b", 6)]);
+    let [a, b] = ["a", "b"].map(ShardId::from);
+    search.halved([(&a, 5), (&b, 6)]);
     assert!(search.active());
     assert_eq!(search.take(|_| 0), BTreeMap::new());
-    assert_eq!(search.take(|id| if id == "b" { 2 } else { 0 }), BTreeMap::from([("b".to_string(), 2)]));
+    assert_eq!(search.take(|id| if *id == b { 2 } else { 0 }), BTreeMap::from([(b.clone(), 2)]));
 }

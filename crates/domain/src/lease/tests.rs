@@ -4,8 +4,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::names::WorkerId;
 use crate::ports::{StateError, Versioned};
 use crate::rows::Rows;
+use crate::sequence::{RowPosition, SequenceNumber};
+use crate::shape::BatchShape;
 
 /// What a worker, or an operator, tries.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +30,7 @@ enum Op {
 #[derive(Debug)]
 struct Step {
     op: Op,
-    owner: String,
+    owner: WorkerId,
     /// As the worker received it, however long ago.
     holder: Option<Holder>,
     before: Lease,
@@ -65,13 +68,14 @@ fn ops() -> impl Strategy<Value = Vec<(usize, Op)>> {
     prop::collection::vec((0..3usize, op()), 1..120)
 }
 
-fn number(n: i64) -> SequenceNumber {
-    SequenceNumber::parse(&n.max(0).to_string()).unwrap()
+/// The first row of a record.
+fn at(n: i64) -> RowPosition {
+    RowPosition::new(SequenceNumber::parse(&n.max(0).to_string()).unwrap(), 0)
 }
 
 fn place(checkpoint: &Checkpoint) -> i64 {
     match checkpoint {
-        Checkpoint::After(sequence, _) => sequence.as_str().parse().unwrap(),
+        Checkpoint::After(row) => row.sequence.as_str().parse().unwrap(),
         _ => 990,
     }
 }
@@ -79,11 +83,20 @@ fn place(checkpoint: &Checkpoint) -> i64 {
 /// Runs the steps. Steps refused by the state machine or by the store are left out.
 fn play(ops: Vec<(usize, Op)>) -> Result<Vec<Step>, TestCaseError> {
     let mut store = Rows::default();
-    store.create(&[Lease::new("orders", "orders", "shard-0", vec![], Checkpoint::TrimHorizon, 0)]).unwrap();
+    store
+        .create(&[Lease::new(
+            &"orders".into(),
+            &"orders".into(),
+            &"shard-0".into(),
+            vec![],
+            Checkpoint::TrimHorizon,
+            0,
+        )])
+        .unwrap();
     let row = |store: &Rows| store.leases(None).remove(0);
     let (mut workers, mut steps, mut batches): ([Worker; 3], _, _) = (Default::default(), Vec::new(), 0);
     for (n, op) in ops {
-        let owner = format!("worker-{n}");
+        let owner = WorkerId::from(format!("worker-{n}"));
         let worker = &mut workers[n];
         if op == Op::Look {
             worker.view = Some(row(&store));
@@ -100,36 +113,28 @@ fn play(ops: Vec<(usize, Op)>) -> Result<Vec<Step>, TestCaseError> {
             Op::Release => seen.release(&holder, batches),
             Op::Offer { after, rows } => {
                 let first = place(&seen.checkpoint) + i64::from(*after);
-                let (first, through) = (number(first), number(first + i64::from(*rows) - 1));
-                let (batch, rows) = (format!("{batches:016x}"), (*rows).into());
-                let offer = Offer {
-                    batch,
-                    shape: String::new(),
-                    shards: 1,
-                    first,
-                    first_sub: 0,
-                    through,
-                    through_sub: 0,
-                    rows,
-                };
+                let (first, through) = (at(first), at(first + i64::from(*rows) - 1));
+                let (batch, rows) = (format!("{batches:016x}").into(), (*rows).into());
+                let offer = Offer { batch, shape: BatchShape::of_column(""), shards: 1, first, through, rows };
                 seen.offer(&holder, offer, batches)
             }
             Op::Halve { whole, more, rows } => {
                 let half = seen.offer.clone().filter(|_| !whole).map(|open| Offer {
-                    batch: format!("{batches:016x}"),
-                    through: number(open.through.as_str().parse::<i64>().unwrap() + i64::from(*more)),
+                    batch: format!("{batches:016x}").into(),
+                    through: at(open.through.sequence.as_str().parse::<i64>().unwrap() + i64::from(*more)),
                     rows: (*rows).into(),
                     ..open
                 });
                 seen.halve(&holder, &open, half, batches)
             }
             Op::Commit { other } => {
-                seen.commit(&holder, if *other { "other" } else { &open }, at_tip(batches), batches)
+                let batch = if *other { "other".into() } else { open };
+                seen.commit(&holder, &batch, at_tip(batches), batches)
             }
             Op::Finish => seen.finish(&holder, batches),
             Op::CaughtUp => seen.caught_up(&holder, at_tip(batches), batches),
             Op::Discard => seen.discard(&holder, batches),
-            Op::Seek(to) => Ok(seen.seek(Checkpoint::After(number((*to).into()), 0), batches, batches)),
+            Op::Seek(to) => Ok(seen.seek(Checkpoint::After(at((*to).into())), batches, batches)),
             Op::GiveUp => Ok(seen.give_up(batches)),
         };
         let Ok(next) = next else { continue };
@@ -174,7 +179,7 @@ proptest! {
                 (None, Some(now)) => {
                     let is_offer = matches!(step.op, Op::Offer { .. });
                     prop_assert!(is_offer && now.first <= now.through);
-                    if let Checkpoint::After(committed, _) = &step.before.checkpoint {
+                    if let Checkpoint::After(committed) = &step.before.checkpoint {
                         prop_assert!(now.first >= *committed && now.through > *committed);
                     }
                 }
@@ -207,7 +212,7 @@ proptest! {
                     let open = step.before.offer.clone();
                     prop_assert!(open.is_some(), "committed and not offered");
                     let open = open.unwrap();
-                    prop_assert_eq!(&step.after.checkpoint, &Checkpoint::After(open.through, open.through_sub));
+                    prop_assert_eq!(&step.after.checkpoint, &Checkpoint::After(open.through));
                     prop_assert_eq!(step.after.committed_rows, step.before.committed_rows + open.rows);
                     prop_assert_eq!(&step.after.offer, &None);
                 }
@@ -248,23 +253,16 @@ proptest! {
 #[test]
 fn an_offer_that_an_edit_left_behind_is_not_committed() {
     let holder = Holder { owner: "a".into(), epoch: 1 };
-    let offer = Offer {
-        batch: "b".into(),
-        shape: String::new(),
-        shards: 1,
-        first: number(5),
-        through: number(9),
-        first_sub: 0,
-        through_sub: 0,
-        rows: 5,
-    };
-    let lease = Lease::new("orders", "orders", "shard-0", vec![], Checkpoint::TrimHorizon, 0).take("a", 0);
+    let offer =
+        Offer { batch: "b".into(), shape: BatchShape::of_column(""), shards: 1, first: at(5), through: at(9), rows: 5 };
+    let lease = Lease::new(&"orders".into(), &"orders".into(), &"shard-0".into(), vec![], Checkpoint::TrimHorizon, 0)
+        .take(&"a".into(), 0);
     let offered = lease.offer(&holder, offer, 0).unwrap();
     assert!(offered.offer_follows());
     for to in [7, 9, 12] {
-        let edited = Lease { checkpoint: Checkpoint::After(number(to), 0), ..offered.clone() };
+        let edited = Lease { checkpoint: Checkpoint::After(at(to)), ..offered.clone() };
         assert!(!edited.offer_follows());
-        assert!(matches!(edited.commit(&holder, "b", at_tip(0), 0), Err(Error::Internal(_))), "{to}");
+        assert!(matches!(edited.commit(&holder, &"b".into(), at_tip(0), 0), Err(Error::Internal(_))), "{to}");
         assert_eq!(edited.discard(&holder, 0).unwrap().checkpoint, edited.checkpoint);
     }
 }
@@ -272,22 +270,16 @@ fn an_offer_that_an_edit_left_behind_is_not_committed() {
 /// Rows are edited by hand, and the largest number is one that fits.
 #[test]
 fn the_largest_numbers_of_a_row_are_followed_by_others() {
-    let mut lease = Lease::new("orders", "orders", "shard-0", vec![], Checkpoint::TrimHorizon, 0);
+    let mut lease =
+        Lease::new(&"orders".into(), &"orders".into(), &"shard-0".into(), vec![], Checkpoint::TrimHorizon, 0);
     (lease.epoch, lease.committed_rows) = (u64::MAX, u64::MAX - 1);
-    let taken = lease.take("a", 0);
+    let taken = lease.take(&"a".into(), 0);
     assert_ne!(taken.epoch, lease.epoch);
     let holder = Holder { owner: "a".into(), epoch: taken.epoch };
-    let offer = Offer {
-        batch: "b".into(),
-        shape: String::new(),
-        shards: 1,
-        first: number(1),
-        through: number(2),
-        first_sub: 0,
-        through_sub: 0,
-        rows: 2,
-    };
-    let committed = taken.offer(&holder, offer, 0).and_then(|offered| offered.commit(&holder, "b", at_tip(0), 0));
+    let offer =
+        Offer { batch: "b".into(), shape: BatchShape::of_column(""), shards: 1, first: at(1), through: at(2), rows: 2 };
+    let committed =
+        taken.offer(&holder, offer, 0).and_then(|offered| offered.commit(&holder, &"b".into(), at_tip(0), 0));
     assert_eq!(committed.unwrap().committed_rows, u64::MAX);
     let mut rows = Rows::default();
     let row = Versioned { version: i32::MAX, value: taken };

@@ -1,18 +1,19 @@
+use std::sync::LazyLock;
+
 use super::*;
-use crate::sequence::SequenceNumber;
+use crate::names::{PipeName, ShardId, StreamName};
+use crate::sequence::{RowPosition, SequenceNumber};
 
 const HOUR: i64 = 3_600_000;
 const NOW: i64 = 1_795_255_200_000;
 const UNKNOWN: &Identity = &Identity { arn: String::new(), created_ms: 0 };
 const RETENTION_MS: i64 = 24 * HOUR;
-const SUBJECT: Subject<'_> = Subject {
-    pipe: "orders",
-    stream: "orders",
-    identity: UNKNOWN,
-    now_ms: NOW,
-    listed_ms: 0,
-    written_ms: NOW + 5 * HOUR,
-};
+
+fn subject() -> Subject<'static> {
+    static NAMES: LazyLock<(PipeName, StreamName)> = LazyLock::new(|| ("orders".into(), "orders".into()));
+    let (pipe, stream) = &*NAMES;
+    Subject { pipe, stream, identity: UNKNOWN, now_ms: NOW, listed_ms: 0, written_ms: NOW + 5 * HOUR }
+}
 
 fn kept() -> Kept {
     Kept::new(RETENTION_MS, NOW)
@@ -31,16 +32,19 @@ fn shard(id: &str, parents: [&str; 2], begins: &str, ends: &str) -> Shard {
 }
 
 fn lease(id: &str, checkpoint: Checkpoint) -> Lease {
-    Lease { since_ms: NOW - 30 * HOUR, ..Lease::new("orders", "orders", id, vec![], checkpoint, 0) }
+    Lease {
+        since_ms: NOW - 30 * HOUR,
+        ..Lease::new(&"orders".into(), &"orders".into(), &id.into(), vec![], checkpoint, 0)
+    }
 }
 
 fn after(number: &str) -> Checkpoint {
-    Checkpoint::After(SequenceNumber::parse(number).unwrap(), 0)
+    Checkpoint::After(RowPosition::new(SequenceNumber::parse(number).unwrap(), 0))
 }
 
-fn found(leases: &[Lease], shards: &[Shard], start: Checkpoint) -> Vec<(String, Vec<String>, Checkpoint)> {
+fn found(leases: &[Lease], shards: &[Shard], start: Checkpoint) -> Vec<(ShardId, Vec<ShardId>, Checkpoint)> {
     let by_id = leases.iter().map(|l| (l.shard_id.as_str(), l)).collect();
-    let new = missing(&by_id, shards, &start, SUBJECT);
+    let new = missing(&by_id, shards, &start, subject());
     new.into_iter().map(|l| (l.shard_id, l.parents, l.checkpoint)).collect()
 }
 
@@ -76,7 +80,7 @@ fn children_share_the_weight_of_their_parents() {
     let light = Lease { bytes_per_second: 4, ..lease("1", after("3")) };
     let by_id = BTreeMap::from([("0", &heavy), ("1", &light)]);
     let shards = [shard("2", ["0", ""], "5", ""), shard("3", ["0", "1"], "5", "")];
-    let new = missing(&by_id, &shards, &Checkpoint::TrimHorizon, SUBJECT);
+    let new = missing(&by_id, &shards, &Checkpoint::TrimHorizon, subject());
     assert_eq!(new.iter().map(|l| l.bytes_per_second).collect::<Vec<_>>(), [5, 14]);
 }
 
@@ -151,8 +155,8 @@ fn a_child_learns_all_its_parents_before_it_is_read() {
         found.into_iter().map(|(lease, parents)| (lease.shard_id.clone(), parents)).collect::<Vec<_>>()
     };
     let of_one = |at: Checkpoint| Lease { parents: vec!["0".into()], ..lease("2", at) };
-    let both = vec!["0".to_string(), "1".to_string()];
-    assert_eq!(lacking(of_one(Checkpoint::TrimHorizon)), [("2".to_string(), both.clone())]);
+    let both = vec![ShardId::from("0"), ShardId::from("1")];
+    assert_eq!(lacking(of_one(Checkpoint::TrimHorizon)), [("2".into(), both.clone())]);
     assert_eq!(lacking(of_one(after("6"))), []);
     assert_eq!(lacking(Lease { parents: both, ..lease("2", Checkpoint::TrimHorizon) }), []);
     // An expired parent is nothing to wait for.

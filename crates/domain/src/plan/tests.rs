@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::names::WorkerId;
 
 /// Leases and their owners; simulates what workers do to them.
 #[derive(Clone, Debug)]
@@ -14,18 +15,18 @@ impl Leases {
 
     /// Every worker carries out its part, from the same rows. Returns how many leases changed hands
     /// or became free.
-    fn round(&mut self, workers: &BTreeSet<String>) -> usize {
-        let plans: Vec<(String, Plan)> =
+    fn round(&mut self, workers: &BTreeSet<WorkerId>) -> usize {
+        let plans: Vec<(WorkerId, Plan)> =
             workers.iter().map(|w| (w.clone(), plan(&self.shares(), workers, w))).collect();
         let mut changed = 0;
         for (worker, plan) in plans {
             for (shard, owner, _) in &mut self.0 {
-                if plan.take.contains(shard) {
+                if plan.take.contains(shard.as_str()) {
                     assert_eq!(owner, "", "{shard} is taken twice, or from a living worker");
-                    owner.clone_from(&worker);
+                    *owner = worker.to_string();
                     changed += 1;
-                } else if plan.release.contains(shard) {
-                    assert_eq!(*owner, worker);
+                } else if plan.release.contains(shard.as_str()) {
+                    assert_eq!(worker, **owner);
                     owner.clear();
                     changed += 1;
                 }
@@ -34,7 +35,7 @@ impl Leases {
         changed
     }
 
-    fn settle(&mut self, workers: &BTreeSet<String>) -> usize {
+    fn settle(&mut self, workers: &BTreeSet<WorkerId>) -> usize {
         let mut moves = 0;
         for _ in 0..50 {
             match self.round(workers) {
@@ -45,14 +46,14 @@ impl Leases {
         panic!("it does not come to rest: {self:?}");
     }
 
-    fn loads(&self, workers: &BTreeSet<String>) -> Vec<u64> {
-        let load = |w: &String| self.0.iter().filter(|l| l.1 == *w).map(|l| l.2 + LEASE_BASE_WEIGHT).sum();
+    fn loads(&self, workers: &BTreeSet<WorkerId>) -> Vec<u64> {
+        let load = |w: &WorkerId| self.0.iter().filter(|l| *w == *l.1).map(|l| l.2 + LEASE_BASE_WEIGHT).sum();
         workers.iter().map(load).collect()
     }
 }
 
-fn workers(count: usize) -> BTreeSet<String> {
-    (0..count).map(|n| format!("worker-{n}")).collect()
+fn workers(count: usize) -> BTreeSet<WorkerId> {
+    (0..count).map(|n| format!("worker-{n}").into()).collect()
 }
 
 fn leases(rates: &[u64]) -> Leases {
@@ -70,12 +71,12 @@ proptest! {
         for count in [first, count] {
             let workers = workers(count);
             for lease in &mut leases.0 {
-                if !workers.contains(&lease.1) {
+                if !workers.contains(lease.1.as_str()) {
                     lease.1.clear();
                 }
             }
             leases.settle(&workers);
-            prop_assert!(leases.0.iter().all(|l| workers.contains(&l.1)));
+            prop_assert!(leases.0.iter().all(|l| workers.contains(l.1.as_str())));
             let loads = leases.loads(&workers);
             let (most, least) = (loads.iter().max().unwrap(), loads.iter().min().unwrap());
             let heaviest = rates.iter().max().map_or(0, |r| r + LEASE_BASE_WEIGHT);

@@ -17,7 +17,7 @@ proptest! {
     #[test]
     fn slices_partition_the_shards(count in 1..64u32, shards in prop::collection::vec("shardId-[0-9]{12}|[a-z-]{0,12}", 0..20)) {
         for shard in &shards {
-            let readers = (0..count).filter(|index| SliceOf { index: *index, count }.reads(shard)).count();
+            let readers = (0..count).filter(|index| SliceOf { index: *index, count }.reads(&shard.as_str().into())).count();
             prop_assert_eq!(readers, 1, "{}", shard);
         }
     }

@@ -18,6 +18,7 @@ use super::{Columns, Payload};
 use domain::columns::{self, Column, Type};
 use domain::error::Error;
 use domain::limits::{ARROW_BATCH_BYTES, ARROW_BATCH_ROWS};
+use domain::names::{BatchId, ShardId};
 use domain::record::RecordRef;
 
 /// The time zone of all timestamps.
@@ -75,12 +76,12 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(columns: &Columns, payload: Payload) -> Result<Table, Error> {
-        let stream: ArrayRef = Arc::new(StringArray::from_iter_values([&columns.stream]));
+        let stream: ArrayRef = Arc::new(StringArray::from_iter_values([columns.stream.as_str()]));
         let stream = DictionaryArray::try_new(Int32Array::from(vec![0; ARROW_BATCH_ROWS]), stream).map_err(broken)?;
-        let repeat = |id: &String| StringArray::from_iter_values(std::iter::repeat_n(id, ARROW_BATCH_ROWS));
+        let repeat = |id: &BatchId| StringArray::from_iter_values(std::iter::repeat_n(id.as_str(), ARROW_BATCH_ROWS));
         Ok(Table {
             schema: Arc::new(schema(columns.batch.is_some(), payload)),
-            shards: Arc::new(StringArray::from_iter_values(&columns.shards)),
+            shards: Arc::new(StringArray::from_iter_values(columns.shards.iter().map(ShardId::as_str))),
             stream,
             batch: columns.batch.as_ref().map(repeat),
             keys: StringBuilder::with_capacity(ARROW_BATCH_ROWS, 0),

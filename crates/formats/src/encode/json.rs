@@ -10,6 +10,7 @@ use super::inline::fields;
 use super::{Columns, Payload};
 use crate::unmarshal::Event;
 use domain::error::Error;
+use domain::names::ShardId;
 use domain::record::RecordRef;
 
 /// Timestamp format down to the second. With a trailing Z the text is UTC; without it, ClickHouse
@@ -37,7 +38,7 @@ pub(super) struct Json {
 
 impl Json {
     pub(super) fn new(columns: &Columns, payload: Payload) -> Json {
-        let shard = |id: &String| {
+        let shard = |id: &ShardId| {
             let mut text = b"\",\"_stream\":\"".to_vec();
             escape(columns.stream.as_bytes(), &mut text);
             text.extend_from_slice(b"\",\"_shard_id\":\"");

@@ -16,6 +16,7 @@ use super::Format;
 use super::arrow::UTC;
 use super::events::broken;
 use domain::error::Error;
+use domain::names::{PipeName, ShardId, StreamName, WorkerId};
 use domain::ports::Stream;
 use domain::shard::Shard;
 
@@ -28,13 +29,13 @@ pub type ShardRow = Shard;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PipeRow {
     /// Name of the pipe.
-    pub pipe: String,
+    pub pipe: PipeName,
     /// Name of the stream.
-    pub stream: String,
+    pub stream: StreamName,
     /// Shard id.
-    pub shard_id: String,
+    pub shard_id: ShardId,
     /// Worker that holds the lease; empty if nobody does.
-    pub owner: String,
+    pub owner: WorkerId,
     /// Fencing number of the lease.
     pub epoch: u64,
     /// `reading`, `waiting_for_parent`, `finished`, `gap` or `unowned`.
@@ -66,7 +67,7 @@ pub struct PipeRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerRow {
     /// Worker id.
-    pub worker_id: String,
+    pub worker_id: WorkerId,
     /// Where its HTTP interface listens.
     pub address: String,
     /// Version of the program.
@@ -81,9 +82,9 @@ pub struct WorkerRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanRow {
     /// Name of the stream.
-    pub stream: String,
+    pub stream: StreamName,
     /// Shard id.
-    pub shard_id: String,
+    pub shard_id: ShardId,
     /// Whether the shard still accepts records.
     pub open: bool,
     /// Arrival of the first record to be read, Unix ms; `None` if there is none now.

@@ -49,7 +49,7 @@ fn batch_of(records: &[Plain], cuts: &[usize]) -> Batch {
             let (front, back) = Slice::whole(Arc::new(chunk)).split_at(cut / 2);
             slices.extend([front, back]);
         }
-        ranges.push(ShardRange { shard_id: run[0].shard.clone(), slices });
+        ranges.push(ShardRange { shard_id: run[0].shard.as_str().into(), slices });
     }
     Batch { id: "00112233445566ff".into(), stream: "orders".into(), ranges }
 }
@@ -318,7 +318,7 @@ fn metadata_rows_are_arrow_streams_of_one_schema() {
     let shard = Shard {
         id: "shardId-000000000001".into(),
         parent: "shardId-000000000000".into(),
-        adjacent_parent: String::new(),
+        adjacent_parent: "".into(),
         starting_hash_key: "0".into(),
         ending_hash_key: "340282366920938463463374607431768211455".into(),
         starting_sequence_number: "1".into(),

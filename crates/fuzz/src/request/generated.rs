@@ -71,8 +71,8 @@ fn any_next() -> impl Strategy<Value = Request> {
                 let isolates = matches!(&confirm, Confirm::View { view, .. } if view.len() % 2 == 0);
                 let on_failure = if isolates { OnFailure::Isolate } else { OnFailure::Stop };
                 Request::Next(NextRequest {
-                    pipe,
-                    stream,
+                    pipe: pipe.into(),
+                    stream: stream.into(),
                     confirm,
                     start,
                     limits,
@@ -101,14 +101,14 @@ fn any_records() -> impl Strategy<Value = Request> {
             let bound = |t: Option<Moment>| t.map_or(Bound::Open, Bound::Time);
             let sequence = shard.as_ref().and_then(|(_, s)| s.as_deref()).and_then(SequenceNumber::parse);
             let range = Range {
-                stream,
+                stream: stream.into(),
                 from: sequence.map_or(bound(from), Bound::Sequence),
                 to: bound(to),
-                shard: shard.map(|(id, _)| id),
+                shard: shard.map(|(id, _)| id.into()),
                 slice: slice.map(|(index, count)| SliceOf { index, count }),
                 unpacking,
             };
-            let until_pipe = limit.filter(|limit| limit % 2 == 0).map(|limit| format!("pipe-{limit}"));
+            let until_pipe = limit.filter(|limit| limit % 2 == 0).map(|limit| format!("pipe-{limit}").into());
             Request::Records(RecordsRequest { range, until_pipe, limit, form })
         })
 }

@@ -64,7 +64,7 @@ fn of_pipe(pipe: &str, what: &str) -> String {
 }
 
 fn next(pull: &NextRequest) -> Pairs {
-    let mut pairs = vec![("stream", pull.stream.clone())];
+    let mut pairs = vec![("stream", pull.stream.to_string())];
     pairs.push(match &pull.confirm {
         Confirm::Explicit => ("ack", "explicit".into()),
         Confirm::View { database, view } => {
@@ -97,7 +97,7 @@ fn range_pairs(range: &Range<Moment>, until_pipe: Option<&str>) -> Pairs {
         Bound::Sequence(sequence) => sequence.to_string(),
     };
     let mut pairs = vec![("from", bound(&range.from)), ("to", bound(&range.to))];
-    pairs.push(("shard", range.shard.clone().unwrap_or_default()));
+    pairs.push(("shard", range.shard.as_deref().unwrap_or_default().to_owned()));
     pairs.extend(range.slice.map(|slice| ("slice", format!("{}/{}", slice.index, slice.count))));
     pairs.push(("until_pipe", until_pipe.unwrap_or_default().into()));
     pairs

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::position::Position;
 use super::query::{name, quoted, shortened};
 use domain::error::Error;
+use domain::names::{BatchId, PipeName, ShardId};
 
 /// Digits of a batch id.
 const BATCH_DIGITS: usize = 16;
@@ -19,9 +20,9 @@ const MESSAGE: usize = 160;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeekRow {
     /// The pipe, from the path or from the row.
-    pub pipe: String,
+    pub pipe: PipeName,
     /// The shard; none means all of the pipe. Always given if the position is a sequence number.
-    pub shard_id: Option<String>,
+    pub shard_id: Option<ShardId>,
     /// Where its checkpoint moves.
     pub position: Position,
     /// If the position is a sequence number: the last row of that record to skip; none means all of
@@ -68,7 +69,7 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
     rows(body, &format!("{{{first}\"shard_id\": \"\", \"position\": \"trim_horizon\"}}"), |row: SeekJson| {
         let pipe = match (pipe, &*row.pipe) {
             ("", "") => return Err("it names no pipe".into()),
-            (_, "") => pipe.to_owned(),
+            (_, "") => pipe.into(),
             _ => named(pipe, &row.pipe)?,
         };
         let text = match row.position {
@@ -94,12 +95,12 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
 }
 
 /// Parses the body of `ack`: the batches, each once. An empty body gives none.
-pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
+pub fn parse_ack(body: &[u8]) -> Result<Vec<BatchId>, Error> {
     let mut batches = rows(body, "{\"batch\": \"0123456789abcdef\"}", |row: AckJson| {
         let hex = row.batch.len() == BATCH_DIGITS && row.batch.bytes().all(|b| b.is_ascii_hexdigit());
         let wrong =
             || format!("the batch {} must be the {BATCH_DIGITS} hexadecimal digits of _batch", quoted(&row.batch));
-        if hex { Ok(row.batch.to_ascii_lowercase()) } else { Err(wrong()) }
+        if hex { Ok(BatchId::from(row.batch.to_ascii_lowercase())) } else { Err(wrong()) }
     })?;
     batches.sort();
     batches.dedup();
@@ -108,18 +109,18 @@ pub fn parse_ack(body: &[u8]) -> Result<Vec<String>, Error> {
 
 /// Parses the body of `end`: the pipes, each of which must be that of the path if it names one. An
 /// empty body, as from a SELECT that found none, gives none.
-pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<String>, Error> {
+pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<PipeName>, Error> {
     let example = if pipe.is_empty() { "orders" } else { pipe };
     rows(body, &format!("{{\"pipe\": \"{example}\"}}"), |row: EndJson| named(pipe, &row.pipe)).map(BTreeSet::from_iter)
 }
 
 /// The pipe that a row names, which must be that of the path if the path has one.
-fn named(path: &str, row: &str) -> Result<String, String> {
+fn named(path: &str, row: &str) -> Result<PipeName, String> {
     if path.is_empty() {
         return name("pipe", row).map_err(|e| e.to_string());
     }
     match row == path {
-        true => Ok(path.to_owned()),
+        true => Ok(path.into()),
         false => Err(format!("the row names pipe {}, but the path names '{path}': they must be the same", quoted(row))),
     }
 }
@@ -149,8 +150,8 @@ mod tests {
 
     #[test]
     fn without_a_pipe_in_the_path_each_row_names_its_own() {
-        assert_eq!(parse("POST", "/v1/seek", None), Ok(Request::Seek { pipe: String::new() }));
-        assert_eq!(parse("POST", "/v1/end", None), Ok(Request::End { pipe: String::new(), confirmed: false }));
+        assert_eq!(parse("POST", "/v1/seek", None), Ok(Request::Seek { pipe: PipeName::default() }));
+        assert_eq!(parse("POST", "/v1/end", None), Ok(Request::End { pipe: PipeName::default(), confirmed: false }));
         let row = |pipe: &str| SeekRow {
             pipe: pipe.into(),
             shard_id: None,

@@ -193,7 +193,7 @@ pub(super) fn nearest(given: &str, known: impl Iterator<Item = (String, &'static
 }
 
 /// A name as Kinesis allows it for streams and shards; pipes follow the same rule.
-pub(super) fn name(what: &str, text: &str) -> Result<String, Error> {
+pub(super) fn name<'a, T: From<&'a str>>(what: &str, text: &'a str) -> Result<T, Error> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if (1..=limits::MAX_NAME).contains(&text.len()) && text.bytes().all(allowed) {
         return Ok(text.into());

@@ -29,7 +29,7 @@ impl Actor {
             let added: Vec<_> = after.views.difference(&before.views).map(|name| name.join(".")).collect();
             if !added.is_empty() {
                 let warning = missed(&added, target, batch);
-                warn!(pipe = self.pipe, "{warning}");
+                warn!(pipe = self.pipe.as_str(), "{warning}");
                 self.status.publish(|s| s.warning = Some((Instant::now(), warning)));
             }
         }
@@ -39,7 +39,7 @@ impl Actor {
     fn note_below(&mut self, view: &str, found: Result<Below, Error>) {
         match found {
             Ok(below) => self.known.note_below(view, below),
-            Err(error) => debug!(pipe = self.pipe, "what is below view {view} (UUID) is not known: {error}"),
+            Err(error) => debug!(pipe = self.pipe.as_str(), "what is below view {view} (UUID) is not known: {error}"),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::Actor;
 use crate::pipe::pull::{Confirm, PullOptions};
 use domain::error::Error;
 use domain::lease::Destination;
+use domain::names::PipeName;
 use domain::ports::{Definition, ViewState};
 
 impl Actor {
@@ -48,9 +49,9 @@ impl Actor {
 
 /// Refuses a pull if the end of the view's refresh would not confirm what is served now
 /// (**only-a-refresh-confirms**), or if the next refresh would replace those rows.
-fn usable(pipe: &str, definition: &Definition, view: &str) -> Result<(), Error> {
+fn usable(pipe: &PipeName, definition: &Definition, view: &str) -> Result<(), Error> {
     let Definition { target, appends, pipes, copies } = definition;
-    let pulls = |pipes: &[String]| pipes.iter().any(|pulled| pulled == pipe);
+    let pulls = |pipes: &[PipeName]| pipes.iter().any(|pulled| pulled == pipe);
     if !appends {
         return Err(Error::BadRequest(format!(
             "view {view} replaces the rows of {target} with each refresh, so the rows of every batch but the last would be lost: drop it, and \

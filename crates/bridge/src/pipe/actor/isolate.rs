@@ -37,9 +37,9 @@ impl Actor {
         let why = match kept {
             Ok(Kept::Yes) => {
                 warn!(
-                    pipe,
+                    pipe = pipe.as_str(),
                     batch = self.open().map(|open| open.batch.id.as_str()),
-                    shard = row.shard_id,
+                    shard = row.shard_id.as_str(),
                     sequence_number = row.sequence_number,
                     sub_sequence_number = row.sub_sequence_number,
                     view = row.view,
@@ -59,7 +59,7 @@ impl Actor {
             Err(error) => error.to_string(),
         };
         // The row is not dropped: it is served again, as with `stop`.
-        warn!(pipe, "{place}; it is not put into the quarantine: {why}");
+        warn!(pipe = pipe.as_str(), "{place}; it is not put into the quarantine: {why}");
         self.status.publish(|s| s.last_error = format!("{place}; it is not put into the quarantine: {why}"));
         Ok(false)
     }

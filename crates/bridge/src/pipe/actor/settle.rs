@@ -13,6 +13,7 @@ use crate::pipe::Mode;
 use crate::pipe::inbox::Confirmation;
 use crate::pipe::pull::OnFailure;
 use domain::error::Error;
+use domain::names::BatchId;
 use domain::ports::{Cause, Failure, RefreshOutcome, ViewState};
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
@@ -117,7 +118,7 @@ impl Actor {
     }
 
     fn failed(&mut self, outcome: &str, message: String) {
-        warn!(pipe = self.pipe, "{message}");
+        warn!(pipe = self.pipe.as_str(), "{message}");
         self.deps.metrics.batch(&self.pipe, outcome);
         self.status.publish(|s| {
             s.failed_attempts += 1;
@@ -126,13 +127,13 @@ impl Actor {
     }
 
     /// The reader reports that `batch` is stored.
-    pub(super) async fn ack(&mut self, batch: &str) -> Result<(), Error> {
-        if batch == self.last_committed {
+    pub(super) async fn ack(&mut self, batch: &BatchId) -> Result<(), Error> {
+        if *batch == self.last_committed {
             return Ok(());
         }
         self.start(&Beginning::TrimHorizon, Mode::Polling, Unpacking::default(), None).await?;
         self.work()?.recover().await?;
-        match self.work()?.open.as_mut().filter(|open| open.batch.id == batch && open.offered) {
+        match self.work()?.open.as_mut().filter(|open| open.batch.id == *batch && open.offered) {
             Some(open) => open.confirmed = true,
             None => {
                 return Err(Error::NotFound(format!(

@@ -15,6 +15,7 @@ use domain::error::Error;
 use domain::limits::{
     SUBSCRIBE_AGAIN, SUBSCRIBE_TIMEOUT, SUBSCRIPTION_SILENCE, SUBSCRIPTION_UNREAD, SUBSCRIPTION_WELL, TAKEOVER_PATIENCE,
 };
+use domain::names::ShardId;
 use domain::ports::{Event, IteratorStart, KinesisError, Subscription};
 
 /// A subscription that has delivered its first event.
@@ -43,7 +44,7 @@ pub(super) enum Left {
 
 /// Subscribes and waits for the first event. If another subscription blocks this one, waits:
 /// Kinesis replaces it once it is 5 s old. A consumer that no longer exists is registered again.
-pub(super) async fn open(source: Source, shard_id: String, start: IteratorStart) -> Result<Opened, Left> {
+pub(super) async fn open(source: Source, shard_id: ShardId, start: IteratorStart) -> Result<Opened, Left> {
     let _turn = source.fan_out.turn().await;
     let patience = Instant::now() + TAKEOVER_PATIENCE;
     let subject = format!("shard {shard_id} of stream '{}'", source.stream);
@@ -81,11 +82,11 @@ impl Reader {
     /// Where a subscription starts: at the last record, so that `verify` can check it, unless an
     /// earlier subscription said where to continue.
     pub(super) fn subscribe_at(&self) -> IteratorStart {
-        let behind = |c: &&_| self.last.as_ref().is_none_or(|(last, _)| last <= *c);
+        let behind = |c: &&_| self.last.as_ref().is_none_or(|last| last.sequence <= **c);
         match (&self.continuation, &self.last) {
-            (Some(_), Some((last, _))) if self.unverified => IteratorStart::At(last.clone()),
+            (Some(_), Some(last)) if self.unverified => IteratorStart::At(last.sequence.clone()),
             (Some(continuation), _) if behind(&continuation) => IteratorStart::After(continuation.clone()),
-            (_, Some((last, _))) => IteratorStart::At(last.clone()),
+            (_, Some(last)) => IteratorStart::At(last.sequence.clone()),
             (_, None) => self.start.clone(),
         }
     }
@@ -143,7 +144,11 @@ impl Reader {
         match left {
             Left::Over => {}
             Left::Failed(why) if lived >= SUBSCRIPTION_WELL => {
-                info!(stream = self.source.stream, shard = self.buffer.shard_id, "subscribing again: {why}");
+                info!(
+                    stream = self.source.stream.as_str(),
+                    shard = self.buffer.shard_id.as_str(),
+                    "subscribing again: {why}"
+                );
             }
             left => self.fall_back(&left, retry),
         }
@@ -194,7 +199,7 @@ impl Reader {
         };
         let pause = retry.failed().as_secs();
         let message = format!("{why}; polling instead, and trying fan-out again in {pause} s");
-        warn!(stream = self.source.stream, shard = self.buffer.shard_id, "{message}");
+        warn!(stream = self.source.stream.as_str(), shard = self.buffer.shard_id.as_str(), "{message}");
         self.buffer.note(|p| (p.mode, p.fallback) = (Mode::Polling, Some(message)));
     }
 }

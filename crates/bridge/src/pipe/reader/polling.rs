@@ -114,7 +114,11 @@ impl Reader {
                 Err(other) => Error::from(other),
             };
             if pause == RETRY_LONGEST {
-                warn!(stream = self.source.stream, shard = self.buffer.shard_id, "{error}; trying again");
+                warn!(
+                    stream = self.source.stream.as_str(),
+                    shard = self.buffer.shard_id.as_str(),
+                    "{error}; trying again"
+                );
             }
             self.buffer.note(|p| p.error = Some(error));
             failed = true;
