@@ -6,7 +6,5 @@ mod dates;
 mod error;
 mod fan_out;
 mod subscriber;
-mod time;
 
 pub use client::AwsKinesis;
-pub use time::KinesisTime;

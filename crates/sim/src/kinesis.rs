@@ -2,8 +2,9 @@
 //! wrong with them.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::LocalKey;
 
 use async_trait::async_trait;
 
@@ -17,8 +18,21 @@ use domain::sequence::{RowPosition, SequenceNumber};
 use domain::shard::Shard;
 use testkit::aggregate::aggregate;
 
+/// A name of which each thread has its own: seeds that run side by side would otherwise count the
+/// references to one, and wait for each other at each copy.
+pub struct OfThread<T: 'static>(pub &'static LocalKey<&'static T>);
+
+impl<T> Deref for OfThread<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.with(|name| *name)
+    }
+}
+
+thread_local!(static STREAM_OF_THREAD: &'static StreamName = Box::leak(Box::new("orders".into())));
 /// The name of the only stream.
-pub static STREAM: LazyLock<StreamName> = LazyLock::new(|| "orders".into());
+pub static STREAM: OfThread<StreamName> = OfThread(&STREAM_OF_THREAD);
 /// Where it is.
 const REGION: &str = "eu-west-1";
 /// Its retention, unless it is changed.

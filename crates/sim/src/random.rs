@@ -16,6 +16,7 @@ use super::kinesis::STREAM;
 use super::ledger::PERSON;
 use super::outside::{disturb, lower_retention_and_suspend, produce, raise_retention, storms};
 use super::remote::Gate;
+use super::store::WatchedStore;
 use super::world::{Ending, LEASE, PATIENCE, PIPE, Process, World, options};
 use bridge::pipe::{Mode, OnFailure, PullOptions};
 use domain::batch::Limits;
@@ -270,6 +271,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
         server.copied(None);
         let pauses =
             plan.pauses.map(|most| tokio::spawn(pause(dice.clone(), process.gate.clone(), worker.clone(), most)));
+        let hears = tokio::spawn(hears_in_the_calm(dice.clone(), process.store.clone()));
         while !over.load(Ordering::Relaxed) {
             let next = tokio::select! {
                 biased;
@@ -293,6 +295,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
                 dice.delay(300).await;
             }
         }
+        hears.abort();
         if let Some(pauses) = pauses {
             pauses.abort();
         }
@@ -319,6 +322,13 @@ fn hurry_in_the_calm(options: &mut PullOptions, nothing_left: bool) {
     options.poll = if nothing_left { DAYS_POLL } else { POLLS[POLLS.len() - 1] };
     options.wait = WAITS[WAITS.len() - 1];
     options.limits = Limits { max_rows: MAX_ROWS[MAX_ROWS.len() - 1], max_bytes: MAX_BYTES[MAX_BYTES.len() - 1] };
+}
+
+/// A heartbeat that gets lost until the next refresh would otherwise get lost in the calm, too, for
+/// as long as a pull lasts.
+async fn hears_in_the_calm(dice: Arc<Dice>, store: Arc<WatchedStore>) {
+    dice.trouble_for(Duration::MAX).await;
+    store.mute(false);
 }
 
 /// How far a wall clock is off.

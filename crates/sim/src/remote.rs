@@ -13,8 +13,8 @@ use super::dice::{Dice, Flag};
 use super::fan_out::SharedKinesis;
 use super::kinesis::FakeKinesis;
 use super::quarantine::FakeQuarantine;
-use adapters::kinesis::KinesisTime;
 use domain::error::Error;
+use domain::kinesis_time::KinesisTime;
 use domain::names::{ShardId, StreamName};
 use domain::ports::{
     Below, Consumer, Definition, Event, FanOutApi, IteratorStart, Kept, KinesisApi, KinesisError, Page, Quarantine,

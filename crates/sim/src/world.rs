@@ -1,7 +1,7 @@
 //! Everything outside a bridge, and bridges to put into it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -10,12 +10,11 @@ use tokio::time::{sleep, timeout};
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, FakeClock};
 use super::fan_out::SharedKinesis;
-use super::kinesis::{FakeKinesis, Place, STREAM};
+use super::kinesis::{FakeKinesis, OfThread, Place, STREAM};
 use super::ledger::{Ledger, position};
 use super::quarantine::FakeQuarantine;
 use super::remote::{Gate, Remote};
 use super::store::{Rows, WatchedStore};
-use adapters::kinesis::KinesisTime;
 use bridge::metrics::Metrics;
 use bridge::pipe::heartbeat::Heartbeat;
 use bridge::pipe::members::Members;
@@ -23,6 +22,7 @@ use bridge::pipe::{Confirm, Deps, Mode, OnFailure, Pipes, PullOptions, Served};
 use bridge::read::budget::Budget;
 use domain::batch::{Batch, Limits};
 use domain::error::Error;
+use domain::kinesis_time::KinesisTime;
 use domain::lease::Lease;
 use domain::names::{BatchId, PipeName, ShardId, WorkerId};
 use domain::ports::{StateStore, Versioned};
@@ -31,8 +31,9 @@ use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 use formats::encode::Format;
 
+thread_local!(static PIPE_OF_THREAD: &'static PipeName = Box::leak(Box::new("orders".into())));
 /// The pipe of all runs.
-pub static PIPE: LazyLock<PipeName> = LazyLock::new(|| "orders".into());
+pub static PIPE: OfThread<PipeName> = OfThread(&PIPE_OF_THREAD);
 /// The lease duration of most runs.
 pub const LEASE: Duration = Duration::from_secs(10);
 /// How long ClickHouse waits for the next byte (`http_receive_timeout`).

@@ -16,8 +16,8 @@ use super::convert::{child, chunk, position, shard};
 use super::dates::Dates;
 use super::error::{NO_REGION, Subject, checked, classify, counted};
 use super::subscriber::Subscriber;
-use super::time::KinesisTime;
 use domain::error::Error;
+use domain::kinesis_time::KinesisTime;
 use domain::limits::{
     KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT, LIST_SHARDS_PAGE, MAX_SHARDS_PER_STREAM, MAX_STREAMS,
 };

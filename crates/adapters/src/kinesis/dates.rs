@@ -12,7 +12,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use aws_smithy_types::date_time::Format;
 
-use super::time::KinesisTime;
+use domain::kinesis_time::KinesisTime;
 
 /// Records the date of each response that is not an error: errors may come from something in
 /// between.

@@ -280,7 +280,7 @@ impl Actor {
         self.tend().await?;
         loop {
             let work = self.work()?;
-            if work.chores_hurry() || work.chores_due() <= Instant::now() {
+            if work.chores_due() <= Instant::now() {
                 self.tend().await?;
             }
             let work = self.work()?;

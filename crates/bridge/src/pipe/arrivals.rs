@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub struct Arrivals {
     /// Wakes the pipe.
     woken: Notify,
-    /// Whether a shard was read to its end since the pipe last asked.
+    /// Whether a shard was read to its end since the pipe last did its chores.
     ended: AtomicBool,
     sums: Mutex<Sums>,
 }
@@ -74,9 +74,14 @@ impl Arrivals {
         self.woken.notify_one();
     }
 
-    /// Whether a shard was read to its end since this was asked last.
-    pub fn take_ended(&self) -> bool {
-        self.ended.swap(false, Ordering::AcqRel)
+    /// Whether a shard was read to its end since [`Arrivals::forget_ended`].
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Notes that ended shards are about to be looked at.
+    pub fn forget_ended(&self) {
+        self.ended.store(false, Ordering::Release);
     }
 
     /// Resolves when records have come or a shard has ended.

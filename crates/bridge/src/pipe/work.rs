@@ -210,14 +210,12 @@ impl Work {
         Ok(())
     }
 
-    /// When the next chores are due: see [`Work::tend`].
+    /// When the next chores are due: see [`Work::tend`]. At once if a shard has ended.
     pub fn chores_due(&self) -> Instant {
-        self.tended.map_or_else(Instant::now, |at| at + CHORES_EVERY)
-    }
-
-    /// Whether chores cannot wait because a shard has ended. Asking resets it.
-    pub fn chores_hurry(&self) -> bool {
-        self.shards.arrivals().take_ended()
+        match self.tended {
+            Some(at) if !self.shards.arrivals().ended() => at + CHORES_EVERY,
+            _ => Instant::now(),
+        }
     }
 
     /// Chores between batches: finishes ended shards, takes and releases leases, finds new shards,
@@ -227,6 +225,7 @@ impl Work {
         // Also while a batch is open: that may last for days, and records after it must not expire
         // unnoticed.
         self.source.retention.look_in_time();
+        self.shards.arrivals().forget_ended();
         self.tended = Some(Instant::now());
         if self.open.is_some() {
             // Its shards look drained and are not.
