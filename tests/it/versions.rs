@@ -107,7 +107,7 @@ fn refused(engine: Engine) -> String {
     wait_until("the sentence in the log", || bridge.log().contains(&of_keeper_map));
     wait_until("readiness", || get(&bridge, "/readyz").status == 200);
     let pull = get(&bridge, "/v1/pipes/p/next?stream=orders&view=default.v");
-    assert!(pull.status == 503 && pull.text().contains(&refused), "{}", pull.text());
+    assert!(pull.status == 400 && pull.text().contains(&refused), "{}", pull.text());
     refused
 }
 

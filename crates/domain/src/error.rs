@@ -33,6 +33,10 @@ pub enum Error {
     /// AWS refused the credentials, the region or the permission.
     #[error("{0}")]
     AccessDenied(String),
+    /// ClickHouse or the state store cannot be used as they are configured: a user, a privilege, a
+    /// table, a row edited by hand. Only an operator can mend it.
+    #[error("{0}")]
+    Misconfigured(String),
     /// A dependency is down and may come back: Kinesis, ClickHouse, Keeper.
     #[error("{0}")]
     Unavailable(String),
@@ -60,6 +64,7 @@ impl Error {
             Error::Gap(_) => "gap",
             Error::Fenced(_) => "fenced",
             Error::AccessDenied(_) => "access_denied",
+            Error::Misconfigured(_) => "misconfigured",
             Error::Unavailable(_) => "unavailable",
             Error::Internal(_) => "internal",
         }

@@ -224,9 +224,9 @@ pub enum StateError {
 impl From<StateError> for Error {
     fn from(error: StateError) -> Error {
         match error {
-            StateError::Conflict(m) | StateError::Unavailable(m) | StateError::Misconfigured(m) => {
-                Error::Unavailable(m)
-            }
+            // Whoever asks again reads the rows again.
+            StateError::Conflict(message) | StateError::Unavailable(message) => Error::Unavailable(message),
+            StateError::Misconfigured(message) => Error::Misconfigured(message),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ClickHouseError, Kind};
 use super::settings::SETTINGS;
+use domain::error::Error;
 use domain::limits::{CLICKHOUSE_CONNECT_TIMEOUT, CLICKHOUSE_POOL_IDLE, CLICKHOUSE_TIMEOUT};
 
 /// The client name in ClickHouse's query log.
@@ -62,6 +63,11 @@ impl ClickHouse {
             Kind::Schema => format!("ClickHouse at {} reports: {}", self.server, error.message),
             _ => self.explain(error),
         }
+    }
+
+    /// The error of such a statement for its sender.
+    pub(super) fn foreign(&self, error: &ClickHouseError) -> Error {
+        error.kind().error(self.explain_foreign(error))
     }
 
     /// Runs a statement that returns no rows, for at most [`CLICKHOUSE_TIMEOUT`] unless a longer

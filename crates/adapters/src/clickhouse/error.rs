@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cause::cause;
 use super::settings::conflict;
+use domain::error::Error;
 use domain::limits::CLICKHOUSE_ERROR_CHARS;
 use domain::ports::Cause;
 
@@ -48,6 +49,18 @@ pub enum Kind {
     Busy,
     /// Anything else.
     Other,
+}
+
+impl Kind {
+    /// Whether it lasts until an operator changes something.
+    pub fn lasts(self) -> bool {
+        matches!(self, Kind::Credentials | Kind::Forbidden | Kind::NoKeeperMap | Kind::DatabaseEngine | Kind::Schema)
+    }
+
+    /// The error with this message for whoever sent the statement.
+    pub fn error(self, message: String) -> Error {
+        if self.lasts() { Error::Misconfigured(message) } else { Error::Unavailable(message) }
+    }
 }
 
 impl ClickHouseError {

@@ -88,7 +88,7 @@ impl Views for ClickHouse {
             Err(error) => {
                 let lacking =
                     if error.kind() == Kind::Schema { self.lacking(false).await.ok().flatten() } else { None };
-                return Err(Error::Unavailable(lacking.unwrap_or_else(|| self.explain_foreign(&error))));
+                return Err(error.kind().error(lacking.unwrap_or_else(|| self.explain_foreign(&error))));
             }
         };
         Ok(rows.into_iter().next().map(|row| ViewState {
@@ -106,7 +106,7 @@ impl Views for ClickHouse {
 
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error> {
         let rows: Vec<Statement> =
-            self.rows(&with_copies(database, view)).await.map_err(|e| Error::Unavailable(self.explain_foreign(&e)))?;
+            self.rows(&with_copies(database, view)).await.map_err(|error| self.foreign(&error))?;
         let (own, others): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| row.database == database && row.name == view);
         Ok(own.into_iter().next().map(|own| Definition {
@@ -118,7 +118,7 @@ impl Views for ClickHouse {
     }
 
     async fn below(&self, table: &str, known: &Below) -> Result<Below, Error> {
-        let failed = |e| Error::Unavailable(self.explain_foreign(&e));
+        let failed = |error| self.foreign(&error);
         let mut below = known.clone();
         below.tables.extend(place(table));
         loop {
@@ -170,6 +170,6 @@ impl Views for ClickHouse {
 
     async fn refresh(&self, database: &str, view: &str) -> Result<(), Error> {
         let sql = format!("SYSTEM REFRESH VIEW {}", qualified(database, view));
-        self.execute(&sql).await.map_err(|error| Error::Unavailable(self.explain_foreign(&error)))
+        self.execute(&sql).await.map_err(|error| self.foreign(&error))
     }
 }

@@ -228,10 +228,8 @@ impl KeeperMapStore {
         let sentence = self.clickhouse.explain(error);
         match error.kind() {
             Kind::Conflict => StateError::Conflict(sentence),
-            Kind::Transport | Kind::Busy | Kind::Profile | Kind::Other => StateError::Unavailable(sentence),
-            Kind::Credentials | Kind::Forbidden | Kind::NoKeeperMap | Kind::DatabaseEngine | Kind::Schema => {
-                StateError::Misconfigured(sentence)
-            }
+            kind if kind.lasts() => StateError::Misconfigured(sentence),
+            _ => StateError::Unavailable(sentence),
         }
     }
 

@@ -153,7 +153,7 @@ impl QuarantineTable {
     }
 
     fn said(&self, error: &ClickHouseError) -> Error {
-        Error::Unavailable(format!("{} cannot be used: {}", self.table, self.clickhouse.explain(error)))
+        error.kind().error(format!("{} cannot be used: {}", self.table, self.clickhouse.explain(error)))
     }
 }
 

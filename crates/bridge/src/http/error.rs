@@ -8,7 +8,9 @@ use domain::error::Error;
 /// an operator can fix is 4xx.
 pub fn status(error: &Error) -> StatusCode {
     match error {
-        Error::BadRequest(_) | Error::AccessDenied(_) | Error::Gap(_) => StatusCode::BAD_REQUEST,
+        Error::BadRequest(_) | Error::AccessDenied(_) | Error::Misconfigured(_) | Error::Gap(_) => {
+            StatusCode::BAD_REQUEST
+        }
         Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
         Error::NotFound(_) => StatusCode::NOT_FOUND,
         Error::RangeNotSatisfiable(_) => StatusCode::RANGE_NOT_SATISFIABLE,
