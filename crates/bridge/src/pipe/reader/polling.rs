@@ -21,47 +21,48 @@ use domain::ports::KinesisError;
 struct Polling {
     cursor: Cursor,
     pace: Pace,
+    /// The next pause after an error.
+    pause: Duration,
+    /// Whether the last call failed.
+    failed: bool,
+}
+
+impl Polling {
+    /// Waits for the next call's turn.
+    async fn turn(&mut self, poll: Duration) {
+        if self.failed {
+            self.pause = back_off(self.pause).await;
+            self.failed = false;
+        }
+        self.pace.wait(poll).await;
+    }
+}
+
+/// A subscription that is being opened beside the calls, so that records flow even if it fails.
+struct Attempt {
+    opening: Option<Opening>,
+    /// Whether fan-out was wanted at the last look.
+    wants: bool,
+    /// Whether the record at the checkpoint had been checked by then.
+    verified: bool,
 }
 
 impl Reader {
     /// Polls until the shard's end (then none), or, if fan-out is wanted, until a subscription has
-    /// delivered an event: records flow even if fan-out fails.
+    /// delivered an event.
     pub(super) async fn poll(
         &mut self,
         wanted: &mut watch::Receiver<bool>,
         retry: &mut Retry,
     ) -> Result<Option<Opened>, Error> {
         self.buffer.note(|p| p.mode = Mode::Polling);
-        let mut polling = Polling { cursor: self.cursor(), pace: Pace::new() };
-        let mut opening: Option<Opening> = None;
-        // The next pause after an error.
-        let (mut pause, mut failed) = (RETRY_FIRST, false);
-        let (mut wants, mut verified) = (true, false);
+        let mut polling = Polling { cursor: self.cursor(), pace: Pace::new(), pause: RETRY_FIRST, failed: false };
+        let mut attempt = Attempt { opening: None, wants: true, verified: false };
         loop {
-            let wanted_before = std::mem::replace(&mut wants, *wanted.borrow_and_update());
-            if wanted_before && !wants {
-                opening = None;
-                *retry = Retry::new();
-                self.buffer.note(|p| p.fallback = None);
-            }
-            let was_verified = std::mem::replace(&mut verified, !self.unverified);
-            if was_verified && !verified {
-                // The request did not start at the record that is in doubt now.
-                opening = None;
-            }
-            if wants && opening.is_none() && retry.due() && self.may_subscribe() {
-                opening = Some(Box::pin(open(self.source.clone(), self.buffer.shard_id.clone(), self.subscribe_at())));
-            }
+            self.attempt(&mut attempt, *wanted.borrow_and_update(), retry);
             self.buffer.room(self.source.shard_cap.get() as usize).await;
-            let poll = Duration::from_millis(self.source.poll.get());
-            let turn = async {
-                if failed {
-                    pause = back_off(pause).await;
-                    failed = false;
-                }
-                polling.pace.wait(poll).await;
-            };
-            let opened = match &mut opening {
+            let turn = polling.turn(Duration::from_millis(self.source.poll.get()));
+            let opened = match &mut attempt.opening {
                 None => {
                     turn.await;
                     None
@@ -75,54 +76,72 @@ impl Reader {
             match opened {
                 Some(Ok(opened)) => return Ok(Some(opened)),
                 Some(Err(left)) => {
-                    opening = None;
+                    attempt.opening = None;
                     self.fall_back(&left, retry);
-                    continue;
                 }
+                None if self.step(&mut polling).await? => return Ok(None),
                 None => {}
             }
-            let error = match self.page(&mut polling).await {
-                Ok(found) => match self.accept(found).await {
-                    Ok(true) => return Ok(None),
-                    Ok(false) => {
-                        pause = RETRY_FIRST;
-                        continue;
-                    }
-                    Err(gap @ Error::Gap(_)) => return Err(gap),
-                    Err(other) => {
-                        // The cursor is already past what was not processed.
-                        polling.cursor = self.cursor();
-                        other
-                    }
-                },
-                Err(KinesisError::IteratorExpired) => continue,
-                // The sequence number does not belong to this stream.
-                Err(KinesisError::Other(Error::BadRequest(refused)))
-                    if self.last.is_some() && polling.cursor.without_place() =>
-                {
-                    return Err(self.not_of_this_stream(&refused));
-                }
-                Err(KinesisError::Other(away @ Error::NotFound(_))) => {
-                    if self.last.is_some() {
-                        (self.unverified, self.vanished) = (true, true);
-                        polling.cursor = self.cursor();
-                    }
-                    away
-                }
-                // Every other error may pass, for example once the stream is back or the policy is
-                // fixed.
-                Err(other) => Error::from(other),
-            };
-            if pause == RETRY_LONGEST {
-                warn!(
-                    stream = self.source.stream.as_str(),
-                    shard = self.buffer.shard_id.as_str(),
-                    "{error}; trying again"
-                );
-            }
-            self.buffer.note(|p| p.error = Some(error));
-            failed = true;
         }
+    }
+
+    /// Begins to subscribe, or gives it up, as is wanted now.
+    fn attempt(&self, attempt: &mut Attempt, wants: bool, retry: &mut Retry) {
+        if std::mem::replace(&mut attempt.wants, wants) && !wants {
+            attempt.opening = None;
+            *retry = Retry::new();
+            self.buffer.note(|p| p.fallback = None);
+        }
+        if std::mem::replace(&mut attempt.verified, !self.unverified) && self.unverified {
+            // The request did not start at the record that is in doubt now.
+            attempt.opening = None;
+        }
+        if wants && attempt.opening.is_none() && retry.due() && self.may_subscribe() {
+            let opening = open(self.source.clone(), self.buffer.shard_id.clone(), self.subscribe_at());
+            attempt.opening = Some(Box::pin(opening));
+        }
+    }
+
+    /// One call, and what it brings. True at the shard's end. Errors that may pass are noted, and
+    /// delay the next call; others end reading.
+    async fn step(&mut self, polling: &mut Polling) -> Result<bool, Error> {
+        let error = match self.page(polling).await {
+            Ok(found) => match self.accept(found).await {
+                Ok(ended) => {
+                    polling.pause = RETRY_FIRST;
+                    return Ok(ended);
+                }
+                Err(gap @ Error::Gap(_)) => return Err(gap),
+                Err(other) => {
+                    // The cursor is already past what was not processed.
+                    polling.cursor = self.cursor();
+                    other
+                }
+            },
+            Err(KinesisError::IteratorExpired) => return Ok(false),
+            // The sequence number does not belong to this stream.
+            Err(KinesisError::Other(Error::BadRequest(refused)))
+                if self.last.is_some() && polling.cursor.without_place() =>
+            {
+                return Err(self.not_of_this_stream(&refused));
+            }
+            Err(KinesisError::Other(away @ Error::NotFound(_))) => {
+                if self.last.is_some() {
+                    (self.unverified, self.vanished) = (true, true);
+                    polling.cursor = self.cursor();
+                }
+                away
+            }
+            // Every other error may pass, for example once the stream is back or the policy is
+            // fixed.
+            Err(other) => Error::from(other),
+        };
+        if polling.pause == RETRY_LONGEST {
+            warn!(stream = self.source.stream.as_str(), shard = self.buffer.shard_id.as_str(), "{error}; trying again");
+        }
+        self.buffer.note(|p| p.error = Some(error));
+        polling.failed = true;
+        Ok(false)
     }
 
     fn cursor(&self) -> Cursor {
