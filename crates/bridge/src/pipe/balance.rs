@@ -11,7 +11,7 @@ use super::work::Work;
 use domain::error::Error;
 use domain::lease::Lease;
 use domain::names::{BatchId, ShardId, WorkerId};
-use domain::plan::{Share, plan};
+use domain::plan::{Plan, Share, plan};
 
 impl Work {
     /// Takes and releases leases according to the plan, if something changed or it is time to look.
@@ -23,17 +23,17 @@ impl Work {
             self.leases.reload().await?;
             self.sharing.meet(circle);
             self.follow();
-        } else if !self.sharing.due() {
+        } else if !self.sharing.due() || self.sharing.rests(&self.leases) {
             return Ok(false);
         }
         self.sharing.looked();
-        let me = &self.deps.worker_id;
-        let workers: BTreeSet<WorkerId> = self.sharing.circle().workers.keys().chain([me]).cloned().collect();
+        let me = self.deps.worker_id.clone();
+        let workers: BTreeSet<WorkerId> = self.sharing.circle().workers.keys().chain([&me]).cloned().collect();
         let members = self.deps.members.clone();
         let shares = self.leases.all().filter(|l| !l.finished());
         let shares: Vec<Share<'_>> = shares.map(|lease| share(lease, &members)).collect();
-        let plan = plan(&shares, &workers, me);
-        self.sharing.note_unclaimed(&self.leases, &members, me, &plan.take);
+        let plan = plan(&shares, &workers, &me);
+        self.sharing.note_unclaimed(&self.leases, &members, &me, &plan.take);
         let released = self.give_back(&plan.release).await?;
         let overdue = self.sharing.overdue(members.lease_duration());
         let losses = &self.losses;
@@ -50,6 +50,8 @@ impl Work {
         let taken = self.leases.take(wanted).await?;
         if released || taken {
             self.follow();
+        } else if plan == Plan::default() && self.losses.is_empty() {
+            self.sharing.rest(&self.leases);
         }
         Ok(released || taken)
     }

@@ -1,7 +1,7 @@
 //! Looks at the stream's shards: new ones get leases, and those whose unread records are gone are
 //! reported.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -29,8 +29,8 @@ impl Work {
         self.add_missing(&shards, start).await?;
         let identity = self.leases.stream().identity();
         self.listing.complete_ms = now_ms;
-        let absent = |l: &Lease| shards.iter().all(|shard| shard.id != l.shard_id);
-        if !described && self.leases.all().any(|l| !l.finished() && absent(l)) {
+        let listed: HashSet<&ShardId> = shards.iter().map(|shard| &shard.id).collect();
+        if !described && self.leases.all().any(|l| !l.finished() && !listed.contains(&l.shard_id)) {
             // Whether an absent shard was read to its end or lost records depends on the retention.
             // It takes two looks, so a retention that is shortened after this description is seen
             // by the next.

@@ -22,6 +22,11 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// Whether nothing is lost, as far as is known.
+    pub fn is_empty(&self) -> bool {
+        self.shards.is_empty() && self.batches.is_empty()
+    }
+
     /// Why this lease cannot be read any further, if so.
     pub fn of(&self, lease: &Lease) -> Option<&Error> {
         let batch = lease.batch().and_then(|batch| self.batches.get(batch));

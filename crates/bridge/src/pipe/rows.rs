@@ -15,6 +15,8 @@ pub struct Rows {
     destination: Destination,
     /// By shard id.
     rows: BTreeMap<ShardId, Versioned<Lease>>,
+    /// Counts the changes of any of this.
+    changes: u64,
     /// The epoch of each lease that this process took. A row with another owner or epoch is no
     /// longer ours.
     taken: BTreeMap<ShardId, u64>,
@@ -31,9 +33,15 @@ impl Rows {
             worker: worker.clone(),
             destination: Destination::default(),
             rows: BTreeMap::new(),
+            changes: 0,
             taken: BTreeMap::new(),
             left_over: HashSet::new(),
         }
+    }
+
+    /// A number that differs after every change of the rows, or of which of them are held.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// All leases of the pipe, ordered by shard id, whoever holds them.
@@ -110,6 +118,7 @@ impl Rows {
     /// Replaces the rows with those just read.
     pub fn read(&mut self, rows: Vec<Versioned<Lease>>) {
         self.rows = rows.into_iter().map(|row| (row.value.shard_id.clone(), row)).collect();
+        self.changes += 1;
     }
 
     /// Notes that all rows under this worker's name are from before this process started; it has
@@ -127,6 +136,7 @@ impl Rows {
 
     /// Notes that they were taken.
     pub fn taken(&mut self, epochs: Vec<(ShardId, u64)>) {
+        self.changes += 1;
         self.taken.extend(epochs);
         self.left_over.retain(|(shard_id, epoch)| self.taken.get(shard_id).is_none_or(|taken| epoch > taken));
     }
@@ -171,6 +181,7 @@ impl Rows {
 
     /// Notes that rows were written over the given versions.
     pub fn written(&mut self, rows: Vec<Versioned<Lease>>) {
+        self.changes += 1;
         for row in rows {
             let next = Versioned { version: row.version.wrapping_add(1), ..row };
             self.rows.insert(next.value.shard_id.clone(), next);

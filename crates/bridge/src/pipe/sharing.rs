@@ -19,6 +19,8 @@ pub struct Sharing {
     looked: Option<Instant>,
     /// Free leases that the plan gives to others, and since when.
     unclaimed: BTreeMap<ShardId, Instant>,
+    /// The rows, as [`Rows::changes`] counts them, of which nothing was to be taken or released.
+    at_rest: Option<u64>,
 }
 
 impl Sharing {
@@ -30,11 +32,26 @@ impl Sharing {
     /// Notes the current circle.
     pub fn meet(&mut self, circle: Circle) {
         self.circle = circle;
+        self.at_rest = None;
+    }
+
+    /// Notes that the plan for these rows changes nothing. It will not, either, while the rows and
+    /// the circle stay the same, if each unfinished lease has an owner in the circle: nobody else's
+    /// death is noticed there.
+    pub fn rest(&mut self, rows: &Rows) {
+        let shared = |l: &Lease| l.finished() || rows.holds(l) || self.circle.workers.contains_key(&l.owner);
+        self.at_rest = rows.all().all(shared).then(|| rows.changes());
+    }
+
+    /// Whether looking at these rows again would change nothing.
+    pub fn rests(&self, rows: &Rows) -> bool {
+        self.at_rest == Some(rows.changes())
     }
 
     /// Makes the next look due now.
     pub fn hurry(&mut self) {
         self.looked = None;
+        self.at_rest = None;
     }
 
     /// Whether the next look is due even if nobody came or went.
