@@ -30,7 +30,8 @@ use domain::start::Beginning;
 use domain::unpacking::{Split, Unpacking};
 use formats::encode::Format;
 
-/// How long it may take, once calm, until everything is committed.
+/// How long it may take, once calm, until everything is committed, besides the time after which the
+/// dead are noticed.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The time between two GetRecords calls of a shard.
@@ -111,19 +112,23 @@ impl Plan {
                 skew,
                 ..few
             },
-            _ => Plan {
-                workers: 1 + dice.below(3),
-                moves: true,
-                trouble: 24 * HOUR * (2 + dice.below(3) as u32),
-                lease: Duration::from_secs(300),
-                reshards: 3,
-                pauses: Some(Duration::from_secs(7_200)).filter(|_| dice.percent(50)),
-                skew: 12 * skew,
-                retention: dice.percent(50),
-                latest: dice.percent(25),
-                every: Some(Duration::from_secs(dice.one_of(&[300, 1_800, 7_200, 26 * 3_600]))),
-                ..few
-            },
+            _ => {
+                let every = Duration::from_secs(dice.one_of(&[300, 1_800, 7_200, 26 * 3_600]));
+                Plan {
+                    workers: 1 + dice.below(3),
+                    moves: true,
+                    trouble: 24 * HOUR * (2 + dice.below(3) as u32),
+                    // Heartbeats of days in which nobody pulls would take most of the time.
+                    lease: every.min(HOUR / 4),
+                    reshards: 3,
+                    pauses: Some(Duration::from_secs(7_200)).filter(|_| dice.percent(50)),
+                    skew: 12 * skew,
+                    retention: dice.percent(50),
+                    latest: dice.percent(25),
+                    every: Some(every),
+                    ..few
+                }
+            }
         }
     }
 }
@@ -169,7 +174,8 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
         // records.
         world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 1));
     }
-    let settled = timeout(SETTLED_WITHIN, async {
+    let patience = SETTLED_WITHIN + 3 * plan.lease;
+    let settled = timeout(patience, async {
         while !(world.settled().await && world.finished().await) && world.ledger.violations().is_empty() {
             sleep(Duration::from_millis(500)).await;
         }
@@ -188,7 +194,7 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
         (None, false) => {
             let leases = world.leases().await;
             let all: String = leases.iter().map(|row| line(&row.value)).collect();
-            return Err(format!("not everything is committed after {SETTLED_WITHIN:?}:{all}"));
+            return Err(format!("not everything is committed after {patience:?}:{all}"));
         }
         (None, true) => world.judge()?,
     }

@@ -92,8 +92,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "exact-to-the-row",
         edits: &[(
             "crates/bridge/src/pipe/reader.rs",
-            "Checkpoint::After(sequence, sub) => (Some((sequence, sub)), None),",
-            "Checkpoint::After(sequence, _) => (Some((sequence, u32::MAX)), None),",
+            "Checkpoint::After(row) => (Some(row), None),",
+            "Checkpoint::After(row) => (Some(RowPosition { sub: u32::MAX, ..row }), None),",
         )],
     },
     Mutant {
@@ -101,8 +101,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "exact-to-the-row",
         edits: &[(
             "crates/bridge/src/pipe/recover.rs",
-            "&& r.sub_sequence < offer.first_sub;",
-            "&& r.sub_sequence < offer.first_sub.min(1);",
+            "&& r.sub_sequence < from.sub;",
+            "&& r.sub_sequence < from.sub.min(1);",
         )],
     },
     Mutant {
@@ -137,8 +137,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "offer-is-frozen",
         edits: &[(
             "crates/domain/src/lease.rs",
-            "Lease { owner: owner.into(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, ..self.clone() }",
-            "Lease { owner: owner.into(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, offer: None, ..self.clone() }",
+            "Lease { owner: owner.clone(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, ..self.clone() }",
+            "Lease { owner: owner.clone(), epoch: self.epoch.wrapping_add(1), updated_ms: now_ms, offer: None, ..self.clone() }",
         )],
     },
     Mutant {
@@ -146,8 +146,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "offer-is-frozen",
         edits: &[(
             "crates/domain/src/lease.rs",
-            "Ok(Lease { owner: String::new(), updated_ms: now_ms, ..self.clone() })",
-            "Ok(Lease { owner: String::new(), updated_ms: now_ms, offer: None, ..self.clone() })",
+            "Ok(Lease { owner: WorkerId::default(), updated_ms: now_ms, ..self.clone() })",
+            "Ok(Lease { owner: WorkerId::default(), updated_ms: now_ms, offer: None, ..self.clone() })",
         )],
     },
     Mutant {
@@ -215,8 +215,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "shape-is-identity",
         edits: &[(
             "crates/bridge/src/pipe/actor.rs",
-            "} else if as_asked(&open.shape) != as_asked(&options.shape) {",
-            "} else if open.shape.is_empty() {",
+            "} else if open.shape.as_asked() != options.shape.as_asked() {",
+            "} else if open.shape.as_str().is_empty() {",
         )],
     },
     Mutant {
@@ -291,8 +291,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "commit-equals-offer",
         edits: &[(
             "crates/bridge/src/pipe/reader.rs",
-            "r.sequence_number == last.as_str() && r.sub_sequence <= *sub",
-            "r.sequence_number == last.as_str() && r.sub_sequence < *sub",
+            "r.sequence_number == last.sequence.as_str() && r.sub_sequence <= last.sub",
+            "r.sequence_number == last.sequence.as_str() && r.sub_sequence < last.sub",
         )],
     },
     Mutant {
@@ -311,8 +311,8 @@ pub const MUTANTS: &[Mutant] = &[
             ),
             (
                 "crates/bridge/src/pipe/recover.rs",
-                "Some(last) if last.sequence_number == offer.through.as_str() && last.sub_sequence == offer.through_sub => {",
-                "Some(_) => {",
+                "Some(last) if last.is_at(through) => Ok(slices),",
+                "Some(_) => Ok(slices),",
             ),
         ],
     },
