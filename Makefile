@@ -17,7 +17,9 @@ build: ## Build the bridge and the local stack.
 up: install build ## Run ClickHouse, ZooKeeper, Kinesis and the bridge until Ctrl-C.
 	$(TARGET)/debug/stack up --bridge $(TARGET)/debug/$(BRIDGE)
 
-demo: install build ## Load 100,000 records from a Kinesis stream into a ClickHouse table, and check them.
+demo: ## Load 100,000 records from a Kinesis stream into a ClickHouse table, and check them.
+	@scripts/install.sh demo
+	cargo build --workspace --locked
 	$(TARGET)/debug/stack demo --bridge $(TARGET)/debug/$(BRIDGE)
 
 lint: ## Check formatting, clippy, docs, dependencies (licences, sources, advisories) and the Compose file.

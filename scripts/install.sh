@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines,
 # Apache ZooKeeper, a second Kinesis, an S3 with a DynamoDB, and two writers of KPL aggregates. With
-# the argument `versions`: three more ClickHouse engines, for `make versions`. With the argument
-# `lint`: only cargo-deny, for `make lint`. Returns quickly if everything is there.
+# the argument `demo`: only one engine and ZooKeeper, for `make demo`. With `versions`: three more
+# engines, for `make versions`. With `lint`: only cargo-deny, for `make lint`. Returns quickly if
+# everything is there.
 set -euo pipefail
 
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
@@ -192,19 +193,28 @@ install_clickhouse() {
         echo "install: ClickHouse is $(command -v clickhouse)"
         return
     fi
-    local folder=.stack/chdb-$ENGINE_VERSION server=.stack/chdb-$SERVER_VERSION
-    local library=$folder/libchdb.so server_library=$server/chdb/_chdb.abi3.so
+    local folder=.stack/chdb-$ENGINE_VERSION
+    local library=$folder/libchdb.so
     [[ $(uname -sm) == 'Linux x86_64' ]] ||
         fail "the ClickHouse engine libraries are for Linux on x86_64 only: install ClickHouse, so that 'clickhouse' is on PATH"
     if [[ ! -e $library ]]; then
         echo "install: the ClickHouse engine $ENGINE_VERSION (npm package $ENGINE_PACKAGE, 180 MB) into $folder"
         unpack_npm "$ENGINE_PACKAGE@$ENGINE_VERSION" "$ENGINE_SHA512" "$folder" libchdb.so
     fi
-    if [[ $(cat "$server/complete" 2>/dev/null) != "$SERVER_SHA256" ]]; then
-        echo "install: clickhouse-server 25.8 (PyPI package $SERVER_PACKAGE $SERVER_VERSION, 179 MB) into $server"
-        unpack_wheel "$SERVER_PACKAGE" "$SERVER_VERSION" "$SERVER_SHA256" "$server" 'chdb/_chdb.abi3.so' 'chdb.libs/*' '*/LICENSE.txt'
+    echo "install: ClickHouse 26.7 is the engine library $library"
+}
+
+# Not beside a ClickHouse of the machine's own, on which everything runs then.
+install_lts() {
+    if [[ -n ${CLICKHOUSE_BINARY:-} ]] || have clickhouse; then
+        return
     fi
-    echo "install: ClickHouse 26.7 is the engine library $library, and 25.8 the server in $server_library"
+    local folder=.stack/chdb-$SERVER_VERSION
+    if [[ $(cat "$folder/complete" 2>/dev/null) != "$SERVER_SHA256" ]]; then
+        echo "install: clickhouse-server 25.8 (PyPI package $SERVER_PACKAGE $SERVER_VERSION, 179 MB) into $folder"
+        unpack_wheel "$SERVER_PACKAGE" "$SERVER_VERSION" "$SERVER_SHA256" "$folder" 'chdb/_chdb.abi3.so' 'chdb.libs/*' '*/LICENSE.txt'
+    fi
+    echo "install: ClickHouse 25.8 is the server in $folder/chdb/_chdb.abi3.so"
 }
 
 install_old_server() {
@@ -252,6 +262,10 @@ if ! have openssl; then
 fi
 install_zookeeper
 install_clickhouse
+if [[ ${1:-} == demo ]]; then
+    exit
+fi
+install_lts
 install_second_kinesis
 install_kpl_writers
 install_s3
