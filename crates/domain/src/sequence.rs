@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use thiserror::Error;
+
 use super::moment::Moment;
 use crate::limits::MAX_SEQUENCE_NUMBER_DIGITS;
 
@@ -86,6 +88,12 @@ pub enum Checkpoint {
     ShardEnd,
 }
 
+/// A text in the lease column `sequence_number` that is none of [`Checkpoint`]. Says what is
+/// allowed, because operators edit these rows by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is not a position: write a sequence number, TRIM_HORIZON, AT_TIMESTAMP:<unix ms> or SHARD_END")]
+pub struct NotAPosition(String);
+
 const TRIM_HORIZON: &str = "TRIM_HORIZON";
 const SHARD_END: &str = "SHARD_END";
 const AT_TIMESTAMP: &str = "AT_TIMESTAMP:";
@@ -112,9 +120,8 @@ impl Checkpoint {
         }
     }
 
-    /// Parses the two lease columns. The error says what is allowed, because operators edit these
-    /// rows by hand.
-    pub fn from_columns(sequence: &str, sub_sequence: u32) -> Result<Checkpoint, String> {
+    /// Parses the two lease columns.
+    pub fn from_columns(sequence: &str, sub_sequence: u32) -> Result<Checkpoint, NotAPosition> {
         let parsed = match sequence {
             TRIM_HORIZON => Some(Checkpoint::TrimHorizon),
             SHARD_END => Some(Checkpoint::ShardEnd),
@@ -127,11 +134,7 @@ impl Checkpoint {
                 None => SequenceNumber::parse(other).map(|s| Checkpoint::After(RowPosition::new(s, sub_sequence))),
             },
         };
-        parsed.ok_or_else(|| {
-            format!(
-                "'{sequence}' is not a position: write a sequence number, TRIM_HORIZON, AT_TIMESTAMP:<unix ms> or SHARD_END"
-            )
-        })
+        parsed.ok_or_else(|| NotAPosition(sequence.into()))
     }
 
     /// Whether moving from `self` to `next` is a move forward. Positions that are not sequence

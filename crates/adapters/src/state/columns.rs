@@ -174,7 +174,7 @@ impl LeaseRow {
     /// Parses the row. Operators edit these rows, so nothing is trusted.
     pub fn into_lease(self) -> Result<Lease, BadColumn> {
         let checkpoint = Checkpoint::from_columns(&self.sequence_number, self.sub_sequence_number)
-            .map_err(|problem| BadColumn { column: "sequence_number", problem })?;
+            .map_err(|e| BadColumn { column: "sequence_number", problem: e.to_string() })?;
         for (column, value) in [("pipe", &self.pipe), ("stream", &self.stream), ("shard_id", &self.shard_id)] {
             if value.is_empty() {
                 return Err(BadColumn { column, problem: "it is empty: write the name".into() });
