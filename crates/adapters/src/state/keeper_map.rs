@@ -282,7 +282,7 @@ impl StateStore for KeeperMapStore {
             return Ok(());
         }
         let rows: Vec<LeaseRow> = leases.iter().map(LeaseRow::from).collect();
-        let insert = statement::insert(&self.leases, &rows).map_err(StateError::Misconfigured)?;
+        let insert = statement::insert(&self.leases, &rows)?;
         let _turn = self.turn().await;
         match self.clickhouse.execute(&insert).await {
             Ok(()) => Ok(()),
@@ -300,7 +300,7 @@ impl StateStore for KeeperMapStore {
         }
         let rows: Vec<LeaseRow> = leases.iter().map(|row| LeaseRow::from(&row.value)).collect();
         let expected: Vec<i32> = leases.iter().map(|row| row.version).collect();
-        let update = statement::update(&self.leases, &rows, &expected).map_err(StateError::Misconfigured)?;
+        let update = statement::update(&self.leases, &rows, &expected)?;
         let _turn = self.turn().await;
         match self.alter(&update).await {
             Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(

@@ -2,7 +2,7 @@
 
 use super::columns::{IDENTIFYING, LeaseRow, Value, WORKER_COLUMNS, lease_columns, time};
 use domain::limits::KEEPER_REQUEST_BYTES;
-use domain::ports::Worker;
+use domain::ports::{StateError, Worker};
 use sql::quote::literal;
 
 /// Statements up to this size in bytes are accepted with ClickHouse's default `max_query_size`
@@ -26,14 +26,15 @@ pub fn keys<'a>(rows: impl IntoIterator<Item = &'a LeaseRow>) -> String {
 }
 
 /// Creates all rows or none.
-pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
+pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, StateError> {
     fits(rows)?;
     let mut sql = format!(
         "INSERT INTO {table} ({}) SETTINGS {ONE_TRANSACTION}, date_time_input_format = 'basic' FORMAT JSONEachRow\n",
         lease_columns()
     );
     for row in rows {
-        sql += &serde_json::to_string(row).map_err(|e| format!("the lease '{}' cannot be written: {e}", row.key))?;
+        sql += &serde_json::to_string(row)
+            .map_err(|e| StateError::Misconfigured(format!("the lease '{}' cannot be written: {e}", row.key)))?;
         sql.push('\n');
     }
     Ok(sql)
@@ -45,7 +46,7 @@ pub fn insert(table: &str, rows: &[LeaseRow]) -> Result<String, String> {
 /// read. A deleted row is not matched, so the matched rows are counted as well: read by one thread,
 /// they are one block. (A subquery would count them at a different time, and costs as much as the
 /// rest of the statement.) All columns are written except the key and its two parts.
-pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String, String> {
+pub fn update(table: &str, rows: &[LeaseRow], versions: &[i32]) -> Result<String, StateError> {
     fits(rows)?;
     let keys = keys(rows);
     let version = by_key(&keys, versions.iter().map(i32::to_string).collect(), "_version");
@@ -140,15 +141,15 @@ pub fn heartbeat(table: &str, worker: &Worker) -> String {
 
 /// Keeper refuses a larger request by closing the connection, which would look like a transient
 /// fault.
-fn fits(rows: &[LeaseRow]) -> Result<(), String> {
+fn fits(rows: &[LeaseRow]) -> Result<(), StateError> {
     let bytes: usize = rows.iter().map(size).sum();
     if bytes > KEEPER_REQUEST_BYTES {
-        return Err(format!(
+        return Err(StateError::Misconfigured(format!(
             "{} leases of pipe '{}' with {bytes} bytes are more than fits into one Keeper request ({KEEPER_REQUEST_BYTES}): read fewer \
              shards in one batch, or give pipe, stream and worker shorter names",
             rows.len(),
             rows.first().map_or("", |row| &row.pipe),
-        ));
+        )));
     }
     Ok(())
 }
