@@ -38,9 +38,6 @@ pub struct Wanted<'a> {
     pub keeper_map: bool,
 }
 
-/// A value, or the message saying why there is none.
-pub(super) type Answer<T> = Result<T, String>;
-
 /// A server's answers about what pipes require.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs {
@@ -72,6 +69,11 @@ impl Needs {
     }
 }
 
+/// The finding about what could not be asked; `why` is the server's error, explained.
+pub(super) fn unchecked(what: &str, why: &str) -> Finding {
+    Finding::new(what, Verdict::Note, format!("could not be checked: {why}"))
+}
+
 /// The threads shared by waiting views.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pool {
@@ -81,46 +83,45 @@ pub(super) struct Pool {
     pub views: u64,
 }
 
+/// The setting that says how many views can wait.
+pub(super) const POOL: &str = "background_schedule_pool_size";
+
 /// Whether there is a thread for each pipe.
-pub(super) fn pool(answer: &Answer<Pool>) -> Finding {
-    let what = "background_schedule_pool_size";
+pub(super) fn pool(pool: Pool) -> Finding {
     let raise = "raise it in the server's configuration above the number of pipes";
-    let (verdict, says) = match answer {
-        Err(why) => (Verdict::Note, format!("could not be checked: {why}")),
-        Ok(Pool { threads: 0, .. }) => (Verdict::Note, format!("the server does not report it; {raise}")),
-        Ok(Pool { threads, views }) if threads <= views => (
+    let (verdict, says) = match pool {
+        Pool { threads: 0, .. } => (Verdict::Note, format!("the server does not report it; {raise}")),
+        Pool { threads, views } if threads <= views => (
             Verdict::Bad,
             format!(
                 "{threads}, and {views} refreshable views share these threads; each view that waits for records occupies one, so some would \
                  never run: {raise}"
             ),
         ),
-        Ok(Pool { threads, .. }) if *threads < SCHEDULE_POOL_THREADS => {
+        Pool { threads, .. } if threads < SCHEDULE_POOL_THREADS => {
             (Verdict::Note, format!("only {threads} views can wait for records at a time: {raise}"))
         }
-        Ok(Pool { threads, views }) => (
+        Pool { threads, views } => (
             Verdict::Fine,
             format!(
                 "{threads}: up to this many views can wait for records at a time; there are {views} refreshable views"
             ),
         ),
     };
-    Finding::new(what, verdict, says)
+    Finding::new(POOL, verdict, says)
 }
 
 /// Whether a repeated batch completes the tables below its target; off before 26.2.
 pub(super) const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_views";
 
 /// What a batch that is served again does to the views below its target.
-pub(super) fn dependent_views(answer: &Answer<bool>) -> Finding {
-    let (verdict, says) = match answer {
-        Err(why) => (Verdict::Note, format!("could not be checked: {why}")),
-        Ok(true) => (Verdict::Fine, "1: views below a pipe's table get no row twice".into()),
-        Ok(false) => (
+pub(super) fn dependent_views(set: bool) -> Finding {
+    let (verdict, says) = match set {
+        true => (Verdict::Fine, "1: views below a pipe's table get no row twice"),
+        false => (
             Verdict::Note,
             "0 for this user, the default before 26.2: rows may be duplicated or missing below a pipe's table unless the SELECT of the pipe's \
-             view sets it to 1, as the README's SQL and `sql pipe` do"
-                .into(),
+             view sets it to 1, as the README's SQL and `sql pipe` do",
         ),
     };
     Finding::new(DEPENDENT_VIEWS, verdict, says)
@@ -188,14 +189,17 @@ pub(super) struct Grants {
     pub has_tables: bool,
 }
 
+/// What [`grants`] is about.
+pub(super) fn grants_of(user: &str) -> String {
+    format!("grants of ClickHouse user '{user}'")
+}
+
 /// Whether the user has the privileges it needs.
-pub(super) fn grants(wanted: &Wanted<'_>, answer: &Answer<Grants>) -> Finding {
-    let what = format!("grants of ClickHouse user '{}'", wanted.user);
-    let grants = match answer {
-        Err(why) => return Finding::new(what, Verdict::Note, format!("could not be checked: {why}")),
-        Ok(grants) if grants.readonly == 0 => grants,
-        Ok(grants) => return Finding::new(what, Verdict::Bad, read_only(wanted.user, &grants.readonly.to_string())),
-    };
+pub(super) fn grants(wanted: &Wanted<'_>, grants: &Grants) -> Finding {
+    let what = grants_of(wanted.user);
+    if grants.readonly != 0 {
+        return Finding::new(what, Verdict::Bad, read_only(wanted.user, &grants.readonly.to_string()));
+    }
     let is_needed = |right: &&Right| match right.purpose {
         Purpose::Work => true,
         Purpose::Create => !grants.has_tables,

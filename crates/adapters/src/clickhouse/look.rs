@@ -2,7 +2,8 @@
 //! privilege missing for one does not affect the others.
 
 use super::ability::{
-    DEPENDENT_VIEWS, Grants, Needs, Pool, REFRESH_COLUMNS, Right, SYNTAX, Wanted, dependent_views, grants, pool, rights,
+    DEPENDENT_VIEWS, Grants, Needs, POOL, Pool, REFRESH_COLUMNS, Right, SYNTAX, Wanted, dependent_views, grants,
+    grants_of, pool, rights, unchecked,
 };
 use super::client::ClickHouse;
 use super::error::{ClickHouseError, Kind};
@@ -24,12 +25,13 @@ impl ClickHouse {
         }
         let what = format!("ClickHouse {} at {}", needs.version, self.server());
         let works = "has APPEND, SYSTEM WAIT VIEW and everything else that pipes need";
-        let explained = |error: ClickHouseError| self.explain_foreign(&error);
+        let of_user = grants_of(wanted.user);
+        let unchecked = |what: &str, error: &ClickHouseError| unchecked(what, &self.explain_foreign(error));
         Ok(vec![
             Finding::new(what, Verdict::Fine, works),
-            grants(wanted, &self.grants(wanted).await.map_err(explained)),
-            pool(&self.pool().await.map_err(explained)),
-            dependent_views(&self.is_set(DEPENDENT_VIEWS).await.map_err(explained)),
+            self.grants(wanted).await.map_or_else(|e| unchecked(&of_user, &e), |found| grants(wanted, &found)),
+            self.pool().await.map_or_else(|e| unchecked(POOL, &e), pool),
+            self.is_set(DEPENDENT_VIEWS).await.map_or_else(|e| unchecked(DEPENDENT_VIEWS, &e), dependent_views),
         ])
     }
 

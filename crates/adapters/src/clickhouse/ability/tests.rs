@@ -32,7 +32,7 @@ fn all_that_a_server_lacks_is_one_sentence() {
 
 #[test]
 fn views_find_a_thread_each_or_are_counted() {
-    let verdict = |threads, views| pool(&Ok(Pool { threads, views })).verdict;
+    let verdict = |threads, views| pool(Pool { threads, views }).verdict;
     assert_eq!(verdict(512, 3), Verdict::Fine);
     assert_eq!(verdict(SCHEDULE_POOL_THREADS, SCHEDULE_POOL_THREADS - 1), Verdict::Fine);
     assert_eq!(verdict(SCHEDULE_POOL_THREADS - 1, 0), Verdict::Note);
@@ -40,7 +40,7 @@ fn views_find_a_thread_each_or_are_counted() {
     for views in [16, 17] {
         assert_eq!(verdict(16, views), Verdict::Bad);
     }
-    let unknown = pool(&Err("denied".into()));
+    let unknown = unchecked(POOL, "denied");
     assert_eq!((unknown.verdict, &*unknown.says), (Verdict::Note, "could not be checked: denied"));
 }
 
@@ -50,7 +50,7 @@ fn lacking(rights: &[&str], has_tables: bool) -> Finding {
         let some = right.rights.iter().copied().filter(|r| rights.contains(r)).collect::<Vec<_>>();
         (!some.is_empty()).then_some(Right { rights: some, ..right })
     });
-    grants(&WANTED, &Ok(Grants { readonly: 0, missing: missing.collect(), has_tables }))
+    grants(&WANTED, &Grants { readonly: 0, missing: missing.collect(), has_tables })
 }
 
 #[test]
@@ -78,8 +78,7 @@ fn rights_to_create_are_needed_until_the_tables_are_there() {
 
 #[test]
 fn a_user_who_may_not_write_is_bad_whatever_the_grants() {
-    let answer = Ok(Grants { readonly: 2, missing: Vec::new(), has_tables: true });
-    let found = grants(&WANTED, &answer);
+    let found = grants(&WANTED, &Grants { readonly: 2, missing: Vec::new(), has_tables: true });
     assert_eq!(found.verdict, Verdict::Bad);
     assert!(found.says.contains("'bridge'") && found.says.contains("readonly = 2"), "{}", found.says);
 }
