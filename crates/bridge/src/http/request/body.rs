@@ -68,7 +68,7 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
     let first = if pipe.is_empty() { "\"pipe\": \"orders\", " } else { "" };
     rows(body, &format!("{{{first}\"shard_id\": \"\", \"position\": \"trim_horizon\"}}"), |row: SeekJson| {
         let pipe = match (pipe, &*row.pipe) {
-            ("", "") => return Err("it names no pipe".into()),
+            ("", "") => return Err(refused("it names no pipe")),
             (_, "") => pipe.into(),
             _ => named(pipe, &row.pipe)?,
         };
@@ -78,17 +78,16 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
         };
         let position = Position::parse(&text)?;
         if row.shard_id.is_empty() && matches!(position, Position::Sequence(_)) {
-            return Err(
-                "the position is a sequence number, which means something only within one shard: name the shard in shard_id"
-                    .into(),
-            );
+            return Err(refused(
+                "the position is a sequence number, which means something only within one shard: name the shard in shard_id",
+            ));
         }
         let shard_id = match &*row.shard_id {
             "" => None,
-            id => Some(name("shard_id", id).map_err(|e| e.to_string())?),
+            id => Some(name("shard_id", id)?),
         };
         if row.sub_sequence_number.is_some() && !matches!(position, Position::Sequence(_)) {
-            return Err("sub_sequence_number is only for a sequence number: leave it out, or set it to NULL".into());
+            return Err(refused("sub_sequence_number is only for a sequence number: leave it out, or set it to NULL"));
         }
         Ok(SeekRow { pipe, shard_id, position, sub_sequence_number: row.sub_sequence_number })
     })
@@ -98,9 +97,11 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
 pub fn parse_ack(body: &[u8]) -> Result<Vec<BatchId>, Error> {
     let mut batches = rows(body, "{\"batch\": \"0123456789abcdef\"}", |row: AckJson| {
         let hex = row.batch.len() == BATCH_DIGITS && row.batch.bytes().all(|b| b.is_ascii_hexdigit());
-        let wrong =
-            || format!("the batch {} must be the {BATCH_DIGITS} hexadecimal digits of _batch", quoted(&row.batch));
-        if hex { Ok(BatchId::from(row.batch.to_ascii_lowercase())) } else { Err(wrong()) }
+        if !hex {
+            let batch = quoted(&row.batch);
+            return Err(refused(format!("the batch {batch} must be the {BATCH_DIGITS} hexadecimal digits of _batch")));
+        }
+        Ok(BatchId::from(row.batch.to_ascii_lowercase()))
     })?;
     batches.sort();
     batches.dedup();
@@ -115,29 +116,34 @@ pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<PipeName>, Error> {
 }
 
 /// The pipe that a row names, which must be that of the path if the path has one.
-fn named(path: &str, row: &str) -> Result<PipeName, String> {
+fn named(path: &str, row: &str) -> Result<PipeName, Error> {
     if path.is_empty() {
-        return name("pipe", row).map_err(|e| e.to_string());
+        return name("pipe", row);
     }
-    match row == path {
-        true => Ok(path.into()),
-        false => Err(format!("the row names pipe {}, but the path names '{path}': they must be the same", quoted(row))),
+    if row != path {
+        let row = quoted(row);
+        return Err(refused(format!("the row names pipe {row}, but the path names '{path}': they must be the same")));
     }
+    Ok(path.into())
 }
 
 /// Parses rows one by one; the error names the first that is wrong.
 fn rows<J: DeserializeOwned, R>(
     body: &[u8],
     example: &str,
-    row: impl Fn(J) -> Result<R, String>,
+    row: impl Fn(J) -> Result<R, Error>,
 ) -> Result<Vec<R>, Error> {
     let read = serde_json::Deserializer::from_slice(body).into_iter::<J>();
     let checked = read.enumerate().map(|(i, json)| {
-        let at = |why: String| Error::BadRequest(format!("row {} of the body is refused: {why}", i + 1));
-        let json = json.map_err(|e| at(format!("{}; rows look like {example}", shortened(&e.to_string(), MESSAGE))))?;
-        row(json).map_err(at)
+        let json =
+            json.map_err(|e| refused(format!("{}; rows look like {example}", shortened(&e.to_string(), MESSAGE))));
+        json.and_then(&row).map_err(|why| refused(format!("row {} of the body is refused: {why}", i + 1)))
     });
     checked.collect()
+}
+
+fn refused(why: impl Into<String>) -> Error {
+    Error::BadRequest(why.into())
 }
 
 #[cfg(test)]

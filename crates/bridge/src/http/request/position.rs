@@ -52,9 +52,12 @@ pub fn beginning(text: &str) -> Result<Beginning, Error> {
 
 impl Position {
     /// Parses the position of a row of `seek`.
-    pub(super) fn parse(text: &str) -> Result<Position, String> {
+    pub(super) fn parse(text: &str) -> Result<Position, Error> {
         start(text).map(Position::Start).or_else(|| sequence(text).map(Position::Sequence)).ok_or_else(|| {
-            format!("the position {} must be trim_horizon, latest, {TIMES}, or a sequence number", quoted(text))
+            Error::BadRequest(format!(
+                "the position {} must be trim_horizon, latest, {TIMES}, or a sequence number",
+                quoted(text)
+            ))
         })
     }
 }
