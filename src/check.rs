@@ -14,7 +14,7 @@ use domain::ports::{IteratorStart, KinesisApi, StateStore};
 /// Checks AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes
 /// nothing except missing state tables.
 pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, String> {
-    let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
+    let metrics = Metrics::new().map_err(|e| e.to_string())?;
     let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await;
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());

@@ -41,18 +41,17 @@ fn main() -> ExitCode {
         }),
         Command::Dynamodb { command: DynamoDbCommand::Verify { verify: wanted, flags } } => {
             resolve(flags).and_then(|config| {
-                let (report, equal) = run(verify(&config, &wanted))??;
+                let (report, equal) = run(verify(&config, &wanted))?.map_err(|e| e.to_string())?;
                 print(&report)?;
                 // The report says it all.
                 if equal { Ok(()) } else { Err(String::new()) }
             })
         }
-        Command::Sql { command: SqlCommand::Pipe { pipe: wanted, flags } } => {
-            resolve(flags).and_then(|config| print(&run(pipe(&config, &wanted, &bridge_url(&config)))??))
-        }
-        Command::Sql { command: SqlCommand::Dynamodb { wanted, flags } } => {
-            resolve(flags).and_then(|config| print(&run(dynamodb(&config, &wanted, &bridge_url(&config)))??))
-        }
+        Command::Sql { command: SqlCommand::Pipe { pipe: wanted, flags } } => resolve(flags)
+            .and_then(|config| print(&run(pipe(&config, &wanted, &bridge_url(&config)))?.map_err(|e| e.to_string())?)),
+        Command::Sql { command: SqlCommand::Dynamodb { wanted, flags } } => resolve(flags).and_then(|config| {
+            print(&run(dynamodb(&config, &wanted, &bridge_url(&config)))?.map_err(|e| e.to_string())?)
+        }),
         Command::Sql { command: SqlCommand::Setup(flags) } => resolve(flags).and_then(|config| {
             let bridge_url = bridge_url(&config);
             let token = config.token.as_ref().map(|t| t.expose());

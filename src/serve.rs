@@ -52,7 +52,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         Some(host) => format!("{host}:{}", address.port()).into(),
         None => config.worker_id.clone(),
     };
-    let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
+    let metrics = Metrics::new().map_err(|e| e.to_string())?;
     let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors.clone()).await);
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());

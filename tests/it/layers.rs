@@ -33,8 +33,8 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("bridge/pipe", &["metrics", "read"]),
     ("bridge/http", &["metrics", "pipe", "read"]),
     ("capture/dynamodb", &[]),
-    ("capture/generate", &["dynamodb", "flags"]),
-    ("capture/verify", &["dynamodb", "flags"]),
+    ("capture/generate", &["dynamodb", "error", "flags"]),
+    ("capture/verify", &["dynamodb", "error", "flags"]),
     ("formats/encode", &["unmarshal"]),
     ("formats/unpack", &[]),
 ];

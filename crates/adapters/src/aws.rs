@@ -5,6 +5,8 @@ use std::fmt::Debug;
 
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
+use domain::error::Error;
+
 /// A call, as its sentence names it.
 pub struct Call<'a> {
     /// The service, as AWS writes it: `Kinesis` or `DynamoDB`. In lower case it is its prefix in
@@ -28,11 +30,12 @@ pub enum Failure {
     Unavailable(String),
 }
 
-impl Failure {
-    /// The sentence.
-    pub fn into_text(self) -> String {
-        match self {
-            Failure::Denied(text) | Failure::Missing(text) | Failure::Unavailable(text) => text,
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::Denied(why) => Error::AccessDenied(why),
+            Failure::Missing(why) => Error::NotFound(why),
+            Failure::Unavailable(why) => Error::Unavailable(why),
         }
     }
 }

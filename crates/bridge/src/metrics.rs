@@ -2,6 +2,8 @@
 
 use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use domain::error::Error;
+
 /// All metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -40,7 +42,11 @@ pub struct Metrics {
 
 impl Metrics {
     /// All metrics at zero.
-    pub fn new() -> Result<Metrics, prometheus::Error> {
+    pub fn new() -> Result<Metrics, Error> {
+        Metrics::registered().map_err(|e| Error::Internal(format!("cannot set up the metrics: {e}")))
+    }
+
+    fn registered() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let vec = IntCounterVec::new(Opts::new(format!("kinesis_bridge_{name}"), help), labels)?;

@@ -23,11 +23,13 @@ mod types;
 
 use serde_json::Value;
 
-use crate::flags::PipeFlags;
+use crate::error::CommandError;
+use crate::flags::{self, PipeFlags};
 use address::{Address, collection, next_url};
 use config::Config;
 use definer::Definer;
 use domain::columns::PLACE;
+use domain::error::Error;
 use domain::interface::Parameter;
 use domain::limits::DRY_RUN_ROWS;
 use domain::unpacking::Split;
@@ -39,31 +41,30 @@ use rest::{REST, REST_COMMENT, REST_TYPE};
 use sample::Sample;
 use server::{Server, TableRow};
 use shape::Shape;
-use sql::name::table_name;
 use sql::quote::{comment, comments, qualified};
 use types::Type;
 
 /// Generates the statements, and prints, runs or tries them, depending on the flags. Returns the
 /// text for standard output.
-pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, String> {
-    let (database, table) = table_name("table", &flags.table)?;
+pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Result<String, CommandError> {
+    let (database, table) = flags::table("table", &flags.table)?;
     let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let generator = Generator { server: Server::new(config), flags, database, table };
     // Before asking Kinesis: wrong flags are wrong whatever it answers.
     generator.url(bridge_url, Split::None)?;
     if flags.order_by.contains(|c: char| c == ';' || c.is_control()) {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "--order-by is {}: it must be one expression, without semicolons or line breaks",
             shown(&flags.order_by)
-        ));
+        )));
     }
     generator.server.runs_pipes().await?;
     let mut sample = Sample::take(config, &flags.stream).await?;
     if sample.len() == 0 {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "stream {} has no records to derive a table from: write some, or run this again once there are some",
             shown(&flags.stream)
-        ));
+        )));
     }
     generator.run(config, bridge_url, &mut sample, &maps).await
 }
@@ -82,7 +83,7 @@ impl Generator<'_> {
         bridge_url: &str,
         sample: &mut Sample,
         maps: &[Mapping],
-    ) -> Result<String, String> {
+    ) -> Result<String, CommandError> {
         let Looked { shape, objects, mut head } = look(sample, &self.flags.stream, self.flags.message)?;
         let found = self.server.table(&self.database, &self.table).await?;
         let definer = Definer::find(&self.server, self.flags.shared.definer.as_deref()).await?;
@@ -134,7 +135,7 @@ impl Generator<'_> {
     }
 
     /// Maps fields to the columns of a new table or an existing one.
-    async fn plan(&self, shape: &Shape, exists: bool, maps: &[Mapping]) -> Result<Plan, String> {
+    async fn plan(&self, shape: &Shape, exists: bool, maps: &[Mapping]) -> Result<Plan, CommandError> {
         let (flatten, rest) = (self.flags.flatten, !self.flags.no_rest);
         let mut plan = match exists {
             true => existing_table(shape, &self.columns().await?, flatten, maps, rest)?,
@@ -142,11 +143,11 @@ impl Generator<'_> {
         };
         plan.rounds = self.server.rounds_in_json().await?;
         if plan.columns.is_empty() {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "no column of {} has a field in the sample of stream {}: assign fields to columns with --map",
                 shown(&self.flags.table),
                 shown(&self.flags.stream)
-            ));
+            )));
         }
         Ok(plan)
     }
@@ -193,7 +194,7 @@ impl Generator<'_> {
         lines
     }
 
-    fn url(&self, bridge_url: &str, split: Split) -> Result<String, String> {
+    fn url(&self, bridge_url: &str, split: Split) -> Result<String, Error> {
         let flags = self.flags;
         next_url(&Address {
             bridge_url,
@@ -209,7 +210,7 @@ impl Generator<'_> {
         })
     }
 
-    async fn columns(&self) -> Result<Vec<Existing>, String> {
+    async fn columns(&self) -> Result<Vec<Existing>, CommandError> {
         let columns = self.server.columns(&self.database, &self.table).await?;
         let existing = |c: server::ColumnRow| Existing {
             insertable: c.is_insertable(),
@@ -223,11 +224,10 @@ impl Generator<'_> {
 
     /// Has ClickHouse check whether the sample fits. A type chosen here is replaced; for an
     /// existing table the misfit is reported.
-    async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), String> {
+    async fn judge(&self, plan: &mut Plan, sample: &Sample, objects: usize) -> Result<(), CommandError> {
         let (columns, sql) = render::judged(plan, &sample.source(usize::MAX));
         let answer = self.server.ask(&sql, "JSONEachRow").await?;
-        let answer: Value =
-            serde_json::from_str(answer.trim()).map_err(|e| format!("ClickHouse's response cannot be parsed: {e}"))?;
+        let answer: Value = serde_json::from_str(answer.trim()).map_err(CommandError::Answer)?;
         let number = |name: &str| answer[name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         let (parsed, twice) = (number("parsed"), number("twice"));
         if parsed < objects {
@@ -261,14 +261,14 @@ impl Generator<'_> {
         Ok(())
     }
 
-    async fn apply(&self, statements: &[String], target: &Target) -> Result<(), String> {
+    async fn apply(&self, statements: &[String], target: &Target) -> Result<(), CommandError> {
         for name in target.creates() {
             if self.server.table(&self.database, &name).await?.is_some() {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "{} exists in database {} already, so nothing was changed: drop it, or run without --apply to see the statements",
                     shown(&name),
                     shown(&self.database)
-                ));
+                )));
             }
         }
         for (done, statement) in statements.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! verify`.
 
 pub mod dynamodb;
+pub mod error;
 pub mod flags;
 pub mod generate;
 pub mod verify;

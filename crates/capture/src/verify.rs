@@ -23,7 +23,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep};
 
 use crate::dynamodb::DynamoDb;
-use crate::flags::VerifyFlags;
+use crate::error::CommandError;
+use crate::flags::{self, VerifyFlags};
 use adapters::clickhouse::ClickHouse;
 use config::Config;
 use domain::limits::{BATCH_GET_ITEMS, VERIFY_CANDIDATE_BYTES, VERIFY_ITEM_BYTES, VERIFY_PAUSE_FIRST, VERIFY_PROGRESS};
@@ -31,14 +32,13 @@ use key::Key;
 use report::{Found, Report};
 use rounds::{History, Version, brought, pause, round_until};
 use source::Source;
-use sql::name::table_name;
 use target::{Row, Target};
 use value::Item;
 
 /// Runs the comparison. Returns the text for standard output, and whether everything is equal.
-pub async fn verify(config: &Config, flags: &VerifyFlags) -> Result<(String, bool), String> {
+pub async fn verify(config: &Config, flags: &VerifyFlags) -> Result<(String, bool), CommandError> {
     let (database, name) = match &flags.target {
-        Some(target) => table_name("target", target)?,
+        Some(target) => flags::table("target", target)?,
         None => ("default".to_owned(), flags.table.clone()),
     };
     let dynamodb = DynamoDb::from_environment().await;
@@ -79,7 +79,7 @@ struct Candidate {
 }
 
 impl Verifier<'_> {
-    async fn run(&self, report: &mut Report) -> Result<(), String> {
+    async fn run(&self, report: &mut Report) -> Result<(), CommandError> {
         let began = Instant::now();
         let mut progress = Progress::new();
         let prints = self.scan(&mut progress).await?;
@@ -107,7 +107,7 @@ impl Verifier<'_> {
     }
 
     /// First pass, DynamoDB.
-    async fn scan(&self, progress: &mut Progress) -> Result<HashMap<Key, u64>, String> {
+    async fn scan(&self, progress: &mut Progress) -> Result<HashMap<Key, u64>, CommandError> {
         let (mut prints, mut bytes) = (HashMap::new(), 0);
         let mut pages = self.source.scan(self.flags.segments);
         while let Some(page) = pages.recv().await {
@@ -116,13 +116,13 @@ impl Verifier<'_> {
                 prints.insert(key, print);
             }
             if bytes > self.memory {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "the keys of DynamoDB table '{}' need more than --memory {} MiB: that was enough for {} items, about {} bytes each; raise it",
                     self.flags.table,
                     self.memory >> 20,
                     prints.len(),
                     bytes / prints.len().max(1)
-                ));
+                )));
             }
             progress.say(|| {
                 format!("{} items scanned in DynamoDB, {:.0} read capacity units", prints.len(), self.source.units())
@@ -137,7 +137,7 @@ impl Verifier<'_> {
         mut prints: HashMap<Key, u64>,
         report: &mut Report,
         progress: &mut Progress,
-    ) -> Result<Vec<Candidate>, String> {
+    ) -> Result<Vec<Candidate>, CommandError> {
         let mut candidates = Vec::new();
         let candidate = |key, spelled, found| Candidate { key, spelled, history: History::default(), found };
         let most = self.memory / VERIFY_CANDIDATE_BYTES;
@@ -162,13 +162,13 @@ impl Verifier<'_> {
         let only_here = prints.len();
         report.compared = rows + only_here as u64;
         if too_many > 0 || candidates.len() + only_here > most {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "{} of {} items are not equal, more than can be rechecked with --memory {} MiB: is {} the target of this table, and was it loaded?",
                 candidates.len() + too_many + only_here,
                 report.compared,
                 self.memory >> 20,
                 self.target.name
-            ));
+            )));
         }
         candidates.extend(prints.into_keys().map(|key| candidate(key, None, Found::Missing)));
         candidates.sort_by(|a, b| a.key.values().cmp(&b.key.values()));
@@ -182,7 +182,7 @@ impl Verifier<'_> {
         candidates: &mut Vec<Candidate>,
         looking: Instant,
         progress: &mut Progress,
-    ) -> Result<(), String> {
+    ) -> Result<(), CommandError> {
         let until = round_until(looking.elapsed(), self.flags.timeout);
         let mut all = std::mem::take(candidates).into_iter();
         loop {
@@ -202,7 +202,7 @@ impl Verifier<'_> {
     }
 
     /// Whether each of at most [`BATCH_GET_ITEMS`] items is equal now.
-    async fn look(&self, candidates: &mut [Candidate], looking: Instant) -> Result<Vec<bool>, String> {
+    async fn look(&self, candidates: &mut [Candidate], looking: Instant) -> Result<Vec<bool>, CommandError> {
         let keys: Vec<Key> = candidates.iter().map(|candidate| candidate.key.clone()).collect();
         let items = self.source.get(&keys).await?;
         let (read, now) = (now_micros(), looking.elapsed());

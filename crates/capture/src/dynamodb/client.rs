@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ScalarAttributeType;
 
 use super::error::explain;
+use domain::error::Error;
 use domain::limits::{KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT};
 
 /// DynamoDB in one account and region.
@@ -74,11 +75,11 @@ impl DynamoDb {
         DynamoDb { client: Client::new(&sdk), region: sdk.region().map(|r| r.as_ref().to_string()) }
     }
 
-    /// Describes the table (`dynamodb:DescribeTable`). The error is one sentence for the user.
-    pub async fn table(&self, name: &str) -> Result<Table, String> {
+    /// Describes the table (`dynamodb:DescribeTable`).
+    pub async fn table(&self, name: &str) -> Result<Table, Error> {
         let sent = self.client.describe_table().table_name(name).send().await;
         let output = sent.map_err(|e| explain("DescribeTable", name, self.region.as_deref(), &e))?;
-        let nothing = || format!("DescribeTable of DynamoDB table '{name}' returned nothing");
+        let nothing = || Error::Unavailable(format!("DescribeTable of DynamoDB table '{name}' returned nothing"));
         let table = output.table.ok_or_else(nothing)?;
         let types = table.attribute_definitions.unwrap_or_default();
         let key = |name: &str| {
@@ -107,7 +108,7 @@ impl DynamoDb {
 
     /// The streams that receive the table's changes
     /// (`dynamodb:DescribeKinesisStreamingDestination`), including those that no longer do.
-    pub async fn destinations(&self, table: &str) -> Result<Vec<Destination>, String> {
+    pub async fn destinations(&self, table: &str) -> Result<Vec<Destination>, Error> {
         let sent = self.client.describe_kinesis_streaming_destination().table_name(table).send().await;
         let output =
             sent.map_err(|e| explain("DescribeKinesisStreamingDestination", table, self.region.as_deref(), &e))?;

@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity, KeysAndAttribute
 
 use super::client::DynamoDb;
 use super::error::explain;
+use domain::error::Error;
 use domain::limits::{READ_UNIT_BYTES, TABLE_READ_ATTEMPTS, TABLE_READ_TIMEOUT};
 
 /// An item, or its key, as the API returns it.
@@ -25,14 +26,13 @@ pub struct Page {
 
 impl DynamoDb {
     /// A page of a segment (`dynamodb:Scan`), eventually consistent, and where the next one starts.
-    /// The error is one sentence for the user.
     pub async fn scan(
         &self,
         table: &str,
         segment: u32,
         segments: u32,
         from: Option<Attributes>,
-    ) -> Result<(Page, Option<Attributes>), String> {
+    ) -> Result<(Page, Option<Attributes>), Error> {
         let scan = self.client.scan().table_name(table).set_exclusive_start_key(from);
         let scan =
             scan.segment(i32::try_from(segment).unwrap_or(0)).total_segments(i32::try_from(segments).unwrap_or(1));
@@ -46,11 +46,12 @@ impl DynamoDb {
 
     /// Items by key (`dynamodb:BatchGetItem`), strongly consistent, and the keys that have to be
     /// requested again. Keys without an item are in neither.
-    pub async fn get(&self, table: &str, keys: Vec<Attributes>) -> Result<(Page, Vec<Attributes>), String> {
+    pub async fn get(&self, table: &str, keys: Vec<Attributes>) -> Result<(Page, Vec<Attributes>), Error> {
         let asked = keys.len();
         let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-        let keys =
-            keys.map_err(|error| format!("BatchGetItem of DynamoDB table '{table}' cannot be requested: {error}"))?;
+        let keys = keys.map_err(|error| {
+            Error::Internal(format!("BatchGetItem of DynamoDB table '{table}' cannot be requested: {error}"))
+        })?;
         let get = self.client.batch_get_item().request_items(table, keys);
         let get = get.return_consumed_capacity(ReturnConsumedCapacity::Total).customize().config_override(patient());
         let output = get.send().await.map_err(|e| explain("BatchGetItem", table, self.region.as_deref(), &e))?;

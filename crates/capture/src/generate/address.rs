@@ -4,6 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use bridge::http::request::parse;
 use config::Config;
+use domain::error::Error;
 use domain::interface::{Parameter, Route};
 
 /// ClickHouse's url() would read braces and bars as patterns.
@@ -26,7 +27,7 @@ pub struct Address<'a> {
 }
 
 /// The URL, checked with the bridge's own parser.
-pub fn next_url(of: &Address<'_>) -> Result<String, String> {
+pub fn next_url(of: &Address<'_>) -> Result<String, Error> {
     let own: String =
         of.table.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
     let path = Route::Next.with(&encoded(of.pipe.unwrap_or(&own)));
@@ -40,7 +41,7 @@ pub fn next_url(of: &Address<'_>) -> Result<String, String> {
             query.push_str(&format!("&{parameter}={}", encoded(value)));
         }
     }
-    parse(Route::Next.method(), &path, Some(&query)).map_err(|error| error.to_string())?;
+    parse(Route::Next.method(), &path, Some(&query))?;
     Ok(format!("{}{path}?{query}", of.bridge_url.trim_end_matches('/')))
 }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::plan::shown;
 use super::server::Server;
+use crate::error::CommandError;
 use config::Config;
 use domain::limits::MAX_NAME;
 use sql::quote::{comment, comments, identifier, literal, qualified};
@@ -57,13 +58,13 @@ struct Below {
 
 impl Definer {
     /// Looks up the `--definer` user.
-    pub async fn find(server: &Server, name: Option<&str>) -> Result<Option<Definer>, String> {
+    pub async fn find(server: &Server, name: Option<&str>) -> Result<Option<Definer>, CommandError> {
         let Some(name) = name else { return Ok(None) };
         if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "--definer is {}: it must be a name of 1 to {MAX_NAME} bytes, without line breaks",
                 shown(name)
-            ));
+            )));
         }
         let directories = format!(
             "SELECT (SELECT any(storage) FROM system.users WHERE name = {}) AS own, \
@@ -88,25 +89,25 @@ impl Definer {
     }
 
     /// Refuses if `config`'s user may not create views that run as this one.
-    pub async fn may_be_set(&self, server: &Server, config: &Config) -> Result<(), String> {
+    pub async fn may_be_set(&self, server: &Server, config: &Config) -> Result<(), CommandError> {
         let user = &config.clickhouse.user;
         let name = identifier(&self.name);
         let answer = server.ask(&format!("CHECK GRANT SET DEFINER ON {name}"), "TSV").await?;
         if answer.trim() == "0" && *user != self.name {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "ClickHouse user {} may not create views that run as user {}, so nothing was changed: run GRANT SET DEFINER ON {name} TO {} as an \
                  administrator, or name another user with --clickhouse-user",
                 shown(user),
                 shown(&self.name),
                 identifier(user)
-            ));
+            )));
         }
         Ok(())
     }
 
     /// Comments about views below the target without a definer: they run as whoever inserts, and
     /// thus as this user, which may not read the target.
-    pub async fn about_views_below(&self, server: &Server, needs: &Needs<'_>) -> Result<Vec<String>, String> {
+    pub async fn about_views_below(&self, server: &Server, needs: &Needs<'_>) -> Result<Vec<String>, CommandError> {
         let of_target = format!("database = {} AND name = {}", literal(needs.database), literal(needs.table));
         let views = format!(
             "SELECT database, name FROM system.tables WHERE engine = 'MaterializedView' \
@@ -115,7 +116,7 @@ impl Definer {
         );
         let views = server.ask(&views, "JSONEachRow").await?;
         let views: Result<Vec<Below>, _> = views.lines().map(serde_json::from_str).collect();
-        let views = views.map_err(|e| format!("ClickHouse's response cannot be parsed: {e}"))?;
+        let views = views.map_err(CommandError::Answer)?;
         if views.is_empty() {
             return Ok(Vec::new());
         }
@@ -129,7 +130,7 @@ impl Definer {
 
     /// The statements before all others: they create the user if it does not exist, and grant it
     /// what its views need.
-    pub fn statements(&self, needs: &Needs<'_>, config: &Config) -> Result<Vec<String>, String> {
+    pub fn statements(&self, needs: &Needs<'_>, config: &Config) -> Result<Vec<String>, CommandError> {
         let grants = needs.grants();
         let to = identifier(&self.name);
         let create = format!(
@@ -143,14 +144,14 @@ impl Definer {
             Kept::ReadOnly => Ok(Vec::new()),
             Kept::Impossible => {
                 let queries: Vec<String> = grants.iter().map(|(_, what)| format!("GRANT {what}")).collect();
-                Err(format!(
+                Err(CommandError::Refused(format!(
                     "ClickHouse at {} has no user {}, and CREATE USER does not work there: none of its user directories is writable. Either add \
                      <user_directories><local_directory> to the server's configuration, or define the user in users.xml with <no_password/>, an empty \
                      <networks/> (so that nobody can log in) and <grants> with a <query> for each of: {}. Then run this again",
                     config.clickhouse.url,
                     shown(&self.name),
                     queries.join("; ")
-                ))
+                )))
             }
         }
     }

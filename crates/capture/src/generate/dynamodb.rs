@@ -20,7 +20,8 @@ use super::plan::shown;
 use super::sample::Sample;
 use super::server::{Server, TableRow};
 use crate::dynamodb::{KeyType, Table};
-use crate::flags::DynamoDbFlags;
+use crate::error::CommandError;
+use crate::flags::{self, DynamoDbFlags};
 use columns::{Column, Columns};
 use config::Config;
 use domain::interface::Parameter;
@@ -30,7 +31,6 @@ pub use items::Event;
 use items::Items;
 use render::Target;
 use source::{Source, has_change_before};
-use sql::name::table_name;
 use sql::quote::{comment, comments, identifier, literal, qualified};
 use sql::{dynamodb_value, functions};
 
@@ -39,9 +39,9 @@ const ID: &str = ", id ";
 
 /// Generates the statements, and prints, runs or tries them, depending on the flags. Returns the
 /// text for standard output.
-pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) -> Result<String, String> {
+pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) -> Result<String, CommandError> {
     let (database, table) = match &flags.target {
-        Some(target) => table_name("target", target)?,
+        Some(target) => flags::table("target", target)?,
         None => ("default".to_owned(), flags.table.clone()),
     };
     // Wrong flags are wrong whatever the servers answer.
@@ -85,7 +85,7 @@ struct Step {
 }
 
 impl Generator<'_> {
-    async fn run(&self, exports: &[Export]) -> Result<String, String> {
+    async fn run(&self, exports: &[Export]) -> Result<String, CommandError> {
         let (stream, source_table) = (shown(&self.flags.stream), shown(&self.flags.table));
         let mut head = vec![format!("DynamoDB table {source_table}, with its changes from stream {stream}.")];
         head.extend(self.source.notes.iter().cloned());
@@ -169,7 +169,7 @@ impl Generator<'_> {
 
     /// Whether the target was made for an earlier table of the same name. It is an error while it
     /// still has items of that one, which nothing deletes.
-    async fn is_of_earlier(&self, comment: &str) -> Result<bool, String> {
+    async fn is_of_earlier(&self, comment: &str) -> Result<bool, CommandError> {
         let id = comment.rsplit_once(ID).map(|(_, id)| id);
         let Some(table) = self.source.table.as_ref().filter(|table| id.is_some_and(|id| id != table.id)) else {
             return Ok(false);
@@ -179,18 +179,18 @@ impl Generator<'_> {
             self.server.ask(&format!("SELECT count() FROM {name} FINAL WHERE version < {created}"), "TSV").await?;
         match left.trim() {
             "0" => Ok(true),
-            left => Err(format!(
+            left => Err(CommandError::Refused(format!(
                 "DynamoDB table {} was dropped and recreated after {} was made, which still has items of the earlier table ({left}): run the \
                  statement \
                  that dynamodb verify prints for them, or choose another --target",
                 shown(&self.flags.table),
                 shown(&format!("{}.{}", self.database, self.table))
-            )),
+            ))),
         }
     }
 
     /// Whether stream and exports fit together, and notes about them.
-    async fn about_exports(&self, exports: &[Export], target_exists: bool) -> Result<Vec<String>, String> {
+    async fn about_exports(&self, exports: &[Export], target_exists: bool) -> Result<Vec<String>, CommandError> {
         let (table, stream) = (shown(&self.flags.table), shown(&self.flags.stream));
         let destination = self.source.destination(&self.flags.table);
         let mut notes = Vec::new();
@@ -224,9 +224,9 @@ impl Generator<'_> {
             export.is_of(&self.flags.table, arn, id)?;
         }
         if let Some(Err(why)) = destination {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "{why}: enable it first, then export again, so that no change falls between export and stream"
-            ));
+            )));
         }
         notes.extend(order::checked(&order::Facts {
             stream: &self.source.stream,
@@ -247,7 +247,7 @@ impl Generator<'_> {
     }
 
     /// Items of the stream and of the exports: their text, and what they look like.
-    async fn sample(&self, exports: &[Export]) -> Result<(Vec<String>, Items), String> {
+    async fn sample(&self, exports: &[Export]) -> Result<(Vec<String>, Items), CommandError> {
         let sample = Sample::take(self.config, &self.flags.stream).await?;
         let mut images: Vec<String> = Vec::new();
         for payload in sample.payloads() {
@@ -265,20 +265,27 @@ impl Generator<'_> {
     }
 
     /// The target's existing and new columns.
-    async fn with_added(&self, found: &TableRow, items: &Items) -> Result<(Columns, Vec<Column>, Vec<String>), String> {
+    async fn with_added(
+        &self,
+        found: &TableRow,
+        items: &Items,
+    ) -> Result<(Columns, Vec<Column>, Vec<String>), CommandError> {
         let name = shown(&format!("{}.{}", self.database, self.table));
         let rows = self.server.columns(&self.database, &self.table).await?;
         let replaces =
             found.engine.ends_with("ReplacingMergeTree") && found.engine_full.contains("version, is_deleted)");
         let columns = Columns::parse(&self.source.keys, &rows).and_then(|columns| match replaces {
             true => Ok(columns),
-            false => Err(format!("it is a {}, not a ReplacingMergeTree(version, is_deleted)", found.engine)),
+            false => Err(CommandError::Refused(format!(
+                "it is a {}, not a ReplacingMergeTree(version, is_deleted)",
+                found.engine
+            ))),
         });
         let mut columns = columns.map_err(|why| {
-            format!(
+            CommandError::Refused(format!(
                 "{name} is not a target for DynamoDB table {}: {why}. If its keys have changed, choose another --target",
                 shown(&self.flags.table)
-            )
+            ))
         })?;
         let mut notes = Vec::new();
         let narrow = |key: &&columns::Key| {
@@ -298,19 +305,19 @@ impl Generator<'_> {
         Ok((columns, added, notes))
     }
 
-    async fn exists(&self, suffix: &str) -> Result<bool, String> {
+    async fn exists(&self, suffix: &str) -> Result<bool, CommandError> {
         Ok(self.server.table(&self.database, &format!("{}{suffix}", self.table)).await?.is_some())
     }
 
-    async fn first_steps(&self, target: &Target<'_>) -> Result<Vec<Step>, String> {
+    async fn first_steps(&self, target: &Target<'_>) -> Result<Vec<Step>, CommandError> {
         for suffix in ["_landing", "_errors", "_mv", "_errors_mv", "_final", "_pipe"] {
             if self.exists(suffix).await? {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "{} exists in database {} already, without the target that belongs to it, so nothing was changed: drop it, or choose \
                      another --target",
                     shown(&format!("{}{suffix}", self.table)),
                     shown(&self.database)
-                ));
+                )));
             }
         }
         let parts = [
@@ -332,7 +339,7 @@ impl Generator<'_> {
         target: &Target<'_>,
         added: &[Column],
         head: &mut Vec<String>,
-    ) -> Result<Vec<Step>, String> {
+    ) -> Result<Vec<Step>, CommandError> {
         let mut steps = Vec::new();
         let mut kept = Vec::new();
         if added.is_empty() {
@@ -377,7 +384,12 @@ impl Generator<'_> {
         Ok(steps.into_iter().map(Step::short).collect())
     }
 
-    async fn loads(&self, target: &Target<'_>, exports: &[Export], target_exists: bool) -> Result<Vec<Step>, String> {
+    async fn loads(
+        &self,
+        target: &Target<'_>,
+        exports: &[Export],
+        target_exists: bool,
+    ) -> Result<Vec<Step>, CommandError> {
         if exports.is_empty() {
             return Ok(Vec::new());
         }
@@ -403,7 +415,7 @@ impl Generator<'_> {
             + &comment(&query)
     }
 
-    async fn first_items(&self, target: &Target<'_>, images: &[String]) -> Result<String, String> {
+    async fn first_items(&self, target: &Target<'_>, images: &[String]) -> Result<String, CommandError> {
         let mut bytes = 0;
         let newest = images.iter().rev().take(DRY_RUN_ROWS).take_while(|image| {
             bytes += image.len();

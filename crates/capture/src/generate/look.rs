@@ -5,6 +5,7 @@ use super::message::{MESSAGE, with_text};
 use super::plan::shown;
 use super::sample::Sample;
 use super::shape::Shape;
+use crate::error::CommandError;
 use domain::limits::MAX_TUPLE_FIELDS;
 use domain::unpacking::Split;
 
@@ -20,7 +21,7 @@ pub struct Looked {
 
 /// Analyses a sample of `stream`. With `message`, its log events become objects with the fields of
 /// their messages. The error says why there is nothing to make columns of.
-pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, String> {
+pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, CommandError> {
     let (rows, name) = (sample.len(), shown(stream));
     let of = if sample.split() == Split::None { "of" } else { "rows of" };
     let mut head = vec![format!("A pipe from stream {name}, made from {rows} {of} its records.")];
@@ -46,24 +47,24 @@ pub fn look(sample: &mut Sample, stream: &str, message: bool) -> Result<Looked, 
     }
     let contents = Contents::of(sample.payloads()).sentences(stream);
     if objects == 0 {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "none of the {rows} newest records of stream {name} is a JSON object, so there are no fields to derive columns from: {}",
             contents.join("; ")
-        ));
+        )));
     }
     if shape.fields.len() > MAX_TUPLE_FIELDS {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "the records of stream {name} have {} different fields, more than the {MAX_TUPLE_FIELDS} that make sense as columns: land them \
              raw, see \"Raw landing\" in docs/sql.md",
             shape.fields.len()
-        ));
+        )));
     }
     head.extend(contents.iter().map(|sentence| format!("{sentence}.")));
     Ok(Looked { shape, objects, head })
 }
 
 /// With `wanted`, merges the messages of log events into the events. Returns notes.
-fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<String>, String> {
+fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<String>, CommandError> {
     let (rows, is_cloudwatch) = (sample.len(), sample.split() == Split::CloudWatch);
     if !wanted {
         let objects = if is_cloudwatch { sample.messages() } else { 0 };
@@ -71,14 +72,14 @@ fn messages(sample: &mut Sample, stream: &str, wanted: bool) -> Result<Vec<Strin
         return Ok(if objects > 0 { vec![said] } else { Vec::new() });
     }
     if !is_cloudwatch {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "--message is for log events of CloudWatch, and most records of stream {stream} are not: leave it out"
-        ));
+        )));
     }
     match sample.merge_messages() {
-        0 => Err(format!(
+        0 => Err(CommandError::Refused(format!(
             "none of the {rows} newest messages in stream {stream} is a JSON object: leave --message out, and each is text in the column message"
-        )),
+        ))),
         objects => Ok(vec![
             format!("{objects} of {rows} messages are JSON objects, and their fields become columns."),
             format!(

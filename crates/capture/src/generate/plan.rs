@@ -8,6 +8,7 @@ use super::infer::infer;
 use super::rest::{REST, REST_COMMENT, REST_TYPE};
 use super::shape::Shape;
 use super::types::Type;
+use crate::error::CommandError;
 use domain::columns::{self, KEY, RAW_MESSAGE, SEQUENCE_NUMBER, SHARD_ID, STREAM, SUB_SEQUENCE_NUMBER, TIMESTAMP};
 use sql::quote::identifier;
 
@@ -68,14 +69,14 @@ pub struct Mapping {
 
 impl Mapping {
     /// Parses `SRC=DST`.
-    pub fn parse(text: &str) -> Result<Mapping, String> {
+    pub fn parse(text: &str) -> Result<Mapping, CommandError> {
         match text.split_once('=') {
             Some((source, column)) if !column.is_empty() => {
                 Ok(Mapping { source: source.into(), column: column.into() })
             }
-            _ => Err(format!(
+            _ => Err(CommandError::Refused(format!(
                 "--map is '{text}': write a field, an equals sign and a column, as in --map userId=user_id"
-            )),
+            ))),
         }
     }
 
@@ -141,7 +142,7 @@ fn is_text(shape: Option<&Shape>, ty: &Type) -> bool {
 }
 
 /// The columns of a new table; with `rest`, also one for fields that have none.
-pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> Result<Plan, String> {
+pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> Result<Plan, CommandError> {
     let mut plan = Plan { record: OF_A_NEW_TABLE.to_vec(), rest, strict: true, ..Plan::default() };
     let mut all = sources(shape, flatten);
     let mut mapped: Vec<(Vec<String>, &str)> = Vec::new();
@@ -150,7 +151,9 @@ pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> 
         let Some((found, optional)) = at(shape, &path) else {
             let known: Vec<_> = shape.fields.iter().map(|(name, _)| shown(name)).collect();
             let (source, known) = (shown(&map.source), known.join(", "));
-            return Err(format!("--map names the field {source}, which no record of the sample has; it has {known}"));
+            return Err(CommandError::Refused(format!(
+                "--map names the field {source}, which no record of the sample has; it has {known}"
+            )));
         };
         if all.iter().all(|(other, _)| *other != path) {
             all.push((path.clone(), infer(found, optional)));
@@ -162,7 +165,9 @@ pub fn new_table(shape: &Shape, flatten: bool, maps: &[Mapping], rest: bool) -> 
     for (path, column) in &mapped {
         if !taken.insert(column.to_string()) {
             let (field, column) = (shown(&path.join(".")), shown(column));
-            return Err(format!("--map loads {field} into the column {column}, which already has another source"));
+            return Err(CommandError::Refused(format!(
+                "--map loads {field} into the column {column}, which already has another source"
+            )));
         }
     }
     for (path, ty) in all {
@@ -225,13 +230,15 @@ pub fn existing_table(
     flatten: bool,
     maps: &[Mapping],
     rest: bool,
-) -> Result<Plan, String> {
+) -> Result<Plan, CommandError> {
     let mut plan = Plan::default();
     for map in maps {
         if !table.iter().any(|column| column.name == map.column && column.insertable) {
             let known: Vec<_> = table.iter().filter(|c| c.insertable).map(|c| shown(&c.name)).collect();
             let (column, known) = (shown(&map.column), known.join(", "));
-            return Err(format!("--map names the column {column}, which the table does not have; it has {known}"));
+            return Err(CommandError::Refused(format!(
+                "--map names the column {column}, which the table does not have; it has {known}"
+            )));
         }
     }
     let all = sources(shape, flatten);
@@ -337,9 +344,12 @@ mod tests {
         let mapped = columns(&plan(false, &["id=order", "u.p.q=q"]).unwrap());
         assert_eq!((&mapped[0], &mapped[2]), (&row("order", "id", "Int64"), &row("q", "u/p/q", "Nullable(Int64)")));
         assert!(
-            plan(false, &["idd=x"]).unwrap_err().contains("which no record of the sample has; it has \"id\", \"u\"")
+            plan(false, &["idd=x"])
+                .unwrap_err()
+                .to_string()
+                .contains("which no record of the sample has; it has \"id\", \"u\"")
         );
-        assert!(plan(false, &["id=x", "u=x"]).unwrap_err().contains("already has another source"));
+        assert!(plan(false, &["id=x", "u=x"]).unwrap_err().to_string().contains("already has another source"));
         assert!(Mapping::parse("id").is_err() && Mapping::parse("id=").is_err());
     }
 
@@ -370,7 +380,9 @@ mod tests {
         assert!(notes.contains(r#"The column "other" has no field"#), "{notes}");
         assert!(notes.contains(r#"The field "new\nfield" has no column"#) && !notes.contains('\n'), "{notes}");
         assert!(!notes.contains("computed"), "{notes}");
-        let wrong = existing_table(&shape, &table, false, &[Mapping::parse("id=computed").unwrap()], true).unwrap_err();
+        let wrong = existing_table(&shape, &table, false, &[Mapping::parse("id=computed").unwrap()], true)
+            .unwrap_err()
+            .to_string();
         assert!(wrong.contains("which the table does not have"), "{wrong}");
     }
 }

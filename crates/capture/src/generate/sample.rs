@@ -15,6 +15,7 @@ use bridge::metrics::Metrics;
 use bridge::read::budget::Budget;
 use bridge::read::records::Reading;
 use config::Config;
+use domain::error::Error;
 use domain::limits::{PIPE_SAMPLE, PIPE_SAMPLE_BYTES};
 use domain::names::{ShardId, StreamName};
 use domain::unpacking::{Split, Unpacking};
@@ -38,8 +39,8 @@ struct Row {
 
 impl Sample {
     /// Reads the newest records.
-    pub async fn take(config: &Config, stream: &StreamName) -> Result<Sample, String> {
-        let metrics = Metrics::new().map_err(|e| format!("cannot set up the metrics: {e}"))?;
+    pub async fn take(config: &Config, stream: &StreamName) -> Result<Sample, Error> {
+        let metrics = Metrics::new()?;
         let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
         let reading = Reading { kinesis, clock: Arc::new(SystemClock), budget: Budget::new(config.memory) };
         let whole = read(&reading, stream, Split::None).await?;
@@ -110,9 +111,9 @@ impl Sample {
     }
 }
 
-async fn read(reading: &Reading, stream: &StreamName, split: Split) -> Result<Vec<Row>, String> {
+async fn read(reading: &Reading, stream: &StreamName, split: Split) -> Result<Vec<Row>, Error> {
     let unpacking = Unpacking { split, ..Unpacking::default() };
-    let (shards, chunks) = reading.sample(stream, PIPE_SAMPLE, unpacking).await.map_err(|e| e.to_string())?;
+    let (shards, chunks) = reading.sample(stream, PIPE_SAMPLE, unpacking).await?;
     let mut rows = Vec::new();
     for (shard, chunk) in &chunks {
         rows.extend(chunk.records().map(|record| Row {

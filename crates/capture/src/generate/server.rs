@@ -1,7 +1,9 @@
 //! What the generators query from ClickHouse, and how they run statements there.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use crate::error::CommandError;
 use adapters::clickhouse::{ClickHouse, ClickHouseError};
 use config::Config;
 use domain::interface::Route;
@@ -68,15 +70,13 @@ impl Server {
     }
 
     /// Refuses a server on which no pipe can run.
-    pub async fn runs_pipes(&self) -> Result<(), String> {
-        match self.clickhouse.lacking(false).await.map_err(|e| self.clickhouse.explain_foreign(&e))? {
-            None => Ok(()),
-            Some(lacking) => Err(lacking),
-        }
+    pub async fn runs_pipes(&self) -> Result<(), CommandError> {
+        let lacking = self.clickhouse.lacking(false).await.map_err(CommandError::of(&self.clickhouse))?;
+        lacking.map_or(Ok(()), |lacking| Err(CommandError::Refused(lacking)))
     }
 
     /// A table or view; `None` if there is none of that name.
-    pub async fn table(&self, database: &str, name: &str) -> Result<Option<TableRow>, String> {
+    pub async fn table(&self, database: &str, name: &str) -> Result<Option<TableRow>, CommandError> {
         // Fails if the user may not see the table; system.tables only hides it.
         self.ask(&format!("EXISTS TABLE {}", qualified(database, name)), "TSV").await?;
         let sql = format!(
@@ -84,26 +84,16 @@ impl Server {
             literal(database),
             literal(name)
         );
-        Ok(self
-            .clickhouse
-            .rows::<TableRow>(&sql)
-            .await
-            .map_err(|e| self.clickhouse.explain_foreign(&e))?
-            .into_iter()
-            .next())
+        Ok(self.rows(&sql).await?.into_iter().next())
     }
 
     /// Refuses if a view other than `view` pulls the pipe of this URL into a table that is not in
     /// `tables`.
-    pub async fn only_puller(&self, url: &str, view: (&str, &str), tables: &[String]) -> Result<(), String> {
+    pub async fn only_puller(&self, url: &str, view: (&str, &str), tables: &[String]) -> Result<(), CommandError> {
         let (before, after) = Route::Next.around();
         let path = url.split_once(before).and_then(|(_, rest)| rest.split_once(after)).map(|(pipe, _)| pipe);
         let Some(pipe) = path else { return Ok(()) };
-        let views: Vec<PullerRow> = self
-            .clickhouse
-            .rows(&sql::definition::pullers(pipe))
-            .await
-            .map_err(|e| self.clickhouse.explain_foreign(&e))?;
+        let views: Vec<PullerRow> = self.rows(&sql::definition::pullers(pipe)).await?;
         let name = |database: &str, table: &str| format!("{database}.{table}");
         let (own, wanted) = (name(view.0, view.1), tables.first().cloned().unwrap_or_default());
         let other = views.into_iter().find(|v| v.view != own && !tables.contains(&v.target));
@@ -111,30 +101,30 @@ impl Server {
             None => Ok(()),
             Some(PullerRow { view, target }) => {
                 let has = Destination { view, target };
-                Err(Destination { view: own, target: wanted }.conflict(&pipe.into(), &has, "").to_string())
+                Err(Destination { view: own, target: wanted }.conflict(&pipe.into(), &has, "").into())
             }
         }
     }
 
     /// The columns of a table, in order.
-    pub async fn columns(&self, database: &str, table: &str) -> Result<Vec<ColumnRow>, String> {
+    pub async fn columns(&self, database: &str, table: &str) -> Result<Vec<ColumnRow>, CommandError> {
         let sql = format!(
             "SELECT name, type, default_kind, comment, is_in_sorting_key FROM system.columns WHERE database = {} AND table = {} ORDER BY position",
             literal(database),
             literal(table)
         );
-        self.clickhouse.rows(&sql).await.map_err(|e| self.clickhouse.explain_foreign(&e))
+        self.rows(&sql).await
     }
 
     /// Whether the server has a setting of this name.
-    pub async fn knows_setting(&self, name: &str) -> Result<bool, String> {
+    pub async fn knows_setting(&self, name: &str) -> Result<bool, CommandError> {
         let count = format!("SELECT count() FROM system.settings WHERE name = {}", literal(name));
         Ok(self.ask(&count, "TSV").await?.trim() != "0")
     }
 
     /// Whether the type JSON reads an integer after a fraction as a fraction, and rounds it: 25.8
     /// does.
-    pub async fn rounds_in_json(&self) -> Result<bool, String> {
+    pub async fn rounds_in_json(&self) -> Result<bool, CommandError> {
         let sql = r#"SELECT groupArray(toString(JSONExtract(json, 'JSON')))[2] != '{"n":9007199254740993}'
             FROM (SELECT arrayJoin(['{"n":0.5}', '{"n":9007199254740993}']) AS json)
             SETTINGS max_threads = 1"#;
@@ -142,8 +132,12 @@ impl Server {
     }
 
     /// The result of a SELECT (without FORMAT).
-    pub async fn ask(&self, sql: &str, format: &str) -> Result<String, String> {
-        self.try_ask(sql, format).await.map_err(|e| self.clickhouse.explain_foreign(&e))
+    pub async fn ask(&self, sql: &str, format: &str) -> Result<String, CommandError> {
+        self.try_ask(sql, format).await.map_err(CommandError::of(&self.clickhouse))
+    }
+
+    async fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, CommandError> {
+        self.clickhouse.rows(sql).await.map_err(CommandError::of(&self.clickhouse))
     }
 
     /// The same for a caller that inspects the error.
@@ -153,23 +147,20 @@ impl Server {
     }
 
     /// Runs a statement of a script; `done` of `all` have been run before it.
-    pub async fn run(&self, statement: &str, done: usize, all: usize) -> Result<(), String> {
+    pub async fn run(&self, statement: &str, done: usize, all: usize) -> Result<(), CommandError> {
         let size = PIPE_QUERY_BYTES.to_string();
         let ran = self.clickhouse.execute_with(statement, &[("max_query_size", &size)]).await;
         ran.map_err(|error| self.failed(&error, statement, done, all))
     }
 
     /// The same for a statement that may take hours.
-    pub async fn run_patiently(&self, statement: &str, done: usize, all: usize) -> Result<(), String> {
+    pub async fn run_patiently(&self, statement: &str, done: usize, all: usize) -> Result<(), CommandError> {
         let ran = self.clickhouse.execute_patiently(statement).await;
         ran.map_err(|error| self.failed(&error, statement, done, all))
     }
 
-    fn failed(&self, error: &ClickHouseError, statement: &str, done: usize, all: usize) -> String {
+    fn failed(&self, error: &ClickHouseError, statement: &str, done: usize, all: usize) -> CommandError {
         let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
-        format!(
-            "{}; this was in {first}; {done} of {all} statements had run before it",
-            self.clickhouse.explain_foreign(error)
-        )
+        CommandError::Statement { why: self.clickhouse.explain_foreign(error), statement: first.to_owned(), done, all }
     }
 }

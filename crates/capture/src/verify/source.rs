@@ -14,6 +14,7 @@ use super::pace::Pace;
 use super::unmarshal;
 use super::value::{Item, flat};
 use crate::dynamodb::{Attributes, DynamoDb, KeyAttribute, KeyType, Page, Table};
+use domain::error::Error;
 use domain::limits::{BATCH_GET_ITEMS, SCAN_PAGE_UNITS, VERIFY_PACE_LOOK};
 
 /// A table, read at a limited rate.
@@ -55,7 +56,7 @@ impl Source {
     }
 
     /// Scans the table. Pages arrive as they are read; an error is the last message.
-    pub fn scan(&self, segments: u32) -> mpsc::Receiver<Result<Prints, String>> {
+    pub fn scan(&self, segments: u32) -> mpsc::Receiver<Result<Prints, Error>> {
         let (sender, receiver) = mpsc::channel(1);
         for segment in 0..segments {
             let (source, sender) = (self.clone(), sender.clone());
@@ -73,8 +74,8 @@ impl Source {
         &self,
         segment: u32,
         segments: u32,
-        sender: &mpsc::Sender<Result<Prints, String>>,
-    ) -> Result<(), String> {
+        sender: &mpsc::Sender<Result<Prints, Error>>,
+    ) -> Result<(), Error> {
         let (mut from, mut estimate) = (None, SCAN_PAGE_UNITS);
         loop {
             self.wait(estimate).await;
@@ -87,7 +88,7 @@ impl Source {
                 let key = Key::of(&item, &self.table.keys).ok_or_else(|| self.no_key())?;
                 Ok((key, self.print(item)))
             });
-            if sender.send(Ok(prints.collect::<Result<Prints, String>>()?)).await.is_err() || next.is_none() {
+            if sender.send(Ok(prints.collect::<Result<Prints, Error>>()?)).await.is_err() || next.is_none() {
                 return Ok(());
             }
             from = next;
@@ -96,7 +97,7 @@ impl Source {
 
     /// Items by key, strongly consistent, and how DynamoDB spells the key. Keys without an item are
     /// left out.
-    pub async fn get(&self, keys: &[Key]) -> Result<HashMap<Key, (Item, Vec<String>)>, String> {
+    pub async fn get(&self, keys: &[Key]) -> Result<HashMap<Key, (Item, Vec<String>)>, Error> {
         let mut left: Vec<Attributes> = keys.iter().map(|key| self.attributes(key)).collect::<Result<_, _>>()?;
         let mut found = HashMap::new();
         while !left.is_empty() {
@@ -124,7 +125,7 @@ impl Source {
         Ok(found)
     }
 
-    fn attributes(&self, key: &Key) -> Result<Attributes, String> {
+    fn attributes(&self, key: &Key) -> Result<Attributes, Error> {
         let attribute = |ty: KeyType, text: &str| {
             Some(match ty {
                 KeyType::S => AttributeValue::S(text.into()),
@@ -151,10 +152,10 @@ impl Source {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).end(estimate, units);
     }
 
-    fn no_key(&self) -> String {
-        format!(
+    fn no_key(&self) -> Error {
+        Error::Unavailable(format!(
             "DynamoDB table '{}' returned an item without its key: its key schema was changed while it was read; run this again",
             self.table.name
-        )
+        ))
     }
 }

@@ -10,7 +10,8 @@ use super::key::{Key, key_value};
 use super::value::{Item, Value};
 use crate::dynamodb::KeyAttribute;
 use crate::dynamodb::names::{attribute_of, column_of, mark_deleted};
-use adapters::clickhouse::{ClickHouse, ClickHouseError};
+use crate::error::CommandError;
+use adapters::clickhouse::ClickHouse;
 use domain::limits::{VERIFY_QUERY_BYTES, VERIFY_SILENCE};
 use sql::quote::{identifier, literal, qualified};
 
@@ -71,24 +72,39 @@ struct ColumnRow {
     default_kind: String,
 }
 
+impl Column {
+    /// `None` for a column of the layout itself, and for one that takes no values.
+    fn of(row: &ColumnRow, table: &str) -> Option<Result<Column, CommandError>> {
+        let attribute = attribute_of(&row.name).filter(|_| matches!(&*row.default_kind, "" | "DEFAULT"))?.to_owned();
+        let column = |holds| Column { name: row.name.clone(), attribute, holds, ty: row.ty.clone() };
+        Some(Holds::of(&row.ty, &row.comment).map(column).ok_or_else(|| {
+            CommandError::Refused(format!(
+                "column {} of {table} has the type {}, which cannot hold a DynamoDB attribute: make it a MATERIALIZED or ALIAS column, or drop it",
+                identifier(&row.name),
+                row.ty
+            ))
+        }))
+    }
+}
+
 impl Target {
-    /// Checks the table. The error is one sentence for the user.
+    /// Checks the table.
     pub async fn open(
         clickhouse: ClickHouse,
         database: &str,
         table: &str,
         source: &str,
         keys: &[KeyAttribute],
-    ) -> Result<Target, String> {
+    ) -> Result<Target, CommandError> {
         let name = qualified(database, table);
-        let said = |error: ClickHouseError| clickhouse.explain_foreign(&error);
+        let explained = || CommandError::of(&clickhouse);
         // Fails if the user may not see the table; system.tables only hides it.
-        let exists = clickhouse.text(&format!("EXISTS TABLE {name}"), "TSV", &[]).await.map_err(said)?;
+        let exists = clickhouse.text(&format!("EXISTS TABLE {name}"), "TSV", &[]).await.map_err(explained())?;
         if exists.trim() != "1" {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "ClickHouse at {} has no table {name}: name it with --target, or create it with `sql dynamodb`",
                 clickhouse.server()
-            ));
+            )));
         }
         let wanted: Vec<String> =
             keys.iter().map(|key| column_of(&key.name).unwrap_or_else(|| key.name.clone())).collect();
@@ -102,60 +118,52 @@ impl Target {
             literal(database),
             literal(table)
         );
-        let found = clickhouse.rows::<TableRow>(&sql).await.map_err(said)?.into_iter().next();
+        let found = clickhouse.rows::<TableRow>(&sql).await.map_err(explained())?.into_iter().next();
         let found = found.ok_or_else(|| {
-            format!("ClickHouse reports nothing about {name}: the user lacks the privilege to see it")
+            CommandError::Refused(format!(
+                "ClickHouse reports nothing about {name}: the user lacks the privilege to see it"
+            ))
         })?;
         let sql =
             format!("SELECT name, type, comment, default_kind FROM system.columns WHERE {of_table} ORDER BY position");
-        let rows = clickhouse.rows::<ColumnRow>(&sql).await.map_err(said)?;
+        let rows = clickhouse.rows::<ColumnRow>(&sql).await.map_err(explained())?;
         let has = |column: &str| rows.iter().any(|row| row.name == column);
         if !found.engine_full.contains("version, is_deleted)") || !found.engine_full.contains("ReplacingMergeTree(") {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "{name} is not a table of change capture: its engine is {}, not ReplacingMergeTree(version, is_deleted); create the target with \
                  `sql dynamodb`",
                 found.engine_full.split(" ORDER BY").next().unwrap_or_default()
-            ));
+            )));
         }
         if !has("rest") {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "{name} has no column rest for the attributes that no other column holds exactly: create the target with `sql dynamodb`"
-            ));
+            )));
         }
         let wanted_key = found.wanted.strip_prefix("SELECT ").unwrap_or_default();
         // `ORDER BY (a)` keeps its parentheses.
         if found.sorting_key != wanted_key && found.sorting_key != format!("({wanted_key})") {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "{name} is sorted by ({}), but the key of DynamoDB table '{source}' is ({}): its key schema was changed, or this is the target of another \
                  table; name the right one with --target, or create a new one with `sql dynamodb`",
                 found.sorting_key, wanted_key
-            ));
+            )));
         }
-        let columns = rows.iter().filter(|row| matches!(&*row.default_kind, "" | "DEFAULT")).filter_map(|row| {
-            let attribute = attribute_of(&row.name)?.to_owned();
-            let column = |holds| Column { name: row.name.clone(), attribute, holds, ty: row.ty.clone() };
-            Some(Holds::of(&row.ty, &row.comment).map(column).ok_or_else(|| {
-                format!(
-                    "column {} of {name} has the type {}, which cannot hold a DynamoDB attribute: make it a MATERIALIZED or ALIAS column, or drop it",
-                    identifier(&row.name),
-                    row.ty
-                )
-            }))
-        });
-        let mut columns = columns.collect::<Result<Vec<Column>, String>>()?;
+        let columns = rows.iter().filter_map(|row| Column::of(row, &name));
+        let mut columns = columns.collect::<Result<Vec<_>, _>>()?;
         // Key columns first, in key order.
         columns.sort_by_key(|column| wanted.iter().position(|name| *name == column.name).unwrap_or(wanted.len()));
         Ok(Target { clickhouse, name, keys: keys.to_vec(), columns })
     }
 
     /// Passes on every item of the table, one by one.
-    pub async fn each(&self, mut take: impl FnMut(Key, Row)) -> Result<(), String> {
+    pub async fn each(&self, mut take: impl FnMut(Key, Row)) -> Result<(), CommandError> {
         self.read(&self.select("FINAL"), &mut take).await
     }
 
     /// The rows of some keys: one per existing item (`FINAL`), or all that have not been merged
     /// away.
-    pub async fn of_keys(&self, keys: &[Vec<String>], last: bool) -> Result<HashMap<Key, Vec<Row>>, String> {
+    pub async fn of_keys(&self, keys: &[Vec<String>], last: bool) -> Result<HashMap<Key, Vec<Row>>, CommandError> {
         let tuples: Vec<String> = keys.iter().map(|values| self.tuple(values)).collect();
         let sql = format!(
             "{} WHERE ({}) IN ({})",
@@ -168,7 +176,7 @@ impl Target {
         Ok(found)
     }
 
-    async fn read(&self, sql: &str, take: &mut impl FnMut(Key, Row)) -> Result<(), String> {
+    async fn read(&self, sql: &str, take: &mut impl FnMut(Key, Row)) -> Result<(), CommandError> {
         let size = VERIFY_QUERY_BYTES.to_string();
         // Maps as objects. Only sent here: releases before 25 do not know it.
         let settings = [("max_query_size", &*size), ("output_format_json_map_as_array_of_tuples", "0")];
@@ -178,15 +186,14 @@ impl Target {
             Err(error) => wrong = Some(error),
         };
         let lines = self.clickhouse.each_line(sql, "JSONCompactEachRow", &settings, VERIFY_SILENCE, each);
-        lines.await.map_err(|error| self.clickhouse.explain_foreign(&error))?;
+        lines.await.map_err(CommandError::of(&self.clickhouse))?;
         wrong.map_or(Ok(()), Err)
     }
 
     /// The newest version in the table, as a time in text form. `None` if the table is empty.
-    pub async fn newest(&self) -> Result<Option<String>, String> {
+    pub async fn newest(&self) -> Result<Option<String>, CommandError> {
         let sql = format!("SELECT fromUnixTimestamp64Micro(max(version), 'UTC') FROM {} HAVING count() > 0", self.name);
-        let text =
-            self.clickhouse.text(&sql, "TSV", &[]).await.map_err(|error| self.clickhouse.explain_foreign(&error))?;
+        let text = self.clickhouse.text(&sql, "TSV", &[]).await.map_err(CommandError::of(&self.clickhouse))?;
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
@@ -217,9 +224,11 @@ impl Target {
         format!("({})", values.join(", "))
     }
 
-    fn row(&self, line: &[u8]) -> Result<(Key, Row), String> {
-        read_row(&self.columns, &self.keys, line)
-            .ok_or_else(|| format!("a row of {} cannot be parsed: {}", self.name, String::from_utf8_lossy(line)))
+    fn row(&self, line: &[u8]) -> Result<(Key, Row), CommandError> {
+        read_row(&self.columns, &self.keys, line).ok_or_else(|| {
+            let line = String::from_utf8_lossy(line);
+            CommandError::ClickHouse(format!("a row of {} cannot be parsed: {line}", self.name))
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::items::{Attribute, Items, Type};
 use crate::dynamodb::names::{OWN_COLUMNS, attribute_of, column_of};
 use crate::dynamodb::{KeyAttribute, KeyType};
+use crate::error::CommandError;
 use crate::generate::plan::shown;
 use crate::generate::server::ColumnRow;
 use domain::limits::{MAX_ATTRIBUTE_COLUMNS, MAX_COLUMN_NAME};
@@ -169,13 +170,13 @@ impl Column {
 }
 
 impl Key {
-    fn new(key: &KeyAttribute, as_text: bool) -> Result<Key, String> {
+    fn new(key: &KeyAttribute, as_text: bool) -> Result<Key, CommandError> {
         let name = column_of(&key.name).filter(|name| !RESERVED.contains(&&**name) && !name.contains(char::is_control));
         let name = name.ok_or_else(|| {
-            format!(
+            CommandError::Refused(format!(
                 "the key attribute {} cannot be a column: its name is reserved, or not a valid column name",
                 shown(&key.name)
-            )
+            ))
         })?;
         Ok(Key { attribute: key.name.clone(), name, ty: key.ty, as_text })
     }
@@ -220,7 +221,7 @@ impl Key {
 
 impl Columns {
     /// The columns of a new table, and notes about them.
-    pub fn new(keys: &[KeyAttribute], items: &Items) -> Result<(Columns, Vec<String>), String> {
+    pub fn new(keys: &[KeyAttribute], items: &Items) -> Result<(Columns, Vec<String>), CommandError> {
         let as_text = |key: &KeyAttribute| {
             key.ty == KeyType::N
                 && items.attributes.get(&key.name).is_some_and(|seen| seen.numbers.ty() != Some("Int64"))
@@ -232,7 +233,7 @@ impl Columns {
     }
 
     /// The columns of an existing table. The error says why it cannot be a target for these keys.
-    pub fn parse(keys: &[KeyAttribute], table: &[ColumnRow]) -> Result<Columns, String> {
+    pub fn parse(keys: &[KeyAttribute], table: &[ColumnRow]) -> Result<Columns, CommandError> {
         let named = |names: &[&str]| names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ");
         let parse = |key: &KeyAttribute| {
             let wanted = Key::new(key, false)?;
@@ -240,18 +241,26 @@ impl Columns {
             match (row.map(|row| &*row.ty), key.ty) {
                 (Some("Int64"), KeyType::N) => Ok(wanted),
                 (Some("String"), _) => Ok(Key { as_text: key.ty == KeyType::N, ..wanted }),
-                (ty, _) => Err(format!("its column {} is {}", shown(&wanted.name), ty.unwrap_or("not there"))),
+                (ty, _) => Err(CommandError::Refused(format!(
+                    "its column {} is {}",
+                    shown(&wanted.name),
+                    ty.unwrap_or("not there")
+                ))),
             }
         };
         let keys = keys.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let sorted: Vec<&str> = table.iter().filter(|row| row.is_in_sorting_key == 1).map(|row| &*row.name).collect();
         let wanted: Vec<&str> = keys.iter().map(|key| &*key.name).collect();
         if sorted.len() != wanted.len() || !wanted.iter().all(|name| sorted.contains(name)) {
-            return Err(format!("it is sorted by {}, and the keys are {}", named(&sorted), named(&wanted)));
+            return Err(CommandError::Refused(format!(
+                "it is sorted by {}, and the keys are {}",
+                named(&sorted),
+                named(&wanted)
+            )));
         }
         for (name, ty) in OWN_COLUMNS.iter().zip(["Int64", "UInt8", "Map(String, String)"]) {
             if !table.iter().any(|row| row.name == *name && row.ty == ty) {
-                return Err(format!("it has no column {name} {ty}"));
+                return Err(CommandError::Refused(format!("it has no column {name} {ty}")));
             }
         }
         let ours = table.iter().filter(|row| row.is_insertable() && !wanted.contains(&&*row.name));

@@ -5,6 +5,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
+use crate::error::CommandError;
 use crate::generate::plan::shown;
 use crate::generate::server::Server;
 use domain::arn::Arn;
@@ -106,53 +107,54 @@ struct DataFile {
 
 impl Export {
     /// Reads an export's manifests, through ClickHouse.
-    pub async fn read(server: &Server, url: &str) -> Result<Export, String> {
+    pub async fn read(server: &Server, url: &str) -> Result<Export, CommandError> {
         let url = url.trim_end_matches('/');
         let summary = match read_file(server, &format!("{url}/manifest-summary.json")).await? {
             Some(text) => text,
             None if read_file(server, &format!("{url}/_started")).await?.is_some() => {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "the export at {url} is not finished, it has no manifest-summary.json yet: run this again when DynamoDB reports it as COMPLETED"
-                ));
+                )));
             }
             None => {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "there is no export at {url}: the URL must be that of the folder named after the export, such as \
                      https://BUCKET.s3.REGION.amazonaws.com/PREFIX/AWSDynamoDB/ID"
-                ));
+                )));
             }
         };
-        let not_understood =
-            |file: &str, why: &serde_json::Error| format!("{file} of the export at {url} cannot be parsed: {why}");
-        let summary: Summary =
-            serde_json::from_str(&summary).map_err(|why| not_understood("manifest-summary.json", &why))?;
+        let not_understood = |file: &'static str| {
+            move |why| CommandError::Refused(format!("{file} of the export at {url} cannot be parsed: {why}"))
+        };
+        let summary: Summary = serde_json::from_str(&summary).map_err(not_understood("manifest-summary.json"))?;
         if summary.output_format != "DYNAMODB_JSON" {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "the export at {url} is in the format {}: export again in the format DynamoDB JSON",
                 visible(&summary.output_format)
-            ));
+            )));
         }
-        let span =
-            span(&summary).ok_or_else(|| format!("manifest-summary.json of the export at {url} has no valid time"))?;
+        let span = span(&summary).ok_or_else(|| {
+            CommandError::Refused(format!("manifest-summary.json of the export at {url} has no valid time"))
+        })?;
         if let Some(wrong) = span.times().into_iter().find(|ms| !DYNAMODB_TIMES.contains(&ms.saturating_mul(1_000))) {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "manifest-summary.json of the export at {url} has the time {}, which is not between 2012 and 2100",
                 time(wrong)
-            ));
+            )));
         }
         let root = root(url, &summary.manifest_files).ok_or_else(|| {
-            format!(
+            CommandError::Refused(format!(
                 "the export at {url} says that its folder in the bucket is {}: give the URL to which DynamoDB exported",
                 visible(summary.manifest_files.trim_end_matches("/manifest-files.json"))
-            )
+            ))
         })?;
         let manifest = format!("{root}{}", object(&summary.manifest_files)?);
-        let lines =
-            read_file(server, &manifest).await?.ok_or_else(|| format!("the export at {url} has no {manifest}"))?;
+        let lines = read_file(server, &manifest)
+            .await?
+            .ok_or_else(|| CommandError::Refused(format!("the export at {url} has no {manifest}")))?;
         let mut files = Vec::new();
         for line in lines.lines().filter(|line| !line.trim().is_empty()) {
-            let file: DataFile =
-                serde_json::from_str(line).map_err(|why| not_understood("manifest-files.json", &why))?;
+            let file: DataFile = serde_json::from_str(line).map_err(not_understood("manifest-files.json"))?;
             files.push((file.item_count, object(&file.key)?));
         }
         // Those with items first: the sample is taken from them. Empty files are loaded
@@ -170,26 +172,26 @@ impl Export {
     }
 
     /// Whether it is an export of this table. `arn` and `id` are empty if unknown.
-    pub fn is_of(&self, table: &str, arn: &str, id: &str) -> Result<(), String> {
+    pub fn is_of(&self, table: &str, arn: &str, id: &str) -> Result<(), CommandError> {
         let (url, table_name) = (&self.url, shown(table));
         let exported = Arn::parse(&self.table_arn).and_then(|arn| arn.table()).unwrap_or(&self.table_arn);
         if exported != table || !arn.is_empty() && arn != self.table_arn {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "the export at {url} is one of {}, not of DynamoDB table {table_name}",
                 visible(&self.table_arn)
-            ));
+            )));
         }
         if !id.is_empty() && id != self.table_id {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "the export at {url} is one of an earlier table {table_name} (its id was {}, it is {id} now): export again",
                 visible(&self.table_id)
-            ));
+            )));
         }
         Ok(())
     }
 
     /// The first lines.
-    pub async fn sample(&self, server: &Server) -> Result<Vec<String>, String> {
+    pub async fn sample(&self, server: &Server) -> Result<Vec<String>, CommandError> {
         if self.files.is_empty() {
             return Ok(Vec::new());
         }
@@ -274,28 +276,28 @@ impl Export {
 }
 
 /// The text of a file; `None` if there is no file. An empty file is an empty text.
-async fn read_file(server: &Server, url: &str) -> Result<Option<String>, String> {
+async fn read_file(server: &Server, url: &str) -> Result<Option<String>, CommandError> {
     let sql = format!("SELECT text FROM s3({}, 'RawBLOB', 'text String') SETTINGS {NO_PARTITIONS}", literal(url));
     match server.try_ask(&sql, "TSVRaw").await {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.message.contains("HTTP response code: 404") => Ok(None),
-        Err(error) => Err(format!("ClickHouse cannot read {url}: {}", error.message)),
+        Err(error) => Err(CommandError::ClickHouse(format!("ClickHouse cannot read {url}: {}", error.message))),
     }
 }
 
 /// The key of an object as part of a URL.
-fn object(key: &str) -> Result<String, String> {
+fn object(key: &str) -> Result<String, CommandError> {
     if key.contains('\n') {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "the export has an object {}, whose name ClickHouse truncates at the line break: export to another prefix",
             shown(key)
-        ));
+        )));
     }
     match key.contains(['*', '?', '{', '}', ',']) {
-        true => Err(format!(
+        true => Err(CommandError::Refused(format!(
             "the export has an object {}, whose name is a pattern to ClickHouse: export to another prefix",
             shown(key)
-        )),
+        ))),
         false => Ok(utf8_percent_encode(key, KEPT).to_string()),
     }
 }
@@ -325,7 +327,7 @@ pub fn time(ms: i64) -> String {
 
 /// Puts exports in order: a full one, then incremental ones, each starting no later than the
 /// previous one ends.
-pub fn chained(mut exports: Vec<Export>) -> Result<Vec<Export>, String> {
+pub fn chained(mut exports: Vec<Export>) -> Result<Vec<Export>, CommandError> {
     exports.sort_by_key(|export| match export.span {
         Span::Full { .. } => (0, 0),
         Span::Incremental { from, .. } => (1, from),
@@ -334,26 +336,26 @@ pub fn chained(mut exports: Vec<Export>) -> Result<Vec<Export>, String> {
         let (before, end) = (&pair[0].url, pair[0].span.end());
         match pair[1].span {
             Span::Full { .. } => {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "the exports at {before} and {} are both full exports: give one, and the incremental exports after it",
                     pair[1].url
-                ));
+                )));
             }
             Span::Incremental { from, .. } if from > end => {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "between the exports at {before} and {} the changes from {} to {} are missing: also give, or make, the incremental export of that time",
                     pair[1].url,
                     time(end),
                     time(from)
-                ));
+                )));
             }
             Span::Incremental { to, .. } if to <= end => {
-                return Err(format!(
+                return Err(CommandError::Refused(format!(
                     "the export at {} ends at {}, when the one at {before} has everything up to {}: leave it out",
                     pair[1].url,
                     time(to),
                     time(end)
-                ));
+                )));
             }
             Span::Incremental { .. } => {}
         }
@@ -385,12 +387,11 @@ mod tests {
     fn exports_are_put_in_order_and_may_overlap_but_leave_no_hole() {
         let full = |at| Export::with_span(Span::Full { at });
         let part = |from, to| Export::with_span(Span::Incremental { from, to });
-        let ends =
-            |exports: Vec<Export>| chained(exports).map(|all| all.iter().map(|e| e.span.end()).collect::<Vec<_>>());
-        assert_eq!(ends(vec![part(20, 30), full(10), part(10, 20)]), Ok(vec![10, 20, 30]));
-        assert_eq!(ends(vec![full(10), part(5, 20), part(20, 30)]), Ok(vec![10, 20, 30]));
-        assert_eq!(ends(vec![part(10, 20)]), Ok(vec![20]));
-        assert_eq!(ends(vec![]), Ok(vec![]));
+        let ends = |exports: Vec<Export>| chained(exports).unwrap().iter().map(|e| e.span.end()).collect::<Vec<_>>();
+        assert_eq!(ends(vec![part(20, 30), full(10), part(10, 20)]), [10, 20, 30]);
+        assert_eq!(ends(vec![full(10), part(5, 20), part(20, 30)]), [10, 20, 30]);
+        assert_eq!(ends(vec![part(10, 20)]), [20]);
+        assert_eq!(ends(vec![]), [0; 0]);
         for (wrong, why) in [
             (vec![full(10), part(11, 20)], "are missing"),
             (vec![part(10, 20), part(21, 30)], "are missing"),
@@ -398,7 +399,7 @@ mod tests {
             (vec![full(10), part(5, 10)], "leave it out"),
             (vec![part(10, 20), part(10, 20)], "leave it out"),
         ] {
-            let said = chained(wrong).unwrap_err();
+            let said = chained(wrong).unwrap_err().to_string();
             assert!(said.contains(why), "{said}");
         }
     }
@@ -422,7 +423,7 @@ mod tests {
         assert_eq!(object("p=1/ü x/d.json.gz").unwrap(), "p=1/%C3%BC%20x/d.json.gz");
         assert!(object("p/*.gz").is_err());
         // It would read the object named like the first line.
-        assert!(object("p/d.gz\n.json.gz").unwrap_err().contains("line break"));
+        assert!(object("p/d.gz\n.json.gz").unwrap_err().to_string().contains("line break"));
     }
 
     #[test]

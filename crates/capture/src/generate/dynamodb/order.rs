@@ -2,6 +2,7 @@
 //! and stream.
 
 use super::export::{Export, Span, time};
+use crate::error::CommandError;
 use crate::generate::plan::shown;
 use bridge::http::request::beginning;
 use domain::moment::Moment;
@@ -25,17 +26,17 @@ pub struct Facts<'a> {
 }
 
 /// Returns notes; the error says what would be lost, and what to do.
-pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, String> {
+pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, CommandError> {
     let (Some(first), Some(last)) = (facts.exports.first(), facts.exports.last()) else { return Ok(Vec::new()) };
     let (stream, end) = (shown(&facts.stream.name), last.span.end());
     let mut notes = Vec::new();
     if let Span::Incremental { from, .. } = first.span {
         if !facts.target_exists {
-            return Err(format!(
+            return Err(CommandError::Refused(format!(
                 "the export at {} has only the changes from {} on, and there is no target yet that has the items before: also give the full export",
                 first.url,
                 time(from)
-            ));
+            )));
         }
         notes.push(format!(
             "Without a full export: the target must have everything up to {} already, which is not checked.",
@@ -43,19 +44,19 @@ pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, String> {
         ));
     }
     if facts.stream_created_ms > end {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "stream {stream} was created at {}, after the export of {}, so changes between them are lost: export again",
             time(facts.stream_created_ms),
             time(end)
-        ));
+        )));
     }
     let oldest = facts.now_ms - i64::from(facts.stream.retention_hours) * 3_600_000;
     if oldest > end {
-        return Err(format!(
+        return Err(CommandError::Refused(format!(
             "the export of {} is older than the {} hours that stream {stream} keeps changes for: export again, or give the incremental exports after it",
             time(end),
             facts.stream.retention_hours
-        ));
+        )));
     }
     let start = beginning(facts.start);
     let late = match start {
@@ -71,11 +72,11 @@ pub fn checked(facts: &Facts<'_>) -> Result<Vec<String>, String> {
         ));
     }
     match late {
-        true => Err(format!(
+        true => Err(CommandError::Refused(format!(
             "--start {} leaves out changes after the export of {}: begin earlier, or leave --start out",
             facts.start,
             time(end)
-        )),
+        ))),
         false => Ok(notes),
     }
 }
@@ -87,7 +88,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000_000;
     const HOUR: i64 = 3_600_000;
 
-    fn said(span: Span, created: i64, start: &str, target_exists: bool) -> Result<Vec<String>, String> {
+    fn said(span: Span, created: i64, start: &str, target_exists: bool) -> Result<Vec<String>, CommandError> {
         let stream = Stream {
             name: "s".into(),
             arn: String::new(),
@@ -106,10 +107,10 @@ mod tests {
     #[test]
     fn no_change_may_fall_between_export_and_stream() {
         let full = |hours: i64| Span::Full { at: NOW - hours * HOUR };
-        assert_eq!(said(full(1), NOW - 2 * HOUR, "trim_horizon", false), Ok(vec![]));
-        assert_eq!(said(full(1), NOW - HOUR, "2027-01-15T06:00:00Z", false), Ok(vec![]));
+        assert_eq!(said(full(1), NOW - 2 * HOUR, "trim_horizon", false).unwrap(), [""; 0]);
+        assert_eq!(said(full(1), NOW - HOUR, "2027-01-15T06:00:00Z", false).unwrap(), [""; 0]);
         let refused = |span, created, start: &str, expected: &str| {
-            let why = said(span, created, start, false).unwrap_err();
+            let why = said(span, created, start, false).unwrap_err().to_string();
             assert!(why.contains(expected), "{why}");
         };
         refused(full(1), NOW - HOUR + 1, "trim_horizon", "was created at 2027-01-15T07:00:00.001Z, after the export");
