@@ -13,8 +13,8 @@ use domain::ports::{IteratorStart, KinesisApi, StateStore};
 
 /// Checks AWS, the stream if one is named, ClickHouse, the state tables and the token. Writes
 /// nothing except missing state tables.
-pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, String> {
-    let metrics = Metrics::new().map_err(|e| e.to_string())?;
+pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, Error> {
+    let metrics = Metrics::new()?;
     let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await;
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
@@ -47,38 +47,37 @@ pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>
     Ok(findings)
 }
 
-async fn aws(kinesis: &AwsKinesis) -> Result<String, String> {
-    let streams = kinesis.streams().await.map_err(|e| e.to_string())?;
+async fn aws(kinesis: &AwsKinesis) -> Result<String, Error> {
+    let streams = kinesis.streams().await?;
     let more = if streams.len() >= MAX_STREAMS { " or more" } else { "" };
     Ok(format!("{}{more} streams", streams.len()))
 }
 
-async fn readable(kinesis: &AwsKinesis, stream: &StreamName) -> Result<String, String> {
-    let found = kinesis.stream(stream).await.map_err(|e| e.to_string())?;
-    let shards = kinesis.shards(stream).await.map_err(|e| e.to_string())?;
-    let Some(first) = shards.first() else { return Err(format!("stream '{stream}' has no shards yet")) };
-    let said = |e| Error::from(e).to_string();
-    let iterator = kinesis.iterator(stream, &first.id, &IteratorStart::Latest).await.map_err(said)?;
-    kinesis.records(stream, &first.id, &iterator, 1).await.map_err(said)?;
+async fn readable(kinesis: &AwsKinesis, stream: &StreamName) -> Result<String, Error> {
+    let found = kinesis.stream(stream).await?;
+    let shards = kinesis.shards(stream).await?;
+    let none = || Error::NotFound(format!("stream '{stream}' has no shards yet"));
+    let first = shards.first().ok_or_else(none)?;
+    let iterator = kinesis.iterator(stream, &first.id, &IteratorStart::Latest).await?;
+    kinesis.records(stream, &first.id, &iterator, 1).await?;
     Ok(format!(
         "{}, {}, {} open shards, {} h of retention, readable",
         found.status, found.mode, found.open_shards, found.retention_hours
     ))
 }
 
-async fn keeper_map(clickhouse: &ClickHouse, database: &str) -> Result<String, String> {
+async fn keeper_map(clickhouse: &ClickHouse, database: &str) -> Result<String, Error> {
     let store = KeeperMapStore::new(clickhouse.clone(), database);
-    store.setup().await.map_err(|e| Error::from(e).to_string())?;
+    store.setup().await?;
     state(&store).await
 }
 
-async fn file(dir: &std::path::Path) -> Result<String, String> {
-    let store = FileStore::open(dir).map_err(|e| Error::from(e).to_string())?;
-    state(&store).await
+async fn file(dir: &std::path::Path) -> Result<String, Error> {
+    state(&FileStore::open(dir)?).await
 }
 
-async fn state(store: &dyn StateStore) -> Result<String, String> {
-    let leases = store.leases(None).await.map_err(|e| Error::from(e).to_string())?;
-    let workers = store.workers().await.map_err(|e| Error::from(e).to_string())?;
+async fn state(store: &dyn StateStore) -> Result<String, Error> {
+    let leases = store.leases(None).await?;
+    let workers = store.workers().await?;
     Ok(format!("{} leases, {} workers", leases.len(), workers.len()))
 }

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 mod check;
 mod cli;
+mod error;
 mod serve;
 
 use capture::generate::{dynamodb, pipe};
 use capture::verify::verify;
 use clap::Parser;
-use config::{Config, Flags, LogFormat, State};
+use config::{Config, LogFormat, State};
 use domain::finding::{Finding, Verdict};
 use sql::quote::visible;
 use sql::{SetupParams, setup};
@@ -18,17 +19,28 @@ use tracing_subscriber::EnvFilter;
 
 use check::check;
 use cli::{Cli, Command, DynamoDbCommand, SqlCommand};
+use error::{ProgramError, cannot};
 use serve::serve;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Serve(flags) => resolve(flags).and_then(|config| {
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        for line in error.to_string().lines() {
+            // Names and texts from outside must not control the terminal.
+            eprintln!("error: {}", visible(line));
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, ProgramError> {
+    match command {
+        Command::Serve(flags) => {
+            let config = flags.resolve()?;
             log(&config)?;
-            run(serve(config))?
-        }),
-        Command::Check { stream, flags } => resolve(flags).and_then(|config| {
-            let findings = run(check(&config, stream.as_deref()))??;
-            let bad = findings.iter().filter(|f| f.verdict == Verdict::Bad).count();
+            block_on(serve(config))?;
+        }
+        Command::Check { stream, flags } => {
+            let findings = block_on(check(&flags.resolve()?, stream.as_deref()))?;
             for Finding { what, says, verdict } in &findings {
                 let verdict = match verdict {
                     Verdict::Fine => "ok   ",
@@ -37,53 +49,45 @@ fn main() -> ExitCode {
                 };
                 print(&format!("{verdict} {what}: {says}\n"))?;
             }
-            if bad == 0 { Ok(()) } else { Err(format!("{bad} of {} findings are bad", findings.len())) }
-        }),
-        Command::Dynamodb { command: DynamoDbCommand::Verify { verify: wanted, flags } } => {
-            resolve(flags).and_then(|config| {
-                let (report, equal) = run(verify(&config, &wanted))?.map_err(|e| e.to_string())?;
-                print(&report)?;
-                // The report says it all.
-                if equal { Ok(()) } else { Err(String::new()) }
-            })
+            let bad = findings.iter().filter(|f| f.verdict == Verdict::Bad).count();
+            if bad > 0 {
+                return Err(ProgramError::Findings { bad, all: findings.len() });
+            }
         }
-        Command::Sql { command: SqlCommand::Pipe { pipe: wanted, flags } } => resolve(flags)
-            .and_then(|config| print(&run(pipe(&config, &wanted, &bridge_url(&config)))?.map_err(|e| e.to_string())?)),
-        Command::Sql { command: SqlCommand::Dynamodb { wanted, flags } } => resolve(flags).and_then(|config| {
-            print(&run(dynamodb(&config, &wanted, &bridge_url(&config)))?.map_err(|e| e.to_string())?)
-        }),
-        Command::Sql { command: SqlCommand::Setup(flags) } => resolve(flags).and_then(|config| {
+        Command::Dynamodb { command: DynamoDbCommand::Verify { verify: wanted, flags } } => {
+            let (report, equal) = block_on(verify(&flags.resolve()?, &wanted))?;
+            print(&report)?;
+            // The report says it all.
+            return Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Sql { command: SqlCommand::Pipe { pipe: wanted, flags } } => {
+            let config = flags.resolve()?;
+            print(&block_on(pipe(&config, &wanted, &bridge_url(&config)))?)?;
+        }
+        Command::Sql { command: SqlCommand::Dynamodb { wanted, flags } } => {
+            let config = flags.resolve()?;
+            print(&block_on(dynamodb(&config, &wanted, &bridge_url(&config)))?)?;
+        }
+        Command::Sql { command: SqlCommand::Setup(flags) } => {
+            let config = flags.resolve()?;
             let bridge_url = bridge_url(&config);
             let token = config.token.as_ref().map(|t| t.expose());
             let state_tables = config.state == State::KeeperMap;
             let database = &config.clickhouse.database;
-            print(&setup(&SetupParams { database, bridge_url: &bridge_url, token, state_tables }))
-        }),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            for line in message.lines() {
-                // Names and texts from outside must not control the terminal.
-                eprintln!("error: {}", visible(line));
-            }
-            ExitCode::FAILURE
+            print(&setup(&SetupParams { database, bridge_url: &bridge_url, token, state_tables }))?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn resolve(flags: Flags) -> Result<Config, String> {
-    flags.resolve().map_err(|problems| problems.join("\n"))
-}
-
-fn run<T>(work: impl Future<Output = T>) -> Result<T, String> {
+fn block_on<T, E: Into<ProgramError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, ProgramError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime.map_err(|e| format!("cannot start the runtime: {e}"))?.block_on(work))
+    runtime.map_err(cannot("start the runtime"))?.block_on(work).map_err(Into::into)
 }
 
 /// Logs go to stderr. Without colours if stderr is not a terminal, or if NO_COLOR is set.
-fn log(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.log_filter).map_err(|e| format!("--log-level: {e}"))?;
+fn log(config: &Config) -> Result<(), ProgramError> {
+    let filter = EnvFilter::try_new(&config.log_filter)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match config.log_format {
@@ -102,6 +106,6 @@ fn bridge_url(config: &Config) -> String {
 }
 
 /// A closed pipe (`| head`) is the user's choice and not a panic.
-fn print(text: &str) -> Result<(), String> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("cannot write the output: {e}"))
+fn print(text: &str) -> Result<(), ProgramError> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(cannot("write the output"))
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
+use crate::error::{ProgramError, cannot};
 use adapters::clickhouse::{ClickHouse, Wanted};
 use adapters::clock::SystemClock;
 use adapters::kinesis::AwsKinesis;
@@ -35,30 +36,25 @@ fn place() -> String {
     both.unwrap_or_default()
 }
 
-/// Runs the bridge until SIGTERM or SIGINT. The error is one sentence saying why it could not
-/// start.
-pub async fn serve(config: Config) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("cannot handle SIGTERM: {e}"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("cannot handle SIGINT: {e}"))?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|e| {
-        format!(
-            "cannot listen on {}: {e}; another process may be using the port: choose another with --listen",
-            config.listen
-        )
-    })?;
-    let address = listener.local_addr().map_err(|e| format!("cannot determine the bound address: {e}"))?;
+/// Runs the bridge until SIGTERM or SIGINT. The error says why it could not start.
+pub async fn serve(config: Config) -> Result<(), ProgramError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot("handle SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot("handle SIGINT"))?;
+    let not_free = |why| ProgramError::Listen { address: config.listen, why };
+    let listener = TcpListener::bind(config.listen).await.map_err(not_free)?;
+    let address = listener.local_addr().map_err(cannot("determine the bound address"))?;
     // Port 0 was replaced by a real one; two bridges on one host must not share a name.
     let worker_id = match config.worker_id.strip_suffix(":0") {
         Some(host) => format!("{host}:{}", address.port()).into(),
         None => config.worker_id.clone(),
     };
-    let metrics = Metrics::new().map_err(|e| e.to_string())?;
+    let metrics = Metrics::new()?;
     let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors.clone()).await);
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
     let clock = Arc::new(SystemClock);
     let (store, tables): (Arc<dyn StateStore>, _) = match &config.state {
-        State::File(dir) => (Arc::new(FileStore::open(dir).map_err(|e| Error::from(e).to_string())?), None),
+        State::File(dir) => (Arc::new(FileStore::open(dir).map_err(Error::from)?), None),
         State::KeeperMap => {
             let store = KeeperMapStore::new(clickhouse.clone(), &config.clickhouse.database);
             (Arc::new(store.clone()), Some(store))
@@ -118,7 +114,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         _ = interrupt.recv() => {}
         // Nothing is released: what this process holds belongs to the other one, or has its own
         // epoch and expires.
-        why = heartbeat.refused() => return Err(why),
+        why = heartbeat.refused() => return Err(ProgramError::Replaced(why)),
     }
     info!("stopping: settling or keeping open batches, releasing leases");
     let ended = timeout(SHUTDOWN - SHUTDOWN_MARGIN, async {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper::Uri;
+use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use domain::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
@@ -135,9 +136,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// Collects problems; each names the flag and its variable.
-#[derive(Default)]
-struct Problems(Vec<String>);
+/// All that is wrong with the flags: one sentence and one line for each problem, which names the
+/// flag and its variable. Holds no secret.
+#[derive(Debug, Default, Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Problems(Vec<String>);
 
 impl Problems {
     fn add(&mut self, flag: &str, what: impl fmt::Display) {
@@ -152,9 +155,8 @@ impl Problems {
 }
 
 impl Flags {
-    /// Interprets every text and reads the files that contain secrets. The error has one sentence
-    /// for each problem, and no secret.
-    pub fn resolve(self) -> Result<Config, Vec<String>> {
+    /// Interprets every text and reads the files that contain secrets.
+    pub fn resolve(self) -> Result<Config, Problems> {
         let mut problems = Problems::default();
         let listen = problems.take("listen", listen(&self.listen));
         let url = problems.take("clickhouse-url", url(&self.clickhouse_url));
@@ -186,7 +188,7 @@ impl Flags {
                 log_format: log_format?,
             })
         };
-        config().ok_or(problems.0)
+        config().ok_or(problems)
     }
 }
 

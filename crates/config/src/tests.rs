@@ -24,7 +24,7 @@ fn flags(arguments: &[&str]) -> Flags {
 
 #[track_caller]
 fn problem(arguments: &[&str]) -> String {
-    let problems = flags(arguments).resolve().unwrap_err();
+    let problems = flags(arguments).resolve().unwrap_err().0;
     assert_eq!(problems.len(), 1, "{problems:?}");
     problems.into_iter().next().unwrap()
 }
@@ -177,7 +177,7 @@ fn all_problems_are_told_at_once() {
         "log-format",
     ];
     let arguments: Vec<String> = wrong.iter().map(|flag| format!("--{flag}=/ /")).collect();
-    let problems = flags(&arguments.iter().map(|a| &**a).collect::<Vec<_>>()).resolve().unwrap_err();
+    let problems = flags(&arguments.iter().map(|a| &**a).collect::<Vec<_>>()).resolve().unwrap_err().0;
     assert_eq!(problems.len(), wrong.len());
     for (problem, flag) in problems.iter().zip(wrong) {
         assert!(problem.starts_with(&format!("--{flag} ")), "{problem}");

@@ -1,5 +1,7 @@
 //! The result of a check.
 
+use std::fmt::Display;
+
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -29,10 +31,10 @@ impl Finding {
     }
 
     /// A finding from a result: `Ok` describes the state, `Err` says what is wrong and what to do.
-    pub fn of(what: impl Into<String>, result: Result<String, String>) -> Finding {
+    pub fn of(what: impl Into<String>, result: Result<String, impl Display>) -> Finding {
         match result {
             Ok(fine) => Finding::new(what, Verdict::Fine, fine),
-            Err(wrong) => Finding::new(what, Verdict::Bad, wrong),
+            Err(wrong) => Finding::new(what, Verdict::Bad, wrong.to_string()),
         }
     }
 }
