@@ -146,11 +146,6 @@ pub fn head(bridge: &Bridge, path: &str) -> Answer {
     answered(agent().head(format!("{}{path}", bridge.url())).call())
 }
 
-/// DELETE.
-pub fn delete(bridge: &Bridge, path: &str) -> Answer {
-    answered(agent().delete(format!("{}{path}", bridge.url())).call())
-}
-
 /// POST.
 pub fn post(bridge: &Bridge, path: &str, body: &str) -> Answer {
     answered(agent().post(format!("{}{path}", bridge.url())).send(body))

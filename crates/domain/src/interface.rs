@@ -107,10 +107,8 @@ routes! {
     Workers: "GET" "/v1/workers" [Format],
     Seek: "POST" "/v1/pipes/{pipe}/seek" [],
     Ack: "POST" "/v1/pipes/{pipe}/ack" [],
-    End: "POST" "/v1/pipes/{pipe}/end" [],
     SeekAny: "POST" "/v1/seek" [],
-    EndAny: "POST" "/v1/end" [],
-    Pipe: "DELETE" "/v1/pipes/{pipe}" [],
+    End: "POST" "/v1/end" [],
     Metrics: "GET" "/metrics" [],
     Healthz: "GET" "/healthz" [],
     Readyz: "GET" "/readyz" [],
@@ -185,8 +183,8 @@ mod tests {
     #[test]
     fn labels_are_the_last_parts() {
         let labels: Vec<&str> =
-            [Route::Pipe, Route::Pipes, Route::Plan, Route::SeekAny, Route::Metrics].map(Route::label).to_vec();
-        assert_eq!(labels, ["pipe", "pipes", "plan", "seek", "metrics"]);
+            [Route::Pipes, Route::Plan, Route::SeekAny, Route::Metrics].map(Route::label).to_vec();
+        assert_eq!(labels, ["pipes", "plan", "seek", "metrics"]);
     }
 
     #[test]

@@ -41,9 +41,8 @@ const SEEDS: [&str; 24] = [
     "POST /v1/pipes/nowhere/seek HTTP/1.1\r\nHost: h\r\nContent-Length: 25\r\n\r\n{\"position\": \"somewhere\"}",
     "POST /v1/pipes/hostile_fuzz/ack HTTP/1.1\r\nHost: h\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
     "POST /v1/pipes/nowhere/ack HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
-    "DELETE /v1/pipes/nowhere HTTP/1.1\r\nHost: h\r\n\r\n",
     "DELETE /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: h\r\n\r\n",
-    "POST /v1/pipes/hostile_fuzz/end HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\r\n{\"pipe\": \"another\"}",
+    "POST /v1/end HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\r\n{\"pipe\": \"another\"}",
     "GET http://h/v1/streams?format=%4a%53%4fNEachRow HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 ];
 

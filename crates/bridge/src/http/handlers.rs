@@ -1,6 +1,6 @@
 //! What each request does. Parsing is in `request`, the protocol in `pipe`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -95,7 +95,7 @@ impl App {
             Request::Pipes { format } => rows(&self.pipe_rows().await?, format),
             Request::Workers { format } => rows(&self.worker_rows().await?, format),
             Request::Seek { pipe } => self.seek(&pipe, &incoming.body).await,
-            Request::End { pipe, confirmed } => self.end(&pipe, confirmed, &incoming.body).await,
+            Request::End => self.end(&incoming.body).await,
             Request::Ack { pipe } => self.ack(&pipe, &incoming.body).await,
             Request::Metrics => self.metrics_text(),
             Request::Healthz => Ok(Reply::whole("ok\n", TEXT)),
@@ -263,9 +263,8 @@ impl App {
         Ok(Reply::whole("", TEXT))
     }
 
-    async fn end(&self, pipe: &PipeName, confirmed: bool, body: &[u8]) -> Result<Reply, Error> {
-        let pipes = if confirmed { BTreeSet::from([pipe.to_owned()]) } else { parse_end(body, pipe)? };
-        for pipe in pipes {
+    async fn end(&self, body: &[u8]) -> Result<Reply, Error> {
+        for pipe in parse_end(body)? {
             self.pipes.end(&pipe).await?;
         }
         Ok(Reply::whole("", TEXT))

@@ -83,14 +83,8 @@ pub enum Request {
         /// Name of the pipe; empty if the rows name it.
         pipe: PipeName,
     },
-    /// `DELETE /v1/pipes/{pipe}`, or `POST /v1/pipes/{pipe}/end` or `POST /v1/end`, whose body is
-    /// read by [`parse_end`].
-    End {
-        /// Name of the pipe; empty if the rows name it.
-        pipe: PipeName,
-        /// Whether the request itself names the pipe; otherwise the body has to.
-        confirmed: bool,
-    },
+    /// `POST /v1/end`; the body is read by [`parse_end`].
+    End,
     /// `POST /v1/pipes/{pipe}/ack`; the body is read by [`parse_ack`].
     Ack {
         /// Name of the pipe.
@@ -191,8 +185,7 @@ fn build(route: Route, name: String, q: &Query) -> Result<Request, Error> {
         Route::Workers => Request::Workers { format: q.rows_format()? },
         Route::Seek | Route::SeekAny => Request::Seek { pipe: name.into() },
         Route::Ack => Request::Ack { pipe: name.into() },
-        Route::End | Route::EndAny => Request::End { pipe: name.into(), confirmed: false },
-        Route::Pipe => Request::End { pipe: name.into(), confirmed: true },
+        Route::End => Request::End,
         Route::Metrics => Request::Metrics,
         Route::Healthz => Request::Healthz,
         Route::Readyz => Request::Readyz,

@@ -108,11 +108,9 @@ pub fn parse_ack(body: &[u8]) -> Result<Vec<BatchId>, Error> {
     Ok(batches)
 }
 
-/// Parses the body of `end`: the pipes, each of which must be that of the path if it names one. An
-/// empty body, as from a SELECT that found none, gives none.
-pub fn parse_end(body: &[u8], pipe: &str) -> Result<BTreeSet<PipeName>, Error> {
-    let example = if pipe.is_empty() { "orders" } else { pipe };
-    rows(body, &format!("{{\"pipe\": \"{example}\"}}"), |row: EndJson| named(pipe, &row.pipe)).map(BTreeSet::from_iter)
+/// Parses the body of `end`: the pipes. An empty body, as from a SELECT that found none, gives none.
+pub fn parse_end(body: &[u8]) -> Result<BTreeSet<PipeName>, Error> {
+    rows(body, "{\"pipe\": \"orders\"}", |row: EndJson| name("pipe", &row.pipe)).map(BTreeSet::from_iter)
 }
 
 /// The pipe that a row names, which must be that of the path if the path has one.
@@ -157,7 +155,7 @@ mod tests {
     #[test]
     fn without_a_pipe_in_the_path_each_row_names_its_own() {
         assert_eq!(parse("POST", "/v1/seek", None), Ok(Request::Seek { pipe: PipeName::default() }));
-        assert_eq!(parse("POST", "/v1/end", None), Ok(Request::End { pipe: PipeName::default(), confirmed: false }));
+        assert_eq!(parse("POST", "/v1/end", None), Ok(Request::End));
         let row = |pipe: &str| SeekRow {
             pipe: pipe.into(),
             shard_id: None,
@@ -166,8 +164,8 @@ mod tests {
         };
         assert_eq!(parse_seek(ROWS, ""), Ok(vec![row("a"), row("b")]));
         assert_eq!(parse_seek(b"{\"position\":\"latest\"}", "a"), Ok(vec![row("a")]));
-        assert_eq!(parse_end(b"{\"pipe\":\"a\"}{\"pipe\":\"b\"}", ""), Ok(BTreeSet::from(["a".into(), "b".into()])));
-        assert_eq!(parse_end(b"", ""), Ok(BTreeSet::new()));
+        assert_eq!(parse_end(b"{\"pipe\":\"a\"}{\"pipe\":\"b\"}"), Ok(BTreeSet::from(["a".into(), "b".into()])));
+        assert_eq!(parse_end(b""), Ok(BTreeSet::new()));
     }
 
     #[test]
@@ -181,6 +179,6 @@ mod tests {
         assert!(
             told(parse_seek(b"{\"pipe\":\"a/b\",\"position\":\"latest\"}", "")).contains("'a/b' is not a valid name")
         );
-        assert!(parse_end(b"{\"pipe\":\"\"}", "").is_err() && parse_end(b"{\"pipe\":\"\"}", "a").is_err());
+        assert!(parse_end(b"{\"pipe\":\"\"}").is_err() && parse_end(b"{\"pipe\":\"a/b\"}").is_err());
     }
 }

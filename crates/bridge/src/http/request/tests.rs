@@ -226,18 +226,14 @@ fn paths_and_methods_are_told_apart() {
         ("POST", "/v1/pipes/orders/next", "takes GET"),
         ("GET", "/v1/pipes/orders/seek", "takes POST"),
         ("HEAD", "/v1/pipes/orders/ack", "takes POST"),
-        ("GET", "/v1/pipes/orders/end", "takes POST"),
-        ("HEAD", "/v1/pipes/orders", "takes DELETE"),
-        ("DELETE", "/v1/pipes/orders/end", "takes POST"),
+        ("GET", "/v1/end", "takes POST"),
+        ("DELETE", "/v1/end", "takes POST"),
         ("PUT", "/metrics", "takes GET"),
     ] {
         assert!(matches!(parse(method, path, None), Err(Error::BadRequest(m)) if m.contains(right)), "{method} {path}");
     }
     assert_eq!(parse("POST", "/v1/pipes/a.b/seek", None), Ok(Request::Seek { pipe: "a.b".into() }));
     assert_eq!(parse("POST", "/v1/pipes/a/ack", None), Ok(Request::Ack { pipe: "a".into() }));
-    let end = |confirmed| Ok(Request::End { pipe: "a".into(), confirmed });
-    assert_eq!(parse("POST", "/v1/pipes/a/end", None), end(false));
-    assert_eq!(parse("DELETE", "/v1/pipes/a", None), end(true));
     assert_eq!(parse("HEAD", "/healthz", None), Ok(Request::Healthz));
     let format = Format::JsonEachRow;
     assert_eq!(get("/v1/streams", ""), Ok(Request::Streams { format }));
@@ -300,18 +296,14 @@ fn ack_reads_each_batch_once() {
 }
 
 #[test]
-fn end_must_name_the_pipe_again() {
-    assert_eq!(parse_end(b"{\"pipe\":\"a\"}\n", "a"), Ok(["a".into()].into()));
-    assert_eq!(parse_end(b"", "a"), Ok([].into()));
+fn end_names_its_pipes() {
+    assert_eq!(parse_end(b"{\"pipe\":\"a\"}\n"), Ok(["a".into()].into()));
+    assert_eq!(parse_end(b""), Ok([].into()));
     for (body, expected) in [
-        (
-            &b"{\"pipe\":\"b\"}"[..],
-            "row 1 of the body is refused: the row names pipe 'b', but the path names 'a': they must be the same",
-        ),
-        (b"{\"pipe\":\"a\"}{\"pipe\":\"\"}", "row 2 of the body is refused"),
-        (b"{}", "missing field `pipe` at line 1 column 2; rows look like {\"pipe\": \"a\"}"),
+        (&b"{\"pipe\":\"a\"}{\"pipe\":\"\"}"[..], "row 2 of the body is refused"),
+        (b"{}", "missing field `pipe` at line 1 column 2; rows look like {\"pipe\": \"orders\"}"),
     ] {
-        let Err(Error::BadRequest(message)) = parse_end(body, "a") else { panic!("{body:?}") };
+        let Err(Error::BadRequest(message)) = parse_end(body) else { panic!("{body:?}") };
         assert!(message.contains(expected), "{message}");
     }
 }
