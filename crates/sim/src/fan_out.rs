@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::dice::Dice;
-use super::kinesis::{FakeKinesis, STREAM, number};
+use super::kinesis::FakeKinesis;
+use super::names::STREAM;
+use super::records::number;
 use domain::error::Error;
 use domain::names::{ShardId, StreamName};
 use domain::ports::{Consumer, Event, FanOutApi, IteratorStart, KinesisError, Stream, Subscription};
@@ -235,8 +237,9 @@ impl Subscription for FakeSubscription {
 mod rules {
     use super::*;
     use crate::kinesis::RETENTION_HOURS;
+    use crate::names::{PIPE, STREAM};
     use crate::rules::{MEMORY, a_moment, calm};
-    use crate::world::{Ending, PIPE, Process, World};
+    use crate::world::{Ending, Process, World};
     use bridge::pipe::{Mode, PullOptions};
     use domain::sequence::Checkpoint;
 
@@ -360,8 +363,7 @@ mod rules {
         // A pipe does not end while a pull is running.
         let patient = PullOptions { wait: Duration::from_secs(12), ..options.clone() };
         server.begin();
-        let (pulled, refused) =
-            tokio::join!(process.pipes.pull(&PIPE, &super::STREAM, patient), process.pipes.end(&PIPE));
+        let (pulled, refused) = tokio::join!(process.pipes.pull(&PIPE, &STREAM, patient), process.pipes.end(&PIPE));
         assert!(pulled.unwrap().batch.is_none());
         let Err(Error::BadRequest(refused)) = refused else { panic!("{refused:?}") };
         assert!(refused.contains("is being pulled here"), "{refused}");
@@ -379,7 +381,7 @@ mod rules {
         let (world, server, process, options) = pushed(1);
         world.kinesis.put(&world.kinesis.open_shards()[0], 5);
         server.begin();
-        let served = process.pipes.pull(&PIPE, &super::STREAM, options.clone()).await.unwrap();
+        let served = process.pipes.pull(&PIPE, &STREAM, options.clone()).await.unwrap();
         // The insert takes long; nobody pulls meanwhile.
         sleep(Duration::from_secs(30)).await;
         assert!(matches!(process.pipes.end(&PIPE).await, Err(Error::BadRequest(_))));

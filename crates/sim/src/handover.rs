@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{advance, sleep};
 
-use super::kinesis::{RETENTION_HOURS, STREAM};
+use super::kinesis::RETENTION_HOURS;
+use super::names::{PIPE, STREAM};
 use super::rules::{MEMORY, a_moment, calm};
-use super::world::{Ending, LEASE, PIPE, WIDE, World, options};
+use super::world::{Ending, LEASE, WIDE, World, options};
 use bridge::pipe::PullOptions;
 use bridge::pipe::status::ShardState;
 use domain::error::Error;

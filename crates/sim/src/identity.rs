@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::clickhouse::{FakeServer, SECOND_VIEW};
-use super::kinesis::STREAM;
+use super::names::{PIPE, STREAM};
 use super::rules::{MEMORY, a_moment, calm};
-use super::world::{Ending, PIPE, Process, WIDE, World, options};
+use super::world::{Ending, Process, WIDE, World, options};
 use bridge::pipe::{Confirm, PullOptions};
 use domain::batch::Limits;
 use domain::error::Error;

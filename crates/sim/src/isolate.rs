@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::clickhouse::FakeServer;
-use super::kinesis::Place;
+use super::names::PIPE;
+use super::records::Place;
 use super::rules::{MEMORY, a_moment, calm};
-use super::world::{Ending, PIPE, Process, World};
+use super::world::{Ending, Process, World};
 use bridge::pipe::{OnFailure, PullOptions};
 use domain::limits::ISOLATE_AFTER_ATTEMPTS;
 use domain::names::BatchId;

@@ -2,58 +2,25 @@
 //! wrong with them.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::LocalKey;
 
 use async_trait::async_trait;
 
 use super::dice::{Dice, FakeClock};
 use super::fan_out::Consumers;
+use super::names::STREAM;
+use super::records::{Held, Place, Put, items, number, row};
 use domain::error::Error;
 use domain::names::{ShardId, StreamName};
 use domain::ports::{Clock, IteratorStart, KinesisApi, KinesisError, Page, Stream};
 use domain::record::{Chunk, RecordRef};
-use domain::sequence::{RowPosition, SequenceNumber};
 use domain::shard::Shard;
 use testkit::aggregate::aggregate;
 
-/// A name of which each thread has its own: seeds that run side by side would otherwise count the
-/// references to one, and wait for each other at each copy.
-pub struct OfThread<T: 'static>(pub &'static LocalKey<&'static T>);
-
-impl<T> Deref for OfThread<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.0.with(|name| *name)
-    }
-}
-
-thread_local!(static STREAM_OF_THREAD: &'static StreamName = Box::leak(Box::new("orders".into())));
-/// The name of the only stream.
-pub static STREAM: OfThread<StreamName> = OfThread(&STREAM_OF_THREAD);
 /// Where it is.
 const REGION: &str = "eu-west-1";
 /// Its retention, unless it is changed.
 pub const RETENTION_HOURS: i32 = 24;
-
-/// A shard and the number of a row in it: see [`row`].
-pub type Place = (ShardId, u128);
-
-/// The number of a row from the numbers of its record and within it: rows are ordered by it.
-pub fn row(sequence: u128, sub_sequence: u32) -> u128 {
-    sequence * ROWS_IN_A_RECORD + u128::from(sub_sequence).min(ROWS_IN_A_RECORD - 1)
-}
-
-/// The inverse: the record, and the number of the row within it.
-pub fn parts(row: u128) -> RowPosition {
-    let sequence = SequenceNumber::parse(&(row / ROWS_IN_A_RECORD).to_string()).unwrap();
-    RowPosition::new(sequence, (row % ROWS_IN_A_RECORD) as u32)
-}
-
-/// More rows than any record of the model has.
-const ROWS_IN_A_RECORD: u128 = 100;
 
 /// A stream in its current state.
 pub struct FakeKinesis {
@@ -82,53 +49,6 @@ struct State {
     retention: i32,
     /// Number of DescribeStreamSummary calls.
     described: u32,
-}
-
-struct Held {
-    shard: Shard,
-    /// First and last hash key.
-    range: (u128, u128),
-    records: Vec<Put>,
-    trimmed: usize,
-}
-
-struct Put {
-    key: String,
-    sequence: u128,
-    /// The same, as text.
-    digits: String,
-    at_ms: i64,
-    payload: Vec<u8>,
-    /// Number of rows, as an aggregate.
-    rows: u32,
-}
-
-impl Put {
-    fn places(&self, shard: &ShardId) -> impl Iterator<Item = Place> {
-        (0..self.rows).map(move |sub| (shard.clone(), row(self.sequence, sub)))
-    }
-}
-
-impl Held {
-    /// The rows of the records with these indexes.
-    fn places(&self, records: Range<usize>) -> Vec<Place> {
-        self.records[records].iter().flat_map(|r| r.places(&self.shard.id)).collect()
-    }
-
-    /// The index of the first record at or after `sequence` that still exists.
-    fn at(&self, sequence: u128) -> usize {
-        self.records.partition_point(|r| r.sequence < sequence).max(self.trimmed)
-    }
-
-    fn open(&self) -> bool {
-        self.shard.open()
-    }
-}
-
-/// A payload of `rows` JSON documents: the elements of an array, followed by an object.
-fn items(text: &str, rows: u32) -> Vec<u8> {
-    let elements: Vec<String> = (1..rows).map(|sub| format!("\"{text}/{sub}\"")).collect();
-    format!("[{}]{{\"last\":\"{text}\"}}", elements.join(", ")).into_bytes()
 }
 
 impl FakeKinesis {
@@ -434,11 +354,6 @@ impl State {
 
 fn no_shard(shard_id: &ShardId) -> KinesisError {
     KinesisError::Other(Error::NotFound(format!("there is no shard {shard_id}")))
-}
-
-/// The number of a sequence number.
-pub fn number(sequence: &SequenceNumber) -> u128 {
-    sequence.as_str().parse().unwrap()
 }
 
 #[async_trait]

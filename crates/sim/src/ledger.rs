@@ -6,8 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::dice::Dice;
-use super::kinesis::{FakeKinesis, Place, number, row};
+use super::kinesis::FakeKinesis;
 use super::quarantine::{FakeQuarantine, places};
+use super::records::{Place, number, row};
 use domain::batch::{Batch, ShardRange};
 use domain::lease::Lease;
 use domain::names::{BatchId, ShardId, WorkerId};

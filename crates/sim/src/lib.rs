@@ -9,6 +9,7 @@
 
 #![cfg(test)]
 
+mod calm;
 mod clickhouse;
 mod dice;
 mod fan_out;
@@ -17,10 +18,12 @@ mod identity;
 mod isolate;
 mod kinesis;
 mod ledger;
+mod names;
 mod next;
 mod outside;
 mod quarantine;
 mod random;
+mod records;
 mod remote;
 mod retention;
 mod rows;

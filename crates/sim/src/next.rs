@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::kinesis::STREAM;
+use super::names::{PIPE, STREAM};
 use super::rules::{a_moment, calm};
-use super::world::{Ending, PIPE, World};
+use super::world::{Ending, World};
 use domain::ports::StateError;
 
 /// One record: Kinesis may return several in several pages, and so in several batches.

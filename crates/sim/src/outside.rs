@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::time::{advance, sleep};
 
 use super::identity::strangers;
-use super::kinesis::{RETENTION_HOURS, number, parts};
+use super::kinesis::RETENTION_HOURS;
 use super::ledger::PERSON;
+use super::names::PIPE;
 use super::random::Plan;
-use super::world::{PIPE, World};
+use super::records::{number, parts};
+use super::world::World;
 use domain::names::{ShardId, WorkerId};
 use domain::sequence::Checkpoint;
 

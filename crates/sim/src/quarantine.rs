@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::dice::Dice;
-use super::kinesis::{Place, number, parts, row};
+use super::records::{Place, number, parts, row};
 use domain::batch::{Batch, ShardRange};
 use domain::error::Error;
 use domain::ports::{Kept, Quarantine, QuarantinedRow};

@@ -1,28 +1,26 @@
 //! Random runs: records, reshards, bad responses everywhere, crashes, pauses, operators. Then calm,
 //! and the final check.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::calm::{line, shared_out};
 use super::clickhouse::FakeServer;
 use super::dice::Dice;
 use super::identity::{copied_view, second_view};
-use super::kinesis::STREAM;
 use super::ledger::PERSON;
+use super::names::{PIPE, STREAM};
 use super::outside::{disturb, lower_retention_and_suspend, produce, raise_retention, storms};
 use super::remote::Gate;
 use super::store::WatchedStore;
-use super::world::{Ending, LEASE, PATIENCE, PIPE, Process, World, options};
+use super::world::{Ending, LEASE, PATIENCE, Process, World, options};
 use bridge::pipe::{Mode, OnFailure, PullOptions};
 use domain::batch::Limits;
 use domain::error::Error;
-use domain::lease::Lease;
-use domain::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
 use domain::names::{ShardId, WorkerId};
 use domain::sequence::Checkpoint;
 use domain::shape::BatchShape;
@@ -200,49 +198,6 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
     }
     shared_out?;
     Ok(world.ledger.served_count())
-}
-
-fn line(l: &Lease) -> String {
-    let offer =
-        l.offer.as_ref().map(|o| format!("{} {}..{} of {}", o.batch, o.first.sequence, o.through.sequence, o.shards));
-    format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
-}
-
-/// Once calm, two lease durations after the last change, and after the end of what lingers, every
-/// unfinished lease belongs to a live worker, each worker has some if there are enough, and they
-/// are distributed evenly by weight. And it stays that way.
-async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
-    if plan.every.is_some() {
-        // Nobody pulls for most of the time, and leases are released.
-        return Ok(());
-    }
-    // Nothing is left to read, so nobody has to look often.
-    world.dice.rest();
-    sleep_until(world.dice.lingers().max(Instant::now()) + 2 * plan.lease).await;
-    for _ in 0..5 {
-        let leases: Vec<Lease> = world.leases().await.into_iter().map(|row| row.value).collect();
-        let living = world.living();
-        let mut loads: BTreeMap<&WorkerId, u64> = living.iter().map(|worker| (worker, 0)).collect();
-        let mut heaviest = 0;
-        let held = leases.iter().filter(|l| !l.finished());
-        for lease in held.clone() {
-            let weight = lease.bytes_per_second + LEASE_BASE_WEIGHT;
-            heaviest = heaviest.max(weight);
-            match loads.get_mut(&lease.owner) {
-                Some(load) => *load += weight,
-                None => return Err(format!("in the calm nobody who lives has the lease{}", line(lease))),
-            }
-        }
-        let (most, least) = (loads.values().max().unwrap(), loads.values().min().unwrap());
-        let average = loads.values().sum::<u64>() / loads.len() as u64;
-        let even = most - least <= (heaviest * 8 / 7 + 1).max(average / BALANCE_TOLERANCE);
-        if !even || *least == 0 && held.clone().count() >= living.len() {
-            let all: String = held.map(line).collect();
-            return Err(format!("in the calm the leases are not shared out evenly: {loads:?}{all}"));
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
-    Ok(())
 }
 
 /// One bridge next to one server: it may start late, is restarted when it dies, and may leave for

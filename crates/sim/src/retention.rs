@@ -8,10 +8,12 @@ use tokio::time::{advance, sleep};
 
 use super::clickhouse::FakeServer;
 use super::dice::Dice;
-use super::kinesis::{RETENTION_HOURS, STREAM, number, parts};
+use super::kinesis::RETENTION_HOURS;
 use super::ledger::PERSON;
+use super::names::{PIPE, STREAM};
+use super::records::{number, parts};
 use super::rules::{MEMORY, a_moment};
-use super::world::{Ending, LEASE, PIPE, Process, WIDE, World};
+use super::world::{Ending, LEASE, Process, WIDE, World};
 use bridge::pipe::{Mode, PullOptions};
 use domain::error::Error;
 use domain::limits::SHARD_REFRESH;

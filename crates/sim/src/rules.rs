@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use super::clickhouse::FakeServer;
 use super::dice::Dice;
-use super::kinesis::STREAM;
-use super::world::{Ending, LEASE, PIPE, Process, WIDE, World, options};
+use super::names::{PIPE, STREAM};
+use super::world::{Ending, LEASE, Process, WIDE, World, options};
 use bridge::pipe::{Confirm, PullOptions};
 use domain::batch::Limits;
 use domain::error::Error;

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use super::clickhouse::FakeServer;
 use super::fan_out::SharedKinesis;
-use super::kinesis::STREAM;
-use super::world::{LEASE, PIPE, WIDE, World, options};
+use super::names::{PIPE, STREAM};
+use super::world::{LEASE, WIDE, World, options};
 use bridge::metrics::Metrics;
 use bridge::pipe::heartbeat::Heartbeat;
 use bridge::pipe::members::Members;

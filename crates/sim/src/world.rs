@@ -10,9 +10,11 @@ use tokio::time::{sleep, timeout};
 use super::clickhouse::FakeServer;
 use super::dice::{Dice, FakeClock};
 use super::fan_out::SharedKinesis;
-use super::kinesis::{FakeKinesis, OfThread, Place, STREAM};
+use super::kinesis::FakeKinesis;
 use super::ledger::{Ledger, position};
+use super::names::{PIPE, STREAM};
 use super::quarantine::FakeQuarantine;
+use super::records::Place;
 use super::remote::{Gate, Remote};
 use super::store::{Rows, WatchedStore};
 use bridge::metrics::Metrics;
@@ -24,16 +26,13 @@ use domain::batch::{Batch, Limits};
 use domain::error::Error;
 use domain::kinesis_time::KinesisTime;
 use domain::lease::Lease;
-use domain::names::{BatchId, PipeName, ShardId, WorkerId};
+use domain::names::{BatchId, ShardId, WorkerId};
 use domain::ports::{StateStore, Versioned};
 use domain::shape::BatchShape;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 use formats::encode::Format;
 
-thread_local!(static PIPE_OF_THREAD: &'static PipeName = Box::leak(Box::new("orders".into())));
-/// The pipe of all runs.
-pub static PIPE: OfThread<PipeName> = OfThread(&PIPE_OF_THREAD);
 /// The lease duration of most runs.
 pub const LEASE: Duration = Duration::from_secs(10);
 /// How long ClickHouse waits for the next byte (`http_receive_timeout`).
