@@ -25,6 +25,7 @@ use config::{Config, State};
 use domain::error::Error;
 use domain::finding::{Finding, Verdict};
 use domain::limits::{RECORDS_SHARE, RETRY_FIRST, RETRY_LONGEST, SHUTDOWN, SHUTDOWN_MARGIN};
+use domain::names::WorkerId;
 use domain::ports::{KinesisApi, StateStore};
 
 /// The network namespace this process listens in, identified by the machine's boot id and the
@@ -43,42 +44,18 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
     let not_free = |why| ProgramError::Listen { address: config.listen, why };
     let listener = TcpListener::bind(config.listen).await.map_err(not_free)?;
     let address = listener.local_addr().map_err(cannot("determine the bound address"))?;
-    // Port 0 was replaced by a real one; two bridges on one host must not share a name.
-    let worker_id = match config.worker_id.strip_suffix(":0") {
-        Some(host) => format!("{host}:{}", address.port()).into(),
-        None => config.worker_id.clone(),
-    };
+    let worker_id = worker_id(&config, address.port());
     let metrics = Metrics::new()?;
     let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors.clone()).await);
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
     let clock = Arc::new(SystemClock);
-    let (store, tables): (Arc<dyn StateStore>, _) = match &config.state {
-        State::File(dir) => (Arc::new(FileStore::open(dir).map_err(Error::from)?), None),
-        State::KeeperMap => {
-            let store = KeeperMapStore::new(clickhouse.clone(), &config.clickhouse.database);
-            (Arc::new(store.clone()), Some(store))
-        }
-    };
+    let (store, tables) = state(&config, &clickhouse)?;
     let quarantine = QuarantineTable::new(clickhouse.clone(), &config.clickhouse.database, tables.is_some());
     let members = Members::new(clock.clone(), config.lease_duration);
     let heartbeat = Heartbeat::new(clock.clone(), config.lease_duration, &worker_id);
     let beats = heartbeat.clone().run(store.clone(), members.clone(), address.to_string(), place());
-    let quarantine_table = quarantine.clone();
-    let beats = tokio::spawn(async move {
-        // A heartbeat needs the tables: sent earlier, the first one would be lost, and the next
-        // comes much later.
-        if let Some(tables) = tables {
-            set_up(tables).await;
-        }
-        // Only pipes with on_failure=isolate need it, and they retry.
-        tokio::spawn(async move {
-            if let Err(error) = quarantine_table.setup().await {
-                warn!("rows cannot be put into the quarantine yet: {error}");
-            }
-        });
-        beats.await;
-    });
+    let beats = tokio::spawn(beat(tables, quarantine.clone(), beats));
     let looking = tokio::spawn(tell_abilities(clickhouse.clone(), config.clone()));
     let for_reads = config.memory / RECORDS_SHARE;
     let budget = Budget::new(config.memory - for_reads);
@@ -131,6 +108,44 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// The worker's id. Port 0 was replaced by a real one; two bridges on one host must not share a
+/// name.
+fn worker_id(config: &Config, port: u16) -> WorkerId {
+    match config.worker_id.strip_suffix(":0") {
+        Some(host) => format!("{host}:{port}").into(),
+        None => config.worker_id.clone(),
+    }
+}
+
+/// Where leases and workers are stored, and the same store if it has tables to create.
+fn state(
+    config: &Config,
+    clickhouse: &ClickHouse,
+) -> Result<(Arc<dyn StateStore>, Option<KeeperMapStore>), ProgramError> {
+    match &config.state {
+        State::File(dir) => Ok((Arc::new(FileStore::open(dir).map_err(Error::from)?), None)),
+        State::KeeperMap => {
+            let store = KeeperMapStore::new(clickhouse.clone(), &config.clickhouse.database);
+            Ok((Arc::new(store.clone()), Some(store)))
+        }
+    }
+}
+
+/// Creates the tables, then sends heartbeats. A heartbeat needs the tables: sent earlier, the first
+/// one would be lost, and the next comes much later.
+async fn beat(tables: Option<KeeperMapStore>, quarantine: QuarantineTable, beats: impl Future<Output = ()>) {
+    if let Some(tables) = tables {
+        set_up(tables).await;
+    }
+    // Only pipes with on_failure=isolate need it, and they retry.
+    tokio::spawn(async move {
+        if let Err(error) = quarantine.setup().await {
+            warn!("rows cannot be put into the quarantine yet: {error}");
+        }
+    });
+    beats.await;
 }
 
 /// Creates the state tables as soon as ClickHouse and Keeper are up and allow it.

@@ -11,5 +11,5 @@ where
     R: std::fmt::Debug + 'static,
 {
     let thing = format!("DynamoDB table '{table}' in region {}", region.unwrap_or_default());
-    failure(&Call { service: "DynamoDB", name: call, thing: &thing, region }, error).into()
+    failure(&Call { service: "DynamoDB", name: call, thing: &thing, region }, error)
 }

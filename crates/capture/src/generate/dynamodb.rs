@@ -110,10 +110,7 @@ impl Generator<'_> {
         };
         head.extend(notes);
         let definer = Definer::find(&self.server, self.flags.shared.definer.as_deref()).await?;
-        let about = match &self.source.table {
-            Some(table) => format!("DynamoDB table {}{ID}{}", table.arn, table.id),
-            None => format!("DynamoDB table {}", self.flags.table),
-        };
+        let about = self.about_source();
         let target = Target {
             database: &self.database,
             table: &self.table,
@@ -147,15 +144,7 @@ impl Generator<'_> {
             return Ok(text);
         }
         if self.flags.shared.apply {
-            if let Some(definer) = &definer {
-                definer.may_be_set(&self.server, self.config).await?;
-            }
-            for (done, step) in steps.iter().enumerate() {
-                match step.long {
-                    true => self.server.run_patiently(&step.sql, done, steps.len()).await?,
-                    false => self.server.run(&step.sql, done, steps.len()).await?,
-                }
-            }
+            self.apply(&steps, definer.as_ref()).await?;
         }
         for step in &steps {
             text.push_str(&format!("\n{};\n", step.sql));
@@ -165,6 +154,28 @@ impl Generator<'_> {
             text.push_str(&format!("\n{}", comment(&format!("Done: {} statements were run.", steps.len()))));
         }
         Ok(text)
+    }
+
+    /// Runs the statements.
+    async fn apply(&self, steps: &[Step], definer: Option<&Definer>) -> Result<(), CommandError> {
+        if let Some(definer) = definer {
+            definer.may_be_set(&self.server, self.config).await?;
+        }
+        for (done, step) in steps.iter().enumerate() {
+            match step.long {
+                true => self.server.run_patiently(&step.sql, done, steps.len()).await?,
+                false => self.server.run(&step.sql, done, steps.len()).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What the sources say about the table, for the target's comment.
+    fn about_source(&self) -> String {
+        match &self.source.table {
+            Some(table) => format!("DynamoDB table {}{ID}{}", table.arn, table.id),
+            None => format!("DynamoDB table {}", self.flags.table),
+        }
     }
 
     /// Whether the target was made for an earlier table of the same name. It is an error while it
