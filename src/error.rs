@@ -43,7 +43,7 @@ pub enum ProgramError {
     #[error("{0}")]
     Replaced(String),
     /// `check` found that something will not work.
-    #[error("{bad} of {all} findings are bad")]
+    #[error("{bad} of {all} checks failed")]
     Findings {
         /// How many are bad.
         bad: usize,

@@ -19,7 +19,7 @@ const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_view
 fn of_clickhouse(user: &str) -> Vec<String> {
     let (server, version) = (stack().clickhouse.url(), sql("SELECT version()"));
     let dependent = match sql(&format!("SELECT value FROM system.settings WHERE name = '{DEPENDENT_VIEWS}'")).trim() {
-        "1" => format!("ok    {DEPENDENT_VIEWS}: 1: views below a pipe's table get no row twice"),
+        "1" => format!("ok    {DEPENDENT_VIEWS}: 1: views below a pipe's table get each row only once"),
         _ => format!(
             "note  {DEPENDENT_VIEWS}: 0 for this user, the default before 26.2: rows may be duplicated or missing below a pipe's table unless the SELECT of the pipe's view sets it to 1, as the README's SQL and `sql pipe` do"
         ),

@@ -68,7 +68,7 @@ fn queries_tell_their_mistakes() {
         ),
         (
             "/v1/streams/err-query/records?from=49668899999999999999999999999999999999999999999999999999",
-            "from='49668899999999999999999999999999999999999999999999999999' is a sequence number, which means something only within one shard: add shard=",
+            "from='49668899999999999999999999999999999999999999999999999999' is a sequence number, which is meaningful only within one shard: add shard=",
         ),
         (
             "/v1/streams/err-query/records?shard=shardId-000000000007",
@@ -204,7 +204,7 @@ fn positions_and_acknowledgements_tell_their_mistakes() {
             "nope/seek",
             "shard_id String, position String",
             "('', 'latest')",
-            "there is no pipe 'nope': it begins with the first pull of its view",
+            "there is no pipe 'nope': the first pull of its view creates it",
         ),
         (
             "err_posted/seek",
@@ -217,7 +217,7 @@ fn positions_and_acknowledgements_tell_their_mistakes() {
             "err_posted/seek",
             "shard_id String, position String",
             "('', '49668899999999999999999999999999999999999999999999999999')",
-            "row 1 of the body is refused: the position is a sequence number, which means something only within one shard: name the shard in shard_id",
+            "row 1 of the body is refused: the position is a sequence number, which is meaningful only within one shard: name the shard in shard_id",
         ),
         (
             "err_posted/seek",

@@ -194,7 +194,7 @@ fn a_stream_with_all_its_consumers_says_so() {
     let told = wait_for("the sentence", || Some(get(&bridge, path)).filter(|answer| answer.status != 503));
     assert_eq!(told.status, 400, "{}", told.text());
     let sentence = "stream 'efo-full' cannot have another consumer (LimitExceededException), so 'clickhouse-kinesis-bridge-efo_full' cannot be \
-                    registered: a stream may have 20, of which 5 may be in creation; deregister one, or read with mode=polling";
+                    registered: a stream may have 20, at most 5 of them in creation at a time; deregister one, or read with mode=polling";
     assert!(told.text().contains(sentence), "{}", told.text());
     // As the message says.
     put_numbered("efo-full", "a", 10);

@@ -20,28 +20,8 @@ pub struct Call<'a> {
     pub region: Option<&'a str>,
 }
 
-/// Why a call failed: one sentence that holds no credentials.
-pub enum Failure {
-    /// No region, no credentials, or AWS does not accept or allow them.
-    Denied(String),
-    /// What the call was about does not exist.
-    Missing(String),
-    /// No answer came, or one that only this call knows about.
-    Unavailable(String),
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Error {
-        match failure {
-            Failure::Denied(why) => Error::AccessDenied(why),
-            Failure::Missing(why) => Error::NotFound(why),
-            Failure::Unavailable(why) => Error::Unavailable(why),
-        }
-    }
-}
-
-/// Sorts a failed call by what all services agree on.
-pub fn failure<E, R>(call: &Call<'_>, error: &SdkError<E, R>) -> Failure
+/// Sorts a failed call by what all services agree on: one sentence that holds no credentials.
+pub fn failure<E, R>(call: &Call<'_>, error: &SdkError<E, R>) -> Error
 where
     E: ProvideErrorMetadata + StdError + 'static,
     R: Debug + 'static,
@@ -50,7 +30,7 @@ where
     let SdkError::ServiceError(answer) = error else { return unreached(call, error) };
     let (code, message) = (answer.err().code().unwrap_or("unknown"), answer.err().message().unwrap_or(""));
     match code {
-        "ResourceNotFoundException" => Failure::Missing(format!(
+        "ResourceNotFoundException" => Error::NotFound(format!(
             "{thing} does not exist: check the name, the region (AWS_REGION) and the account ({name}: {message})"
         )),
         "UnrecognizedClientException"
@@ -58,22 +38,22 @@ where
         | "SignatureDoesNotMatch"
         | "InvalidClientTokenId"
         | "IncompleteSignature"
-        | "MissingAuthenticationTokenException" => Failure::Denied(format!(
+        | "MissingAuthenticationTokenException" => Error::AccessDenied(format!(
             "AWS does not accept the credentials for {thing} ({code}): check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role, and that they are for \
              this region"
         )),
-        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => {
-            Failure::Denied(format!("the AWS credentials for {thing} have expired ({code}): renew them, or use a role"))
-        }
-        "AccessDeniedException" | "KMSAccessDeniedException" => Failure::Denied(format!(
+        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => Error::AccessDenied(format!(
+            "the AWS credentials for {thing} have expired ({code}): renew them, or use a role"
+        )),
+        "AccessDeniedException" | "KMSAccessDeniedException" => Error::AccessDenied(format!(
             "AWS does not allow {name} on {thing} ({code}): the policy must allow {}:{name} ({message})",
             service.to_ascii_lowercase()
         )),
-        _ => Failure::Unavailable(format!("{name} on {thing} failed with {code}: {message}")),
+        _ => Error::Unavailable(format!("{name} on {thing} failed with {code}: {message}")),
     }
 }
 
-fn unreached<E, R>(call: &Call<'_>, error: &SdkError<E, R>) -> Failure
+fn unreached<E, R>(call: &Call<'_>, error: &SdkError<E, R>) -> Error
 where
     E: StdError + 'static,
     R: Debug + 'static,
@@ -81,12 +61,12 @@ where
     let Call { service, name, thing, region } = call;
     if region.is_none() {
         // Whatever the SDK stumbles over first, nothing works without a region.
-        return Failure::Denied(format!("no AWS region is configured for {name}: set AWS_REGION"));
+        return Error::AccessDenied(format!("no AWS region is configured for {name}: set AWS_REGION"));
     }
     // The chain of causes holds what matters: refused, no such host, no credentials.
     let causes = DisplayErrorContext(error).to_string().to_lowercase();
     if causes.contains("credential") || causes.contains("identity") {
-        return Failure::Denied(format!(
+        return Error::AccessDenied(format!(
             "there are no AWS credentials for {thing}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or run with a role"
         ));
     }
@@ -94,7 +74,7 @@ where
         SdkError::TimeoutError(_) => "it timed out".to_owned(),
         _ => innermost(error),
     };
-    Failure::Unavailable(format!("{name} on {thing} did not reach {service}: {why}"))
+    Error::Unavailable(format!("{name} on {thing} did not reach {service}: {why}"))
 }
 
 /// The last cause in the chain, which is the one that names the fault.

@@ -182,8 +182,7 @@ mod tests {
 
     #[test]
     fn labels_are_the_last_parts() {
-        let labels: Vec<&str> =
-            [Route::Pipes, Route::Plan, Route::SeekAny, Route::Metrics].map(Route::label).to_vec();
+        let labels: Vec<&str> = [Route::Pipes, Route::Plan, Route::SeekAny, Route::Metrics].map(Route::label).to_vec();
         assert_eq!(labels, ["pipes", "plan", "seek", "metrics"]);
     }
 

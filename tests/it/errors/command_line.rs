@@ -108,7 +108,7 @@ fn check_tells_all_that_is_wrong_at_once() {
              ok    token: no token is set: anyone who can reach the port can read the streams\n"
         )
     );
-    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), "error: 4 of 5 findings are bad\n"));
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), "error: 4 of 5 checks failed\n"));
 
     let output = run(
         &["check", "--stream", "err-none", "--clickhouse-user", WEAK_USER, "--state", "file:/proc/none"],
@@ -126,7 +126,7 @@ fn check_tells_all_that_is_wrong_at_once() {
     ] {
         assert!(said.contains(finding), "{finding}\nis not in\n{said}");
     }
-    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), "error: 3 of 8 findings are bad\n"));
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), "error: 3 of 8 checks failed\n"));
     assert!(!said.contains(TEST_PASSWORD), "{said}");
 }
 

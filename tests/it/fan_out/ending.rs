@@ -71,7 +71,7 @@ fn a_pipe_of_another_living_worker_does_not_end() {
     pull_all(&first, "end_held", "stream=end-held", 20);
     let refused = end(&second, "end_held");
     assert_eq!(refused.status, 400, "{}", refused.text());
-    assert!(refused.text().contains("pipe 'end_held' is held by worker 'one', which lives"), "{}", refused.text());
+    assert!(refused.text().contains("pipe 'end_held' is held by worker 'one', which is alive"), "{}", refused.text());
     // A dead worker's pipe may be ended.
     first.kill();
     wait_until("the end", || end(&second, "end_held").status == 200);

@@ -40,7 +40,7 @@ fn an_open_batch_of_events_is_the_same_bytes_after_a_kill() {
         let refused = answer(&bridge, &stem);
         assert_eq!(refused.status, 400);
         let why = format!(
-            "was offered as {format} unmarshal=dynamodb and its fate is open, so it cannot be served as {format}:"
+            "was offered as {format} unmarshal=dynamodb and is not committed yet, so it cannot be served as {format}:"
         );
         assert!(refused.text().contains(&why), "{}", refused.text());
         let again = answer(&bridge, &format!("{stem}&unmarshal=dynamodb"));

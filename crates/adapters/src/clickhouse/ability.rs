@@ -117,7 +117,7 @@ pub(super) const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materi
 /// What a batch that is served again does to the views below its target.
 pub(super) fn dependent_views(set: bool) -> Finding {
     let (verdict, says) = match set {
-        true => (Verdict::Fine, "1: views below a pipe's table get no row twice"),
+        true => (Verdict::Fine, "1: views below a pipe's table get each row only once"),
         false => (
             Verdict::Note,
             "0 for this user, the default before 26.2: rows may be duplicated or missing below a pipe's table unless the SELECT of the pipe's \

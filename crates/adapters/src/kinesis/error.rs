@@ -4,7 +4,7 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, SecondsFormat};
 use prometheus::IntCounterVec;
 
-use crate::aws::{Call, Failure, failure};
+use crate::aws::{Call, failure};
 use domain::error::Error;
 use domain::ports::KinesisError;
 
@@ -74,7 +74,7 @@ where
             }
             "LimitExceededException" => {
                 return KinesisError::LimitExceeded(format!(
-                    "{call} on {thing} exceeds a limit of AWS ({code}): {message}"
+                    "{call} on {thing} exceeds an AWS limit ({code}): {message}"
                 ));
             }
             "ResourceInUseException" => {
@@ -94,18 +94,14 @@ where
     }
     let region = Some(subject.region).filter(|region| *region != NO_REGION);
     let call = Call { service: "Kinesis", name: call, thing: &thing, region };
-    KinesisError::Other(match failure(&call, &error) {
-        Failure::Denied(why) => Error::AccessDenied(why),
-        Failure::Missing(why) => Error::NotFound(why),
-        Failure::Unavailable(why) => Error::Unavailable(why),
-    })
+    KinesisError::Other(failure(&call, &error))
 }
 
 /// What is used up when a call is throttled.
 fn limit_of(call: &str) -> &'static str {
     match call {
         "GetRecords" => "other consumers share its 5 calls and 2 MiB per second",
-        _ => "the calls per second that AWS allows are used up",
+        _ => "AWS's limit of calls per second is reached",
     }
 }
 

@@ -32,7 +32,7 @@ impl FanOutApi for AwsKinesis {
             Ok(_) | Err(KinesisError::InUse(_)) => Ok(()),
             Err(KinesisError::LimitExceeded(_)) => Err(Error::BadRequest(format!(
                 "stream '{}' cannot have another consumer (LimitExceededException), so '{name}' cannot be registered: a stream may have \
-                 {MAX_CONSUMERS_PER_STREAM}, of which 5 may be in creation; deregister one, or read with mode=polling",
+                 {MAX_CONSUMERS_PER_STREAM}, at most 5 of them in creation at a time; deregister one, or read with mode=polling",
                 stream.name
             ))),
             Err(other) => Err(other.into()),

@@ -304,7 +304,7 @@ impl StateStore for KeeperMapStore {
         let _turn = self.turn().await;
         match self.alter(&update).await {
             Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(
-                "a lease of pipe '{}' was changed or deleted by somebody else: {}",
+                "a lease of pipe '{}' was changed or deleted by another bridge or by hand: {}",
                 rows[0].pipe, error.message
             ))),
             // A statement that matches no row, because someone deleted it, is acknowledged as well.
@@ -326,7 +326,7 @@ impl StateStore for KeeperMapStore {
         match self.alter(&statement::delete(&self.leases, &rows, &versions)).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == Kind::Conflict => Err(StateError::Conflict(format!(
-                "a lease of pipe '{}' was changed by somebody else: {}",
+                "a lease of pipe '{}' was changed by another bridge or by hand: {}",
                 rows[0].pipe, error.message
             ))),
             // An error does not mean failure: if the rows are gone, they are deleted.

@@ -145,7 +145,7 @@ fn fits(rows: &[LeaseRow]) -> Result<(), StateError> {
     let bytes: usize = rows.iter().map(size).sum();
     if bytes > KEEPER_REQUEST_BYTES {
         return Err(StateError::Misconfigured(format!(
-            "{} leases of pipe '{}' with {bytes} bytes are more than fits into one Keeper request ({KEEPER_REQUEST_BYTES}): read fewer \
+            "{} leases of pipe '{}' with {bytes} bytes do not fit into one Keeper request ({KEEPER_REQUEST_BYTES}): read fewer \
              shards in one batch, or give pipe, stream and worker shorter names",
             rows.len(),
             rows.first().map_or("", |row| &row.pipe),

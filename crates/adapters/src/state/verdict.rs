@@ -30,11 +30,13 @@ pub fn verdict(acknowledged: bool, written: &[(LeaseRow, i32)], now: &HashMap<St
         let key = &row.key;
         match now.get(key) {
             Some((is, at)) if at == version && is == row => done = true,
-            Some((_, at)) if at == version => lost = Some(format!("the lease '{key}' was changed by somebody else")),
+            Some((_, at)) if at == version => {
+                lost = Some(format!("the lease '{key}' was changed by another bridge or by hand"))
+            }
             Some((_, at)) if *at == version - 1 => untouched = true,
             Some((_, at)) => later = Some(format!("the lease '{key}' is now at version {at}")),
             None if *version == 0 => untouched = true,
-            None => gone = Some(format!("the lease '{key}' was deleted by somebody else")),
+            None => gone = Some(format!("the lease '{key}' was deleted by another bridge or by hand")),
         }
     }
     if let (true, Some(gone)) = (acknowledged, &gone) {

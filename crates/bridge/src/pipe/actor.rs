@@ -356,7 +356,7 @@ impl Actor {
         } else if open.shape.as_asked() != options.shape.as_asked() {
             let (offered, asked) = (open.shape.as_asked(), options.shape.as_asked());
             return Err(Error::BadRequest(format!(
-                "batch {} of pipe '{pipe}' was offered as {offered} and its fate is open, so it cannot be served as {asked}: go back to \
+                "batch {} of pipe '{pipe}' was offered as {offered} and is not committed yet, so it cannot be served as {asked}: go back to \
                  format={offered} until it is committed, or POST to /v1/pipes/{pipe}/ack or /seek",
                 open.batch.id
             )));

@@ -87,7 +87,7 @@ impl Work {
             let kept = batch.map(|(id, _)| match rows.get(id).filter(|lease| rows.holds(lease)) {
                 Some(lease) => lease.touch(&rows.holder(id), now_ms),
                 None => Err(Error::Fenced(format!(
-                    "shard {id} of pipe '{}' went to another worker while '{}' stood still",
+                    "shard {id} of pipe '{}' went to another worker while '{}' was suspended",
                     self.pipe, self.deps.worker_id
                 ))),
             });

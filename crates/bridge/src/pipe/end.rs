@@ -72,8 +72,8 @@ impl Pipes {
         match owners.find(|id| **id != deps.worker_id && !deps.members.is_dead(id)) {
             None => Ok(()),
             Some(owner) => Err(Error::BadRequest(format!(
-                "pipe '{pipe}' is held by worker '{owner}', which lives or has died a moment ago, so it cannot end: DROP its view there, or stop \
-                 it with SYSTEM STOP VIEW, and end the pipe at that worker, or here when it has given the leases back"
+                "pipe '{pipe}' is held by worker '{owner}', which is alive or died only a moment ago, so it cannot end: DROP its view there, or stop \
+                 it with SYSTEM STOP VIEW, and end the pipe at that worker, or here once it has released the leases"
             ))),
         }
     }

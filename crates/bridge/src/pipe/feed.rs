@@ -52,10 +52,7 @@ impl Work {
         if before.is_empty() {
             return Ok(());
         }
-        info!(
-            pipe = self.pipe.as_str(),
-            "view {} has taken the place of {}: rows go to {} now", to.view, before[0].view, to.target
-        );
+        info!(pipe = self.pipe.as_str(), "view {} replaces {}: rows now go to {}", to.view, before[0].view, to.target);
         let fed = self.leases.try_change(|rows, now_ms| {
             rows.each_held(|l| others(&l), |lease, holder| lease.feed(holder, to, now_ms)).map(Some)
         });

@@ -107,7 +107,7 @@ impl Heartbeat {
             Ok(Ok(Admission::Admitted)) => Ok(()),
             Ok(Ok(Admission::Refused(why))) => Err(Error::Unavailable(why.clone())),
             _ => Err(Error::Unavailable(format!(
-                "it is not certain yet that no other process uses worker id '{}'; trying again",
+                "still checking whether another process uses worker id '{}'; trying again",
                 self.0.worker_id
             ))),
         }

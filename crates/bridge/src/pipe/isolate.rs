@@ -34,7 +34,7 @@ impl Work {
             pipe = self.pipe.as_str(),
             batch = half.id.as_str(),
             rows = half.rows(),
-            "batch {} of {rows} rows was refused {refusals} times; its first half is tried, the rest later: {}",
+            "batch {} of {rows} rows was refused {refusals} times; trying its first half, the rest later: {}",
             whole.id,
             open.suspicion.said.0
         );

@@ -130,7 +130,7 @@ impl Leases {
             info!(
                 pipe = self.pipe.as_str(),
                 leases = rows.len(),
-                "leases of shards that have left the retention are deleted"
+                "deleted the leases of shards that are older than the retention"
             );
         }
         self.reload().await
@@ -221,7 +221,10 @@ impl Leases {
                     match self.still(wanted, &before)? {
                         Some(same) => wanted = same,
                         None => {
-                            warn!(pipe = self.pipe.as_str(), "lease rows were changed by somebody else: {why}");
+                            warn!(
+                                pipe = self.pipe.as_str(),
+                                "lease rows were changed by another bridge or by hand: {why}"
+                            );
                             return Ok(false);
                         }
                     }

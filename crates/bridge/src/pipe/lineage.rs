@@ -85,7 +85,7 @@ impl Work {
             // DescribeStreamSummary allows few calls per second and account. The next look will do;
             // the shards need not wait.
             Err(Error::Unavailable(why)) => {
-                debug!(pipe = self.pipe.as_str(), "the stream was not described: {why}");
+                debug!(pipe = self.pipe.as_str(), "cannot describe the stream: {why}");
                 Ok(false)
             }
             Err(other) => Err(other),

@@ -52,7 +52,7 @@ impl Pipes {
         let commands = self.find_or_start(pipe, stream).await?;
         let (reply, answer) = oneshot::channel();
         commands.try_send(Command::Pull(options, reply)).map_err(|_| {
-            Error::Unavailable(format!("pipe '{pipe}' has {MAX_QUEUED_PULLS} pulls waiting already, or is just ending"))
+            Error::Unavailable(format!("pipe '{pipe}' has {MAX_QUEUED_PULLS} pulls waiting already, or is being ended"))
         })?;
         answer.await.unwrap_or_else(|_| Err(ended(pipe)))
     }
@@ -80,9 +80,7 @@ impl Pipes {
     pub(super) async fn rows(&self, pipe: &PipeName) -> Result<Vec<Versioned<Lease>>, Error> {
         let rows = self.deps.store.leases(Some(pipe)).await?;
         match rows.is_empty() {
-            true => {
-                Err(Error::NotFound(format!("there is no pipe '{pipe}': it begins with the first pull of its view")))
-            }
+            true => Err(Error::NotFound(format!("there is no pipe '{pipe}': the first pull of its view creates it"))),
             false => Ok(rows),
         }
     }

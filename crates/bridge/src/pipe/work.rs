@@ -162,7 +162,7 @@ impl Work {
             warn!(
                 pipe = self.pipe.as_str(),
                 batch = batch.as_str(),
-                "an offered batch was taken apart by hand; what is left of it is discarded"
+                "the lease rows of an open batch were edited by hand; the rest of the batch is discarded"
             );
             self.leases.try_change(|rows, now_ms| changes::discards(rows, &batch, now_ms).map(Some)).await?;
             self.restart_readers();

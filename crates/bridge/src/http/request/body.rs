@@ -79,7 +79,7 @@ pub fn parse_seek(body: &[u8], pipe: &str) -> Result<Vec<SeekRow>, Error> {
         let position = Position::parse(&text)?;
         if row.shard_id.is_empty() && matches!(position, Position::Sequence(_)) {
             return Err(refused(
-                "the position is a sequence number, which means something only within one shard: name the shard in shard_id",
+                "the position is a sequence number, which is meaningful only within one shard: name the shard in shard_id",
             ));
         }
         let shard_id = match &*row.shard_id {

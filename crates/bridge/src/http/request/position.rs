@@ -33,7 +33,7 @@ pub(super) fn bound(parameter: &str, text: &str, one_shard: bool) -> Result<Boun
     match sequence(text) {
         Some(sequence) if one_shard => Ok(Bound::Sequence(sequence)),
         Some(_) => Err(Error::BadRequest(format!(
-            "{parameter}={} is a sequence number, which means something only within one shard: add shard=",
+            "{parameter}={} is a sequence number, which is meaningful only within one shard: add shard=",
             quoted(text)
         ))),
         None => Err(Error::BadRequest(format!(

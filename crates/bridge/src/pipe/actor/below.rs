@@ -39,7 +39,7 @@ impl Actor {
     fn note_below(&mut self, view: &str, found: Result<Below, Error>) {
         match found {
             Ok(below) => self.known.note_below(view, below),
-            Err(error) => debug!(pipe = self.pipe.as_str(), "what is below view {view} (UUID) is not known: {error}"),
+            Err(error) => debug!(pipe = self.pipe.as_str(), "cannot find the views below view {view} (UUID): {error}"),
         }
     }
 }
@@ -59,8 +59,8 @@ fn missed(added: &[String], target: &str, batch: &Batch) -> String {
     let more = batch.ranges.len() - rows.len();
     let more = if more > 0 { format!(" and {more} more shards") } else { String::new() };
     format!(
-        "{} was added below {target} while batch {} ({} rows) was on its way, and may have none of these rows: {}{more}; compare it with {target}, and \
-         insert from there what is missing",
+        "{} was added below {target} while batch {} ({} rows) was in flight, and may be missing these rows: {}{more}; compare it with {target}, and \
+         insert the missing rows from there",
         added.join(", "),
         batch.id,
         batch.rows(),

@@ -26,14 +26,17 @@ impl Actor {
         let idle = self.pulls.answered.elapsed();
         let others = |work: &Work| work.others_pull();
         if idle > PIPE_IDLE_LEASES || idle > PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
-            info!(pipe = self.pipe.as_str(), "nobody pulls; releasing the leases");
+            info!(pipe = self.pipe.as_str(), "the pipe is no longer pulled; releasing the leases");
             return true;
         }
         if idle > PIPE_IDLE_BUFFERS
             && let Some(work) = self.work.as_mut()
         {
             if work.shards.buffers().next().is_some() {
-                info!(pipe = self.pipe.as_str(), "nobody pulls; reading stops and the buffers are dropped");
+                info!(
+                    pipe = self.pipe.as_str(),
+                    "the pipe is no longer pulled; reading stops and the buffers are dropped"
+                );
             }
             if work.rest() {
                 self.publish();
@@ -51,7 +54,7 @@ impl Actor {
         }
         if let Some(work) = self.work.as_mut() {
             if let Err(error) = work.release().await {
-                warn!(pipe = self.pipe.as_str(), "the leases could not be given back and will expire: {error}");
+                warn!(pipe = self.pipe.as_str(), "the leases could not be released and will expire: {error}");
             }
             self.publish();
         }

@@ -53,7 +53,7 @@ impl Actor {
                 return Ok(true);
             }
             Ok(Kept::Full) => format!(
-                "the quarantine has {QUARANTINE_ROWS} rows of pipe '{pipe}' already, the most it takes: fix the view or the table, insert the rows \
+                "the quarantine has {QUARANTINE_ROWS} rows of pipe '{pipe}' already, which is the limit: fix the view or the table, insert the rows \
                  from the quarantine, and delete them there"
             ),
             Err(error) => error.to_string(),

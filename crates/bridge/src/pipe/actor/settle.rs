@@ -83,7 +83,7 @@ impl Actor {
             RefreshOutcome::Unknown(why) => {
                 self.failed(
                     "unknown",
-                    format!("batch {id}: the end of the refresh of view {view} is not known: {why}"),
+                    format!("batch {id}: the outcome of the refresh of view {view} is unknown: {why}"),
                 );
             }
         }
