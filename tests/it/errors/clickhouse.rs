@@ -54,6 +54,8 @@ fn users_without_password_or_rights_are_told() {
         }
         assert_eq!(said, sentence);
         drop_pipe("err_user");
+        let pull = get(&bridge, "/v1/pipes/err_user/next?stream=err-user&view=default.err_user_view");
+        assert!(pull.status == 400 && pull.text().contains("\"error\":\"misconfigured\""), "{}", pull.text());
         let not_ready = get(&bridge, "/readyz");
         assert_eq!(not_ready.status, 503);
         assert!(not_ready.text().contains(user), "{}", not_ready.text());

@@ -100,7 +100,9 @@ impl App {
             Request::Metrics => self.metrics_text(),
             Request::Healthz => Ok(Reply::whole("ok\n", TEXT)),
             Request::Readyz => {
-                self.pipes.deps().store.workers().await?;
+                // Whatever the reason: 503 is what probes and load balancers expect.
+                let not_ready = |why| Error::Unavailable(Error::from(why).to_string());
+                self.pipes.deps().store.workers().await.map_err(not_ready)?;
                 Ok(Reply::whole("ready\n", TEXT))
             }
         }

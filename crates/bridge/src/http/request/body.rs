@@ -108,7 +108,8 @@ pub fn parse_ack(body: &[u8]) -> Result<Vec<BatchId>, Error> {
     Ok(batches)
 }
 
-/// Parses the body of `end`: the pipes. An empty body, as from a SELECT that found none, gives none.
+/// Parses the body of `end`: the pipes. An empty body, as from a SELECT that found none, gives
+/// none.
 pub fn parse_end(body: &[u8]) -> Result<BTreeSet<PipeName>, Error> {
     rows(body, "{\"pipe\": \"orders\"}", |row: EndJson| name("pipe", &row.pipe)).map(BTreeSet::from_iter)
 }
