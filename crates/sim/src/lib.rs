@@ -31,6 +31,7 @@ mod rules;
 mod scale;
 mod store;
 mod world;
+mod zombies;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

@@ -269,15 +269,6 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "a process that stood still before it sent its heartbeat does not notice",
-        breaks: "a-zombie-serves-nothing",
-        edits: &[(
-            "crates/bridge/src/pipe/heartbeat.rs",
-            "own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse)",
-            "own.sent.is_some_and(|before| sent.max(before).saturating_duration_since(before) >= lapse && answered >= sent)",
-        )],
-    },
-    Mutant {
         name: "a gap is passed over",
         breaks: "gap-is-an-error",
         edits: &[(
@@ -413,7 +404,7 @@ pub const RARE: &[(Mutant, &str)] = &[
                 "let missed = |l: &Lease| l.shard_id.is_empty() && self.open",
             )],
         },
-        "handover::a_zombie_takes_nothing_of_its_open_batch_back",
+        "zombies::a_zombie_takes_nothing_of_its_open_batch_back",
     ),
     (
         Mutant {
@@ -425,7 +416,19 @@ pub const RARE: &[(Mutant, &str)] = &[
                 "kept.take(0).collect::<Result<_, _>>()",
             )],
         },
-        "handover::a_take_that_was_decided_before_a_zombie_looked_again_fails",
+        "zombies::a_take_that_was_decided_before_a_zombie_looked_again_fails",
+    ),
+    (
+        Mutant {
+            name: "a process that stood still before it sent its heartbeat does not notice",
+            breaks: "a-zombie-serves-nothing",
+            edits: &[(
+                "crates/bridge/src/pipe/heartbeat.rs",
+                "own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse)",
+                "own.sent.is_some_and(|before| sent.max(before).saturating_duration_since(before) >= lapse && answered >= sent)",
+            )],
+        },
+        "zombies::a_zombie_whose_heartbeat_waited_for_it_serves_nothing",
     ),
 ];
 
