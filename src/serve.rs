@@ -85,7 +85,6 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

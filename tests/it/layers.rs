@@ -122,6 +122,31 @@ fn files_are_short() {
     assert!(long.is_empty(), "over 500 lines: {long:#?}");
 }
 
+/// As rustfmt writes them: a function ends with the first brace that stands as far to the left.
+#[test]
+fn functions_fit_on_a_screen() {
+    let (mut long, mut seen) = (Vec::new(), 0);
+    for (path, text) in product() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (n, line) in lines.iter().enumerate() {
+            let code = line.trim_start();
+            let names_one = code.split('(').next().is_some_and(|head| head.split(' ').any(|word| word == "fn"));
+            let opens = lines[n..].iter().find(|line| line.ends_with(['{', '}', ';']));
+            if code.starts_with("//") || !names_one || !opens.is_some_and(|line| line.ends_with('{')) {
+                continue;
+            }
+            let end = format!("{}}}", " ".repeat(line.len() - code.len()));
+            let length = lines[n..].iter().take_while(|line| **line != end).count() + 1;
+            seen += 1;
+            if length > 70 {
+                long.push(format!("{}:{}: {length} lines", path.display(), n + 1));
+            }
+        }
+    }
+    assert!(seen > 1_000, "only {seen} functions were found");
+    assert!(long.is_empty(), "over 70 lines: {long:#?}");
+}
+
 #[test]
 fn nothing_from_outside_is_unwrapped() {
     for (path, text) in product() {
