@@ -384,6 +384,7 @@ fn errors_and_states_are_those_of_the_program() {
         Error::Gap(text()),
         Error::Fenced(text()),
         Error::AccessDenied(text()),
+        Error::Misconfigured(text()),
         Error::Unavailable(text()),
         Error::Internal(text()),
     ];

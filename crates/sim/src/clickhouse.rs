@@ -189,7 +189,7 @@ impl FakeServer {
 #[async_trait]
 impl Views for FakeServer {
     async fn view(&self, _: &str, name: &str) -> Result<Option<ViewState>, Error> {
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         let view = self.now();
         if view.down || self.dice.trouble(2) {
             return Err(Error::Unavailable("ClickHouse does not answer".into()));
@@ -222,7 +222,7 @@ impl Views for FakeServer {
     }
 
     async fn definition(&self, _: &str, view: &str) -> Result<Option<Definition>, Error> {
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         let now = self.now();
         if now.down || self.dice.trouble(2) {
             return Err(Error::Unavailable("ClickHouse does not answer".into()));
@@ -236,7 +236,7 @@ impl Views for FakeServer {
     }
 
     async fn below(&self, _: &str, known: &Below) -> Result<Below, Error> {
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         match self.now().down || self.dice.trouble(2) {
             true => Err(Error::Unavailable("ClickHouse does not answer".into())),
             false => Ok(known.clone()),
@@ -248,7 +248,7 @@ impl Views for FakeServer {
             return RefreshOutcome::Unknown("its refresh goes on".into());
         }
         let start = self.now().start;
-        self.dice.delay(20).await;
+        self.dice.travel(20).await;
         self.now().waits += 1;
         loop {
             let mut ended = std::pin::pin!(self.ended.notified());
@@ -286,7 +286,7 @@ impl Views for FakeServer {
     }
 
     async fn refresh(&self, _: &str, _: &str) -> Result<(), Error> {
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         let mut view = self.now();
         if view.down || self.dice.trouble(2) {
             return Err(Error::Unavailable("ClickHouse does not answer".into()));

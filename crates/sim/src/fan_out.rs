@@ -80,7 +80,7 @@ fn arn(registration: u64) -> String {
 #[async_trait]
 impl FanOutApi for SharedKinesis {
     async fn consumer(&self, _: &Stream, name: &str) -> Result<Option<Consumer>, Error> {
-        self.0.dice.delay(20).await;
+        self.0.dice.travel(20).await;
         self.0.control("DescribeStreamConsumer")?;
         let consumers = self.0.consumers();
         let found = consumers.registered.as_ref().filter(|(known, ..)| known == name);
@@ -88,7 +88,7 @@ impl FanOutApi for SharedKinesis {
     }
 
     async fn register(&self, _: &Stream, name: &str) -> Result<(), Error> {
-        self.0.dice.delay(20).await;
+        self.0.dice.travel(20).await;
         self.0.control("RegisterStreamConsumer")?;
         let active = Instant::now() + Duration::from_millis(self.0.dice.below(3_000));
         let mut consumers = self.0.consumers();
@@ -101,7 +101,7 @@ impl FanOutApi for SharedKinesis {
     }
 
     async fn deregister(&self, _: &Stream, name: &str) -> Result<(), Error> {
-        self.0.dice.delay(20).await;
+        self.0.dice.travel(20).await;
         self.0.control("DeregisterStreamConsumer")?;
         self.0.consumers().registered.take_if(|(known, ..)| known == name);
         Ok(())
@@ -116,7 +116,7 @@ impl FanOutApi for SharedKinesis {
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         assert_eq!(*stream, *STREAM);
         let kinesis = &self.0;
-        kinesis.dice.delay(40).await;
+        kinesis.dice.travel(40).await;
         kinesis.outage_now().map_err(KinesisError::Other)?;
         if kinesis.dice.trouble(4) {
             return Err(KinesisError::Other(Error::Unavailable("SubscribeToShard failed".into())));

@@ -371,7 +371,7 @@ impl KinesisApi for FakeKinesis {
     }
 
     async fn stream(&self, stream: &StreamName) -> Result<Stream, Error> {
-        self.dice.delay(20).await;
+        self.dice.travel(20).await;
         self.outage_now()?;
         self.state().described += 1;
         if *stream != *STREAM {
@@ -392,7 +392,7 @@ impl KinesisApi for FakeKinesis {
     }
 
     async fn shards(&self, _: &StreamName) -> Result<Vec<Shard>, Error> {
-        self.dice.delay(20).await;
+        self.dice.travel(20).await;
         self.outage_now()?;
         if self.dice.trouble(2) {
             return Err(Error::Unavailable("ListShards failed".into()));
@@ -406,7 +406,7 @@ impl KinesisApi for FakeKinesis {
         shard_id: &ShardId,
         start: &IteratorStart,
     ) -> Result<String, KinesisError> {
-        self.dice.delay(10).await;
+        self.dice.travel(10).await;
         self.outage_now().map_err(KinesisError::Other)?;
         if self.dice.trouble(2) {
             return Err(KinesisError::Throttled("GetShardIterator is throttled".into()));
@@ -421,7 +421,7 @@ impl KinesisApi for FakeKinesis {
         iterator: &str,
         limit: usize,
     ) -> Result<Page, KinesisError> {
-        self.dice.delay(40).await;
+        self.dice.travel(40).await;
         self.outage_now().map_err(KinesisError::Other)?;
         if self.dice.trouble(if self.state().storm { 80 } else { 4 }) {
             return Err(KinesisError::Throttled("GetRecords is throttled".into()));

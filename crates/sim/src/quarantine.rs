@@ -95,7 +95,7 @@ impl FakeQuarantine {
 #[async_trait]
 impl Quarantine for FakeQuarantine {
     async fn put(&self, bad: &QuarantinedRow) -> Result<Kept, Error> {
-        self.dice.delay(20).await;
+        self.dice.travel(20).await;
         let lost = || Err(Error::Unavailable("the quarantine does not answer".into()));
         if self.away.load(Ordering::Relaxed) || self.dice.trouble(5) {
             return lost();

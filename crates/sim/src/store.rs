@@ -94,7 +94,7 @@ impl WatchedStore {
         read: impl Future<Output = Result<T, StateError>>,
     ) -> Result<T, StateError> {
         self.gate.pass().await;
-        self.way.dice.delay(5).await;
+        self.way.dice.travel(5).await;
         let answer = match self.way.away(chance, "the rows cannot be read") {
             Ok(()) => read.await,
             Err(away) => Err(away),
@@ -152,7 +152,7 @@ impl Way {
     }
 
     async fn create(&self, leases: &[Lease]) -> Result<(), StateError> {
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         self.away(3, "the rows cannot be created")?;
         self.faulty(false)?;
         let first = self.rows.held.look(|rows| rows.leases.is_empty());
@@ -160,14 +160,14 @@ impl Way {
         for lease in leases {
             self.ledger.created(first, lease);
         }
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         self.faulty(true)?;
         self.away(3, "the rows may have been created")
     }
 
     async fn update(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
         self.held.until(false).await;
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         self.away(4, "the rows were not written")?;
         self.faulty(false)?;
         if self.dice.trouble(4) {
@@ -186,7 +186,7 @@ impl Way {
                 taken.insert(key, new.epoch);
             }
         }
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         self.faulty(true)?;
         self.away(4, "the rows may have been written")
     }
@@ -202,7 +202,7 @@ impl Way {
     }
 
     async fn delete(&self, leases: &[Versioned<Lease>]) -> Result<(), StateError> {
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         self.away(4, "the rows were not deleted")?;
         self.faulty(false)?;
         self.rows.held.delete(leases).await?;
@@ -211,7 +211,7 @@ impl Way {
     }
 
     async fn heartbeat(&self, worker: &Worker) -> Result<(), StateError> {
-        self.dice.delay(5).await;
+        self.dice.travel(5).await;
         self.away(0, "the heartbeat got lost")?;
         match self.mute.load(Ordering::Relaxed) {
             true => Err(StateError::Unavailable("the heartbeat got lost".into())),
