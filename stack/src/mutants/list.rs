@@ -129,7 +129,7 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[(
             "crates/bridge/src/pipe/recover.rs",
             "let rules = Rules { unpacking: offer.unpacking(), begun };",
-            "let rules = Rules { unpacking: crate::domain::unpacking::Unpacking::default(), begun };",
+            "let rules = Rules { unpacking: domain::unpacking::Unpacking::default(), begun };",
         )],
     },
     Mutant {
