@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is built into $(TARGET), which follows CARGO_TARGET_DIR.
 .DEFAULT_GOAL := help
-.PHONY: help install build up demo test versions lint bench simulate fuzz mutants replicated scale clean
+.PHONY: help install build up demo demo-install test versions lint bench simulate fuzz mutants replicated scale clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BRIDGE := clickhouse-kinesis-bridge
@@ -17,9 +17,10 @@ build: ## Build the bridge and the local stack.
 up: install build ## Run ClickHouse, ZooKeeper, Kinesis and the bridge until Ctrl-C.
 	$(TARGET)/debug/stack up --bridge $(TARGET)/debug/$(BRIDGE)
 
-demo: ## Load 100,000 records from a Kinesis stream into a ClickHouse table, and check them.
+demo-install:
 	@scripts/install.sh demo
-	cargo build --workspace --locked
+
+demo: demo-install build ## Load 100,000 records from a Kinesis stream into a ClickHouse table, and check them.
 	$(TARGET)/debug/stack demo --bridge $(TARGET)/debug/$(BRIDGE)
 
 lint: ## Check formatting, clippy, docs, dependencies (licences, sources, advisories) and the Compose file.

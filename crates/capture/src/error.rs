@@ -28,7 +28,7 @@ pub enum CommandError {
         /// How many there are.
         all: usize,
     },
-    /// It cannot be done as things are. Nothing was changed; the sentence says what to do.
+    /// It cannot be done as things are; the sentence says what to do.
     #[error("{0}")]
     Refused(String),
 }

@@ -28,8 +28,8 @@ use domain::start::Beginning;
 use domain::unpacking::{Split, Unpacking};
 use formats::encode::Format;
 
-/// How long it may take, once calm, until everything is committed, besides the time after which the
-/// dead are noticed.
+/// How long it may take, once calm, until everything is committed; or three lease durations, if that
+/// is longer.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The time between two GetRecords calls of a shard.
@@ -172,7 +172,7 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
         // records.
         world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 1));
     }
-    let patience = SETTLED_WITHIN + 3 * plan.lease;
+    let patience = SETTLED_WITHIN.max(3 * plan.lease);
     let settled = timeout(patience, async {
         while !(world.settled().await && world.finished().await) && world.ledger.violations().is_empty() {
             sleep(Duration::from_millis(500)).await;

@@ -3,7 +3,7 @@
 use super::quote::unquoted;
 
 /// Database and name of a table, each in backquotes unless it is a plain name; `None` if the text
-/// is no name.
+/// is not a name.
 pub fn table_name(text: &str) -> Option<(String, String)> {
     let parts =
         parts(text).filter(|parts| parts.iter().all(|part| !part.is_empty() && !part.contains(char::is_control)));

@@ -29,8 +29,11 @@ impl Work {
         self.add_missing(&shards, start).await?;
         let identity = self.leases.stream().identity();
         self.listing.complete_ms = now_ms;
-        let listed: HashSet<&ShardId> = shards.iter().map(|shard| &shard.id).collect();
-        if !described && self.leases.all().any(|l| !l.finished() && !listed.contains(&l.shard_id)) {
+        let some_absent = || {
+            let listed: HashSet<&ShardId> = shards.iter().map(|shard| &shard.id).collect();
+            self.leases.all().any(|l| !l.finished() && !listed.contains(&l.shard_id))
+        };
+        if !described && some_absent() {
             // Whether an absent shard was read to its end or lost records depends on the retention.
             // It takes two looks, so a retention that is shortened after this description is seen
             // by the next.
