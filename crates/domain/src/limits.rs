@@ -268,7 +268,7 @@ pub const REFRESH_LOOK: Duration = Duration::from_millis(5);
 pub const LEASE_STATEMENTS: usize = 64;
 /// Outstanding WAIT VIEW statements of one pipe.
 pub const MAX_OUTSTANDING_WAITS: usize = 8;
-/// How often an idle pipe checks whether it is still needed.
+/// How often an idle pipe checks whether it is still needed, while something may change that.
 pub const IDLE_TICK: Duration = Duration::from_secs(1);
 /// A pipe being ended must not be pulled for this long: a failing view comes back after 5 s at most
 /// (`refresh_retry_max_backoff_ms`).

@@ -31,7 +31,7 @@ use super::work::Work;
 use domain::batch::Limits;
 use domain::error::Error;
 use domain::lease::Destination;
-use domain::limits::{IDLE_TICK, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
+use domain::limits::{MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
 use domain::names::{BatchId, PipeName, StreamName};
 use domain::ports::ViewState;
 use domain::start::Beginning;
@@ -92,8 +92,12 @@ impl Actor {
 
     /// Runs until the pipe is idle for too long, is fenced, fails to start, or the process stops.
     pub async fn run(mut self) {
+        // Whether nothing is left to drop since the last event.
+        let mut rests = false;
         while !self.inbox.stopping() {
-            let done = match self.inbox.next(Instant::now() + IDLE_TICK).await {
+            let event = self.inbox.next(self.idle_look(rests)).await;
+            rests = false;
+            let done = match event {
                 Event::Command(command) => self.handle(command).await,
                 Event::Confirmed(confirmation) => {
                     self.settle(confirmation).await;
@@ -101,7 +105,11 @@ impl Actor {
                 }
                 Event::Members if self.work.as_ref().is_some_and(Work::circle_changed) => self.tend().await,
                 Event::Time if self.idle() => break,
-                Event::Members | Event::Time => continue,
+                Event::Time => {
+                    rests = self.rests();
+                    continue;
+                }
+                Event::Members => continue,
                 Event::Stop => break,
             };
             if self.ending.is_some() {
@@ -277,7 +285,6 @@ impl Actor {
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<bool, Error> {
         let deadline = Instant::now() + options.wait;
-        self.tend().await?;
         loop {
             let work = self.work()?;
             if work.chores_due() <= Instant::now() {

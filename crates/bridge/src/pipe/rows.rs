@@ -2,6 +2,7 @@
 //! reading and writing.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use domain::error::Error;
 use domain::lease::{Destination, Holder, Lease};
@@ -13,8 +14,8 @@ use domain::ports::Versioned;
 pub struct Rows {
     worker: WorkerId,
     destination: Destination,
-    /// By shard id.
-    rows: BTreeMap<ShardId, Versioned<Lease>>,
+    /// By shard id; shared with what is published.
+    rows: BTreeMap<ShardId, Versioned<Arc<Lease>>>,
     /// Counts the changes of any of this.
     changes: u64,
     /// The epoch of each lease that this process took. A row with another owner or epoch is no
@@ -46,6 +47,11 @@ impl Rows {
 
     /// All leases of the pipe, ordered by shard id, whoever holds them.
     pub fn all(&self) -> impl Iterator<Item = &Lease> {
+        self.shared().map(|lease| &**lease)
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<Lease>> {
         self.rows.values().map(|row| &row.value)
     }
 
@@ -56,7 +62,7 @@ impl Rows {
 
     /// The lease of a shard.
     pub fn get(&self, shard_id: &ShardId) -> Option<&Lease> {
-        self.rows.get(shard_id).map(|row| &row.value)
+        self.rows.get(shard_id).map(|row| &*row.value)
     }
 
     /// Whether this process holds the lease, as last read.
@@ -117,14 +123,14 @@ impl Rows {
 
     /// Replaces the rows with those just read.
     pub fn read(&mut self, rows: Vec<Versioned<Lease>>) {
-        self.rows = rows.into_iter().map(|row| (row.value.shard_id.clone(), row)).collect();
+        self.rows = rows.into_iter().map(shared).collect();
         self.changes += 1;
     }
 
     /// Notes that all rows under this worker's name are from before this process started; it has
     /// taken none yet.
     pub fn are_left_over(&mut self) {
-        let own = self.rows.values().map(|row| &row.value).filter(|l| l.owner == self.worker);
+        let own = self.all().filter(|l| l.owner == self.worker);
         self.left_over = own.map(|l| (l.shard_id.clone(), l.epoch)).collect();
     }
 
@@ -168,7 +174,7 @@ impl Rows {
         }
         let now = wanted.into_iter().zip(before).map(|(change, before)| {
             let row = self.rows.get(&change.value.shard_id);
-            (row.map(|row| &row.value) == before.as_ref())
+            (row.map(|row| &*row.value) == before.as_ref())
                 .then(|| Versioned { version: row.map_or(change.version, |row| row.version), ..change })
         });
         Ok(now.collect())
@@ -182,9 +188,11 @@ impl Rows {
     /// Notes that rows were written over the given versions.
     pub fn written(&mut self, rows: Vec<Versioned<Lease>>) {
         self.changes += 1;
-        for row in rows {
-            let next = Versioned { version: row.version.wrapping_add(1), ..row };
-            self.rows.insert(next.value.shard_id.clone(), next);
-        }
+        let next = |row: Versioned<Lease>| Versioned { version: row.version.wrapping_add(1), ..row };
+        self.rows.extend(rows.into_iter().map(next).map(shared));
     }
+}
+
+fn shared(row: Versioned<Lease>) -> (ShardId, Versioned<Arc<Lease>>) {
+    (row.value.shard_id.clone(), Versioned { version: row.version, value: Arc::new(row.value) })
 }

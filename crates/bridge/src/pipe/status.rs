@@ -19,7 +19,7 @@ pub struct Status(Arc<Mutex<Snapshot>>);
 #[derive(Clone, Default)]
 pub struct Snapshot {
     /// All leases of the pipe, whoever holds them, ordered by shard id.
-    pub leases: Arc<[Lease]>,
+    pub leases: Arc<[Arc<Lease>]>,
     /// The buffers of the shards read here, ordered by shard id.
     pub buffers: Vec<Arc<ShardBuffer>>,
     /// How often in a row the offered batch has failed.

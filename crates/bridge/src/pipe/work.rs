@@ -393,7 +393,7 @@ impl Work {
     /// Publishes the pipe's state for `/v1/pipes` and `/metrics`.
     pub fn publish(&self, status: &Status) {
         status.publish(|s| {
-            s.leases = self.leases.all().cloned().collect();
+            s.leases = self.leases.shared().cloned().collect();
             s.buffers = self.shards.buffers().cloned().collect();
         });
     }

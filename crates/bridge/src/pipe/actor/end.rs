@@ -1,11 +1,12 @@
 //! How a pipe stops here: because nobody pulls it, or because it is being ended for good.
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Actor;
 use crate::pipe::pull::{EndRequest, Quiet};
 use crate::pipe::work::Work;
-use domain::limits::{END_QUIET, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SHUTDOWN};
+use domain::limits::{END_QUIET, IDLE_TICK, PIPE_IDLE_BUFFERS, PIPE_IDLE_LEASES, SHUTDOWN};
 
 impl Actor {
     /// Ends the pipe if nobody has pulled it for a while and no refresh is inserting its batch.
@@ -25,11 +26,11 @@ impl Actor {
     pub(super) fn idle(&mut self) -> bool {
         let idle = self.pulls.answered.elapsed();
         let others = |work: &Work| work.others_pull();
-        if idle > PIPE_IDLE_LEASES || idle > PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
+        if idle >= PIPE_IDLE_LEASES || idle >= PIPE_IDLE_BUFFERS && self.work.as_ref().is_some_and(others) {
             info!(pipe = self.pipe.as_str(), "the pipe is no longer pulled; releasing the leases");
             return true;
         }
-        if idle > PIPE_IDLE_BUFFERS
+        if idle >= PIPE_IDLE_BUFFERS
             && let Some(work) = self.work.as_mut()
         {
             if work.shards.buffers().next().is_some() {
@@ -43,6 +44,23 @@ impl Actor {
             }
         }
         false
+    }
+
+    /// When [`Actor::idle`] is to be asked next. Once it has nothing left to drop, not before the
+    /// leases are due, unless something happens.
+    pub(super) fn idle_look(&self, rests: bool) -> Instant {
+        let (buffers, leases) = (self.pulls.answered + PIPE_IDLE_BUFFERS, self.pulls.answered + PIPE_IDLE_LEASES);
+        match Instant::now() < buffers {
+            true => buffers,
+            false if rests => leases,
+            false => Instant::now() + IDLE_TICK,
+        }
+    }
+
+    /// Whether nobody pulls, and nothing is left that is only in memory.
+    pub(super) fn rests(&self) -> bool {
+        let empty = |work: &Work| work.open.is_none() && work.shards.buffers().next().is_none();
+        self.pulls.answered.elapsed() >= PIPE_IDLE_BUFFERS && self.work.as_ref().is_none_or(empty)
     }
 
     /// Ends the pipe here: settles what it can in time, stops reading, releases the leases.
