@@ -42,7 +42,7 @@ versions: build ## Run the main job, a kill drill, repeated inserts and all type
 	cargo test --workspace --locked --test it versions::each_engine -- --nocapture --test-threads=1
 
 simulate: ## Simulate the pull protocol from SEEDS=1000000 seeds; SEED=7 runs one, with its log; with SEEDS=1000, that many from there.
-	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --package sim --locked --release every_record_arrives_exactly_once -- --nocapture
+	SEEDS=$(or $(SEEDS),$(if $(SEED),1,1000000)) cargo test --package sim --locked --profile simulate every_record_arrives_exactly_once -- --nocapture
 
 # With checks for overflow, which a release build does not have.
 fuzz: ## Feed any bytes to whatever parses bytes from outside, FUZZ=1000000 inputs each; ONLY=request for one target, SEED=7 for the inputs of that seed.

@@ -48,7 +48,10 @@ async fn drain(world: &World, process: &Process, server: &Arc<FakeServer>, optio
 }
 
 fn bad(world: &World) -> Vec<Place> {
-    world.kinesis.all().into_iter().filter(|place| world.quarantine.is_bad(place)).collect()
+    let mut bad = world.kinesis.all();
+    bad.retain(|place| world.quarantine.is_bad(place));
+    bad.sort();
+    bad
 }
 
 #[tokio::test(start_paused = true)]

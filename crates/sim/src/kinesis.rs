@@ -256,7 +256,7 @@ impl FakeKinesis {
         let first = held.records.partition_point(|r| row(r.sequence, r.rows.saturating_sub(1)) <= from);
         let last = first + held.records[first..].partition_point(|r| row(r.sequence, 0) <= to);
         let mut places = held.places(first..last);
-        places.retain(|(_, row)| *row > from && *row <= to);
+        places.retain(|(row, _)| *row > from && *row <= to);
         places
     }
 

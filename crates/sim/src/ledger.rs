@@ -32,10 +32,9 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct State {
-    /// How often each record was inserted into a table without deduplication.
-    plain: BTreeMap<Place, u32>,
-    /// The same for a table that drops repeated blocks.
-    dedup: BTreeMap<Place, u32>,
+    /// How often each record was inserted into a table without deduplication, and into one that
+    /// drops repeated blocks.
+    tables: BTreeMap<Place, (u32, u32)>,
     /// The hash of every block of rows ever inserted.
     blocks: HashSet<u64>,
     /// Closed shards of which all rows were inserted, or are known to be lost or in the quarantine.
@@ -111,9 +110,7 @@ impl Ledger {
 
     /// How often a record is in the plain table and in the deduplicating one.
     pub fn times(&self, place: &Place) -> (u32, u32) {
-        let state = self.state();
-        let times = |table: &BTreeMap<Place, u32>| table.get(place).copied().unwrap_or(0);
-        (times(&state.plain), times(&state.dedup))
+        self.state().tables.get(place).copied().unwrap_or_default()
     }
 
     /// A gap was reported: everything of this shard that expired unread is known to be lost.
@@ -150,7 +147,7 @@ impl Ledger {
     pub fn lost_untold(&self, shard_id: &ShardId) -> bool {
         let state = self.state();
         let known = |place: &Place| {
-            state.plain.contains_key(place) || state.told.contains(place) || state.older.contains(place)
+            state.tables.contains_key(place) || state.told.contains(place) || state.older.contains(place)
         };
         self.kinesis.trimmed(shard_id).iter().any(|place| !known(place))
     }
@@ -205,7 +202,7 @@ impl Ledger {
     /// Whether some of its rows are in the table.
     pub fn has_any(&self, batch: &Batch) -> bool {
         let state = self.state();
-        places(batch).any(|row| state.plain.contains_key(&row))
+        places(batch).any(|row| state.tables.contains_key(&row))
     }
 
     /// A refresh inserts the rows it has read.
@@ -215,13 +212,13 @@ impl Ledger {
         for range in &batch.ranges {
             let (shard, mut new) = (&range.shard_id, false);
             for record in range.records() {
-                let place = (shard.clone(), row_of(&record));
+                let place = (row_of(&record), shard.clone());
                 (&place, record.payload).hash(&mut block);
-                if !state.plain.contains_key(&place) {
+                if !state.tables.contains_key(&place) {
                     if !std::mem::replace(&mut new, true) {
                         broken.extend(self.parents_missing(state, shard));
                     }
-                    if let Some(before) = state.inserted_after(record.key, place.1) {
+                    if let Some(before) = state.inserted_after(record.key, place.0) {
                         broken.push(format!("order of key {}: {before} is inserted before {place:?}", record.key));
                     }
                 }
@@ -231,10 +228,8 @@ impl Ledger {
         state.violations.extend(broken);
         let repeated = !state.blocks.insert(block.finish());
         for place in rows {
-            if !repeated {
-                *state.dedup.entry(place.clone()).or_default() += 1;
-            }
-            *state.plain.entry(place).or_default() += 1;
+            let times = state.tables.entry(place).or_default();
+            *times = (times.0 + 1, times.1 + u32::from(!repeated));
         }
     }
 
@@ -246,7 +241,7 @@ impl Ledger {
                 continue;
             }
             let passed = |p: &Place| state.told.contains(p) || self.quarantine.holds(p);
-            let missing = |p: &Place| !state.plain.contains_key(p) && !passed(p);
+            let missing = |p: &Place| !state.tables.contains_key(p) && !passed(p);
             match self.kinesis.between(&parent, 0, u128::MAX).into_iter().find(missing) {
                 Some(missing) => {
                     broken.push(format!("parents-before-children: {shard} is inserted while {missing:?} is missing"));
@@ -327,7 +322,7 @@ impl Ledger {
                 let through = row(number(&offer.through.sequence), offer.through.sub);
                 let mut range = self.kinesis.between(&old.shard_id, from, through);
                 range.retain(|place| !state.told.contains(place));
-                let first = range.first().map(|p| p.1);
+                let first = range.first().map(|p| p.0);
                 let record = number(&offer.first.sequence);
                 let begins = |first: u128| first >= row(record, 0) && first <= row(record, u32::MAX);
                 if !self.moves && (range.len() as u64 != offer.rows || !first.is_some_and(begins)) {
@@ -359,7 +354,7 @@ impl Ledger {
         let state = &mut *self.state();
         let passed = |p: &&Place| state.told.contains(*p) || self.quarantine.holds(p);
         let missing: Vec<&Place> =
-            places.iter().filter(|p| !state.plain.contains_key(*p)).filter(|p| !passed(p)).collect();
+            places.iter().filter(|p| !state.tables.contains_key(*p)).filter(|p| !passed(p)).collect();
         if missing.is_empty() {
             return;
         }

@@ -134,7 +134,7 @@ async fn move_back(world: &World, shard_id: &ShardId) {
         2 => {
             let all = world.kinesis.between(shard_id, 0, u128::MAX);
             let place = all.get(dice.below(1 + all.len() as u64) as usize);
-            let Some((_, row)) = place else { return };
+            let Some((row, _)) = place else { return };
             let to = parts(*row);
             world
                 .edit(shard_id, |l| {

@@ -17,7 +17,7 @@ use domain::record::RecordRef;
 pub fn places(batch: &Batch) -> impl Iterator<Item = Place> {
     let of = |range: &ShardRange| {
         let place =
-            |r: RecordRef<'_>| (range.shard_id.clone(), row(r.sequence_number.parse().unwrap(), r.sub_sequence));
+            |r: RecordRef<'_>| (row(r.sequence_number.parse().unwrap(), r.sub_sequence), range.shard_id.clone());
         range.records().map(place).collect::<Vec<_>>()
     };
     batch.ranges.iter().flat_map(of)
@@ -53,7 +53,7 @@ impl FakeQuarantine {
     pub fn is_bad(&self, place: &Place) -> bool {
         let every = u128::from(self.every.load(Ordering::Relaxed));
         let bad = || {
-            let at = parts(place.1);
+            let at = parts(place.0);
             (number(&at.sequence) + u128::from(at.sub)).is_multiple_of(every)
         };
         every > 0 && bad()
@@ -103,7 +103,7 @@ impl Quarantine for FakeQuarantine {
         if self.full.load(Ordering::Relaxed) {
             return Ok(Kept::Full);
         }
-        let place = (bad.shard_id.clone(), row(bad.sequence_number.parse().unwrap(), bad.sub_sequence_number));
+        let place = (row(bad.sequence_number.parse().unwrap(), bad.sub_sequence_number), bad.shard_id.clone());
         self.rows.lock().unwrap().insert(place, bad.raw_message.clone());
         if self.dice.trouble(5) { lost() } else { Ok(Kept::Yes) }
     }

@@ -36,13 +36,20 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const POLLS: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
 /// How long a pull waits for a record.
 const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
+/// How long a batch fills, milliseconds.
+const LINGERS: [u64; 3] = [0, 200, 1_000];
 /// Rows of a batch, and bytes.
 const MAX_ROWS: [usize; 4] = [1, 7, 50, 1_000];
 const MAX_BYTES: [usize; 3] = [200, 4_000, 1 << 20];
+/// The time between two GetRecords calls of a shard when nothing is left to read.
+const RESTING_POLL: Duration = Duration::from_secs(10);
 /// In runs that last for days: the time between two GetRecords calls of a shard, and how long a
-/// pull waits for a record.
-const DAYS_POLL: Duration = Duration::from_secs(10);
-const DAYS_WAIT: Duration = Duration::from_secs(12);
+/// pull waits for a record. Polls that bring nothing would take most of the time of all runs.
+const DAYS_POLL: Duration = Duration::from_secs(60);
+const DAYS_WAIT: Duration = Duration::from_secs(5);
+/// The same where a reader has to see during one pull that nothing is left.
+const RETENTION_POLL: Duration = Duration::from_secs(20);
+const RETENTION_WAIT: Duration = Duration::from_secs(24);
 
 /// What kind of run a seed is.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +87,12 @@ impl Plan {
         if self.shards.is_multiple_of(2) { Split::Json } else { Split::None }
     }
 
+    /// In runs that last for days, the time between two GetRecords calls of a shard, and how long a
+    /// pull waits.
+    fn days_pace(&self) -> (Duration, Duration) {
+        if self.retention { (RETENTION_POLL, RETENTION_WAIT) } else { (DAYS_POLL, DAYS_WAIT) }
+    }
+
     fn of(dice: &Dice) -> Plan {
         let few = Plan {
             shards: 1 + dice.below(4) as usize,
@@ -115,7 +128,8 @@ impl Plan {
                 Plan {
                     workers: 1 + dice.below(3),
                     moves: true,
-                    trouble: 24 * HOUR * (2 + dice.below(3) as u32),
+                    // The more refreshes, the fewer days.
+                    trouble: if every < HOUR / 4 { 36 * HOUR } else { 24 * HOUR * (2 + dice.below(3) as u32) },
                     // Heartbeats of days in which nobody pulls would take most of the time.
                     lease: every.min(HOUR / 4),
                     reshards: 3,
@@ -208,13 +222,13 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
     let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
     let days = plan.every.is_some();
-    let poll = if days { DAYS_POLL } else { dice.one_of(&POLLS) };
+    let (poll, wait) = if days { plan.days_pace() } else { (dice.one_of(&POLLS), dice.one_of(&WAITS)) };
     let unpacking = Unpacking { split: plan.split(), ..Unpacking::default() };
     let mut options = PullOptions {
         poll,
         mode: dice.one_of(&modes),
-        linger: Duration::from_millis(dice.one_of(&[0, 200, 1_000])),
-        wait: if days { DAYS_WAIT } else { dice.one_of(&WAITS) },
+        linger: Duration::from_millis(dice.one_of(&LINGERS)),
+        wait,
         on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
         start: if plan.latest { Beginning::LATEST } else { Beginning::TrimHorizon },
         shape: BatchShape::new(dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name(), unpacking),
@@ -243,7 +257,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
                 }
                 next = cycle(world, plan, &process, &server, &mut options) => next,
             };
-            if dice.is_calm() && !days {
+            if dice.is_calm() {
                 hurry_in_the_calm(&mut options, dice.rests());
             }
             if next == Next::Crash {
@@ -280,7 +294,8 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
 /// Nothing goes wrong any more, and whatever is left is brought in with the widest and slowest that
 /// a run may have: with what a run happened to have, this took most of the time of all runs.
 fn hurry_in_the_calm(options: &mut PullOptions, nothing_left: bool) {
-    options.poll = if nothing_left { DAYS_POLL } else { POLLS[POLLS.len() - 1] };
+    options.poll = if nothing_left { RESTING_POLL } else { POLLS[POLLS.len() - 1] };
+    options.linger = Duration::from_millis(LINGERS[LINGERS.len() - 1]);
     options.wait = WAITS[WAITS.len() - 1];
     options.limits = Limits { max_rows: MAX_ROWS[MAX_ROWS.len() - 1], max_bytes: MAX_BYTES[MAX_BYTES.len() - 1] };
 }
@@ -404,7 +419,7 @@ async fn suspended<T>(world: &World, plan: Plan, pull: impl Future<Output = T>) 
         biased;
         pulled = &mut pull => return pulled,
         // The pipe has started by then, and its readers have seen that nothing is left to read.
-        () = sleep(DAYS_POLL + dice.within(DAYS_WAIT - DAYS_POLL)) => {}
+        () = sleep(RETENTION_POLL + dice.within(RETENTION_WAIT - RETENTION_POLL)) => {}
     }
     // Calm may have begun meanwhile, and a night in it would leave no time for the rest.
     if !dice.is_calm() {

@@ -6,8 +6,8 @@ use domain::names::ShardId;
 use domain::sequence::{RowPosition, SequenceNumber};
 use domain::shard::Shard;
 
-/// A shard and the number of a row in it: see [`row`].
-pub type Place = (ShardId, u128);
+/// The number of a row, see [`row`], and its shard. Nearly always the number decides a comparison.
+pub type Place = (u128, ShardId);
 
 /// The number of a row from the numbers of its record and within it: rows are ordered by it.
 pub fn row(sequence: u128, sub_sequence: u32) -> u128 {
@@ -58,7 +58,7 @@ pub struct Put {
 
 impl Put {
     pub fn places(&self, shard: &ShardId) -> impl Iterator<Item = Place> {
-        (0..self.rows).map(move |sub| (shard.clone(), row(self.sequence, sub)))
+        (0..self.rows).map(move |sub| (row(self.sequence, sub), shard.clone()))
     }
 }
 

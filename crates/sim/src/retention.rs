@@ -219,7 +219,7 @@ async fn a_position_without_a_record_is_not_a_gap() {
             stage.world.kinesis.put(&shard, follow);
             stage.all_well().await;
             let records = stage.world.kinesis.between(&shard, 0, u128::MAX);
-            let to = number(&parts(records[2].1).sequence) + 1;
+            let to = number(&parts(records[2].0).sequence) + 1;
             let to = RowPosition::new(SequenceNumber::parse(&to.to_string()).unwrap(), u32::MAX);
             if closed {
                 let [child, _] = stage.world.kinesis.split(&shard);

@@ -269,7 +269,7 @@ async fn an_offer_that_is_completed_keeps_its_shape() {
 async fn an_acknowledgement_commits_the_open_batch_and_no_other() {
     let (world, server, process, options) = calm(1);
     let options = PullOptions { confirm: Confirm::Explicit, ..options };
-    world.kinesis.put(&first_shard(&world), 3);
+    world.kinesis.put(&first_shard(&world), 1);
     let batch = world.refresh(&process, &server, &options, Ending::Success).await.unwrap().unwrap();
     a_moment().await;
     assert!(!world.settled().await);
