@@ -3,8 +3,10 @@
 mod client;
 mod convert;
 mod dates;
+mod direct;
 mod error;
 mod fan_out;
 mod subscriber;
+pub mod wire;
 
 pub use client::AwsKinesis;

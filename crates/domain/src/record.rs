@@ -103,6 +103,30 @@ impl Chunk {
         true
     }
 
+    /// Appends a record whose payload `write` appends to what is there. `None`, and nothing is
+    /// appended, if it returns false or the chunk would exceed 4 GiB.
+    #[must_use]
+    pub fn push_with(
+        &mut self,
+        key: &str,
+        timestamp_ms: i64,
+        sequence_number: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> Option<()> {
+        let before = self.payload.len();
+        let sequence_end = u32::try_from(self.text.len() + key.len() + sequence_number.len()).ok()?;
+        let payload_end = Some(write(&mut self.payload)).filter(|written| *written).map(|_| self.payload.len());
+        let Some(payload_end) = payload_end.and_then(|end| u32::try_from(end).ok()) else {
+            self.payload.truncate(before);
+            return None;
+        };
+        self.text.push_str(key);
+        let key_end = self.text.len() as u32;
+        self.text.push_str(sequence_number);
+        self.rows.push(Row { key_end, sequence_end, payload_end, sub_sequence: 0, timestamp_ms });
+        Some(())
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -9,6 +9,7 @@
 #![cfg(test)]
 
 mod dynamodb;
+mod get_records;
 mod input;
 mod json;
 mod leases;

@@ -14,6 +14,7 @@ use prometheus::IntCounterVec;
 
 use super::convert::{child, chunk, position, shard};
 use super::dates::Dates;
+use super::direct::Decoding;
 use super::error::{NO_REGION, Subject, checked, classify, counted};
 use super::subscriber::Subscriber;
 use domain::error::Error;
@@ -32,6 +33,7 @@ pub struct AwsKinesis {
     /// For GetRecords: a reader does its own pacing and retries, so that throttling is seen and
     /// counted.
     data: Client,
+    decoding: Decoding,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
     pub(super) region: String,
@@ -54,6 +56,7 @@ impl AwsKinesis {
         AwsKinesis {
             control: Client::from_conf(config.clone().build()),
             data: Client::from_conf(config.clone().retry_config(RetryConfig::disabled()).build()),
+            decoding: Decoding::new(),
             subscriber: Subscriber::new(config),
             time,
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
@@ -186,7 +189,17 @@ impl KinesisApi for AwsKinesis {
         limit: usize,
     ) -> Result<Page, KinesisError> {
         let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
-        let output = checked!(self, "GetRecords", stream, shard_id, call.send())?;
+        let direct = self.decoding.one();
+        let sent = call.customize().interceptor(direct.clone()).send();
+        let output = checked!(self, "GetRecords", stream, shard_id, sent)?;
+        if let Some(decoded) = direct.take() {
+            return Ok(Page {
+                records: decoded.records,
+                next: decoded.resume,
+                millis_behind_latest: decoded.millis_behind_latest,
+                children: decoded.children,
+            });
+        }
         let records = chunk(output.records).ok_or_else(|| {
             KinesisError::Other(Error::Unavailable(format!(
                 "GetRecords of shard {shard_id}, stream '{stream}', returned more than 4 GiB"
