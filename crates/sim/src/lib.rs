@@ -36,6 +36,12 @@ mod zombies;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use mimalloc::MiMalloc;
+
+/// A seventh of all time went into the system's allocator.
+#[global_allocator]
+static MEMORY: MiMalloc = MiMalloc;
+
 /// Seeds of one run of the tests.
 const SEEDS: u64 = 2_000;
 

@@ -41,8 +41,9 @@ const LINGERS: [u64; 3] = [0, 200, 1_000];
 /// Rows of a batch, and bytes.
 const MAX_ROWS: [usize; 4] = [1, 7, 50, 1_000];
 const MAX_BYTES: [usize; 3] = [200, 4_000, 1 << 20];
-/// The time between two GetRecords calls of a shard when nothing is left to read.
+/// The time between two GetRecords calls, and how long a pull waits, when nothing is left to read.
 const RESTING_POLL: Duration = Duration::from_secs(10);
+const RESTING_WAIT: Duration = Duration::from_secs(20);
 /// In runs that last for days: the time between two GetRecords calls of a shard, and how long a
 /// pull waits for a record. Polls that bring nothing would take most of the time of all runs.
 const DAYS_POLL: Duration = Duration::from_secs(60);
@@ -294,9 +295,11 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
 /// Nothing goes wrong any more, and whatever is left is brought in with the widest and slowest that
 /// a run may have: with what a run happened to have, this took most of the time of all runs.
 fn hurry_in_the_calm(options: &mut PullOptions, nothing_left: bool) {
-    options.poll = if nothing_left { RESTING_POLL } else { POLLS[POLLS.len() - 1] };
+    (options.poll, options.wait) = match nothing_left {
+        true => (RESTING_POLL, RESTING_WAIT),
+        false => (POLLS[POLLS.len() - 1], WAITS[WAITS.len() - 1]),
+    };
     options.linger = Duration::from_millis(LINGERS[LINGERS.len() - 1]);
-    options.wait = WAITS[WAITS.len() - 1];
     options.limits = Limits { max_rows: MAX_ROWS[MAX_ROWS.len() - 1], max_bytes: MAX_BYTES[MAX_BYTES.len() - 1] };
 }
 
