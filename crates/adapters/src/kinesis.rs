@@ -5,6 +5,7 @@ mod convert;
 mod dates;
 mod direct;
 mod error;
+mod events;
 mod fan_out;
 mod subscriber;
 pub mod wire;

@@ -9,14 +9,16 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::Builder;
+use aws_sdk_kinesis::operation::get_records::GetRecords;
 use aws_sdk_kinesis::types::StreamDescriptionSummary;
 use prometheus::IntCounterVec;
 
-use super::convert::{child, chunk, position, shard};
+use super::convert::{position, shard};
 use super::dates::Dates;
-use super::direct::Decoding;
+use super::direct::{Direct, Sdk};
 use super::error::{NO_REGION, Subject, checked, classify, counted};
 use super::subscriber::Subscriber;
+use super::wire::Decoded;
 use domain::error::Error;
 use domain::kinesis_time::KinesisTime;
 use domain::limits::{
@@ -33,7 +35,7 @@ pub struct AwsKinesis {
     /// For GetRecords: a reader does its own pacing and retries, so that throttling is seen and
     /// counted.
     data: Client,
-    decoding: Decoding,
+    get_records: Sdk,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
     pub(super) region: String,
@@ -56,7 +58,7 @@ impl AwsKinesis {
         AwsKinesis {
             control: Client::from_conf(config.clone().build()),
             data: Client::from_conf(config.clone().retry_config(RetryConfig::disabled()).build()),
-            decoding: Decoding::new(),
+            get_records: Sdk::of(&GetRecords::new()),
             subscriber: Subscriber::new(config),
             time,
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
@@ -189,27 +191,19 @@ impl KinesisApi for AwsKinesis {
         limit: usize,
     ) -> Result<Page, KinesisError> {
         let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
-        let direct = self.decoding.one();
+        let direct = Direct::<Decoded>::new(&self.get_records);
         let sent = call.customize().interceptor(direct.clone()).send();
         let output = checked!(self, "GetRecords", stream, shard_id, sent)?;
-        if let Some(decoded) = direct.take() {
-            return Ok(Page {
-                records: decoded.records,
-                next: decoded.resume,
-                millis_behind_latest: decoded.millis_behind_latest,
-                children: decoded.children,
-            });
-        }
-        let records = chunk(output.records).ok_or_else(|| {
+        let page = direct.take().or_else(|| Decoded::of_page(output)).ok_or_else(|| {
             KinesisError::Other(Error::Unavailable(format!(
                 "GetRecords of shard {shard_id}, stream '{stream}', returned more than 4 GiB"
             )))
         })?;
         Ok(Page {
-            records,
-            next: output.next_shard_iterator,
-            millis_behind_latest: output.millis_behind_latest.unwrap_or(0),
-            children: output.child_shards.unwrap_or_default().into_iter().map(child).collect(),
+            records: page.records,
+            next: page.resume,
+            millis_behind_latest: page.millis_behind_latest,
+            children: page.children,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! Between the types of the SDK and those of the domain.
 
-use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType};
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, ShardIteratorType, SubscribeToShardEvent};
 use aws_smithy_types::DateTime;
 
+use super::wire::Decoded;
 use domain::ports::IteratorStart;
 use domain::record::{Chunk, RecordRef};
 use domain::sequence::SequenceNumber;
@@ -21,7 +23,7 @@ pub(super) fn position(start: &IteratorStart) -> (ShardIteratorType, Option<Stri
 }
 
 /// Records as held in memory; `None` if they are larger than a chunk may be.
-pub(super) fn chunk(from: Vec<Record>) -> Option<Chunk> {
+fn chunk(from: Vec<Record>) -> Option<Chunk> {
     let mut records = Chunk::with_capacity(from.len(), from.iter().map(|r| r.data.as_ref().len()).sum());
     // By value: each record's own allocations are freed as soon as it is in the chunk.
     for record in from {
@@ -60,7 +62,7 @@ pub(super) fn shard(shard: aws_sdk_kinesis::types::Shard) -> Shard {
     }
 }
 
-pub(super) fn child(child: ChildShard) -> Shard {
+fn child(child: ChildShard) -> Shard {
     let (starting_hash_key, ending_hash_key) = hash_keys(child.hash_key_range);
     let mut parents = child.parent_shards.into_iter();
     Shard {
@@ -71,5 +73,27 @@ pub(super) fn child(child: ChildShard) -> Shard {
         ending_hash_key,
         starting_sequence_number: String::new(),
         ending_sequence_number: String::new(),
+    }
+}
+
+impl Decoded {
+    /// What the SDK decoded; `None` if the records are larger than a chunk may be.
+    pub(super) fn of_page(page: GetRecordsOutput) -> Option<Decoded> {
+        Some(Decoded {
+            records: chunk(page.records)?,
+            resume: page.next_shard_iterator,
+            millis_behind_latest: page.millis_behind_latest.unwrap_or(0),
+            children: page.child_shards.unwrap_or_default().into_iter().map(child).collect(),
+        })
+    }
+
+    /// The same for an event.
+    pub(super) fn of_event(event: SubscribeToShardEvent) -> Option<Decoded> {
+        Some(Decoded {
+            records: chunk(event.records)?,
+            resume: Some(event.continuation_sequence_number),
+            millis_behind_latest: event.millis_behind_latest,
+            children: event.child_shards.unwrap_or_default().into_iter().map(child).collect(),
+        })
     }
 }

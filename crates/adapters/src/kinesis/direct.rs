@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_sdk_kinesis::config::interceptors::BeforeSerializationInterceptorContextRef;
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimePlugin};
 use aws_sdk_kinesis::error::BoxError;
-use aws_sdk_kinesis::operation::get_records::{GetRecords, GetRecordsOutput};
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_smithy_runtime_api::client::interceptors::context::{Output, OutputOrError};
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
@@ -16,47 +16,70 @@ use aws_smithy_types::config_bag::{FrozenLayer, Layer};
 
 use super::wire::{Decoded, decode_json};
 
-/// Makes [`Direct`]s.
-#[derive(Debug)]
-pub(super) struct Decoding(FrozenLayer);
+/// The SDK's own way to read the responses of one kind of call.
+#[derive(Clone, Debug)]
+pub(super) struct Sdk(FrozenLayer);
 
-impl Decoding {
-    /// Asks the SDK for its own deserializer.
-    pub(super) fn new() -> Decoding {
-        Decoding(GetRecords::new().config().unwrap_or_else(|| Layer::new("GetRecords").freeze()))
+impl Sdk {
+    /// Of this operation.
+    pub(super) fn of(operation: &impl RuntimePlugin) -> Sdk {
+        Sdk(operation.config().unwrap_or_else(|| Layer::new("none").freeze()))
     }
 
+    /// Its deserializer.
+    pub(super) fn deserializer(&self) -> Result<&SharedResponseDeserializer, OrchestratorError<BoxedError>> {
+        self.0
+            .load::<SharedResponseDeserializer>()
+            .ok_or_else(|| OrchestratorError::other("the SDK has no deserializer for the response"))
+    }
+}
+
+/// The error of an operation, as the SDK passes it on.
+type BoxedError = aws_smithy_runtime_api::client::interceptors::context::Error;
+
+/// Takes a `T` out of the response to one call. Given to the call as an interceptor.
+pub(super) struct Direct<T> {
+    pub(super) sdk: Sdk,
+    taken: Arc<Mutex<Option<T>>>,
+}
+
+impl<T> Direct<T> {
     /// For one call.
-    pub(super) fn one(&self) -> Direct {
-        Direct { sdk: self.0.clone(), decoded: Arc::default() }
+    pub(super) fn new(sdk: &Sdk) -> Direct<T> {
+        Direct { sdk: sdk.clone(), taken: Arc::default() }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Option<T>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what was taken.
+    pub(super) fn put(&self, taken: T) {
+        *self.taken() = Some(taken);
+    }
+
+    /// What was taken; `None` if the SDK has all of it.
+    pub(super) fn take(&self) -> Option<T> {
+        self.taken().take()
     }
 }
 
-/// Decodes the response of one GetRecords call.
-#[derive(Clone)]
-pub(super) struct Direct {
-    sdk: FrozenLayer,
-    decoded: Arc<Mutex<Option<Decoded>>>,
-}
-
-impl Direct {
-    fn decoded(&self) -> MutexGuard<'_, Option<Decoded>> {
-        self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was decoded; `None` if the SDK decoded it.
-    pub(super) fn take(&self) -> Option<Decoded> {
-        self.decoded().take()
+impl<T> Clone for Direct<T> {
+    fn clone(&self) -> Direct<T> {
+        Direct { sdk: self.sdk.clone(), taken: self.taken.clone() }
     }
 }
 
-impl Debug for Direct {
+impl<T> Debug for Direct<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Formatted {
         f.write_str("Direct")
     }
 }
 
-impl Intercept for Direct {
+impl<T: Send + 'static> Intercept for Direct<T>
+where
+    Direct<T>: DeserializeResponse,
+{
     fn name(&self) -> &'static str {
         "Direct"
     }
@@ -66,24 +89,21 @@ impl Intercept for Direct {
         _: &BeforeSerializationInterceptorContextRef<'_>,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if self.sdk.load::<SharedResponseDeserializer>().is_some() {
-            bag.interceptor_state().store_put(SharedResponseDeserializer::new(self.clone()));
-        }
+        bag.interceptor_state().store_put(SharedResponseDeserializer::new(self.clone()));
         Ok(())
     }
 }
 
-impl DeserializeResponse for Direct {
+impl DeserializeResponse for Direct<Decoded> {
     fn deserialize_nonstreaming_with_config(&self, response: &HttpResponse, bag: &ConfigBag) -> OutputOrError {
         let body = response.body().bytes().filter(|_| response.status().is_success());
         let empty = || GetRecordsOutput::builder().set_records(Some(Vec::new())).build().ok();
-        if let Some((decoded, empty)) = body.and_then(decode_json).zip(empty()) {
-            *self.decoded() = Some(decoded);
-            return Ok(Output::erase(empty));
-        }
-        match self.sdk.load::<SharedResponseDeserializer>() {
-            Some(sdk) => sdk.deserialize_nonstreaming_with_config(response, bag),
-            None => Err(OrchestratorError::other("the SDK has no deserializer for GetRecords")),
+        match body.and_then(decode_json).zip(empty()) {
+            Some((decoded, empty)) => {
+                self.put(decoded);
+                Ok(Output::erase(empty))
+            }
+            None => self.sdk.deserializer()?.deserialize_nonstreaming_with_config(response, bag),
         }
     }
 }

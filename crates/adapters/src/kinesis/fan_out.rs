@@ -1,13 +1,16 @@
 //! The adapter from `FanOutApi` to aws-sdk-kinesis.
 
 use async_trait::async_trait;
-use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
-use aws_sdk_kinesis::types::{ConsumerStatus, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream};
+use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShard;
+use aws_sdk_kinesis::types::{ConsumerStatus, StartingPosition};
 use prometheus::IntCounterVec;
 
 use super::client::AwsKinesis;
-use super::convert::{child, chunk, position};
+use super::convert::position;
+use super::direct::{Direct, Sdk};
 use super::error::{Subject, checked, classify, counted};
+use super::events::Messages;
+use super::wire::Decoded;
 use domain::error::Error;
 use domain::limits::MAX_CONSUMERS_PER_STREAM;
 use domain::names::{ShardId, StreamName};
@@ -56,10 +59,15 @@ impl FanOutApi for AwsKinesis {
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         let position = starting_position(start).map_err(KinesisError::Other)?;
         let call = self.subscriber.client().subscribe_to_shard().consumer_arn(consumer_arn).shard_id(shard_id.as_str());
-        let sent = call.starting_position(position).send();
-        match checked!(self, "SubscribeToShard", stream, shard_id, sent) {
-            Ok(answer) => Ok(Box::new(AwsSubscription {
-                answer,
+        let direct = Direct::<Messages>::new(&Sdk::of(&SubscribeToShard::new()));
+        let sent = call.starting_position(position).customize().interceptor(direct.clone()).send();
+        let sent = checked!(self, "SubscribeToShard", stream, shard_id, sent);
+        let messages = || {
+            direct.take().ok_or_else(|| KinesisError::Other(Error::Internal("SubscribeToShard has no events".into())))
+        };
+        match sent.and_then(|_| messages()) {
+            Ok(messages) => Ok(Box::new(AwsSubscription {
+                messages,
                 region: self.region.clone(),
                 stream: stream.clone(),
                 shard_id: shard_id.clone(),
@@ -85,7 +93,7 @@ fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
 
 /// The SubscribeToShard response as it comes in.
 struct AwsSubscription {
-    answer: SubscribeToShardOutput,
+    messages: Messages,
     region: String,
     stream: StreamName,
     shard_id: ShardId,
@@ -95,48 +103,38 @@ struct AwsSubscription {
 #[async_trait]
 impl Subscription for AwsSubscription {
     async fn next(&mut self) -> Result<Option<Event>, KinesisError> {
-        loop {
-            match self.answer.event_stream.recv().await {
-                Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => {
-                    return self.event(event).map(Some).map_err(KinesisError::Other);
-                }
-                // An event type that this version does not know.
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    let (call, stream, shard) = ("SubscribeToShard", self.stream.as_str(), self.shard_id.as_str());
-                    let error = classify(&Subject { call, region: &self.region, stream, shard }, error);
-                    return Err(counted(&self.errors, call, error));
-                }
+        match self.messages.next().await {
+            Ok(Some(event)) => self.event(event).map(Some).map_err(KinesisError::Other),
+            Ok(None) => Ok(None),
+            Err(error) => {
+                let (call, stream, shard) = ("SubscribeToShard", self.stream.as_str(), self.shard_id.as_str());
+                let error = classify(&Subject { call, region: &self.region, stream, shard }, error);
+                Err(counted(&self.errors, call, error))
             }
         }
     }
 }
 
 impl AwsSubscription {
-    fn event(&self, event: SubscribeToShardEvent) -> Result<Event, Error> {
-        let broken = |what: &str| {
-            Error::Unavailable(format!(
-                "an event of SubscribeToShard of shard {}, stream '{}', {what}",
-                self.shard_id, self.stream
-            ))
-        };
-        let children = event.child_shards.unwrap_or_default();
+    fn event(&self, event: Decoded) -> Result<Event, Error> {
         // AWS omits the number at the end. Emulators report children as soon as the shard is
         // closed; then an event without records is the end.
-        let ended = event.continuation_sequence_number.is_empty() || !children.is_empty() && event.records.is_empty();
+        let resume = event.resume.unwrap_or_default();
+        let ended = resume.is_empty() || !event.children.is_empty() && event.records.is_empty();
         let continuation = match ended {
             true => None,
-            false => Some(
-                SequenceNumber::parse(&event.continuation_sequence_number)
-                    .ok_or_else(|| broken("continues at a position that is not a decimal number"))?,
-            ),
+            false => Some(SequenceNumber::parse(&resume).ok_or_else(|| {
+                Error::Unavailable(format!(
+                    "an event of SubscribeToShard of shard {}, stream '{}', continues at a position that is not a decimal number",
+                    self.shard_id, self.stream
+                ))
+            })?),
         };
         Ok(Event {
-            records: chunk(event.records).ok_or_else(|| broken("has more than 4 GiB"))?,
+            records: event.records,
             continuation,
             millis_behind_latest: event.millis_behind_latest,
-            children: children.into_iter().map(child).collect(),
+            children: event.children,
         })
     }
 }

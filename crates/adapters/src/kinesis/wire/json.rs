@@ -16,7 +16,7 @@ use domain::shard::Shard;
 const BYTES_PER_RECORD: usize = 256;
 
 /// Decodes a body. `None` if it is broken or in any way unusual, as with a member that is there
-/// twice.
+/// twice, or without a list of records.
 pub fn decode(body: &[u8]) -> Option<Decoded> {
     let mut text = Text { bytes: body, at: 0 };
     let (mut records, mut resume, mut millis_behind_latest, mut children) = (None, None, None, None);
@@ -34,7 +34,7 @@ pub fn decode(body: &[u8]) -> Option<Decoded> {
     };
     let children = children.flatten().unwrap_or_default().into_iter().map(Shard::from).collect();
     (text.at == body.len()).then_some(Decoded {
-        records: records.unwrap_or_default(),
+        records: records?,
         resume,
         millis_behind_latest: millis_behind_latest.flatten().unwrap_or(0),
         children,
