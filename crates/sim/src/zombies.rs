@@ -41,6 +41,22 @@ async fn a_zombie_serves_nothing() {
     world.judge().unwrap();
 }
 
+/// A process whose heartbeats do not arrive refuses to serve, and says what they fail with.
+#[tokio::test(start_paused = true)]
+async fn a_lapsed_heartbeat_names_its_cause() {
+    let (world, server, process, options) = calm(1);
+    world.kinesis.put(&world.kinesis.open_shards().remove(0), 5);
+    world.refresh(&process, &server, &options, Ending::FailedBefore).await.unwrap();
+    process.store.mute(true);
+    sleep(2 * LEASE).await;
+    let refused = world.refresh(&process, &server, &options, Ending::Success).await.unwrap_err().to_string();
+    assert!(refused.contains("the heartbeat of worker 'worker'"), "{refused}");
+    assert!(refused.contains("(the heartbeat got lost)"), "{refused}");
+    process.store.mute(false);
+    assert!(world.drain(&process, &server, &options).await);
+    world.judge().unwrap();
+}
+
 /// A process pauses just before a heartbeat, which leaves with a time from before the pause: by that
 /// time it has been heard in time, and yet another one has taken over.
 #[tokio::test(start_paused = true)]

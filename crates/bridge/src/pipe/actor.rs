@@ -230,12 +230,7 @@ impl Actor {
     /// Makes sure that this process was not suspended long enough for others to take over. After a
     /// suspension, rereads the rows to see what it still holds.
     async fn standing(&mut self) -> Result<Standing, Error> {
-        let Some(standing) = self.deps.heartbeat.standing() else {
-            return Err(Error::Unavailable(format!(
-                "the heartbeat of worker '{}' could not be written for the lease duration, so others may read its shards; trying again",
-                self.deps.worker_id
-            )));
-        };
+        let standing = self.deps.heartbeat.standing().ok_or_else(|| self.deps.heartbeat.lapsed())?;
         if self.standing != Some(standing) {
             self.work()?.look_again().await?;
             self.standing = Some(standing);

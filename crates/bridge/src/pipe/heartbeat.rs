@@ -40,6 +40,8 @@ struct Own {
     sent: Option<Instant>,
     /// How often more than the lease duration passed between two successful heartbeats.
     lapses: u64,
+    /// Why heartbeats fail, since the last successful one.
+    failure: Option<String>,
 }
 
 /// Whether this process may use its worker id.
@@ -99,6 +101,15 @@ impl Heartbeat {
         (since < self.0.lease_duration).then_some(Standing(own.lapses))
     }
 
+    /// The error for a process without a standing.
+    pub fn lapsed(&self) -> Error {
+        let why = self.own().failure.clone().map_or_else(String::new, |why| format!(" ({why})"));
+        Error::Unavailable(format!(
+            "the heartbeat of worker '{}' could not be written for the lease duration{why}, so others may read its shards; trying again",
+            self.0.worker_id
+        ))
+    }
+
     /// Waits until it is certain that no other process uses the worker id.
     pub async fn admitted(&self) -> Result<(), Error> {
         let mut admission = self.0.admission.subscribe();
@@ -150,7 +161,10 @@ impl Heartbeat {
                     self.arrived(sent, &me);
                     self.patiently(store.workers()).await
                 }
-                Err(error) => Err(error),
+                Err(error) => {
+                    self.own().failure = Some(Error::from(error.clone()).to_string());
+                    Err(error)
+                }
             };
             match done {
                 Ok(rows) => {
@@ -239,7 +253,7 @@ impl Heartbeat {
     fn arrived(&self, sent: Instant, row: &Worker) {
         let lapse = self.0.lease_duration;
         let mut own = self.own();
-        own.row = Some(row.clone());
+        (own.row, own.failure) = (Some(row.clone()), None);
         // The process may have been paused between reading the clock and sending: what others saw
         // lies between the last sending and this response.
         let answered = self.0.clock.monotonic();

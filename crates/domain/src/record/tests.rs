@@ -108,3 +108,19 @@ fn what_is_held_is_let_go_with_the_last_slice() {
     drop(back);
     assert_eq!(Arc::strong_count(&held), 1);
 }
+
+#[test]
+fn a_payload_may_be_written_in_place() {
+    let mut chunk = Chunk::default();
+    let written = |text: &'static [u8], done: bool| {
+        move |payload: &mut Vec<u8>| {
+            payload.extend_from_slice(text);
+            done
+        }
+    };
+    assert!(chunk.push_with("k", 5, "1", written(b"one", true)).is_some());
+    assert!(chunk.push_with("lost", 6, "2", written(b"half of", false)).is_none());
+    assert!(chunk.push_with("", 7, "3", written(b"three", true)).is_some());
+    let records: Vec<_> = chunk.records().map(|r| (r.key, r.timestamp_ms, r.sequence_number, r.payload)).collect();
+    assert_eq!(records, [("k", 5, "1", &b"one"[..]), ("", 7, "3", &b"three"[..])]);
+}

@@ -12,6 +12,9 @@ use super::Decoded;
 use domain::record::Chunk;
 use domain::shard::Shard;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a body for each record that is expected in it, for the first allocation.
 const BYTES_PER_RECORD: usize = 256;
 

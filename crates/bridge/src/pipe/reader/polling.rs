@@ -169,7 +169,7 @@ impl Reader {
         let ended = page.next.is_none();
         let tip = page.is_last(limit);
         let bytes = page.records.memory();
-        polling.pace.note(page.records.len(), bytes);
+        polling.pace.note(page.records.len(), bytes, page.millis_behind_latest > 0);
         reservation.resize(bytes);
         page.records.hold(reservation);
         Ok(Found {
@@ -203,8 +203,10 @@ impl Pace {
         self.next = Instant::now();
     }
 
-    fn note(&mut self, rows: usize, bytes: usize) {
-        self.empty = if rows == 0 { self.empty.saturating_add(1) } else { 0 };
+    /// Notes a response. An empty one that is behind the tip does not make a shard quiet: Kinesis
+    /// searches the shard in pieces, and records follow.
+    fn note(&mut self, rows: usize, bytes: usize, behind: bool) {
+        self.empty = if rows == 0 && !behind { self.empty.saturating_add(1) } else { 0 };
         self.last = (rows, bytes);
     }
 }
@@ -253,5 +255,23 @@ mod tests {
             prop_assert!(pause_after((0, 0), empty, poll) <= pause_after((0, 0), empty + 1, poll));
             prop_assert_eq!(pause_after((1, 1), empty, poll), poll);
         }
+    }
+
+    /// A sparse shard that is far behind, 120 empty responses of it: each call waits as long as the
+    /// one before.
+    #[tokio::test(start_paused = true)]
+    async fn empty_responses_on_the_way_do_not_slow_a_reader_down() {
+        let (poll, mut pace) = (Duration::from_millis(200), Pace::new());
+        let began = Instant::now();
+        for _ in 0..120 {
+            pace.wait(poll).await;
+            pace.note(0, 0, true);
+        }
+        assert_eq!(began.elapsed(), 120 * poll);
+        for _ in 0..120 {
+            pace.note(0, 0, false);
+        }
+        pace.wait(poll).await;
+        assert_eq!(began.elapsed(), 120 * poll + MAX_IDLE_POLL);
     }
 }
