@@ -84,6 +84,9 @@ pub const GET_RECORDS_MAX_BYTES: usize = 10 << 20;
 /// Payload bytes that one call aims for: what AWS lets a shard deliver per second, and small enough
 /// to decode in a small memory budget.
 pub const GET_RECORDS_TARGET_BYTES: usize = 2 << 20;
+/// Bytes of a response for each record in it, before its size is known: a payload of some 60 bytes
+/// in base64, and about 180 bytes around it. Only for the first allocation.
+pub const BODY_BYTES_PER_RECORD: usize = 256;
 /// `poll_ms` when not given, and the pace of bounded reads: as often as AWS lets a shard be read.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(1_000 / GET_RECORDS_PER_SECOND as u64);
 /// Shortest `poll_ms`: below it the client's own work dominates.

@@ -9,14 +9,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Decoded;
+use domain::limits::BODY_BYTES_PER_RECORD;
 use domain::record::Chunk;
 use domain::shard::Shard;
 
 #[cfg(test)]
 mod tests;
-
-/// Bytes of a body for each record that is expected in it, for the first allocation.
-const BYTES_PER_RECORD: usize = 256;
 
 /// Decodes a body. `None` if it is broken or in any way unusual, as with a member that is there
 /// twice, or without a list of records.
@@ -51,7 +49,7 @@ fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
 
 fn chunk(text: &mut Text<'_>) -> Option<Chunk> {
     let bytes = text.bytes.len();
-    let mut chunk = Chunk::with_capacity(bytes / BYTES_PER_RECORD, STANDARD.estimated_decoded_length(bytes));
+    let mut chunk = Chunk::with_capacity(bytes / BODY_BYTES_PER_RECORD, STANDARD.estimated_decoded_length(bytes));
     text.list(|text| record(text, &mut chunk))?;
     chunk.shrink();
     Some(chunk)
