@@ -23,6 +23,8 @@ pub struct Leases {
     rows: Rows,
     /// The last write's answer was lost: the rows may be newer than `rows`.
     in_doubt: bool,
+    /// Readers were started from rows that were in doubt. Rereading the rows does not move them.
+    readers_in_doubt: bool,
 }
 
 impl Deref for Leases {
@@ -44,7 +46,7 @@ impl Leases {
     ) -> Result<Leases, Error> {
         let (rows, stream) = (Rows::new(worker), stream.clone());
         let (pipe, worker) = (pipe.clone(), worker.clone());
-        let mut leases = Leases { store, clock, pipe, worker, stream, rows, in_doubt: false };
+        let mut leases = Leases { store, clock, pipe, worker, stream, rows, in_doubt: false, readers_in_doubt: false };
         leases.reload().await?;
         leases.rows.are_left_over();
         Ok(leases)
@@ -77,15 +79,21 @@ impl Leases {
         Ok(())
     }
 
-    /// Whether the stored rows may be newer than those here: the answer to the last write was lost,
-    /// or [`Leases::doubt`] was called.
-    pub fn in_doubt(&self) -> bool {
-        self.in_doubt
+    /// Whether readers may be on the wrong side of an offer: an answer to a write was lost, or
+    /// [`Leases::doubt`] was called, since [`Leases::readers_restarted`]. The rows may have been
+    /// reread since.
+    pub fn readers_in_doubt(&self) -> bool {
+        self.readers_in_doubt
+    }
+
+    /// Notes that all readers start from rows that were reread.
+    pub fn readers_restarted(&mut self) {
+        self.readers_in_doubt = false;
     }
 
     /// Makes the next step reread the rows: something is wrong that an operator may fix there.
     pub fn doubt(&mut self) {
-        self.in_doubt = true;
+        (self.in_doubt, self.readers_in_doubt) = (true, true);
     }
 
     /// Rereads the rows if they are in doubt.
@@ -230,7 +238,7 @@ impl Leases {
                     }
                 }
                 Err(other) => {
-                    self.in_doubt = true;
+                    self.doubt();
                     return Err(other.into());
                 }
             }

@@ -126,10 +126,11 @@ impl Work {
     /// Rereads an offered batch left open by an earlier process or by this one
     /// (**recovery-as-a-unit**).
     pub async fn recover(&mut self) -> Result<(), Error> {
-        if self.open.is_none() && self.leases.in_doubt() {
-            // The lost write may have been an offer that is forgotten here; readers would then be
-            // on the wrong side of it.
+        if self.open.is_none() && self.leases.readers_in_doubt() {
+            // The lost write may have been an offer that is forgotten here, or half of one; readers
+            // would then be on the wrong side of it.
             self.leases.reload().await?;
+            self.leases.readers_restarted();
             self.restart_readers();
         }
         for _ in 0..COMMIT_RETRIES {
