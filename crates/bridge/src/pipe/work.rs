@@ -232,6 +232,9 @@ impl Work {
             // Its shards look drained and are not.
             return self.balance().await;
         }
+        // Something may have reread the rows and failed before the readers followed: one that began
+        // elsewhere must not finish its shard.
+        self.follow();
         let (mut ends, mut changed) = (Vec::new(), false);
         let sight = Sight::now(&self.shards, &self.listing, &self.source);
         let written = self.leases.try_change(|rows, now_ms| {
