@@ -21,9 +21,6 @@ use aws_smithy_types::event_stream::{Message, RawMessage};
 use super::direct::{Direct, Sdk};
 use super::wire::{Decoded, decode_json};
 
-/// The event that brings records, by the header that names it.
-const RECORDS: (&str, &str) = (":event-type", "SubscribeToShardEvent");
-
 /// What went wrong while events came in.
 type Failed = SdkError<SubscribeToShardEventStreamError, RawMessage>;
 
@@ -68,9 +65,9 @@ impl Messages {
 }
 
 fn brings_records(message: &Message) -> bool {
-    let named = |value: &str| value == RECORDS.1;
-    let header = message.headers().iter().find(|header| header.name().as_str() == RECORDS.0);
-    header.and_then(|header| header.value().as_string().ok()).is_some_and(|value| named(value.as_str()))
+    let event = message.headers().iter().find(|header| header.name().as_str() == ":event-type");
+    let event = event.and_then(|header| header.value().as_string().ok());
+    event.is_some_and(|event| event.as_str() == "SubscribeToShardEvent")
 }
 
 fn read_by(sdk: &Sdk, response: &mut HttpResponse, bag: &ConfigBag) -> Option<OutputOrError> {

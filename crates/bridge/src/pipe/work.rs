@@ -52,6 +52,8 @@ pub struct Work {
     pub(super) sharing: Sharing,
     /// When the chores were last done.
     tended: Option<Instant>,
+    /// The rows that readers followed last, as `Rows::changes` counts them.
+    followed: u64,
 }
 
 impl Work {
@@ -83,6 +85,7 @@ impl Work {
             losses: Losses::default(),
             sharing: Sharing::default(),
             tended: None,
+            followed: 0,
         };
         if let Some(to) = to {
             work.feed(to).await.map_err(|refused| refused.error)?;
@@ -118,6 +121,7 @@ impl Work {
     }
 
     pub(super) fn follow(&mut self) {
+        self.followed = self.leases.changes();
         self.shards.follow(&self.leases, &self.source, &self.losses);
         let readers = self.shards.buffers().count().max(1);
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
@@ -234,7 +238,9 @@ impl Work {
         }
         // Something may have reread the rows and failed before the readers followed: one that began
         // elsewhere must not finish its shard.
-        self.follow();
+        if self.followed != self.leases.changes() {
+            self.follow();
+        }
         let (mut ends, mut changed) = (Vec::new(), false);
         let sight = Sight::now(&self.shards, &self.listing, &self.source);
         let written = self.leases.try_change(|rows, now_ms| {
