@@ -5,6 +5,7 @@
 //! that only what a bug touches is recompiled.
 
 mod list;
+mod rare;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use list::{MUTANTS, Mutant, RARE};
+use list::{MUTANTS, Mutant};
+use rare::RARE;
 
 /// The test that runs the seeds.
 const TEST: &str = "every_record_arrives_exactly_once_whatever_happens";

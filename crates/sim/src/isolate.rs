@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::clickhouse::FakeServer;
 use super::names::PIPE;
 use super::records::Place;
 use super::rules::{MEMORY, a_moment, calm};
-use super::world::{Ending, Process, World};
+use super::world::{Ending, LEASE, Process, World};
 use bridge::pipe::{OnFailure, PullOptions};
-use domain::limits::ISOLATE_AFTER_ATTEMPTS;
+use domain::error::Error;
+use domain::limits::{ISOLATE_AFTER_ATTEMPTS, SHARD_REFRESH};
 use domain::names::BatchId;
+use domain::ports::StateError;
 use domain::sequence::Checkpoint;
 
 /// A calm world in which ClickHouse refuses every row whose number is divisible by `every`, with
@@ -127,4 +132,30 @@ async fn only_what_clickhouse_refuses_because_of_its_rows_is_halved() {
     assert!(world.drain(&process, &server, &options).await);
     world.judge().unwrap();
     assert!(world.quarantine.places().is_empty());
+}
+
+/// The rows may be reread in between, which does not move the readers: they are after the whole
+/// batch.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_skipped_after_a_half_whose_answer_got_lost() {
+    let (world, server, process, options) = poisoned(1, 7, 20);
+    let other_server = world.server();
+    let another = world.process("another", &other_server, MEMORY);
+    for _ in 0..ISOLATE_AFTER_ATTEMPTS {
+        assert!(refresh(&world, &process, &server, &options, Ending::Success).await.is_some());
+        let _ = world.refresh(&another, &other_server, &options, Ending::Success).await;
+    }
+    process.store.fault(Some(StateError::Unavailable("lost".into())), true);
+    assert!(world.refresh(&process, &server, &options, Ending::Success).await.is_err());
+    process.store.fault(None, false);
+    // The other worker dies after the next look at the shards is due, and that look fails after
+    // it has reread the rows.
+    sleep(SHARD_REFRESH).await;
+    world.kinesis.outage(Some(Error::Unavailable("nobody answers".into())));
+    drop(another);
+    sleep(LEASE + Duration::from_secs(5)).await;
+    world.kinesis.outage(None);
+    assert!(drain(&world, &process, &server, &options).await);
+    world.judge().unwrap();
+    assert_eq!(world.quarantine.places(), bad(&world));
 }

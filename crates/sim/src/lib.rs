@@ -13,6 +13,7 @@ mod calm;
 mod clickhouse;
 mod dice;
 mod fan_out;
+mod follow;
 mod handover;
 mod identity;
 mod isolate;

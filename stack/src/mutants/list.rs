@@ -391,50 +391,10 @@ pub const MUTANTS: &[Mutant] = &[
     },
 ];
 
-/// Bugs that need so many coincidences that random runs find them only by luck, each with the
-/// directed test that shows it.
-pub const RARE: &[(Mutant, &str)] = &[
-    (
-        Mutant {
-            name: "a process that stood still takes the lease of its open batch again",
-            breaks: "a-zombie-serves-nothing",
-            edits: &[(
-                "crates/bridge/src/pipe/balance.rs",
-                "let missed = |l: &Lease| self.open",
-                "let missed = |l: &Lease| l.shard_id.is_empty() && self.open",
-            )],
-        },
-        "zombies::a_zombie_takes_nothing_of_its_open_batch_back",
-    ),
-    (
-        Mutant {
-            name: "a process that stood still leaves its rows as they are",
-            breaks: "a-zombie-serves-nothing",
-            edits: &[(
-                "crates/bridge/src/pipe/balance.rs",
-                "kept.collect::<Result<_, _>>()",
-                "kept.take(0).collect::<Result<_, _>>()",
-            )],
-        },
-        "zombies::a_take_that_was_decided_before_a_zombie_looked_again_fails",
-    ),
-    (
-        Mutant {
-            name: "a process that stood still before it sent its heartbeat does not notice",
-            breaks: "a-zombie-serves-nothing",
-            edits: &[(
-                "crates/bridge/src/pipe/heartbeat.rs",
-                "own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse)",
-                "own.sent.is_some_and(|before| sent.max(before).saturating_duration_since(before) >= lapse && answered >= sent)",
-            )],
-        },
-        "zombies::a_zombie_whose_heartbeat_waited_for_it_serves_nothing",
-    ),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::rare::RARE;
 
     #[test]
     fn every_text_stands_there_once() {

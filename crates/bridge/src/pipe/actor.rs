@@ -286,6 +286,7 @@ impl Actor {
                 self.tend().await?;
             }
             let work = self.work()?;
+            work.keep_up();
             let until = match work.shards.since() {
                 Some(since)
                     if work.search.active()

@@ -127,6 +127,14 @@ impl Work {
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
     }
 
+    /// Lets readers follow the rows if these were reread and something failed before they did. What
+    /// readers know and have buffered counts only after that.
+    pub(super) fn keep_up(&mut self) {
+        if self.followed != self.leases.changes() {
+            self.follow();
+        }
+    }
+
     /// Rereads an offered batch left open by an earlier process or by this one
     /// (**recovery-as-a-unit**).
     pub async fn recover(&mut self) -> Result<(), Error> {
@@ -236,11 +244,8 @@ impl Work {
             // Its shards look drained and are not.
             return self.balance().await;
         }
-        // Something may have reread the rows and failed before the readers followed: one that began
-        // elsewhere must not finish its shard.
-        if self.followed != self.leases.changes() {
-            self.follow();
-        }
+        // A reader that began elsewhere must not finish its shard.
+        self.keep_up();
         let (mut ends, mut changed) = (Vec::new(), false);
         let sight = Sight::now(&self.shards, &self.listing, &self.source);
         let written = self.leases.try_change(|rows, now_ms| {

@@ -1,0 +1,83 @@
+//! The bugs that only a directed test finds for certain.
+
+use super::list::Mutant;
+
+/// Bugs that need so many coincidences that random runs find them only by luck, each with the
+/// directed test that shows it.
+pub const RARE: &[(Mutant, &str)] = &[
+    (
+        Mutant {
+            name: "a process that stood still takes the lease of its open batch again",
+            breaks: "a-zombie-serves-nothing",
+            edits: &[(
+                "crates/bridge/src/pipe/balance.rs",
+                "let missed = |l: &Lease| self.open",
+                "let missed = |l: &Lease| l.shard_id.is_empty() && self.open",
+            )],
+        },
+        "zombies::a_zombie_takes_nothing_of_its_open_batch_back",
+    ),
+    (
+        Mutant {
+            name: "a process that stood still leaves its rows as they are",
+            breaks: "a-zombie-serves-nothing",
+            edits: &[(
+                "crates/bridge/src/pipe/balance.rs",
+                "kept.collect::<Result<_, _>>()",
+                "kept.take(0).collect::<Result<_, _>>()",
+            )],
+        },
+        "zombies::a_take_that_was_decided_before_a_zombie_looked_again_fails",
+    ),
+    (
+        Mutant {
+            name: "a process that stood still before it sent its heartbeat does not notice",
+            breaks: "a-zombie-serves-nothing",
+            edits: &[(
+                "crates/bridge/src/pipe/heartbeat.rs",
+                "own.sent.is_some_and(|before| answered.saturating_duration_since(before) >= lapse)",
+                "own.sent.is_some_and(|before| sent.max(before).saturating_duration_since(before) >= lapse && answered >= sent)",
+            )],
+        },
+        "zombies::a_zombie_whose_heartbeat_waited_for_it_serves_nothing",
+    ),
+    (
+        Mutant {
+            name: "what was buffered before a position was moved is served",
+            breaks: "offer-is-frozen",
+            edits: &[(
+                "crates/bridge/src/pipe/actor.rs",
+                "            work.keep_up();\n            let until",
+                "            let until",
+            )],
+        },
+        "follow::what_was_buffered_before_a_position_was_moved_is_not_served",
+    ),
+    (
+        Mutant {
+            name: "a reader that began after a dropped batch finishes its shard",
+            breaks: "parents-before-children",
+            edits: &[(
+                "crates/bridge/src/pipe/work.rs",
+                "        self.keep_up();\n        let (mut ends",
+                "        let (mut ends",
+            )],
+        },
+        "follow::a_reader_that_began_after_a_dropped_batch_does_not_finish_its_shard",
+    ),
+    (
+        Mutant {
+            name: "rereading the rows clears the doubt about readers",
+            breaks: "offer-is-frozen",
+            edits: &[
+                ("crates/bridge/src/pipe/leases.rs", "        self.readers_in_doubt\n", "        self.in_doubt\n"),
+                (
+                    "crates/bridge/src/pipe/work.rs",
+                    "if self.followed != self.leases.changes() {",
+                    "if self.pipe.is_empty() {",
+                ),
+            ],
+        },
+        "isolate::nothing_is_skipped_after_a_half_whose_answer_got_lost",
+    ),
+];
