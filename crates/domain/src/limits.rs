@@ -320,6 +320,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 /// HTTP: the same for a bounded read while another one waits for the memory it holds. ClickHouse
 /// takes seconds when a query is heavy.
 pub const STALLED_READ: Duration = Duration::from_secs(10);
+/// HTTP: the same once that other one has been waiting for [`STALLED_READ`]: several clients that
+/// read nothing must not hold it up for longer than its ClickHouse waits, one after another.
+pub const STALLED_NEXT: Duration = Duration::from_secs(2);
 /// HTTP: how often a waiting sender checks whether it is blocking another request.
 pub const SENDER_LOOK: Duration = Duration::from_millis(500);
 /// HTTP: how long accepting pauses after a connection could not be accepted (usually out of file

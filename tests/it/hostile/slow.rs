@@ -90,7 +90,9 @@ fn clients_that_do_not_read_block_nobody() {
     wait_until("as much as they may hold", || held() >= f64::from(4 << 20));
     // Pipes have memory of their own.
     create_pipe(&bridge, "hostile_unread", "stream=hostile-small&view=default.hostile_unread_view&linger_ms=0");
-    wait_until("the pipe's rows", || sql("SELECT count() FROM hostile_unread") == "100\n");
+    let committed = || metric(&bridge, "kinesis_bridge_rows_total{pipe=\"hostile_unread\"}");
+    wait_until("the pipe's rows", || committed() == Some(100.0));
+    assert_eq!(sql("SELECT count() FROM hostile_unread"), "100\n");
     drop_pipe("hostile_unread");
     // Other reads get the memory held for clients that do not read.
     for (stream, count) in [("hostile-small", "100\n"), ("hostile-big", "60000\n")] {

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::read::budget::Budget;
-use domain::limits::{BODY_QUEUE, SENDER_LOOK, STALLED_READ};
+use domain::limits::{BODY_QUEUE, SENDER_LOOK, STALLED_NEXT, STALLED_READ};
 
 /// The body of a response.
 pub enum Answer {
@@ -66,7 +66,7 @@ impl Sender {
     }
 
     /// The response holds some of this memory: while others wait for it, a client that reads
-    /// nothing is disconnected after [`STALLED_READ`].
+    /// nothing is disconnected after [`STALLED_READ`], or [`STALLED_NEXT`].
     pub fn yielding(self, memory: Budget) -> Sender {
         Sender { memory: Some(memory), ..self }
     }
@@ -82,8 +82,12 @@ impl Sender {
             if let Ok(sent) = timeout(SENDER_LOOK, &mut sending).await {
                 return sent.is_ok();
             }
-            let in_the_way = self.memory.as_ref().is_some_and(Budget::is_awaited_by_others);
-            let patience = if in_the_way { self.patience.min(STALLED_READ) } else { self.patience };
+            let patience = match self.memory.as_ref().and_then(Budget::awaited_by_others) {
+                None => self.patience,
+                Some(waited) if waited < STALLED_READ => self.patience.min(STALLED_READ),
+                // The memory went from one client that does not read to the next.
+                Some(_) => self.patience.min(STALLED_NEXT),
+            };
             if began.elapsed() >= patience {
                 self.cut.notify_one();
                 return false;

@@ -1,30 +1,52 @@
 //! One memory budget for all buffers of the process (`--memory`).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Counts the bytes that buffers hold. Cheap to clone.
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Shared>,
-    /// How many of this party are waiting.
-    party: Arc<AtomicUsize>,
+    party: Arc<Party>,
 }
 
 struct Shared {
     limit: usize,
     used: AtomicUsize,
-    waiting: AtomicUsize,
-    freed: Notify,
+    queue: Mutex<Queue>,
+}
+
+/// One user of the budget, such as one bounded read.
+#[derive(Default)]
+struct Party {
+    /// Bytes granted to it so far.
+    granted: AtomicU64,
+}
+
+/// Whoever was granted least so far comes first, then whoever asked first. So a new read does not
+/// wait behind several that take memory and do not read, and a large one does not hold up a small
+/// one.
+#[derive(Default)]
+struct Queue {
+    asked: u64,
+    waiting: BTreeMap<(u64, u64), Request>,
+}
+
+struct Request {
+    party: Arc<Party>,
+    since: Instant,
+    wake: Arc<Notify>,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Budget {
-        let (used, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let shared = Arc::new(Shared { limit, used, waiting, freed: Notify::new() });
+        let shared = Arc::new(Shared { limit, used: AtomicUsize::new(0), queue: Mutex::default() });
         Budget { shared, party: Arc::default() }
     }
 
@@ -43,24 +65,23 @@ impl Budget {
         self.shared.used.load(Ordering::Relaxed)
     }
 
-    /// Whether another party is waiting for bytes.
-    pub fn is_awaited_by_others(&self) -> bool {
-        self.shared.waiting.load(Ordering::Relaxed) > self.party.load(Ordering::Relaxed)
+    /// For how long another party has been waiting for bytes, at most; none if no other is.
+    pub fn awaited_by_others(&self) -> Option<Duration> {
+        let queue = self.shared.queue();
+        let others = queue.waiting.values().filter(|request| !Arc::ptr_eq(&request.party, &self.party));
+        others.map(|request| request.since.elapsed()).max()
     }
 
-    /// Waits until `bytes` fit and holds them. A request is granted when nothing else is held,
-    /// however large it is, so that one oversized record cannot stop a shard for ever.
+    /// Waits until `bytes` fit and it is this request's turn, and holds them. A request is granted
+    /// when nothing else is held, however large it is, so that one oversized record cannot stop a
+    /// shard for ever.
     pub async fn reserve(&self, bytes: usize) -> Reservation {
-        loop {
-            let mut freed = std::pin::pin!(self.shared.freed.notified());
-            // Registered before the check, so that a release in between is not missed.
-            freed.as_mut().enable();
-            if self.try_hold(bytes) {
-                return Reservation { budget: self.clone(), bytes };
-            }
-            let _waiting = (Waiting::new(&self.shared.waiting), Waiting::new(&self.party));
-            freed.await;
+        let turn = Turn::new(self);
+        while !(self.shared.queue().is_first(turn.key) && self.try_hold(bytes)) {
+            turn.wake.notified().await;
         }
+        self.party.granted.fetch_add(bytes as u64, Ordering::Relaxed);
+        Reservation { budget: self.clone(), bytes }
     }
 
     /// Holds `bytes` immediately, even beyond the limit: for what is already in memory.
@@ -75,19 +96,49 @@ impl Budget {
     }
 }
 
-/// Counts a waiting task until it is dropped, even if it gives up.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Waiting<'_> {
-    fn new(waiting: &AtomicUsize) -> Waiting<'_> {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(waiting)
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Queue {
+    fn is_first(&self, key: (u64, u64)) -> bool {
+        self.waiting.keys().next() == Some(&key)
+    }
+
+    /// Lets the first in the queue look again; a look that nobody awaits yet is kept for it.
+    fn wake(&self) {
+        if let Some(first) = self.waiting.values().next() {
+            first.wake.notify_one();
+        }
+    }
+}
+
+/// A request's place in the queue until it is dropped, even if it gives up.
+struct Turn<'a> {
+    budget: &'a Budget,
+    key: (u64, u64),
+    wake: Arc<Notify>,
+}
+
+impl Turn<'_> {
+    fn new(budget: &Budget) -> Turn<'_> {
+        let wake = Arc::new(Notify::new());
+        let mut queue = budget.shared.queue();
+        queue.asked += 1;
+        let key = (budget.party.granted.load(Ordering::Relaxed), queue.asked);
+        let request = Request { party: budget.party.clone(), since: Instant::now(), wake: wake.clone() };
+        queue.waiting.insert(key, request);
+        Turn { budget, key, wake }
+    }
+}
+
+impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut queue = self.budget.shared.queue();
+        queue.waiting.remove(&self.key);
+        queue.wake();
     }
 }
 
@@ -106,7 +157,7 @@ impl Reservation {
             false => shared.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
         };
         self.bytes = bytes;
-        shared.freed.notify_waiters();
+        shared.queue().wake();
     }
 }
 
@@ -194,5 +245,30 @@ mod tests {
         assert_eq!(budget.used(), 0);
         // One that is larger than all of it gets it when nobody else holds any.
         assert_eq!(budget.reserve(1_000).await.bytes, 1_000);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_granted_least_comes_first() {
+        let budget = Budget::new(100);
+        let (first, second, third) = (budget.for_another(), budget.for_another(), budget.for_another());
+        drop(second.reserve(50).await);
+        let held = first.reserve(100).await;
+        let mut by_second = std::pin::pin!(second.reserve(100));
+        assert!(by_second.as_mut().now_or_never().is_none());
+        let mut by_third = std::pin::pin!(third.reserve(60));
+        assert!(by_third.as_mut().now_or_never().is_none());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(third.awaited_by_others(), Some(Duration::from_secs(3)));
+        drop(held);
+        assert!(by_second.as_mut().now_or_never().is_none());
+        let held = by_third.now_or_never().unwrap();
+        // A request that gives up leaves its turn to the next.
+        let fourth = budget.for_another();
+        let mut gives_up = Box::pin(fourth.reserve(100));
+        assert!(gives_up.as_mut().now_or_never().is_none());
+        drop(held);
+        assert!(by_second.as_mut().now_or_never().is_none());
+        drop(gives_up);
+        assert_eq!(by_second.now_or_never().unwrap().bytes, 100);
+        assert_eq!(first.awaited_by_others(), None);
     }
 }
