@@ -44,10 +44,11 @@ fn a_copy_is_equal_after_an_export_kills_and_reshards() {
     let target = "default.equality";
     copy::apply(&bridge, name, name, target, &["--export", &url]);
     let applied = workload.writes();
-    // It begins in the midst of changes, and ends once it has seen every item equal.
+    // It begins in the midst of changes, and ends once it has seen every item equal: after the last
+    // change, at the latest.
     let verified = std::thread::spawn({
         let engine = engine();
-        move || on(engine, || copy::verify(name, target, "80s"))
+        move || on(engine, || copy::verify(name, target, "280s"))
     });
     for kill in 0..KILLS {
         reached(applied + (WRITES - applied.min(WRITES)) * kill / KILLS);

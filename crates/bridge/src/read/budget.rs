@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Counts the bytes that buffers hold. Cheap to clone.
@@ -28,9 +28,9 @@ struct Party {
     granted: AtomicU64,
 }
 
-/// Whoever was granted least so far comes first, then whoever asked first. So a new read does not
-/// wait behind several that take memory and do not read, and a large one does not hold up a small
-/// one.
+/// Requests that wait. Whoever was granted least so far comes first, then whoever asked first: a new
+/// read does not wait behind several that take memory and do not read. Requests that fit pass larger
+/// ones that do not: what one pipe holds while nobody pulls it must not stop the others.
 #[derive(Default)]
 struct Queue {
     asked: u64,
@@ -38,9 +38,10 @@ struct Queue {
 }
 
 struct Request {
-    party: Arc<Party>,
+    budget: Budget,
+    bytes: usize,
     since: Instant,
-    wake: Arc<Notify>,
+    grant: oneshot::Sender<Reservation>,
 }
 
 impl Budget {
@@ -68,20 +69,18 @@ impl Budget {
     /// For how long another party has been waiting for bytes, at most; none if no other is.
     pub fn awaited_by_others(&self) -> Option<Duration> {
         let queue = self.shared.queue();
-        let others = queue.waiting.values().filter(|request| !Arc::ptr_eq(&request.party, &self.party));
+        let others = queue.waiting.values().filter(|request| !Arc::ptr_eq(&request.budget.party, &self.party));
         others.map(|request| request.since.elapsed()).max()
     }
 
-    /// Waits until `bytes` fit and it is this request's turn, and holds them. A request is granted
-    /// when nothing else is held, however large it is, so that one oversized record cannot stop a
-    /// shard for ever.
+    /// Waits until `bytes` fit, and holds them. A request is granted when nothing else is held,
+    /// however large it is, so that one oversized record cannot stop a shard for ever.
     pub async fn reserve(&self, bytes: usize) -> Reservation {
-        let turn = Turn::new(self);
-        while !(self.shared.queue().is_first(turn.key) && self.try_hold(bytes)) {
-            turn.wake.notified().await;
-        }
-        self.party.granted.fetch_add(bytes as u64, Ordering::Relaxed);
-        Reservation { budget: self.clone(), bytes }
+        let (grant, granted) = oneshot::channel();
+        let _turn = Turn::new(self, bytes, grant);
+        self.shared.grant();
+        // A request is dropped only with its turn.
+        granted.await.unwrap_or_else(|_| self.hold(bytes))
     }
 
     /// Holds `bytes` immediately, even beyond the limit: for what is already in memory.
@@ -89,28 +88,28 @@ impl Budget {
         self.shared.used.fetch_add(bytes, Ordering::Relaxed);
         Reservation { budget: self.clone(), bytes }
     }
-
-    fn try_hold(&self, bytes: usize) -> bool {
-        let fits = |used: usize| (used == 0 || used + bytes <= self.shared.limit).then_some(used + bytes);
-        self.shared.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-    }
 }
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while holding the lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Queue {
-    fn is_first(&self, key: (u64, u64)) -> bool {
-        self.waiting.keys().next() == Some(&key)
+    fn try_hold(&self, bytes: usize) -> bool {
+        let fits = |used: usize| (used == 0 || used + bytes <= self.limit).then_some(used + bytes);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
-    /// Lets the first in the queue look again; a look that nobody awaits yet is kept for it.
-    fn wake(&self) {
-        if let Some(first) = self.waiting.values().next() {
-            first.wake.notify_one();
+    /// Grants, in their order, the requests that fit.
+    fn grant(&self) {
+        let mut queue = self.queue();
+        let fitting: Vec<_> = queue.waiting.extract_if(.., |_, request| self.try_hold(request.bytes)).collect();
+        drop(queue);
+        for (_, Request { budget, bytes, grant, .. }) in fitting {
+            budget.party.granted.fetch_add(bytes as u64, Ordering::Relaxed);
+            // Nobody awaits it any more: it is returned at once.
+            drop(grant.send(Reservation { budget, bytes }));
         }
     }
 }
@@ -119,26 +118,21 @@ impl Queue {
 struct Turn<'a> {
     budget: &'a Budget,
     key: (u64, u64),
-    wake: Arc<Notify>,
 }
 
 impl Turn<'_> {
-    fn new(budget: &Budget) -> Turn<'_> {
-        let wake = Arc::new(Notify::new());
+    fn new(budget: &Budget, bytes: usize, grant: oneshot::Sender<Reservation>) -> Turn<'_> {
         let mut queue = budget.shared.queue();
         queue.asked += 1;
         let key = (budget.party.granted.load(Ordering::Relaxed), queue.asked);
-        let request = Request { party: budget.party.clone(), since: Instant::now(), wake: wake.clone() };
-        queue.waiting.insert(key, request);
-        Turn { budget, key, wake }
+        queue.waiting.insert(key, Request { budget: budget.clone(), bytes, since: Instant::now(), grant });
+        Turn { budget, key }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut queue = self.budget.shared.queue();
-        queue.waiting.remove(&self.key);
-        queue.wake();
+        self.budget.shared.queue().waiting.remove(&self.key);
     }
 }
 
@@ -157,7 +151,7 @@ impl Reservation {
             false => shared.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
         };
         self.bytes = bytes;
-        shared.queue().wake();
+        shared.grant();
     }
 }
 
@@ -261,6 +255,8 @@ mod tests {
         drop(held);
         assert!(by_second.as_mut().now_or_never().is_none());
         let held = by_third.now_or_never().unwrap();
+        // What fits passes what does not.
+        drop(budget.for_another().reserve(40).now_or_never().unwrap());
         // A request that gives up leaves its turn to the next.
         let fourth = budget.for_another();
         let mut gives_up = Box::pin(fourth.reserve(100));
