@@ -5,6 +5,7 @@
 
 mod ceiling;
 pub mod floor;
+mod idle;
 mod latency;
 mod measure;
 mod memory;
@@ -40,7 +41,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
     memory_mib: u64,
     /// Run only these parts.
-    #[arg(long, value_delimiter = ',', default_value = "throughput,payloads,latency,memory,takeover")]
+    #[arg(long, value_delimiter = ',', default_value = "throughput,payloads,latency,memory,idle,takeover")]
     only: Vec<Part>,
 }
 
@@ -55,6 +56,8 @@ enum Part {
     Latency,
     /// A stream of 1 GiB in 64 MiB.
     Memory,
+    /// Shards without records.
+    Idle,
     /// A bridge is killed, another one goes on.
     Takeover,
 }
@@ -70,6 +73,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     // The emulator's records stay in its memory, so each run has a stream of its own.
     let latencies = wanted(Part::Latency).then(|| latency::all(args, &runtime, &stack)).transpose()?;
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
+    let idle = wanted(Part::Idle).then(|| idle::run(args, &runtime, &stack)).transpose()?;
     let takeover = wanted(Part::Takeover).then(|| takeover::run(args, &runtime, &stack)).transpose()?;
     let version = stack.clickhouse.query("SELECT version()")?;
     report::print(&report::Figures {
@@ -78,6 +82,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
         payloads,
         latencies: latencies.unwrap_or_default(),
         memory,
+        idle,
         takeover,
     });
     Ok(0)

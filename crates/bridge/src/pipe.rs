@@ -26,6 +26,7 @@ mod isolate;
 mod known;
 mod leases;
 mod lineage;
+mod linger;
 mod listing;
 mod losses;
 pub mod members;

@@ -18,8 +18,19 @@ pub const DEFAULT_MAX_BYTES: usize = 64 << 20;
 /// Largest `max_bytes`: half of ClickHouse's `min_insert_block_size_bytes` (256 MiB), since
 /// flattened rows may be larger than the payload.
 pub const MAX_MAX_BYTES: usize = 128 << 20;
-/// Default of `linger_ms`, from the interface contract.
+/// The longest that a batch fills once it has a record if `linger_ms` is not given; from the
+/// interface contract.
 pub const DEFAULT_LINGER: Duration = Duration::from_millis(1_000);
+/// Time between two batches if `linger_ms` is not given: ClickHouse gets four parts a second, and a
+/// query sees a record within a quarter of a second.
+pub const BATCH_EVERY: Duration = Duration::from_millis(250);
+/// The same with fan-out, which is chosen and paid for to be faster.
+pub const PUSHED_BATCH_EVERY: Duration = Duration::from_millis(80);
+/// How long the first records of a batch wait for those of the other shards, which are asked at the
+/// same time. GetRecords takes 5 to 20 ms.
+pub const ROUND_SETTLE: Duration = Duration::from_millis(25);
+/// Most shards of a pipe that are asked at the same time.
+pub const ROUND_SHARDS: usize = 32;
 /// Default of `wait_ms`, from the interface contract.
 pub const DEFAULT_WAIT: Duration = Duration::from_millis(10_000);
 /// Largest `linger_ms` and `wait_ms`: together they stay under ClickHouse's `http_receive_timeout`
@@ -87,6 +98,11 @@ pub const GET_RECORDS_TARGET_BYTES: usize = 2 << 20;
 /// Bytes of a response for each record in it, before its size is known: a payload of some 60 bytes
 /// in base64, and about 180 bytes around it. Only for the first allocation.
 pub const BODY_BYTES_PER_RECORD: usize = 256;
+/// Nesting of what is passed over in a response in CBOR; AWS's have three levels.
+pub const CBOR_DEPTH: usize = 16;
+/// Times in CBOR below this are seconds, others milliseconds: as seconds it is the year 5138, as
+/// milliseconds 1973. AWS sends milliseconds, some emulators the seconds of RFC 8949.
+pub const CBOR_FIRST_MS: f64 = 1e11;
 /// `poll_ms` when not given, and the pace of bounded reads: as often as AWS lets a shard be read.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(1_000 / GET_RECORDS_PER_SECOND as u64);
 /// Shortest `poll_ms`: below it the client's own work dominates.
@@ -116,6 +132,14 @@ pub const CURSOR_PATIENCE: Duration = Duration::from_secs(15);
 /// How far back `sample` looks, in steps, until it has enough records; after that, to the oldest
 /// record. ms.
 pub const SAMPLE_LOOK_BACK_MS: [i64; 3] = [10_000, 600_000, 3_600_000];
+/// GetRecords: records of the first call on a shard, before their size is known. With records of
+/// 10 KB that is the target below; a response is never larger than AWS's 10 MiB.
+pub const GET_RECORDS_FIRST_RECORDS: usize = 250;
+/// GetRecords: a response that takes longer is followed by a call for fewer records.
+pub const SLOW_RESPONSE: Duration = Duration::from_secs(2);
+/// GetRecords: timeout of one call, as long as its response keeps coming. A record of 10 MiB needs a
+/// link of 2 Mbit/s then. Well within the five minutes for which an iterator can be used.
+pub const GET_RECORDS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of one Kinesis call, including all SDK retries.
 pub const KINESIS_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Timeout of one attempt of a Kinesis call.

@@ -154,8 +154,13 @@ fn within_limits(request: &Request) -> Checked {
         Request::Next(pull) => {
             prop_assert!((1..=limits::MAX_MAX_ROWS).contains(&pull.limits.max_rows), "{:?}", pull);
             prop_assert!((1..=limits::MAX_MAX_BYTES).contains(&pull.limits.max_bytes), "{:?}", pull);
-            prop_assert!(pull.linger.max(pull.wait) <= limits::MAX_WAIT, "{:?}", pull);
-            prop_assert!((limits::MIN_POLL..=limits::MAX_POLL).contains(&pull.poll), "{:?}", pull);
+            prop_assert!(pull.linger.is_none_or(|linger| linger <= limits::MAX_WAIT), "{:?}", pull);
+            prop_assert!(pull.wait <= limits::MAX_WAIT, "{:?}", pull);
+            prop_assert!(
+                pull.poll.is_none_or(|poll| (limits::MIN_POLL..=limits::MAX_POLL).contains(&poll)),
+                "{:?}",
+                pull
+            );
             prop_assert!(!matches!(&pull.start, Beginning::From(moment) if !is_time(moment)), "{:?}", pull);
             prop_assert!(pull.form.format() != Format::Parquet);
             (None, vec![&*pull.pipe, &*pull.stream])

@@ -33,7 +33,7 @@ async fn recovery_as_a_unit() {
         world.kinesis.put(&shard, 40);
     }
     sleep(Duration::from_secs(5)).await;
-    let options = PullOptions { linger: Duration::from_secs(2), ..options };
+    let options = PullOptions { linger: Some(Duration::from_secs(2)), ..options };
     let batch = world.refresh(&process, &server, &options, Ending::FailedAfter).await.unwrap();
     assert!(world.leases().await.iter().all(|l| l.value.offer.as_ref().is_some_and(|o| o.shards == 3)));
     drop(process);
@@ -44,7 +44,7 @@ async fn recovery_as_a_unit() {
     }
     let process = world.process("worker", &server, MEMORY);
     let narrow = PullOptions {
-        linger: Duration::ZERO,
+        linger: Some(Duration::ZERO),
         ..super::world::options(domain::batch::Limits { max_rows: 1, max_bytes: 1 })
     };
     assert_eq!(world.refresh(&process, &server, &narrow, Ending::Success).await.unwrap(), batch);
@@ -65,7 +65,7 @@ async fn a_batch_in_two_living_hands_gets_into_one() {
         for shard in &shards {
             world.kinesis.put(shard, 5);
         }
-        let options = PullOptions { linger: Duration::from_secs(2), ..options };
+        let options = PullOptions { linger: Some(Duration::from_secs(2)), ..options };
         assert!(world.refresh(&first, &server, &options, Ending::FailedAfter).await.unwrap().is_some());
         // An operator gives one half to the other worker.
         world.edit(&shards[freed], |l| (l.owner, l.epoch) = ("another".into(), l.epoch + 1)).await;

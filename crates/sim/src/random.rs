@@ -32,12 +32,12 @@ use formats::encode::Format;
 /// is longer.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// The time between two GetRecords calls of a shard.
-const POLLS: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
+/// The time between two GetRecords calls of a shard; none leaves it to the bridge.
+const POLLS: [Option<Duration>; 3] = [None, Some(Duration::from_millis(500)), Some(Duration::from_secs(1))];
 /// How long a pull waits for a record.
 const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
-/// How long a batch fills, milliseconds.
-const LINGERS: [u64; 3] = [0, 200, 1_000];
+/// How long a batch fills; none leaves it to the bridge.
+const LINGERS: [Option<Duration>; 3] = [None, Some(Duration::ZERO), Some(Duration::from_secs(1))];
 /// Rows of a batch, and bytes.
 const MAX_ROWS: [usize; 4] = [1, 7, 50, 1_000];
 const MAX_BYTES: [usize; 3] = [200, 4_000, 1 << 20];
@@ -90,8 +90,8 @@ impl Plan {
 
     /// In runs that last for days, the time between two GetRecords calls of a shard, and how long a
     /// pull waits.
-    fn days_pace(&self) -> (Duration, Duration) {
-        if self.retention { (RETENTION_POLL, RETENTION_WAIT) } else { (DAYS_POLL, DAYS_WAIT) }
+    fn days_pace(&self) -> (Option<Duration>, Duration) {
+        if self.retention { (Some(RETENTION_POLL), RETENTION_WAIT) } else { (Some(DAYS_POLL), DAYS_WAIT) }
     }
 
     fn of(dice: &Dice) -> Plan {
@@ -228,7 +228,7 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
     let mut options = PullOptions {
         poll,
         mode: dice.one_of(&modes),
-        linger: Duration::from_millis(dice.one_of(&LINGERS)),
+        linger: dice.one_of(&LINGERS),
         wait,
         on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
         start: if plan.latest { Beginning::LATEST } else { Beginning::TrimHorizon },
@@ -296,10 +296,10 @@ async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
 /// a run may have: with what a run happened to have, this took most of the time of all runs.
 fn hurry_in_the_calm(options: &mut PullOptions, nothing_left: bool) {
     (options.poll, options.wait) = match nothing_left {
-        true => (RESTING_POLL, RESTING_WAIT),
+        true => (Some(RESTING_POLL), RESTING_WAIT),
         false => (POLLS[POLLS.len() - 1], WAITS[WAITS.len() - 1]),
     };
-    options.linger = Duration::from_millis(LINGERS[LINGERS.len() - 1]);
+    options.linger = LINGERS[LINGERS.len() - 1];
     options.limits = Limits { max_rows: MAX_ROWS[MAX_ROWS.len() - 1], max_bytes: MAX_BYTES[MAX_BYTES.len() - 1] };
 }
 

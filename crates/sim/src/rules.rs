@@ -140,7 +140,7 @@ async fn only_a_refresh_confirms() {
     drop(process);
     let waiting = world.process("worker", &other, MEMORY);
     other.begin();
-    let slow = PullOptions { linger: Duration::from_secs(5), ..options.clone() };
+    let slow = PullOptions { linger: Some(Duration::from_secs(5)), ..options.clone() };
     let pull = waiting.pipes.pull(&PIPE, &STREAM, slow);
     let (refused, ()) = tokio::join!(pull, async {
         sleep(Duration::from_secs(2)).await;
@@ -247,7 +247,7 @@ async fn shape_is_identity() {
 #[tokio::test(start_paused = true)]
 async fn an_offer_that_is_completed_keeps_its_shape() {
     let (world, server, process, options) = calm(2);
-    let options = PullOptions { linger: Duration::from_secs(2), ..options };
+    let options = PullOptions { linger: Some(Duration::from_secs(2)), ..options };
     let shards = world.kinesis.open_shards();
     assert_eq!(world.refresh(&process, &server, &options, Ending::Success).await.unwrap(), None);
     shards.iter().for_each(|shard| world.kinesis.put(shard, 3));

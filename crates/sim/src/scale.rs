@@ -127,8 +127,8 @@ fn bridge(world: &Arc<World>, store: &Arc<Counted>, worker: &WorkerId) -> Bridge
     };
     let pipes = Pipes::new(deps);
     let options = PullOptions {
-        poll: Duration::from_secs(10),
-        linger: Duration::from_secs(1),
+        poll: Some(Duration::from_secs(10)),
+        linger: Some(Duration::from_secs(1)),
         wait: Duration::from_secs(10),
         ..options(WIDE)
     };

@@ -412,11 +412,11 @@ pub fn options(limits: Limits) -> PullOptions {
         shape: BatchShape::new(Format::ArrowStream.name(), Unpacking::default()),
         unpacking: Unpacking::default(),
         limits,
-        linger: Duration::from_millis(200),
+        linger: Some(Duration::from_millis(200)),
         wait: Duration::from_millis(1_000),
         mode: Mode::Polling,
         on_failure: OnFailure::Stop,
-        poll: Duration::from_millis(200),
+        poll: Some(Duration::from_millis(200)),
         start: Beginning::TrimHorizon,
         resume: false,
     }

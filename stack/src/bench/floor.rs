@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::measure::own_cpu_seconds;
 
 /// The bridge's first limit for a shard, before it knows the size of the records.
-const FIRST_LIMIT: i32 = 1_000;
+const FIRST_LIMIT: i32 = 250;
 
 /// The flags of `stack bench-floor`.
 #[derive(clap::Args, Clone, Debug)]

@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A way of reading.
 #[derive(Clone, Copy)]
 struct Way {
-    /// Parameter in the view's URL, in addition to `linger_ms`.
-    parameter: &'static str,
+    /// Parameters in the view's URL, in addition to those of README's SQL.
+    parameters: &'static str,
     /// The pause of the view's own schedule; the example has a different one.
     after: Option<&'static str>,
     /// The name of the stream and the table.
@@ -45,15 +45,24 @@ struct Way {
     aim: &'static str,
 }
 
+/// README's SQL.
+const DEFAULT: Way = Way { parameters: "", after: None, stream: "latency_default", aim: "< 250 ms" };
+/// README's SQL with fan-out.
+const DEFAULT_PUSHED: Way = Way { parameters: "&mode=efo", after: None, stream: "latency_efo", aim: "< 100 ms" };
 /// What AWS allows a single polling consumer.
-const POLLED: Way = Way { parameter: "poll_ms=200", after: None, stream: "latency_polled", aim: "" };
+const POLLED: Way = Way { parameters: "&linger_ms=50&poll_ms=200", after: None, stream: "latency_polled", aim: "" };
 /// More than AWS would allow.
-const POLLED_OFTEN: Way = Way { parameter: "poll_ms=20", after: None, stream: "latency_polled_often", aim: "< 80 ms" };
+const POLLED_OFTEN: Way =
+    Way { parameters: "&linger_ms=50&poll_ms=20", after: None, stream: "latency_polled_often", aim: "< 80 ms" };
 /// Fan-out.
-const PUSHED: Way = Way { parameter: "mode=efo", after: None, stream: "latency_pushed", aim: "< 60 ms" };
+const PUSHED: Way = Way { parameters: "&linger_ms=50&mode=efo", after: None, stream: "latency_pushed", aim: "< 60 ms" };
 /// The view starts its own refreshes, which only works from 26.7 on.
-const AT_ONCE: Way =
-    Way { parameter: "poll_ms=20", after: Some("REFRESH AFTER 0 SECOND"), stream: "latency_at_once", aim: "" };
+const AT_ONCE: Way = Way {
+    parameters: "&linger_ms=50&poll_ms=20",
+    after: Some("REFRESH AFTER 0 SECOND"),
+    stream: "latency_at_once",
+    aim: "",
+};
 /// The time that 25.8 LTS may take, as a multiple of that of 26.7.
 const OLDER_AIM: &str = "<= 1.5";
 
@@ -85,10 +94,10 @@ pub fn all(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Ve
     let floor = floor(args, stack)?;
     let run = |stack: &LocalStack, way, label, peer: &Vec<f64>| one(args, runtime, stack, way, (label, peer.clone()));
     let mut all = Vec::new();
-    for way in [POLLED, POLLED_OFTEN, PUSHED] {
+    for way in [DEFAULT, DEFAULT_PUSHED, POLLED, POLLED_OFTEN, PUSHED] {
         all.push(run(stack, way, "INSERT every 50 ms, no Kinesis", &floor)?);
     }
-    let [_, often, pushed] = &all[..] else { return Err("three ways have three results".into()) };
+    let [.., often, pushed] = &all[..] else { return Err("five ways have five results".into()) };
     let (often, pushed) = (often.seen.clone(), pushed.seen.clone());
     all.push(run(stack, AT_ONCE, "REFRESH AFTER 2 SECOND", &often)?);
     let older = LocalStack::start(Engine::V25_8)?;
@@ -107,8 +116,12 @@ fn one(
     way: Way,
     beside: (&'static str, Vec<f64>),
 ) -> Result<Latency, String> {
-    let how = [Some(way.parameter), way.after].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    super::step(&format!("latency at 1,000 records/s with linger_ms=50 and {how}"));
+    let parameters = way.parameters.split('&').filter(|parameter| !parameter.is_empty());
+    let mut how = parameters.chain(way.after).collect::<Vec<_>>().join(", ");
+    if way.parameters.is_empty() {
+        how = "README's SQL".into();
+    }
+    super::step(&format!("latency at 1,000 records/s: {how}"));
     let stream = way.stream.to_owned();
     let client = runtime.block_on(async {
         let client = kinesis_client(&stack.kinesis.endpoint()).await;
@@ -118,8 +131,7 @@ fn one(
     super::throughput::wait_ready(&bridge)?;
     let job = Job::into(stream.clone());
     stack.clickhouse.query(&job.create_table()?)?;
-    let parameters = format!("&linger_ms=50&{}", way.parameter);
-    let view = job.create_view(&bridge.url(), &stream, &parameters)?;
+    let view = job.create_view(&bridge.url(), &stream, way.parameters)?;
     let view = match way.after {
         Some(after) => view.replace("REFRESH AFTER 2 SECOND", after),
         None => view,

@@ -19,6 +19,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use ciborium::Value as Cbor;
 use serde_json::{Value, json};
 use stack::REGION;
 use stack::load::order_id;
@@ -26,6 +27,8 @@ use tokio::net::TcpListener;
 
 use super::shape::Shape;
 
+/// What AWS's Java SDK speaks.
+const CBOR: &str = "application/x-amz-cbor-1.1";
 /// Records returned by GetRecords if no limit is given (AWS).
 const MAX_RECORDS: u64 = 10_000;
 /// Largest GetRecords response (AWS: 10 MiB), as base64 in JSON.
@@ -56,11 +59,15 @@ pub struct ReplayArgs {
     /// How orders become records.
     #[arg(long, value_enum, default_value_t = Shape::Plain)]
     shape: Shape,
+    /// Answer GetRecords in CBOR, and only in that.
+    #[arg(long)]
+    cbor: bool,
 }
 
 /// A stream in memory.
 struct Replay {
     stream: String,
+    cbor: bool,
     shards: Vec<Shard>,
     payload_bytes: u64,
     calls: AtomicU64,
@@ -68,11 +75,13 @@ struct Replay {
     largest_limit: AtomicU64,
 }
 
-/// Records as they appear in a response, separated by commas.
+/// Records as they appear in a response; in JSON, separated by commas.
+#[derive(Default)]
 struct Shard {
-    json: Vec<u8>,
+    bytes: Vec<u8>,
     /// Where each record ends, without its comma.
     ends: Vec<usize>,
+    commas: bool,
 }
 
 impl Shard {
@@ -84,11 +93,19 @@ impl Shard {
         fitting.min(start + limit).min(self.ends.len())
     }
 
-    /// The records `range` as the inside of a JSON array.
+    fn push(&mut self, record: &[u8]) {
+        if self.commas && !self.ends.is_empty() {
+            self.bytes.push(b',');
+        }
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// The records `range` as the inside of an array.
     fn slice(&self, range: Range<usize>) -> &[u8] {
         let Some(last) = range.end.checked_sub(1).filter(|_| !range.is_empty()) else { return &[] };
-        let start = range.start.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
-        &self.json[start..self.ends[last]]
+        let start = range.start.checked_sub(1).map_or(0, |before| self.ends[before] + usize::from(self.commas));
+        &self.bytes[start..self.ends[last]]
     }
 }
 
@@ -113,33 +130,51 @@ fn render(args: &ReplayArgs) -> Result<Replay, String> {
     let mut payload_bytes = 0;
     let mut shards = Vec::new();
     for shard in 0..args.shards {
-        let mut rendered = Shard { json: Vec::new(), ends: Vec::new() };
+        let mut rendered = Shard { commas: !args.cbor, ..Shard::default() };
         let orders: Vec<u64> = (shard..args.records).step_by(args.shards.max(1) as usize).collect();
         for (index, numbers) in orders.chunks(args.shape.rows() as usize).enumerate() {
             let payload = args.shape.pack(numbers, args.record_bytes)?;
             payload_bytes += payload.len() as u64;
-            if index > 0 {
-                rendered.json.push(b',');
-            }
-            let record = format!(
-                r#"{{"SequenceNumber":"{}","ApproximateArrivalTimestamp":{arrival:.3},"Data":"{}","PartitionKey":"{}"}}"#,
-                sequence(shard, index),
-                base64::encode(payload),
-                order_id(numbers[0])
-            );
-            rendered.json.extend_from_slice(record.as_bytes());
-            rendered.ends.push(rendered.json.len());
+            let (sequence, key) = (sequence(shard, index), order_id(numbers[0]));
+            rendered.push(&match args.cbor {
+                true => in_cbor(&sequence, arrival, payload, &key)?,
+                false => in_json(&sequence, arrival, &payload, &key),
+            });
         }
         shards.push(rendered);
     }
     Ok(Replay {
         stream: args.stream.clone(),
+        cbor: args.cbor,
         shards,
         payload_bytes,
         calls: AtomicU64::new(0),
         served: AtomicU64::new(0),
         largest_limit: AtomicU64::new(0),
     })
+}
+
+fn in_json(sequence: &str, arrival: f64, payload: &[u8], key: &str) -> Vec<u8> {
+    let data = base64::encode(payload);
+    format!(
+        r#"{{"SequenceNumber":"{sequence}","ApproximateArrivalTimestamp":{arrival:.3},"Data":"{data}","PartitionKey":"{key}"}}"#
+    )
+    .into_bytes()
+}
+
+/// As AWS writes it: times are tagged milliseconds.
+fn in_cbor(sequence: &str, arrival: f64, payload: Vec<u8>, key: &str) -> Result<Vec<u8>, String> {
+    let time = Cbor::Tag(1, Box::new(Cbor::from((arrival * 1_000.0) as u64)));
+    let members: [(&str, Cbor); 4] = [
+        ("SequenceNumber", sequence.into()),
+        ("ApproximateArrivalTimestamp", time),
+        ("Data", payload.into()),
+        ("PartitionKey", key.into()),
+    ];
+    let record = Cbor::Map(members.into_iter().map(|(name, value)| (name.into(), value)).collect());
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&record, &mut bytes).map_err(|error| format!("a record in CBOR: {error}"))?;
+    Ok(bytes)
 }
 
 fn sequence(shard: u64, index: usize) -> String {
@@ -155,8 +190,17 @@ async fn stats(State(replay): State<Arc<Replay>>) -> String {
 async fn call(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let name = target.rsplit('.').next().unwrap_or_default();
-    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let in_cbor = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == CBOR);
+    let request: Value = match in_cbor {
+        true => ciborium::from_reader(&*body).unwrap_or_default(),
+        false => serde_json::from_slice(&body).unwrap_or_default(),
+    };
     let answer = match name {
+        "GetRecords" if in_cbor && replay.cbor => {
+            let kind = [(header::CONTENT_TYPE, CBOR)];
+            return (kind, replay.get_records(&request).unwrap_or_default()).into_response();
+        }
+        "GetRecords" if in_cbor || replay.cbor => None,
         "GetRecords" => replay.get_records(&request),
         "GetShardIterator" => replay.get_shard_iterator(&request),
         "ListShards" => Some(replay.list_shards().to_string().into_bytes()),
@@ -238,14 +282,21 @@ impl Replay {
         self.served.fetch_add((end - start) as u64, Ordering::Relaxed);
         self.largest_limit.fetch_max(limit, Ordering::Relaxed);
         let behind = if end < records.ends.len() { 1_000 } else { 0 };
-        let inside = records.slice(start..end);
-        let mut answer = Vec::with_capacity(inside.len() + 128);
-        answer.extend_from_slice(b"{\"Records\":[");
-        answer.extend_from_slice(inside);
-        answer.extend_from_slice(
-            format!(r#"],"NextShardIterator":"{shard}/{end}","MillisBehindLatest":{behind}}}"#).as_bytes(),
-        );
-        Some(answer)
+        let (before, after) = match self.cbor {
+            true => {
+                let mut rest = Vec::new();
+                let next = Cbor::from(format!("{shard}/{end}"));
+                for value in ["NextShardIterator".into(), next, "MillisBehindLatest".into(), Cbor::from(behind)] {
+                    ciborium::into_writer(&value, &mut rest).ok()?;
+                }
+                (&b"\xbf\x67Records\x9f"[..], [b"\xff", &rest[..], b"\xff"].concat())
+            }
+            false => {
+                let rest = format!(r#"],"NextShardIterator":"{shard}/{end}","MillisBehindLatest":{behind}}}"#);
+                (&b"{\"Records\":["[..], rest.into_bytes())
+            }
+        };
+        Some([before, records.slice(start..end), &after].concat())
     }
 }
 
@@ -255,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_slice_is_the_inside_of_an_array() {
-        let shard = Shard { json: b"{1},{22},{333}".to_vec(), ends: vec![3, 8, 14] };
+        let shard = Shard { bytes: b"{1},{22},{333}".to_vec(), ends: vec![3, 8, 14], commas: true };
         assert_eq!(shard.slice(0..3), b"{1},{22},{333}");
         assert_eq!(shard.slice(1..2), b"{22}");
         assert_eq!(shard.slice(1..3), b"{22},{333}");
@@ -263,12 +314,13 @@ mod tests {
     }
     #[test]
     fn an_answer_ends_at_its_limit_or_where_it_would_be_too_large() {
-        let shard = Shard { json: Vec::new(), ends: (1..=10).map(|n| n * super::MAX_ANSWER / 3).collect() };
+        let shard =
+            Shard { bytes: Vec::new(), commas: true, ends: (1..=10).map(|n| n * super::MAX_ANSWER / 3).collect() };
         assert_eq!(shard.end(0, 2), 2);
         assert_eq!(shard.end(0, 100), 3);
         assert_eq!(shard.end(8, 100), 10);
         assert_eq!(shard.end(10, 100), 10);
-        let large = Shard { json: Vec::new(), ends: vec![2 * super::MAX_ANSWER] };
+        let large = Shard { bytes: Vec::new(), commas: true, ends: vec![2 * super::MAX_ANSWER] };
         assert_eq!(large.end(0, 100), 1);
     }
 }

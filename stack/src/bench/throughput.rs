@@ -53,6 +53,8 @@ pub struct Throughput {
     /// Processor seconds of only the bridge, with a client that fetches the batches and discards
     /// them.
     pub alone_cpu: f64,
+    /// The same with responses in CBOR.
+    pub cbor_cpu: f64,
     /// Processor seconds of the floor.
     pub floor_cpu: Vec<f64>,
     /// GetRecords calls of one read through the bridge, and of the floor.
@@ -77,12 +79,16 @@ impl Replayed {
 
     /// The same in records of this shape.
     pub fn of(orders: u64, order_bytes: usize, shape: Shape) -> Result<Replayed, String> {
+        Replayed::speaking(false, orders, order_bytes, shape)
+    }
+
+    fn speaking(cbor: bool, orders: u64, order_bytes: usize, shape: Shape) -> Result<Replayed, String> {
         let log = tempfile::Builder::new()
             .prefix("replay-")
             .tempdir()
             .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
         let port = free_port()?;
-        let args = [
+        let mut args = vec![
             "bench-replay".to_owned(),
             format!("--port={port}"),
             format!("--stream={STREAM}"),
@@ -91,6 +97,7 @@ impl Replayed {
             format!("--record-bytes={order_bytes}"),
             format!("--shape={}", shape.name()),
         ];
+        args.extend(cbor.then(|| "--cbor".to_owned()));
         let launch = Launch::new(stack_binary()?, args, log.path().join("replay.log")).in_folder(log.path());
         let service = Service::start("the replay server", launch)?;
         let mut payload_bytes = None;
@@ -133,6 +140,8 @@ impl Replayed {
 
 /// Runs everything.
 pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Throughput, String> {
+    super::step("the bridge alone, with responses in CBOR");
+    let cbor_cpu = alone_in_cbor(args, stack)?;
     super::step(&format!("rendering {} records for the replay server", args.records));
     let replayed = Replayed::start(args.records, 0)?;
     super::step("recording the bridge's batches, with a client that only takes them");
@@ -158,9 +167,19 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Th
         payload_bytes: replayed.payload_bytes,
         records: args.records,
         alone_cpu: cpu_seconds,
+        cbor_cpu,
         floor_cpu,
         calls: (bridge_calls, floor_calls),
     })
+}
+
+fn alone_in_cbor(args: &BenchArgs, stack: &LocalStack) -> Result<f64, String> {
+    let replayed = Replayed::speaking(true, args.records, 0, Shape::Plain)?;
+    let bridge = replayed.start_bridge(args, stack, &[])?;
+    let query = format!("stream={STREAM}&format=ArrowStream{UNPACED}");
+    let recorded = record(&stack.clickhouse, &bridge, "in_cbor", &query, args.records)?;
+    bridge.stop()?;
+    Ok(recorded.cpu_seconds)
 }
 
 fn round(

@@ -124,16 +124,16 @@ pub struct NextRequest {
     pub start: Beginning,
     /// How large the batch may become.
     pub limits: Limits,
-    /// How long a batch may fill once it has a record.
-    pub linger: Duration,
+    /// How long a batch fills once it has a record; none if that is not given.
+    pub linger: Option<Duration>,
     /// How long to wait for a first record.
     pub wait: Duration,
     /// How to read.
     pub mode: Mode,
     /// What happens to bad rows.
     pub on_failure: OnFailure,
-    /// Time between two GetRecords calls on a shard.
-    pub poll: Duration,
+    /// Time between two GetRecords calls on a shard; none if that is not given.
+    pub poll: Option<Duration>,
     /// How records become rows.
     pub unpacking: Unpacking,
     /// Format of the rows; not Parquet.
@@ -288,11 +288,11 @@ fn next(pipe: PipeName, query: &Query) -> Result<NextRequest, Error> {
                 .number(Parameter::MaxBytes, 1..=limits::MAX_MAX_BYTES)?
                 .unwrap_or(limits::DEFAULT_MAX_BYTES),
         },
-        linger: query.millis(Parameter::LingerMs, Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_LINGER),
+        linger: query.millis(Parameter::LingerMs, Duration::ZERO..=limits::MAX_WAIT)?,
         wait: query.millis(Parameter::WaitMs, Duration::ZERO..=limits::MAX_WAIT)?.unwrap_or(limits::DEFAULT_WAIT),
         mode,
         on_failure,
-        poll: query.millis(Parameter::PollMs, limits::MIN_POLL..=limits::MAX_POLL)?.unwrap_or(limits::DEFAULT_POLL),
+        poll: query.millis(Parameter::PollMs, limits::MIN_POLL..=limits::MAX_POLL)?,
         unpacking: query.unpacking()?,
         form: query.form(false)?,
     })

@@ -22,6 +22,7 @@ use super::deps::Deps;
 use super::heartbeat::Standing;
 use super::inbox::{Confirmation, Event, Inbox};
 use super::known::KnownViews;
+use super::linger::due;
 use super::next::Next;
 use super::open::Open;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
@@ -31,16 +32,17 @@ use super::work::Work;
 use domain::batch::Limits;
 use domain::error::Error;
 use domain::lease::Destination;
-use domain::limits::{MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
+use domain::limits::{MAX_IDLE_POLL, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
 use domain::names::{BatchId, PipeName, StreamName};
 use domain::ports::ViewState;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
-/// When the last pull began, and when the last answer was sent.
+/// When the last pull began, when the last answer was sent, and when the last batch was made.
 struct Pulls {
     began: Instant,
     answered: Instant,
+    batch: Option<Instant>,
 }
 
 /// The state of a pipe's task.
@@ -85,7 +87,7 @@ impl Actor {
             next: Next::default(),
             standing: None,
             last_committed: BatchId::default(),
-            pulls: Pulls { began: Instant::now(), answered: Instant::now() },
+            pulls: Pulls { began: Instant::now(), answered: Instant::now(), batch: None },
             ending: None,
         }
     }
@@ -168,6 +170,7 @@ impl Actor {
         options: &PullOptions,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<Served, Error> {
+        let rested = self.pulls.answered.elapsed();
         let mut state = self.view_state(options).await?;
         if let Some(state) = &state {
             // After a failure, WAIT VIEW may keep waiting for the refresh that is pulling now, so
@@ -185,7 +188,10 @@ impl Actor {
             self.feed(to).await?;
         }
         let work = self.work()?;
-        work.source.poll.set(options.poll.as_millis() as u64);
+        work.source.calls.set(options.poll, options.linger.is_none());
+        if rested >= MAX_IDLE_POLL {
+            work.source.calls.hurry();
+        }
         work.wake();
         work.recover().await?;
         if let (Some(state), Confirm::View { database, view }) = (&state, &options.confirm) {
@@ -215,6 +221,7 @@ impl Actor {
             // VIEW would report success at once.
             state = self.view_state(options).await?;
             self.work()?.freeze(limits, &options.shape);
+            self.pulls.batch = Some(Instant::now());
         }
         self.serve(options, state).await
     }
@@ -279,7 +286,7 @@ impl Actor {
         limits: Limits,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<bool, Error> {
-        let deadline = Instant::now() + options.wait;
+        let (deadline, last) = (Instant::now() + options.wait, self.pulls.batch);
         loop {
             let work = self.work()?;
             if work.chores_due() <= Instant::now() {
@@ -288,14 +295,11 @@ impl Actor {
             let work = self.work()?;
             work.keep_up();
             let until = match work.shards.since() {
-                Some(since)
-                    if work.search.active()
-                        || work.shards.full(limits, &work.source)
-                        || since + options.linger <= Instant::now() =>
-                {
-                    return Ok(true);
-                }
-                Some(since) => since + options.linger,
+                Some(_) if work.search.active() || work.shards.full(limits, &work.source) => return Ok(true),
+                Some(since) => match due(since, last, options, || work.shards.behind()) {
+                    due if due <= Instant::now() => return Ok(true),
+                    due => due,
+                },
                 None if Instant::now() >= deadline => return self.nothing(),
                 None => deadline,
             };

@@ -104,6 +104,11 @@ impl ShardBuffer {
         self.arrivals.remove(rows, bytes);
     }
 
+    /// How far behind the tip the last response was, ms; 0 before the first one.
+    pub fn millis_behind(&self) -> i64 {
+        self.state().progress.millis_behind_latest.unwrap_or(0)
+    }
+
     /// The reader's progress.
     pub fn progress(&self) -> Progress {
         self.state().progress.clone()

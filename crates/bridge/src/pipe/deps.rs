@@ -5,11 +5,10 @@ use std::sync::Arc;
 use super::consumer::FanOut;
 use super::heartbeat::Heartbeat;
 use super::members::Members;
-use super::reader::{Knob, Source};
+use super::reader::{Calls, Knob, Source};
 use super::retention::Retention;
 use crate::metrics::Metrics;
 use crate::read::budget::Budget;
-use domain::limits::DEFAULT_POLL;
 use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, FanOutApi, KinesisApi, Quarantine, StateStore, Stream, Views};
 use domain::unpacking::Unpacking;
@@ -56,7 +55,7 @@ impl Deps {
             clock: self.clock.clone(),
             budget: self.budget.clone(),
             stream: stream.name.clone(),
-            poll: Knob::new(DEFAULT_POLL.as_millis() as u64),
+            calls: Arc::new(Calls::new()),
             retention: Retention::new(self.kinesis.clone(), self.clock.clone(), &stream),
             shard_cap,
             unpacking,

@@ -70,16 +70,16 @@ pub struct PullOptions {
     pub unpacking: Unpacking,
     /// How large a new batch may become.
     pub limits: Limits,
-    /// How long a new batch may fill once it has a record.
-    pub linger: Duration,
+    /// How long a new batch fills once it has a record; none leaves it to the bridge.
+    pub linger: Option<Duration>,
     /// How long to wait for a first record.
     pub wait: Duration,
     /// How to read.
     pub mode: Mode,
     /// What happens to bad rows.
     pub on_failure: OnFailure,
-    /// Time between GetRecords calls of a shard.
-    pub poll: Duration,
+    /// Time between GetRecords calls of a shard; none leaves it to the bridge.
+    pub poll: Option<Duration>,
     /// Where the shards of a pipe without checkpoints start.
     pub start: Beginning,
     /// Asks for the rest of a body whose connection broke: only the open batch can provide it.

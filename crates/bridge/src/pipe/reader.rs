@@ -2,6 +2,7 @@
 //! backpressure. `polling` and `fan_out` fetch records; both hand them to [`Reader::accept`].
 
 mod fan_out;
+mod pace;
 mod polling;
 mod retry;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{self, AtomicU64};
 use prometheus::IntCounterVec;
 use tracing::{info, warn};
 
+pub use self::pace::Calls;
 use self::retry::Retry;
 use super::buffer::ShardBuffer;
 use super::consumer::FanOut;
@@ -62,8 +64,8 @@ pub struct Source {
     pub budget: Budget,
     /// Stream name.
     pub stream: StreamName,
-    /// Time between two GetRecords calls of a shard, ms.
-    pub poll: Knob,
+    /// The pace of GetRecords calls.
+    pub calls: Arc<Calls>,
     /// Retention of the stream.
     pub retention: Retention,
     /// Bytes that one shard may have buffered before its reader pauses.

@@ -1,7 +1,6 @@
 //! Rereads an offered range, row for row, after a crash between the insert and the commit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::reader::Source;
 use crate::read::cursor::{Cursor, Pace};
@@ -18,7 +17,7 @@ pub async fn read_again(source: &Source, lease: &Lease, offer: &Offer) -> Result
     let lost = |why: &str| lost(lease, offer, why);
     let start = IteratorStart::At(offer.first.sequence.clone());
     let mut cursor = Cursor::new(source.kinesis.clone(), &source.stream, &lease.shard_id, start);
-    let mut pace = Pace::new(Duration::from_millis(source.poll.get()));
+    let mut pace = Pace::new(source.calls.poll());
     let (from, through) = (&offer.first, &offer.through);
     let committed = |r: &RecordRef<'_>| r.sequence_number == from.sequence.as_str() && r.sub_sequence < from.sub;
     let begun = (from.sub > 0).then(|| (from.sequence.clone(), lease.unpacking.unwrap_or(offer.unpacking())));

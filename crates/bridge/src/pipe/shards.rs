@@ -16,7 +16,7 @@ use super::rows::Rows;
 use domain::batch::{Batch, Limits, ShardRange, choose};
 use domain::error::Error;
 use domain::lease::Lease;
-use domain::limits::MAX_SHARDS_PER_BATCH;
+use domain::limits::{DEFAULT_LINGER, MAX_SHARDS_PER_BATCH};
 use domain::names::{BatchId, ShardId};
 use domain::sequence::Checkpoint;
 use domain::shard::readable;
@@ -154,6 +154,12 @@ impl Shards {
             || source.budget.used() > source.budget.limit() / 4 * 3
             // Stops at the first buffer with room.
             || self.buffers().all(|buffer| buffer.bytes() >= cap || buffer.ended())
+    }
+
+    /// Whether reading is so far behind that a batch had better fill. Stops at the first shard that
+    /// is.
+    pub fn behind(&self) -> bool {
+        self.buffers().any(|buffer| buffer.millis_behind() > DEFAULT_LINGER.as_millis() as i64)
     }
 
     /// Takes the next batch's records out of the buffers, ordered by shard id.

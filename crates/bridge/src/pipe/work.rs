@@ -124,6 +124,7 @@ impl Work {
         self.followed = self.leases.changes();
         self.shards.follow(&self.leases, &self.source, &self.losses);
         let readers = self.shards.buffers().count().max(1);
+        self.source.calls.shared_by(readers);
         self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
     }
 

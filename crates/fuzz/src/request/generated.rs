@@ -50,7 +50,7 @@ fn any_confirm() -> impl Strategy<Value = Confirm> {
 
 fn any_next() -> impl Strategy<Value = Request> {
     let ms = Duration::from_millis;
-    let waits = (0..=12_000u64, 0..=12_000u64, 5..=10_000u64);
+    let waits = (proptest::option::of(0..=12_000u64), 0..=12_000u64, proptest::option::of(5..=10_000u64));
     let limits = (1..=limits::MAX_MAX_ROWS, 1..=limits::MAX_MAX_BYTES);
     let mode = prop_oneof![Just(Mode::Polling), Just(Mode::FanOut)];
     (any_name(), any_name(), any_confirm(), any_start(), limits, waits, mode, (any_form(false), any_unpacking()))
@@ -66,7 +66,7 @@ fn any_next() -> impl Strategy<Value = Request> {
                 (form, unpacking),
             )| {
                 let limits = Limits { max_rows, max_bytes };
-                let (linger, wait, poll) = (ms(linger), ms(wait), ms(poll));
+                let (linger, wait, poll) = (linger.map(ms), ms(wait), poll.map(ms));
                 // Only with a view, and here with every one whose name has an even length.
                 let isolates = matches!(&confirm, Confirm::View { view, .. } if view.len() % 2 == 0);
                 let on_failure = if isolates { OnFailure::Isolate } else { OnFailure::Stop };

@@ -73,8 +73,8 @@ fn next(pull: &NextRequest) -> Pairs {
     });
     pairs.extend([("start", beginning(pull.start)), ("mode", pull.mode.name().into())]);
     pairs.extend([("max_rows", pull.limits.max_rows.to_string()), ("max_bytes", pull.limits.max_bytes.to_string())]);
-    let times = [("linger_ms", pull.linger), ("wait_ms", pull.wait), ("poll_ms", pull.poll)];
-    pairs.extend(times.map(|(name, time)| (name, time.as_millis().to_string())));
+    let times = [("linger_ms", pull.linger), ("wait_ms", Some(pull.wait)), ("poll_ms", pull.poll)];
+    pairs.extend(times.into_iter().filter_map(|(name, time)| Some((name, time?.as_millis().to_string()))));
     if pull.on_failure == OnFailure::Isolate {
         pairs.push(("on_failure", "isolate".into()));
     }

@@ -47,11 +47,11 @@ fn a_pull_has_the_defaults_of_the_contract() {
             confirm: view,
             start: Beginning::TrimHorizon,
             limits: Limits { max_rows: 500_000, max_bytes: 67_108_864 },
-            linger: ms(1_000),
+            linger: None,
             wait: ms(10_000),
             mode: Mode::Polling,
             on_failure: OnFailure::Stop,
-            poll: ms(200),
+            poll: None,
             unpacking: Unpacking::default(),
             form: Format::ArrowStream.into(),
         }
@@ -72,7 +72,7 @@ fn a_pull_takes_its_parameters() {
     let next = next_of(all);
     assert_eq!((next.confirm, next.start), (Confirm::Explicit, Beginning::LATEST));
     assert_eq!(next.limits, Limits { max_rows: 1, max_bytes: 2 });
-    assert_eq!((next.linger, next.wait, next.poll), (Duration::ZERO, limits::MAX_WAIT, limits::MIN_POLL));
+    assert_eq!((next.linger, next.wait, next.poll), (Some(Duration::ZERO), limits::MAX_WAIT, Some(limits::MIN_POLL)));
     assert_eq!(
         next.unpacking,
         Unpacking { decompress: Decompress::None, split: Split::CloudWatch, ..Unpacking::default() }
