@@ -1,6 +1,7 @@
 //! Tests on real components: ClickHouse, ZooKeeper and a Kinesis server, over the network.
 
 mod aggregates;
+mod cbor;
 mod changing;
 mod check;
 mod cluster;
@@ -35,6 +36,7 @@ mod replicated;
 mod retention;
 mod s3;
 mod second;
+mod slow_link;
 mod sql;
 mod sql_dynamodb;
 mod sql_hostile;

@@ -50,6 +50,8 @@ pub enum Fault {
     Stall(usize),
 }
 
+const JSON: &str = "application/x-amz-json-1.1";
+const CBOR: &str = "application/x-amz-cbor-1.1";
 /// What [`Fault::Swell`] replaces.
 pub const SMALL: &str = "to be swollen";
 
@@ -87,6 +89,8 @@ struct State {
     dates: Mutex<Option<i64>>,
     /// GetRecords returns no record that arrived before this, in Unix ms.
     trimmed: AtomicI64,
+    /// Calls in CBOR are passed on, as they are; otherwise they are refused.
+    cbor: AtomicBool,
 }
 
 impl Proxy {
@@ -101,9 +105,10 @@ impl Proxy {
             stalled: AtomicBool::new(false),
             dates: Mutex::new(Some(0)),
             trimmed: AtomicI64::new(0),
+            cbor: AtomicBool::new(false),
         });
-        let port = stack::free_port().expect("a port");
-        let (listener, shared) = (listen(port), state.clone());
+        let (listener, shared) = (listen(0), state.clone());
+        let port = listener.local_addr().expect("an address").port();
         let task = runtime().spawn(async move {
             loop {
                 let (connection, _) = listener.accept().await.expect("a connection");
@@ -139,7 +144,12 @@ impl Proxy {
         self.state.trimmed.store(ms, Ordering::Relaxed);
     }
 
-    /// Calls of an operation so far.
+    /// From now on calls in CBOR are passed on.
+    pub fn speak_cbor(&self) {
+        self.state.cbor.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls of an operation so far; `GetRecords in CBOR` are those that were passed on.
     pub fn calls(&self, operation: &str) -> usize {
         self.state.calls.lock().expect("calls").get(operation).copied().unwrap_or(0)
     }
@@ -194,6 +204,11 @@ impl State {
         let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
         let target = head.headers.get("x-amz-target").and_then(|t| t.to_str().ok()).unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default();
+        let in_cbor = head.headers.get("content-type").is_some_and(|form| form == CBOR);
+        if in_cbor && !self.cbor.load(Ordering::Relaxed) {
+            return response(400, JSON, "{\"__type\":\"SerializationException\"}".into(), usize::MAX);
+        }
+        let operation = if in_cbor { &format!("{operation} in CBOR") } else { operation };
         let number = {
             let mut calls = self.calls.lock().expect("calls");
             let number = calls.entry(operation.into()).or_default();
@@ -210,9 +225,9 @@ impl State {
             Fault::Slow(time) => tokio::time::sleep(time).await,
             Fault::Aws(status, name) => {
                 let text = format!("{{\"__type\":\"{name}\",\"message\":\"said by the test\"}}");
-                return response(status, text.into(), usize::MAX);
+                return response(status, JSON, text.into(), usize::MAX);
             }
-            Fault::Status(status) => return response(status, "<html>no</html>".into(), usize::MAX),
+            Fault::Status(status) => return response(status, JSON, "<html>no</html>".into(), usize::MAX),
             Fault::Reset => return Err("reset on purpose".into()),
         }
         let mut forwarded = Request::post(format!("{}/", self.upstream));
@@ -245,16 +260,21 @@ impl State {
             _ => body,
         };
         let sent = if matches!(fault, Fault::Cut) { body.len() / 2 } else { usize::MAX };
-        response(status, body, sent)
+        response(status, if in_cbor { CBOR } else { JSON }, body, sent)
     }
 }
 
-fn response(status: u16, body: Bytes, sent: usize) -> Result<Response<UnsyncBoxBody<Bytes, String>>, String> {
+fn response(
+    status: u16,
+    form: &str,
+    body: Bytes,
+    sent: usize,
+) -> Result<Response<UnsyncBoxBody<Bytes, String>>, String> {
     let length = body.len();
     let part = Part { left: Some(body.slice(..sent.min(length))), cut: sent < length };
     Response::builder()
         .status(status)
-        .header("content-type", "application/x-amz-json-1.1")
+        .header("content-type", form)
         .header("content-length", length)
         .body(part.boxed_unsync())
         .map_err(|e| e.to_string())

@@ -72,6 +72,7 @@ where
     }
     let why = match error {
         SdkError::TimeoutError(_) => "it timed out".to_owned(),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => "it timed out".to_owned(),
         _ => innermost(error),
     };
     Error::Unavailable(format!("{name} on {thing} did not reach {service}: {why}"))

@@ -7,6 +7,7 @@ mod direct;
 mod error;
 mod events;
 mod fan_out;
+mod pages;
 mod subscriber;
 pub mod wire;
 

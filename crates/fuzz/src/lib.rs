@@ -10,6 +10,7 @@
 
 mod dynamodb;
 mod get_records;
+mod get_records_cbor;
 mod input;
 mod json;
 mod leases;

@@ -1,5 +1,6 @@
 //! The adapter from `KinesisApi` to aws-sdk-kinesis.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,20 +10,20 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::Builder;
-use aws_sdk_kinesis::operation::get_records::GetRecords;
 use aws_sdk_kinesis::types::StreamDescriptionSummary;
 use prometheus::IntCounterVec;
 
 use super::convert::{position, shard};
 use super::dates::Dates;
-use super::direct::{Direct, Sdk};
 use super::error::{NO_REGION, Subject, checked, classify, counted};
+use super::pages::{Pages, taking};
 use super::subscriber::Subscriber;
 use super::wire::Decoded;
 use domain::error::Error;
 use domain::kinesis_time::KinesisTime;
 use domain::limits::{
-    KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT, LIST_SHARDS_PAGE, MAX_SHARDS_PER_STREAM, MAX_STREAMS,
+    GET_RECORDS_TIMEOUT, KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT, LIST_SHARDS_PAGE, MAX_SHARDS_PER_STREAM,
+    MAX_STREAMS,
 };
 use domain::names::{ShardId, StreamName};
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page, Stream};
@@ -35,7 +36,7 @@ pub struct AwsKinesis {
     /// For GetRecords: a reader does its own pacing and retries, so that throttling is seen and
     /// counted.
     data: Client,
-    get_records: Sdk,
+    pages: Pages,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
     pub(super) region: String,
@@ -55,10 +56,20 @@ impl AwsKinesis {
         let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
         let time = Arc::<KinesisTime>::default();
         let config = Builder::from(&sdk).interceptor(Dates::new(time.clone()));
+        // Judged by progress: the response must begin in time, and the SDK watches that it goes on.
+        let progress = TimeoutConfig::builder()
+            .operation_timeout(GET_RECORDS_TIMEOUT)
+            .operation_attempt_timeout(GET_RECORDS_TIMEOUT)
+            .read_timeout(KINESIS_ATTEMPT_TIMEOUT)
+            .build();
+        let data = config.clone().retry_config(RetryConfig::disabled()).timeout_config(progress);
+        // The variable of AWS's Java SDK.
+        let json = std::env::var("CBOR_ENABLED").is_ok_and(|set| set.eq_ignore_ascii_case("false"));
+        let pages = Pages::new(json, errors.clone());
         AwsKinesis {
             control: Client::from_conf(config.clone().build()),
-            data: Client::from_conf(config.clone().retry_config(RetryConfig::disabled()).build()),
-            get_records: Sdk::of(&GetRecords::new()),
+            data: Client::from_conf(data.interceptor(pages.clone()).build()),
+            pages,
             subscriber: Subscriber::new(config),
             time,
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
@@ -191,10 +202,13 @@ impl KinesisApi for AwsKinesis {
         limit: usize,
     ) -> Result<Page, KinesisError> {
         let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
-        let direct = Direct::<Decoded>::new(&self.get_records);
-        let sent = call.customize().interceptor(direct.clone()).send();
-        let output = checked!(self, "GetRecords", stream, shard_id, sent)?;
-        let page = direct.take().or_else(|| Decoded::of_page(output)).ok_or_else(|| {
+        let in_json = self.pages.in_json();
+        let (mut output, mut taken) = taking(call.clone().send()).await;
+        if output.is_err() && self.pages.in_json() && !in_json {
+            (output, taken) = taking(call.send()).await;
+        }
+        let output = checked!(self, "GetRecords", stream, shard_id, ready(output))?;
+        let page = taken.or_else(|| Decoded::of_page(output)).ok_or_else(|| {
             KinesisError::Other(Error::Unavailable(format!(
                 "GetRecords of shard {shard_id}, stream '{stream}', returned more than 4 GiB"
             )))

@@ -8,13 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_sdk_kinesis::config::interceptors::BeforeSerializationInterceptorContextRef;
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimePlugin};
 use aws_sdk_kinesis::error::BoxError;
-use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
-use aws_smithy_runtime_api::client::interceptors::context::{Output, OutputOrError};
-use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
 use aws_smithy_types::config_bag::{FrozenLayer, Layer};
-
-use super::wire::{Decoded, decode_json};
 
 /// The SDK's own way to read the responses of one kind of call.
 #[derive(Clone, Debug)]
@@ -91,19 +87,5 @@ where
     ) -> Result<(), BoxError> {
         bag.interceptor_state().store_put(SharedResponseDeserializer::new(self.clone()));
         Ok(())
-    }
-}
-
-impl DeserializeResponse for Direct<Decoded> {
-    fn deserialize_nonstreaming_with_config(&self, response: &HttpResponse, bag: &ConfigBag) -> OutputOrError {
-        let body = response.body().bytes().filter(|_| response.status().is_success());
-        let empty = || GetRecordsOutput::builder().set_records(Some(Vec::new())).build().ok();
-        match body.and_then(decode_json).zip(empty()) {
-            Some((decoded, empty)) => {
-                self.put(decoded);
-                Ok(Output::erase(empty))
-            }
-            None => self.sdk.deserializer()?.deserialize_nonstreaming_with_config(response, bag),
-        }
     }
 }

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use domain::error::Error;
 use domain::limits::{
-    CURSOR_PATIENCE, DEFAULT_POLL, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, GET_RECORDS_TARGET_BYTES,
-    RETRY_FIRST, RETRY_LONGEST,
+    CURSOR_PATIENCE, DEFAULT_POLL, GET_RECORDS_FIRST_RECORDS, GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS,
+    GET_RECORDS_TARGET_BYTES, RETRY_FIRST, RETRY_LONGEST, SLOW_RESPONSE,
 };
 use domain::names::{ShardId, StreamName};
 use domain::ports::{IteratorStart, KinesisApi, KinesisError, Page};
@@ -27,6 +27,8 @@ pub struct Cursor {
     average: usize,
     /// Nothing is known yet: there may be many large records to catch up on.
     first: bool,
+    /// Most records to request, as the link allows.
+    most: usize,
 }
 
 impl Cursor {
@@ -46,6 +48,7 @@ impl Cursor {
             placing: false,
             average: 0,
             first: true,
+            most: GET_RECORDS_MAX_RECORDS,
         }
     }
 
@@ -56,11 +59,12 @@ impl Cursor {
 
     /// How many records to request, so that the response has about [`GET_RECORDS_TARGET_BYTES`].
     pub fn limit(&self) -> usize {
-        match self.average {
+        let wanted = match self.average {
             // A first request: enough to learn the size, few enough to be safe with large records.
-            0 => 1_000,
-            average => (GET_RECORDS_TARGET_BYTES / average).clamp(1, GET_RECORDS_MAX_RECORDS),
-        }
+            0 => GET_RECORDS_FIRST_RECORDS,
+            average => (GET_RECORDS_TARGET_BYTES / average).max(1),
+        };
+        wanted.min(self.most)
     }
 
     /// Bytes of memory that requesting `limit` records needs for a moment: the response and its
@@ -89,7 +93,10 @@ impl Cursor {
                 iterator
             }
         };
-        let page = match self.kinesis.records(&self.stream, &self.shard_id, &iterator, limit).await {
+        let asked = Instant::now();
+        let answered = self.kinesis.records(&self.stream, &self.shard_id, &iterator, limit).await;
+        self.most = most_after(self.most, limit, answered.as_ref().ok().map(|p| p.records.len()), asked.elapsed());
+        let page = match answered {
             Err(throttled @ (KinesisError::Throttled(_) | KinesisError::LimitExceeded(_))) => {
                 self.iterator = Some(iterator);
                 return Err(throttled);
@@ -124,6 +131,18 @@ impl Cursor {
     }
 }
 
+/// How many records to request at most, after a call for `limit` of them that brought this many, or
+/// failed, after `took`. A link that is so slow that a response takes seconds is asked for less, so
+/// that something arrives before the call's time is up; and for more again once it is fast.
+fn most_after(most: usize, limit: usize, brought: Option<usize>, took: Duration) -> usize {
+    match brought {
+        _ if took < SLOW_RESPONSE => most.saturating_mul(2).min(GET_RECORDS_MAX_RECORDS),
+        Some(0) => most,
+        None => (limit / 8).max(1),
+        Some(records) => ((records as f64 * SLOW_RESPONSE.as_secs_f64() / took.as_secs_f64()) as usize).max(1),
+    }
+}
+
 /// Sleeps for about `pause` and returns the next one. With jitter, so that shards and consumers do
 /// not retry in lockstep.
 pub async fn back_off(pause: Duration) -> Duration {
@@ -152,5 +171,29 @@ impl Pace {
     pub async fn wait(&mut self) {
         sleep_until(self.next).await;
         self.next = Instant::now() + self.poll;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_link_is_asked_for_less_and_a_fast_one_for_more() {
+        let seconds = Duration::from_secs_f64;
+        // Nothing came in time: again and again less, down to a single record.
+        let mut most = GET_RECORDS_MAX_RECORDS;
+        for expected in [125, 15, 1, 1] {
+            most = most_after(most, most.min(1_000), None, seconds(60.0));
+            assert_eq!(most, expected);
+        }
+        // What came took too long: as many as come in the time that is all right.
+        assert_eq!(most_after(GET_RECORDS_MAX_RECORDS, 1_000, Some(800), seconds(8.0)), 200);
+        assert_eq!(most_after(500, 500, Some(0), seconds(3.0)), 500);
+        // A fast response: twice as many, up to what AWS allows.
+        assert_eq!(most_after(200, 200, Some(200), seconds(0.1)), 400);
+        assert_eq!(most_after(GET_RECORDS_MAX_RECORDS, 100, Some(3), seconds(0.1)), GET_RECORDS_MAX_RECORDS);
+        // A fast failure tells nothing about the link.
+        assert_eq!(most_after(300, 300, None, seconds(0.1)), 600);
     }
 }

@@ -8,10 +8,9 @@ use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Decoded;
+use super::{Child, Decoded, once};
 use domain::limits::BODY_BYTES_PER_RECORD;
 use domain::record::Chunk;
-use domain::shard::Shard;
 
 #[cfg(test)]
 mod tests;
@@ -33,18 +32,13 @@ pub fn decode(body: &[u8]) -> Option<Decoded> {
         Some(resume) => Some(resume.plain()?.into_owned()),
         None => None,
     };
-    let children = children.flatten().unwrap_or_default().into_iter().map(Shard::from).collect();
+    let children = children.flatten().unwrap_or_default().into_iter().map(Into::into).collect();
     (text.at == body.len()).then_some(Decoded {
         records: records?,
         resume,
         millis_behind_latest: millis_behind_latest.flatten().unwrap_or(0),
         children,
     })
-}
-
-/// Sets what is not set yet.
-fn once<T>(place: &mut Option<T>, value: T) -> Option<()> {
-    place.replace(value).is_none().then_some(())
 }
 
 fn chunk(text: &mut Text<'_>) -> Option<Chunk> {
@@ -67,37 +61,6 @@ fn record(text: &mut Text<'_>, chunk: &mut Chunk) -> Option<()> {
     let (data, sequence, key) = (data?.plain()?, sequence?.plain()?, key.unwrap_or_default().plain()?);
     let decode = |payload: &mut Vec<u8>| STANDARD.decode_append(data.as_bytes(), payload).is_ok();
     chunk.push_with(&key, timestamp_ms.unwrap_or(0), &sequence, decode)
-}
-
-/// A shard that another was split or merged into.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Child {
-    shard_id: String,
-    parent_shards: Vec<String>,
-    hash_key_range: HashKeys,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HashKeys {
-    starting_hash_key: String,
-    ending_hash_key: String,
-}
-
-impl From<Child> for Shard {
-    fn from(child: Child) -> Shard {
-        let mut parents = child.parent_shards.into_iter();
-        Shard {
-            id: child.shard_id.into(),
-            parent: parents.next().unwrap_or_default().into(),
-            adjacent_parent: parents.next().unwrap_or_default().into(),
-            starting_hash_key: child.hash_key_range.starting_hash_key,
-            ending_hash_key: child.hash_key_range.ending_hash_key,
-            starting_sequence_number: String::new(),
-            ending_sequence_number: String::new(),
-        }
-    }
 }
 
 /// What stands between two quotes.
