@@ -26,9 +26,6 @@ pub const DEFAULT_LINGER: Duration = Duration::from_millis(1_000);
 pub const BATCH_EVERY: Duration = Duration::from_millis(250);
 /// The same with fan-out, which is chosen and paid for to be faster.
 pub const PUSHED_BATCH_EVERY: Duration = Duration::from_millis(80);
-/// How long the first records of a batch wait for those of the other shards, which are asked at the
-/// same time. GetRecords takes 5 to 20 ms.
-pub const ROUND_SETTLE: Duration = Duration::from_millis(25);
 /// Most shards of a pipe that are asked at the same time.
 pub const ROUND_SHARDS: usize = 32;
 /// Default of `wait_ms`, from the interface contract.
@@ -103,6 +100,9 @@ pub const CBOR_DEPTH: usize = 16;
 /// Times in CBOR below this are seconds, others milliseconds: as seconds it is the year 5138, as
 /// milliseconds 1973. AWS sends milliseconds, some emulators the seconds of RFC 8949.
 pub const CBOR_FIRST_MS: f64 = 1e11;
+/// Time without a pull after which the next one has quiet shards asked at once. Inserts that take a
+/// while must not make them busy.
+pub const PULLS_RESTED: Duration = Duration::from_secs(10);
 /// `poll_ms` when not given, and the pace of bounded reads: as often as AWS lets a shard be read.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(1_000 / GET_RECORDS_PER_SECOND as u64);
 /// Shortest `poll_ms`: below it the client's own work dominates.

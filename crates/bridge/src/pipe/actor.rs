@@ -32,7 +32,7 @@ use super::work::Work;
 use domain::batch::Limits;
 use domain::error::Error;
 use domain::lease::Destination;
-use domain::limits::{MAX_IDLE_POLL, MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, SETTLE_GRACE};
+use domain::limits::{MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PULLS_RESTED, SETTLE_GRACE};
 use domain::names::{BatchId, PipeName, StreamName};
 use domain::ports::ViewState;
 use domain::start::Beginning;
@@ -189,7 +189,7 @@ impl Actor {
         }
         let work = self.work()?;
         work.source.calls.set(options.poll, options.linger.is_none());
-        if rested >= MAX_IDLE_POLL {
+        if rested >= PULLS_RESTED {
             work.source.calls.hurry();
         }
         work.wake();
@@ -296,7 +296,7 @@ impl Actor {
             work.keep_up();
             let until = match work.shards.since() {
                 Some(_) if work.search.active() || work.shards.full(limits, &work.source) => return Ok(true),
-                Some(since) => match due(since, last, options, || work.shards.behind()) {
+                Some(since) => match due(since, last, options, work) {
                     due if due <= Instant::now() => return Ok(true),
                     due => due,
                 },

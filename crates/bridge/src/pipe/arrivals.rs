@@ -68,6 +68,11 @@ impl Arrivals {
         sums.oldest = if sums.rows == 0 { Oldest::Known(None) } else { Oldest::Unknown };
     }
 
+    /// Wakes the pipe.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
     /// A shard was read to its end.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);

@@ -104,9 +104,16 @@ impl ShardBuffer {
         self.arrivals.remove(rows, bytes);
     }
 
-    /// How far behind the tip the last response was, ms; 0 before the first one.
-    pub fn millis_behind(&self) -> i64 {
-        self.state().progress.millis_behind_latest.unwrap_or(0)
+    /// The totals that this buffer is part of.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    /// Whether more is about to come than would for a shard at its tip: the last response was further
+    /// behind than this, or there was none yet. A shard that cannot be read is not waited for.
+    pub fn is_behind(&self, ms: i64) -> bool {
+        let progress = &self.state().progress;
+        progress.error.is_none() && progress.millis_behind_latest.is_none_or(|behind| behind > ms)
     }
 
     /// The reader's progress.

@@ -156,10 +156,10 @@ impl Shards {
             || self.buffers().all(|buffer| buffer.bytes() >= cap || buffer.ended())
     }
 
-    /// Whether reading is so far behind that a batch had better fill. Stops at the first shard that
+    /// Whether reading has just begun, or is so far behind, that a batch had better fill. Stops at the first shard that
     /// is.
     pub fn behind(&self) -> bool {
-        self.buffers().any(|buffer| buffer.millis_behind() > DEFAULT_LINGER.as_millis() as i64)
+        self.buffers().any(|buffer| buffer.is_behind(DEFAULT_LINGER.as_millis() as i64))
     }
 
     /// Takes the next batch's records out of the buffers, ordered by shard id.

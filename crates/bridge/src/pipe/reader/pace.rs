@@ -1,12 +1,13 @@
 //! When a shard is asked for records: within its limits, and together with the pipe's other shards.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::pipe::arrivals::Arrivals;
 use domain::limits::{
     BATCH_EVERY, DEFAULT_POLL, GET_RECORDS_BYTES_PER_SECOND, GET_RECORDS_PER_SECOND, IDLE_POLLS, MAX_IDLE_POLL,
     ROUND_SHARDS,
@@ -19,6 +20,22 @@ pub struct Calls {
     hurried: Notify,
     /// Whether shards at their tips are asked together.
     together: AtomicBool,
+    /// Calls in progress.
+    asking: AtomicUsize,
+}
+
+/// A call in progress, until this is dropped.
+pub struct Asking<'a> {
+    calls: &'a Calls,
+    arrivals: &'a Arrivals,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.calls.asking.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.arrivals.wake();
+        }
+    }
 }
 
 struct State {
@@ -34,7 +51,23 @@ impl Calls {
     /// The default pace.
     pub fn new() -> Calls {
         let state = State { poll: DEFAULT_POLL, at_tip: DEFAULT_POLL, round: Instant::now() };
-        Calls { state: Mutex::new(state), hurried: Notify::new(), together: AtomicBool::new(false) }
+        Calls {
+            state: Mutex::new(state),
+            hurried: Notify::new(),
+            together: AtomicBool::new(false),
+            asking: AtomicUsize::new(0),
+        }
+    }
+
+    /// Notes a call; its end wakes the pipe if no other is in progress.
+    pub fn ask<'a>(&'a self, arrivals: &'a Arrivals) -> Asking<'a> {
+        self.asking.fetch_add(1, Ordering::AcqRel);
+        Asking { calls: self, arrivals }
+    }
+
+    /// Whether responses are awaited that are worth waiting for: those of a round.
+    pub fn are_asked(&self) -> bool {
+        self.together.load(Ordering::Relaxed) && self.asking.load(Ordering::Acquire) > 0
     }
 
     // Nothing panics while holding the lock.
@@ -127,10 +160,7 @@ impl Pace {
         tokio::select! {
             biased;
             () = turn => {}
-            () = calls.hurried.notified() => {
-                self.empty = 0;
-                sleep_until(soonest).await;
-            }
+            () = calls.hurried.notified() => sleep_until(soonest).await,
         }
         self.called = Instant::now();
         if self.last.tip {

@@ -77,8 +77,13 @@ impl Reader {
                     attempt.opening = None;
                     self.fall_back(&left, retry);
                 }
-                None if self.step(&mut polling).await? => return Ok(None),
-                None => {}
+                None => {
+                    let (calls, buffer) = (self.source.calls.clone(), self.buffer.clone());
+                    let _asking = calls.ask(buffer.arrivals());
+                    if self.step(&mut polling).await? {
+                        return Ok(None);
+                    }
+                }
             }
         }
     }
