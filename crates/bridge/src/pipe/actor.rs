@@ -286,7 +286,7 @@ impl Actor {
         limits: Limits,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<bool, Error> {
-        let (deadline, last) = (Instant::now() + options.wait, self.pulls.batch);
+        let (deadline, last) = (Instant::now() + options.wait, self.pulls.batch.map(|at| (at, at.elapsed())));
         loop {
             let work = self.work()?;
             if work.chores_due() <= Instant::now() {

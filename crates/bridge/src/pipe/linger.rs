@@ -1,5 +1,7 @@
 //! How long a batch fills once it has a record.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Mode;
@@ -8,9 +10,10 @@ use super::work::Work;
 use domain::limits::{BATCH_EVERY, DEFAULT_LINGER, PUSHED_BATCH_EVERY};
 
 /// When a batch is sent whose first record came at `since`, unless it is full before; `last` is
-/// when the one before was. If the pull leaves it to the bridge, a batch is sent at once when the
-/// last one was long enough ago and the shards that were asked together have answered.
-pub fn due(since: Instant, last: Option<Instant>, options: &PullOptions, work: &Work) -> Instant {
+/// when the one before was, and how long it took until the next pull. If the pull leaves it to the bridge, a batch is sent at once when the
+/// last one was long enough ago and the shards that were asked together have answered. When inserts
+/// take long, it fills for a quarter of that time: small batches would only make them more.
+pub fn due(since: Instant, last: Option<(Instant, Duration)>, options: &PullOptions, work: &Work) -> Instant {
     let longest = since + options.linger.unwrap_or(DEFAULT_LINGER);
     if options.linger.is_some() {
         return longest;
@@ -19,7 +22,7 @@ pub fn due(since: Instant, last: Option<Instant>, options: &PullOptions, work: &
         Mode::Polling => BATCH_EVERY,
         Mode::FanOut => PUSHED_BATCH_EVERY,
     };
-    let soon = last.map_or(since, |last| last + every).clamp(since, longest);
+    let soon = last.map_or(since, |(at, took)| (at + every).max(since + took / 4)).clamp(since, longest);
     match soon > Instant::now() {
         true => soon,
         false if work.shards.behind() => longest,
