@@ -3,11 +3,11 @@
 mod client;
 mod convert;
 mod dates;
-mod direct;
 mod error;
 mod events;
 mod fan_out;
 mod pages;
+mod sdk;
 mod subscriber;
 pub mod wire;
 

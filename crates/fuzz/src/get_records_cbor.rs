@@ -47,7 +47,7 @@ fn text<'a>(map: &'a Value, name: &str) -> Option<&'a str> {
 fn check(body: &[u8]) -> Checked {
     let Some(ours) = decode_cbor(body) else { return Ok(()) };
     let Ok(theirs) = ciborium::from_reader::<Value, _>(body) else {
-        return Err(TestCaseError::fail(format!("it is no CBOR: {ours:?}")));
+        return Err(TestCaseError::fail(format!("it is not CBOR: {ours:?}")));
     };
     let records = member(&theirs, "Records").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     prop_assert_eq!(ours.records.len(), records.len());

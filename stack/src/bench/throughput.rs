@@ -141,14 +141,13 @@ impl Replayed {
 /// Runs everything.
 pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Throughput, String> {
     super::step("the bridge alone, with responses in CBOR");
-    let cbor_cpu = alone_in_cbor(args, stack)?;
+    let in_cbor = Replayed::speaking(true, args.records, 0, Shape::Plain)?;
+    let cbor_cpu = alone(args, stack, &in_cbor, "in_cbor")?.cpu_seconds;
+    drop(in_cbor);
     super::step(&format!("rendering {} records for the replay server", args.records));
     let replayed = Replayed::start(args.records, 0)?;
     super::step("recording the bridge's batches, with a client that only takes them");
-    let bridge = replayed.start_bridge(args, stack, &[])?;
-    let query = format!("stream={STREAM}&format=ArrowStream{UNPACED}");
-    let Recorded { batches, cpu_seconds } = record(&stack.clickhouse, &bridge, "recorded", &query, args.records)?;
-    bridge.stop()?;
+    let Recorded { batches, cpu_seconds } = alone(args, stack, &replayed, "recorded")?;
     let (bridge_calls, _, limit) = replayed.asked()?;
     let ceiling_batches = batches.len();
     let server = Static::start(runtime, batches)?;
@@ -173,13 +172,13 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Th
     })
 }
 
-fn alone_in_cbor(args: &BenchArgs, stack: &LocalStack) -> Result<f64, String> {
-    let replayed = Replayed::speaking(true, args.records, 0, Shape::Plain)?;
+/// The bridge with a client that only takes its batches.
+fn alone(args: &BenchArgs, stack: &LocalStack, replayed: &Replayed, pipe: &str) -> Result<Recorded, String> {
     let bridge = replayed.start_bridge(args, stack, &[])?;
     let query = format!("stream={STREAM}&format=ArrowStream{UNPACED}");
-    let recorded = record(&stack.clickhouse, &bridge, "in_cbor", &query, args.records)?;
+    let recorded = record(&stack.clickhouse, &bridge, pipe, &query, args.records)?;
     bridge.stop()?;
-    Ok(recorded.cpu_seconds)
+    Ok(recorded)
 }
 
 fn round(

@@ -1,9 +1,12 @@
 //! The events of SubscribeToShard. The SDK takes the stream apart into messages; ours decodes those
 //! that bring records, and the SDK all others, as if each were a stream of its own.
 
-use aws_sdk_kinesis::config::ConfigBag;
-use aws_sdk_kinesis::error::SdkError;
-use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_sdk_kinesis::config::interceptors::BeforeSerializationInterceptorContextRef;
+use aws_sdk_kinesis::config::{ConfigBag, Intercept};
+use aws_sdk_kinesis::error::{BoxError, SdkError};
+use aws_sdk_kinesis::operation::subscribe_to_shard::{SubscribeToShard, SubscribeToShardOutput};
 use aws_sdk_kinesis::types::SubscribeToShardEventStream;
 use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_smithy_eventstream::error::Error as FrameError;
@@ -11,14 +14,14 @@ use aws_smithy_eventstream::frame::{UnmarshallMessage, UnmarshalledMessage, writ
 use aws_smithy_http::event_stream::Receiver;
 use aws_smithy_runtime_api::client::interceptors::context::OutputOrError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::ser_de::DeserializeResponse;
+use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_schema::protocol::SharedClientProtocol;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::Layer;
 use aws_smithy_types::event_stream::{Message, RawMessage};
 
-use super::direct::{Direct, Sdk};
+use super::sdk::Sdk;
 use super::wire::{Decoded, decode_json};
 
 /// What went wrong while events came in.
@@ -93,12 +96,51 @@ impl UnmarshallMessage for AsTheyCome {
     }
 }
 
-impl DeserializeResponse for Direct<Messages> {
+/// Takes the messages out of the response to one call. Given to the call as an interceptor.
+#[derive(Clone, Debug)]
+pub(super) struct Direct {
+    sdk: Sdk,
+    taken: Arc<Mutex<Option<Messages>>>,
+}
+
+impl Direct {
+    /// For one call.
+    pub(super) fn new() -> Direct {
+        Direct { sdk: Sdk::of(&SubscribeToShard::new()), taken: Arc::default() }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Option<Messages>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was taken; `None` if the SDK has all of it.
+    pub(super) fn take(&self) -> Option<Messages> {
+        self.taken().take()
+    }
+}
+
+impl Intercept for Direct {
+    fn name(&self) -> &'static str {
+        "Direct"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state().store_put(SharedResponseDeserializer::new(self.clone()));
+        Ok(())
+    }
+}
+
+impl DeserializeResponse for Direct {
     fn deserialize_streaming_with_config(&self, response: &mut HttpResponse, bag: &ConfigBag) -> Option<OutputOrError> {
         let protocol = bag.load::<SharedClientProtocol>().cloned();
         if let Some(protocol) = protocol.filter(|_| response.status().is_success()) {
             let body = std::mem::replace(response.body_mut(), SdkBody::empty());
-            self.put(Messages { receiver: Receiver::new(AsTheyCome, body), sdk: self.sdk.clone(), protocol });
+            let receiver = Receiver::new(AsTheyCome, body);
+            *self.taken() = Some(Messages { receiver, sdk: self.sdk.clone(), protocol });
         }
         read_by(&self.sdk, response, bag)
     }

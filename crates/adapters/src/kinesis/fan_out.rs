@@ -1,15 +1,13 @@
 //! The adapter from `FanOutApi` to aws-sdk-kinesis.
 
 use async_trait::async_trait;
-use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShard;
 use aws_sdk_kinesis::types::{ConsumerStatus, StartingPosition};
 use prometheus::IntCounterVec;
 
 use super::client::AwsKinesis;
 use super::convert::position;
-use super::direct::{Direct, Sdk};
 use super::error::{Subject, checked, classify, counted};
-use super::events::Messages;
+use super::events::{Direct, Messages};
 use super::wire::Decoded;
 use domain::error::Error;
 use domain::limits::MAX_CONSUMERS_PER_STREAM;
@@ -59,7 +57,7 @@ impl FanOutApi for AwsKinesis {
     ) -> Result<Box<dyn Subscription>, KinesisError> {
         let position = starting_position(start).map_err(KinesisError::Other)?;
         let call = self.subscriber.client().subscribe_to_shard().consumer_arn(consumer_arn).shard_id(shard_id.as_str());
-        let direct = Direct::<Messages>::new(&Sdk::of(&SubscribeToShard::new()));
+        let direct = Direct::new();
         let sent = call.starting_position(position).customize().interceptor(direct.clone()).send();
         let sent = checked!(self, "SubscribeToShard", stream, shard_id, sent);
         let messages = || {

@@ -18,7 +18,7 @@ use aws_smithy_types::body::SdkBody;
 use prometheus::IntCounterVec;
 use tracing::warn;
 
-use super::direct::Sdk;
+use super::sdk::Sdk;
 use super::wire::{Decoded, cbor, decode_cbor, decode_json};
 
 const CBOR: &str = "application/x-amz-cbor-1.1";
@@ -170,8 +170,8 @@ fn taken(decoded: Decoded) -> Option<OutputOrError> {
     Some(Ok(Output::erase(empty)))
 }
 
-/// Whether an error tells that the request was understood. Endpoints that do not speak CBOR refuse it
-/// in many ways; AWS answers it in CBOR.
+/// Whether an error tells that the request was understood. Endpoints that do not speak CBOR refuse
+/// it in many ways; AWS answers it in CBOR.
 fn is_a_known_error(body: &[u8]) -> bool {
     let known = [
         "Throttl",

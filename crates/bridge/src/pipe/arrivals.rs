@@ -68,9 +68,11 @@ impl Arrivals {
         sums.oldest = if sums.rows == 0 { Oldest::Known(None) } else { Oldest::Unknown };
     }
 
-    /// Wakes the pipe.
-    pub fn wake(&self) {
-        self.woken.notify_one();
+    /// Wakes the pipe if there are records: it may have waited for more of them.
+    pub fn complete(&self) {
+        if self.sums().rows > 0 {
+            self.woken.notify_one();
+        }
     }
 
     /// A shard was read to its end.

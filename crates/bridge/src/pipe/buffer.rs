@@ -109,8 +109,9 @@ impl ShardBuffer {
         &self.arrivals
     }
 
-    /// Whether more is about to come than would for a shard at its tip: the last response was further
-    /// behind than this, or there was none yet. A shard that cannot be read is not waited for.
+    /// Whether more is about to come than would for a shard at its tip: the last response was
+    /// further behind than this, or there was none yet. A shard that cannot be read is not waited
+    /// for.
     pub fn is_behind(&self, ms: i64) -> bool {
         let progress = &self.state().progress;
         progress.error.is_none() && progress.millis_behind_latest.is_none_or(|behind| behind > ms)

@@ -10,9 +10,10 @@ use super::work::Work;
 use domain::limits::{BATCH_EVERY, DEFAULT_LINGER, PUSHED_BATCH_EVERY};
 
 /// When a batch is sent whose first record came at `since`, unless it is full before; `last` is
-/// when the one before was, and how long it took until the next pull. If the pull leaves it to the bridge, a batch is sent at once when the
-/// last one was long enough ago and the shards that were asked together have answered. When inserts
-/// take long, it fills for a quarter of that time: small batches would only make them more.
+/// when the one before was, and how long it took until the next pull. If the pull leaves it to the
+/// bridge, a batch is sent at once when the last one was long enough ago and the shards that were
+/// asked together have answered. When inserts take long, it fills for a quarter of that time: small
+/// batches would only make them more.
 pub fn due(since: Instant, last: Option<(Instant, Duration)>, options: &PullOptions, work: &Work) -> Instant {
     let longest = since + options.linger.unwrap_or(DEFAULT_LINGER);
     if options.linger.is_some() {

@@ -156,8 +156,8 @@ impl Shards {
             || self.buffers().all(|buffer| buffer.bytes() >= cap || buffer.ended())
     }
 
-    /// Whether reading has just begun, or is so far behind, that a batch had better fill. Stops at the first shard that
-    /// is.
+    /// Whether reading has just begun, or is so far behind, that a batch had better fill. Stops at
+    /// the first shard that is.
     pub fn behind(&self) -> bool {
         self.buffers().any(|buffer| buffer.is_behind(DEFAULT_LINGER.as_millis() as i64))
     }

@@ -108,22 +108,23 @@ pub fn from_json(json: &[u8]) -> Option<Vec<u8>> {
 
 fn write(value: &Value, to: &mut Vec<u8>) -> Option<()> {
     match value {
-        Value::String(text) => {
-            head(TEXT, text.len() as u64, to);
-            to.extend_from_slice(text.as_bytes());
-        }
+        Value::String(value) => text(value, to),
         Value::Number(number) => head(0, number.as_u64()?, to),
         Value::Object(members) => {
             head(MAP, members.len() as u64, to);
             for (name, value) in members {
-                head(TEXT, name.len() as u64, to);
-                to.extend_from_slice(name.as_bytes());
+                text(name, to);
                 write(value, to)?;
             }
         }
         Value::Null | Value::Bool(_) | Value::Array(_) => return None,
     }
     Some(())
+}
+
+fn text(text: &str, to: &mut Vec<u8>) {
+    head(TEXT, text.len() as u64, to);
+    to.extend_from_slice(text.as_bytes());
 }
 
 fn head(major: u8, value: u64, to: &mut Vec<u8>) {

@@ -1,6 +1,6 @@
 //! When a shard is asked for records: within its limits, and together with the pipe's other shards.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +18,6 @@ pub struct Calls {
     state: Mutex<State>,
     /// Wakes readers of quiet shards.
     hurried: Notify,
-    /// Whether shards at their tips are asked together.
-    together: AtomicBool,
     /// Calls in progress.
     asking: AtomicUsize,
 }
@@ -33,7 +31,7 @@ pub struct Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if self.calls.asking.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.arrivals.wake();
+            self.arrivals.complete();
         }
     }
 }
@@ -45,21 +43,18 @@ struct State {
     at_tip: Duration,
     /// The first call of the latest round.
     round: Instant,
+    /// Whether shards at their tips are asked together.
+    together: bool,
 }
 
 impl Calls {
     /// The default pace.
     pub fn new() -> Calls {
-        let state = State { poll: DEFAULT_POLL, at_tip: DEFAULT_POLL, round: Instant::now() };
-        Calls {
-            state: Mutex::new(state),
-            hurried: Notify::new(),
-            together: AtomicBool::new(false),
-            asking: AtomicUsize::new(0),
-        }
+        let state = State { poll: DEFAULT_POLL, at_tip: DEFAULT_POLL, round: Instant::now(), together: false };
+        Calls { state: Mutex::new(state), hurried: Notify::new(), asking: AtomicUsize::new(0) }
     }
 
-    /// Notes a call; its end wakes the pipe if no other is in progress.
+    /// Notes a call; the end of the last one wakes the pipe if there are records.
     pub fn ask<'a>(&'a self, arrivals: &'a Arrivals) -> Asking<'a> {
         self.asking.fetch_add(1, Ordering::AcqRel);
         Asking { calls: self, arrivals }
@@ -67,7 +62,7 @@ impl Calls {
 
     /// Whether responses are awaited that are worth waiting for: those of a round.
     pub fn are_asked(&self) -> bool {
-        self.together.load(Ordering::Relaxed) && self.asking.load(Ordering::Acquire) > 0
+        self.asking.load(Ordering::Acquire) > 0 && self.state().together
     }
 
     // Nothing panics while holding the lock.
@@ -90,7 +85,7 @@ impl Calls {
 
     /// Notes how many shards are read. Very many are not asked all at once.
     pub fn shared_by(&self, shards: usize) {
-        self.together.store(shards <= ROUND_SHARDS, Ordering::Relaxed);
+        self.state().together = shards <= ROUND_SHARDS;
     }
 
     /// Makes readers ask quiet shards without the longer pauses: someone waits for records after a
@@ -103,7 +98,7 @@ impl Calls {
     /// of a round earlier, which keeps shards in step and their calls within AWS's limit.
     fn round_for(&self, due: Instant) -> Instant {
         let state = self.state();
-        if state.at_tip <= state.poll || !self.together.load(Ordering::Relaxed) {
+        if state.at_tip <= state.poll || !state.together {
             return due;
         }
         let early = due.checked_sub(state.at_tip / 8).unwrap_or(due);

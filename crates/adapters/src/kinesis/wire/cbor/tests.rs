@@ -79,11 +79,6 @@ impl Style {
     }
 }
 
-fn text(text: &str, to: &mut Vec<u8>) {
-    head(TEXT, text.len() as u64, to);
-    to.extend(text.as_bytes());
-}
-
 fn in_json(rows: &[Row]) -> Vec<u8> {
     let record = |(key, ms, sequence, payload): &Row| {
         let data = base64_simd::STANDARD.encode_to_string(payload);
