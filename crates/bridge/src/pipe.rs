@@ -1,6 +1,7 @@
 //! A pipe at work.
 //!
-//! `registry` finds the actor of a pipe or starts it. `actor` serves pulls and settles batches, one
+//! `registry` finds the actor of a pipe or starts it; each of several views has a seat (`seats`) and
+//! an actor of its own. `actor` serves pulls and settles batches, one
 //! command after the other, with `view` (what it agrees on with the view that pulls) and `work`
 //! (the steps that change something durably, together with `balance`, `feed`, `isolate`, `lineage`,
 //! `recover`). Each step says in `changes` what it writes, from the `rows` as last read and the
@@ -38,6 +39,7 @@ mod recover;
 mod registry;
 mod retention;
 mod rows;
+mod seats;
 mod seek;
 mod seen;
 mod shards;

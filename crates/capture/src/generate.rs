@@ -36,7 +36,7 @@ use domain::unpacking::Split;
 pub use dynamodb::dynamodb;
 use look::{Looked, look};
 use plan::{Existing, Mapping, Plan, existing_table, new_table, shown};
-use render::Target;
+use render::{Target, view_suffix};
 use rest::{REST, REST_COMMENT, REST_TYPE};
 use sample::Sample;
 use server::{Server, TableRow};
@@ -51,7 +51,7 @@ pub async fn pipe(config: &Config, flags: &PipeFlags, bridge_url: &str) -> Resul
     let maps = flags.map.iter().map(|text| Mapping::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let generator = Generator { server: Server::new(config), flags, database, table };
     // Before asking Kinesis: wrong flags are wrong whatever it answers.
-    generator.url(bridge_url, Split::None)?;
+    generator.urls(bridge_url, Split::None)?;
     if flags.order_by.contains(|c: char| c == ';' || c.is_control()) {
         return Err(CommandError::Refused(format!(
             "--order-by is {}: it must be one expression, without semicolons or line breaks",
@@ -93,7 +93,7 @@ impl Generator<'_> {
             database: self.database.clone(),
             table: self.table.clone(),
             exists: found.is_some(),
-            url: self.url(bridge_url, sample.split())?,
+            urls: self.urls(bridge_url, sample.split())?,
             message: self.flags.message,
             collection: collection(config),
             order_by: self.flags.order_by.clone(),
@@ -102,7 +102,7 @@ impl Generator<'_> {
             definer: definer.as_ref().map_or_else(String::new, Definer::clause),
         };
         let tables = ["", "_landing"].map(|suffix| format!("{}.{}{suffix}", self.database, self.table));
-        self.server.only_puller(&target.url, (&self.database, &format!("{}_pipe", self.table)), &tables).await?;
+        self.server.only_puller(&target.urls[0], (&self.database, &format!("{}_pipe", self.table)), &tables).await?;
         head.extend(self.about(&target, found.as_ref(), &plan));
         head.extend(plan.notes.iter().cloned());
         if let Some(definer) = &definer {
@@ -194,20 +194,25 @@ impl Generator<'_> {
         lines
     }
 
-    fn url(&self, bridge_url: &str, split: Split) -> Result<String, Error> {
+    /// The URL of each view.
+    fn urls(&self, bridge_url: &str, split: Split) -> Result<Vec<String>, Error> {
         let flags = self.flags;
-        next_url(&Address {
-            bridge_url,
-            database: &self.database,
-            table: &self.table,
-            pipe: flags.pipe.as_deref(),
-            stream: &flags.stream,
-            parameters: &[
-                (Parameter::Start, &*flags.shared.start, "trim_horizon"),
-                (Parameter::Mode, &*flags.shared.mode, "polling"),
-                (Parameter::Split, split.name(), Split::None.name()),
-            ],
-        })
+        let url = |number| {
+            next_url(&Address {
+                bridge_url,
+                database: &self.database,
+                table: &self.table,
+                view: &format!("{}{}", self.table, view_suffix(number)),
+                pipe: flags.pipe.as_deref(),
+                stream: &flags.stream,
+                parameters: &[
+                    (Parameter::Start, &*flags.shared.start, "trim_horizon"),
+                    (Parameter::Mode, &*flags.shared.mode, "polling"),
+                    (Parameter::Split, split.name(), Split::None.name()),
+                ],
+            })
+        };
+        (1..=flags.views.into()).map(url).collect()
     }
 
     async fn columns(&self) -> Result<Vec<Existing>, CommandError> {

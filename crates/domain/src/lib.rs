@@ -10,7 +10,8 @@
 //! responses; `retention` tracks what a stream keeps; `start` says where a pipe begins; `arn` takes
 //! Amazon's names apart; `incarnation` orders the processes that shared one worker id; `interface`
 //! lists the paths and parameters of the HTTP interface; `names` are those of pipes, streams,
-//! shards, workers and batches; `finding` is the result of a check.
+//! shards, workers and batches; `seat` is the place of one of several views that pull a pipe;
+//! `finding` is the result of a check.
 
 pub mod arn;
 pub mod batch;
@@ -32,6 +33,7 @@ pub mod range;
 pub mod record;
 pub mod retention;
 pub mod rows;
+pub mod seat;
 pub mod secret;
 pub mod sequence;
 pub mod shape;

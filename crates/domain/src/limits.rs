@@ -323,7 +323,10 @@ pub const QUARANTINE_PAYLOAD: usize = 256 << 10;
 pub const QUARANTINE_BYTES: u64 = 64 << 20;
 /// Most pipes that one bridge runs.
 pub const MAX_PIPES: usize = 1_000;
-/// Pulls of one pipe that may queue while another is served.
+/// Most views that pull one pipe at one bridge. Each inserts with one thread, and the largest
+/// servers have about as many cores.
+pub const MAX_VIEWS_PER_PIPE: usize = 64;
+/// Pulls of one view that may queue while another is served.
 pub const MAX_QUEUED_PULLS: usize = 16;
 
 /// HTTP: most concurrent connections.

@@ -299,6 +299,11 @@ impl ViewState {
     pub fn due(&self) -> bool {
         self.status == "Scheduled" && self.due_soon && self.exception.is_empty() && self.retry == 0
     }
+
+    /// Whether `SYSTEM STOP VIEW` has stopped it.
+    pub fn stopped(&self) -> bool {
+        self.status == "Disabled" && !self.running
+    }
 }
 
 /// What a view's statement says.

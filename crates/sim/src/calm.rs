@@ -10,6 +10,7 @@ use super::world::World;
 use domain::lease::Lease;
 use domain::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
 use domain::names::WorkerId;
+use domain::seat::split_owner;
 
 /// One line about a lease.
 pub fn line(l: &Lease) -> String {
@@ -19,8 +20,8 @@ pub fn line(l: &Lease) -> String {
 }
 
 /// Once calm, two lease durations after the last change, and after the end of what lingers, every
-/// unfinished lease belongs to a live worker, each worker has some if there are enough, and they
-/// are distributed evenly by weight. And it stays that way.
+/// unfinished lease belongs to a view of a live worker, each view has some if there are enough, and
+/// they are distributed evenly by weight. And it stays that way.
 pub async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     if plan.every.is_some() {
         // Nobody pulls for most of the time, and leases are released.
@@ -32,21 +33,29 @@ pub async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     for _ in 0..5 {
         let leases: Vec<Lease> = world.leases().await.into_iter().map(|row| row.value).collect();
         let living = world.living();
-        let mut loads: BTreeMap<&WorkerId, u64> = living.iter().map(|worker| (worker, 0)).collect();
+        let mut loads: BTreeMap<&WorkerId, u64> = BTreeMap::new();
         let mut heaviest = 0;
         let held = leases.iter().filter(|l| !l.finished());
         for lease in held.clone() {
             let weight = lease.bytes_per_second + LEASE_BASE_WEIGHT;
             heaviest = heaviest.max(weight);
-            match loads.get_mut(&lease.owner) {
-                Some(load) => *load += weight,
-                None => return Err(format!("in the calm nobody who lives has the lease{}", line(lease))),
-            }
+            *loads.entry(&lease.owner).or_default() += weight;
         }
-        let (most, least) = (loads.values().max().unwrap(), loads.values().min().unwrap());
-        let average = loads.values().sum::<u64>() / loads.len() as u64;
+        let seats = |worker: &str| loads.keys().filter(|owner| split_owner(owner).0 == worker).count();
+        let lives = |owner: &WorkerId| {
+            let worker = split_owner(owner).0;
+            living.get(worker).is_some_and(|views| seats(worker) <= *views)
+        };
+        if let Some(owner) = loads.keys().find(|owner| !lives(owner)) {
+            let theirs: String = held.filter(|lease| lease.owner == **owner).map(line).collect();
+            return Err(format!("in the calm nobody who lives has the leases of {owner}{theirs}"));
+        }
+        let views: usize = living.values().sum();
+        let least = if loads.len() < views { 0 } else { loads.values().min().copied().unwrap_or(0) };
+        let most = loads.values().max().copied().unwrap_or(0);
+        let average = loads.values().sum::<u64>() / views as u64;
         let even = most - least <= (heaviest * 8 / 7 + 1).max(average / BALANCE_TOLERANCE);
-        if !even || *least == 0 && held.clone().count() >= living.len() {
+        if !even || least == 0 && held.clone().count() >= views {
             let all: String = held.map(line).collect();
             return Err(format!("in the calm the leases are not shared out evenly: {loads:?}{all}"));
         }

@@ -1,6 +1,7 @@
-//! One ClickHouse server with one refreshable view, as far as a bridge can see.
+//! One ClickHouse server with a refreshable view or several, as far as a bridge can see.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,12 +12,16 @@ use domain::error::Error;
 use domain::names::PipeName;
 use domain::ports::{Below, Cause, Copied, Definition, Failure, RefreshOutcome, ViewState, Views};
 
+/// The view.
+pub const VIEW: &str = "orders_pipe";
 /// A view that pulls the same pipe into another table.
 pub const SECOND_VIEW: &str = "second_pipe";
 
-/// A server and its view.
+/// A server and its view; further views of the same server are each one more of these.
 pub struct FakeServer {
     dice: Arc<Dice>,
+    /// The views of the server, by name.
+    views: Arc<Mutex<BTreeMap<String, Weak<FakeServer>>>>,
     view: Mutex<View>,
     ended: Notify,
     wanted: Flag,
@@ -67,7 +72,29 @@ impl View {
 impl FakeServer {
     /// A server whose view has not run yet.
     pub fn new(dice: Arc<Dice>) -> Arc<FakeServer> {
-        Arc::new(FakeServer { dice, view: Mutex::default(), ended: Notify::new(), wanted: Flag::new(false) })
+        FakeServer::with(dice, Arc::default(), VIEW)
+    }
+
+    /// Another view of the same server, which pulls the same pipe into the same table.
+    pub fn another_view(&self, name: &str) -> Arc<FakeServer> {
+        FakeServer::with(self.dice.clone(), self.views.clone(), name)
+    }
+
+    fn with(dice: Arc<Dice>, views: Arc<Mutex<BTreeMap<String, Weak<FakeServer>>>>, name: &str) -> Arc<FakeServer> {
+        let (view, ended, wanted) = (Mutex::default(), Notify::new(), Flag::new(false));
+        let server = Arc::new(FakeServer { dice, views: views.clone(), view, ended, wanted });
+        views.lock().unwrap().insert(name.into(), Arc::downgrade(&server));
+        server
+    }
+
+    /// All views of the server.
+    fn all(&self) -> Vec<Arc<FakeServer>> {
+        self.views.lock().unwrap().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A view by its name; this one if there is none.
+    pub fn named(self: &Arc<Self>, name: &str) -> Arc<FakeServer> {
+        self.views.lock().unwrap().get(name).and_then(Weak::upgrade).unwrap_or_else(|| self.clone())
     }
 
     fn now(&self) -> MutexGuard<'_, View> {
@@ -104,8 +131,19 @@ impl FakeServer {
         self.now().cancelled = true;
     }
 
+    /// A refresh that runs, if any, fails because the bridge is gone.
+    pub fn lose_bridge(&self) {
+        if self.now().running {
+            self.end(Err("the connection broke".into()));
+        }
+    }
+
     /// The server crashes and forgets the outcome of its refreshes.
     pub fn crash(&self) {
+        self.all().iter().for_each(|view| view.crash_alone());
+    }
+
+    fn crash_alone(&self) {
         let mut view = self.now();
         let (copy, copies) = (view.copy.take(), view.copies);
         let start = view.start + 1;
@@ -116,7 +154,7 @@ impl FakeServer {
 
     /// The server restarts.
     pub fn restart(&self) {
-        self.now().down = false;
+        self.all().iter().for_each(|view| view.now().down = false);
     }
 
     /// The view is dropped, and with `again` created under the same name.

@@ -253,8 +253,7 @@ mod rules {
 
     /// How the shards are read, and why they are polled.
     fn reading(process: &Process) -> Vec<(Mode, Option<String>)> {
-        let snapshots = process.pipes.snapshots();
-        let buffers = snapshots.get(&*PIPE).map(|s| s.buffers.clone()).unwrap_or_default();
+        let buffers = process.snapshot().map(|s| s.buffers).unwrap_or_default();
         buffers.iter().map(|b| b.progress()).map(|p| (p.mode, p.fallback)).collect()
     }
 

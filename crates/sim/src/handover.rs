@@ -347,7 +347,7 @@ async fn a_parent_that_left_the_retention_is_a_gap_if_it_was_not_read() {
     }
     assert_eq!(world.lease(&shards[0]).await.checkpoint, Checkpoint::ShardEnd);
     assert_eq!((world.lease(&read[0]).await.committed_rows, world.lease(&unread[0]).await.committed_rows), (4, 0));
-    let snapshot = process.pipes.snapshots().remove(&*PIPE).unwrap();
+    let snapshot = process.snapshot().unwrap();
     let told = snapshot.buffer(&shards[1]).unwrap().progress().error.unwrap();
     assert!(
         matches!(told, Error::Gap(ref m) if m.contains(shards[1].as_str()) && m.contains("the whole shard is older")),

@@ -125,7 +125,7 @@ async fn only_what_clickhouse_refuses_because_of_its_rows_is_halved() {
     for _ in 0..10 {
         assert_eq!(refresh(&world, &process, &server, &stop, Ending::Refused).await, first);
     }
-    assert!(process.pipes.snapshots()[&*PIPE].last_error.contains(&format!("batch {}", first.clone().unwrap())));
+    assert!(process.snapshot().unwrap().last_error.contains(&format!("batch {}", first.clone().unwrap())));
     // And with `isolate` it is halved, now immediately.
     assert_eq!(refresh(&world, &process, &server, &options, Ending::Success).await, None);
     assert_ne!(refresh(&world, &process, &server, &options, Ending::Success).await, first);

@@ -13,44 +13,22 @@ use super::clickhouse::FakeServer;
 use super::dice::Dice;
 use super::identity::{copied_view, second_view};
 use super::ledger::PERSON;
+use super::life::{RETENTION_POLL, RETENTION_WAIT, life, skew_ms};
 use super::names::{PIPE, STREAM};
 use super::outside::{disturb, lower_retention_and_suspend, produce, raise_retention, storms};
-use super::remote::Gate;
-use super::store::WatchedStore;
-use super::world::{Ending, LEASE, PATIENCE, Process, World, options};
-use bridge::pipe::{Mode, OnFailure, PullOptions};
-use domain::batch::Limits;
+use super::world::{Ending, LEASE, PATIENCE, Process, World};
+use bridge::pipe::{Mode, PullOptions};
 use domain::error::Error;
-use domain::names::{ShardId, WorkerId};
+use domain::names::ShardId;
 use domain::sequence::Checkpoint;
 use domain::shape::BatchShape;
-use domain::start::Beginning;
-use domain::unpacking::{Split, Unpacking};
+use domain::unpacking::Split;
 use formats::encode::Format;
 
 /// How long it may take, once calm, until everything is committed; or three lease durations, if that
 /// is longer.
 const SETTLED_WITHIN: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
-/// The time between two GetRecords calls of a shard; none leaves it to the bridge.
-const POLLS: [Option<Duration>; 3] = [None, Some(Duration::from_millis(500)), Some(Duration::from_secs(1))];
-/// How long a pull waits for a record.
-const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
-/// How long a batch fills; none leaves it to the bridge.
-const LINGERS: [Option<Duration>; 3] = [None, Some(Duration::ZERO), Some(Duration::from_secs(1))];
-/// Rows of a batch, and bytes.
-const MAX_ROWS: [usize; 4] = [1, 7, 50, 1_000];
-const MAX_BYTES: [usize; 3] = [200, 4_000, 1 << 20];
-/// The time between two GetRecords calls, and how long a pull waits, when nothing is left to read.
-const RESTING_POLL: Duration = Duration::from_secs(10);
-const RESTING_WAIT: Duration = Duration::from_secs(20);
-/// In runs that last for days: the time between two GetRecords calls of a shard, and how long a
-/// pull waits for a record. Polls that bring nothing would take most of the time of all runs.
-const DAYS_POLL: Duration = Duration::from_secs(60);
-const DAYS_WAIT: Duration = Duration::from_secs(5);
-/// The same where a reader has to see during one pull that nothing is left.
-const RETENTION_POLL: Duration = Duration::from_secs(20);
-const RETENTION_WAIT: Duration = Duration::from_secs(24);
 
 /// What kind of run a seed is.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +37,8 @@ pub struct Plan {
     pub shards: usize,
     /// Bridges, each next to a server.
     pub workers: u64,
+    /// Views of each server that pull the pipe.
+    pub views: usize,
     /// Operators move positions: then rows may come twice.
     pub moves: bool,
     /// How long things go wrong.
@@ -84,20 +64,15 @@ pub struct Plan {
 
 impl Plan {
     /// Whether views split several JSON documents out of a record.
-    fn split(&self) -> Split {
+    pub fn split(&self) -> Split {
         if self.shards.is_multiple_of(2) { Split::Json } else { Split::None }
-    }
-
-    /// In runs that last for days, the time between two GetRecords calls of a shard, and how long a
-    /// pull waits.
-    fn days_pace(&self) -> (Option<Duration>, Duration) {
-        if self.retention { (Some(RETENTION_POLL), RETENTION_WAIT) } else { (Some(DAYS_POLL), DAYS_WAIT) }
     }
 
     fn of(dice: &Dice) -> Plan {
         let few = Plan {
             shards: 1 + dice.below(4) as usize,
             workers: 1 + dice.below(2),
+            views: if dice.percent(25) { 2 + dice.below(2) as usize } else { 1 },
             moves: dice.percent(33),
             trouble: Duration::from_secs(40),
             lease: LEASE,
@@ -215,126 +190,17 @@ async fn play(world: &Arc<World>, plan: Plan) -> Result<u64, String> {
     Ok(world.ledger.served_count())
 }
 
-/// One bridge next to one server: it may start late, is restarted when it dies, and may leave for
-/// good.
-async fn life(world: &World, plan: Plan, number: u64, over: &AtomicBool) {
-    let dice = &world.dice;
-    let (server, worker) = (world.server(), WorkerId::from(format!("worker-{number}")));
-    let memory = dice.one_of(&[48 << 10, 256 << 10, 32 << 20]);
-    let modes = if plan.every.is_some() { [Mode::Polling; 3] } else { [Mode::Polling, Mode::Polling, Mode::FanOut] };
-    let days = plan.every.is_some();
-    let (poll, wait) = if days { plan.days_pace() } else { (dice.one_of(&POLLS), dice.one_of(&WAITS)) };
-    let unpacking = Unpacking { split: plan.split(), ..Unpacking::default() };
-    let mut options = PullOptions {
-        poll,
-        mode: dice.one_of(&modes),
-        linger: dice.one_of(&LINGERS),
-        wait,
-        on_failure: if plan.poison.is_some() { OnFailure::Isolate } else { OnFailure::Stop },
-        start: if plan.latest { Beginning::LATEST } else { Beginning::TrimHorizon },
-        shape: BatchShape::new(dice.one_of(&[Format::ArrowStream, Format::JsonEachRow]).name(), unpacking),
-        unpacking,
-        ..options(Limits { max_rows: dice.one_of(&MAX_ROWS), max_bytes: dice.one_of(&MAX_BYTES) })
-    };
-    if number > 0 && dice.percent(30) {
-        dice.trouble_for(dice.within(plan.trouble)).await;
-    }
-    while !over.load(Ordering::Relaxed) {
-        world.lives(&worker, true);
-        let process = world.skewed_process(&worker, &server, memory, skew_ms(dice, plan));
-        tracing::debug!(worker = worker.as_str(), "starts");
-        // Its pull may have ended with the process.
-        server.copied(None);
-        let pauses =
-            plan.pauses.map(|most| tokio::spawn(pause(dice.clone(), process.gate.clone(), worker.clone(), most)));
-        let hears = tokio::spawn(hears_in_the_calm(dice.clone(), process.store.clone()));
-        while !over.load(Ordering::Relaxed) {
-            let next = tokio::select! {
-                biased;
-                why = process.heartbeat.refused() => {
-                    tracing::debug!(worker = worker.as_str(), "{why}");
-                    server.end(Err("the connection broke".into()));
-                    Next::Crash
-                }
-                next = cycle(world, plan, &process, &server, &mut options) => next,
-            };
-            if dice.is_calm() {
-                hurry_in_the_calm(&mut options, dice.rests());
-            }
-            if next == Next::Crash {
-                break;
-            }
-            if let Some(every) = plan.every {
-                dice.trouble_for(every).await;
-            }
-            if !dice.is_calm() {
-                dice.delay(300).await;
-            }
-        }
-        hears.abort();
-        if let Some(pauses) = pauses {
-            pauses.abort();
-        }
-        let leaves = dice.percent(20);
-        if leaves {
-            process.gate.resume();
-            process.leave().await;
-        }
-        tracing::debug!(worker = worker.as_str(), leaves, "ends");
-        drop(process);
-        if leaves && number > 0 && dice.trouble(30) {
-            world.lives(&worker, false);
-            return;
-        }
-        if dice.trouble(60) {
-            dice.linger(Duration::from_millis(dice.below(20_000))).await;
-        }
-    }
-}
-
-/// Nothing goes wrong any more, and whatever is left is brought in with the widest and slowest that
-/// a run may have: with what a run happened to have, this took most of the time of all runs.
-fn hurry_in_the_calm(options: &mut PullOptions, nothing_left: bool) {
-    (options.poll, options.wait) = match nothing_left {
-        true => (Some(RESTING_POLL), RESTING_WAIT),
-        false => (POLLS[POLLS.len() - 1], WAITS[WAITS.len() - 1]),
-    };
-    options.linger = LINGERS[LINGERS.len() - 1];
-    options.limits = Limits { max_rows: MAX_ROWS[MAX_ROWS.len() - 1], max_bytes: MAX_BYTES[MAX_BYTES.len() - 1] };
-}
-
-/// A heartbeat that gets lost until the next refresh would otherwise get lost in the calm, too, for
-/// as long as a pull lasts.
-async fn hears_in_the_calm(dice: Arc<Dice>, store: Arc<WatchedStore>) {
-    dice.trouble_for(Duration::MAX).await;
-    store.mute(false);
-}
-
-/// How far a wall clock is off.
-fn skew_ms(dice: &Dice, plan: Plan) -> i64 {
-    dice.within(2 * plan.skew).as_millis() as i64 - plan.skew.as_millis() as i64
-}
-
-/// A process pauses from time to time, until it is calm.
-async fn pause(dice: Arc<Dice>, gate: Arc<Gate>, worker: WorkerId, most: Duration) {
-    while !dice.is_calm() {
-        dice.trouble_for(dice.within(2 * most)).await;
-        tracing::debug!(worker = worker.as_str(), "stands still");
-        gate.pause();
-        dice.trouble_for(dice.within(most)).await;
-        tracing::debug!(worker = worker.as_str(), "goes on");
-        gate.resume();
-    }
-}
-
+/// What follows a refresh.
 #[derive(PartialEq, Eq)]
-enum Next {
+pub enum Next {
+    /// The next one.
     Refresh,
+    /// The end of the process.
     Crash,
 }
 
 /// One refresh, and what may happen around it.
-async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer, options: &mut PullOptions) -> Next {
+pub async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer, options: &mut PullOptions) -> Next {
     let dice = &world.dice;
     let ending = ending(dice);
     let ending = if plan.poison.is_some() && dice.trouble(10) { Ending::Refused } else { ending };
@@ -384,8 +250,8 @@ async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer
     };
     let refused = world.rest_of_refresh(process, server, options, ending, pulled).await.err();
     // What an operator sees in `/v1/pipes`: a gap in one shard does not stop the others.
-    let buffers = process.pipes.snapshots().remove(&*PIPE).map(|s| s.buffers).unwrap_or_default();
-    for error in buffers.iter().filter_map(|b| b.progress().error) {
+    let buffers = process.pipes.snapshots().into_values().flat_map(|snapshot| snapshot.buffers);
+    for error in buffers.filter_map(|b| b.progress().error) {
         if let Error::Gap(told) = error {
             gap(world, plan, process, &told).await;
         }

@@ -147,11 +147,11 @@ impl KinesisApi for Remote<FakeKinesis> {
 #[async_trait]
 impl Views for Remote<FakeServer> {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
-        self.call("view", self.to.view(database, view)).await
+        self.call("view", self.to.named(view).view(database, view)).await
     }
 
     async fn definition(&self, database: &str, view: &str) -> Result<Option<Definition>, Error> {
-        self.call(("definition", view), self.to.definition(database, view)).await
+        self.call(("definition", view), self.to.named(view).definition(database, view)).await
     }
 
     async fn below(&self, table: &str, known: &Below) -> Result<Below, Error> {
@@ -160,11 +160,11 @@ impl Views for Remote<FakeServer> {
 
     async fn wait(&self, database: &str, view: &str) -> RefreshOutcome {
         // A response in flight arrives, whatever happens to the server.
-        self.call("wait", self.to.wait(database, view)).await
+        self.call("wait", self.to.named(view).wait(database, view)).await
     }
 
     async fn refresh(&self, database: &str, view: &str) -> Result<(), Error> {
-        self.call("refresh", self.to.refresh(database, view)).await
+        self.call("refresh", self.to.named(view).refresh(database, view)).await
     }
 }
 

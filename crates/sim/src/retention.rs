@@ -83,7 +83,7 @@ impl Stage {
         for _ in 0..10 {
             let _ = self.refresh(Ending::Success).await;
             sleep(Duration::from_secs(35)).await;
-            let snapshot = self.process.as_ref().and_then(|p| p.pipes.snapshots().remove(&*PIPE));
+            let snapshot = self.process.as_ref().and_then(|p| p.snapshot());
             let error = snapshot.and_then(|s| s.buffer(shard).and_then(|b| b.progress().error));
             if let Some(Error::Gap(told)) = error {
                 assert!([STREAM.as_str(), shard.as_str(), "seek"].iter().all(|part| told.contains(part)), "{told}");
@@ -233,7 +233,7 @@ async fn a_position_without_a_record_is_not_a_gap() {
                 stage.refresh(Ending::Success).await.expect("no gap");
                 sleep(Duration::from_secs(2)).await;
             }
-            let snapshot = stage.process.as_ref().and_then(|p| p.pipes.snapshots().remove(&*PIPE)).unwrap();
+            let snapshot = stage.process.as_ref().and_then(|p| p.snapshot()).unwrap();
             assert!(snapshot.buffers.iter().all(|buffer| buffer.progress().error.is_none()));
             for row in stage.world.kinesis.all() {
                 let again = u32::from(records[3..].contains(&row));

@@ -1,13 +1,13 @@
 //! Everything outside a bridge, and bridges to put into it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::clickhouse::FakeServer;
+use super::clickhouse::{FakeServer, VIEW};
 use super::dice::{Dice, FakeClock};
 use super::fan_out::SharedKinesis;
 use super::kinesis::FakeKinesis;
@@ -20,6 +20,7 @@ use super::store::{Rows, WatchedStore};
 use bridge::metrics::Metrics;
 use bridge::pipe::heartbeat::Heartbeat;
 use bridge::pipe::members::Members;
+use bridge::pipe::status::Snapshot;
 use bridge::pipe::{Confirm, Deps, Mode, OnFailure, Pipes, PullOptions, Served};
 use bridge::read::budget::Budget;
 use domain::batch::{Batch, Limits};
@@ -54,7 +55,7 @@ pub struct World {
     pub ledger: Arc<Ledger>,
     /// The lease duration.
     pub lease: Duration,
-    living: Mutex<BTreeSet<WorkerId>>,
+    living: Mutex<BTreeMap<WorkerId, usize>>,
     /// Of all processes, since to make them takes long.
     metrics: Metrics,
 }
@@ -75,6 +76,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// The state of its pipe's first seat.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.pipes.snapshots().into_values().next()
+    }
+
     /// SIGTERM.
     pub async fn leave(&self) {
         self.pipes.stop().await;
@@ -140,18 +146,17 @@ impl World {
         World::new(dice, shards, false, LEASE)
     }
 
-    /// Records that a worker is there to stay, or has left for good.
-    pub fn lives(&self, worker: &WorkerId, lives: bool) {
+    /// Records how many views of a worker are there to stay; none if it has left for good.
+    pub fn lives(&self, worker: &WorkerId, views: usize) {
         let mut living = self.living.lock().unwrap();
-        if lives {
-            living.insert(worker.clone())
-        } else {
-            living.remove(worker)
+        match views {
+            0 => living.remove(worker),
+            _ => living.insert(worker.clone(), views),
         };
     }
 
-    /// The workers that are there to stay.
-    pub fn living(&self) -> BTreeSet<WorkerId> {
+    /// The workers that are there to stay, with the number of their views.
+    pub fn living(&self) -> BTreeMap<WorkerId, usize> {
         self.living.lock().unwrap().clone()
     }
 
@@ -408,7 +413,7 @@ impl World {
 /// The options of the view.
 pub fn options(limits: Limits) -> PullOptions {
     PullOptions {
-        confirm: Confirm::View { database: "default".into(), view: "orders_pipe".into() },
+        confirm: Confirm::View { database: "default".into(), view: VIEW.into() },
         shape: BatchShape::new(Format::ArrowStream.name(), Unpacking::default()),
         unpacking: Unpacking::default(),
         limits,

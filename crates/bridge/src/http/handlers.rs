@@ -17,9 +17,10 @@ use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::{BODY_QUEUE, WRITE_TIMEOUT};
 use domain::moment::Moment;
-use domain::names::{BatchId, PipeName, ShardId, StreamName};
+use domain::names::{BatchId, PipeName, ShardId, StreamName, WorkerId};
 use domain::range::{Bound, Until};
 use domain::record::Chunk;
+use domain::seat::split_owner;
 use domain::sequence::{Checkpoint, RowPosition};
 use domain::shape::BatchShape;
 use domain::start::Beginning;
@@ -277,12 +278,16 @@ impl App {
             self.pipes.deps().store.leases(None).await?.into_iter().map(|row| row.value).collect();
         leases.sort_by_key(Lease::key);
         let here = self.pipes.snapshots();
-        Ok(leases.iter().map(|lease| self.pipe_row(lease, here.get(&lease.pipe))).collect())
+        // What is not held here is shown with the errors of the pipe's first seat.
+        let any = |pipe: &PipeName| here.range((pipe.clone(), WorkerId::default())..).find(|((p, _), _)| p == pipe);
+        let own = |lease: &Lease| here.get(&(lease.pipe.clone(), lease.owner.clone()));
+        let snapshot = |lease: &Lease| own(lease).or_else(|| any(&lease.pipe).map(|(_, snapshot)| snapshot));
+        Ok(leases.iter().map(|lease| self.pipe_row(lease, snapshot(lease))).collect())
     }
 
     fn pipe_row(&self, lease: &Lease, snapshot: Option<&Snapshot>) -> PipeRow {
         let deps = self.pipes.deps();
-        let mine = lease.owner == deps.worker_id;
+        let mine = split_owner(&lease.owner).0 == &*deps.worker_id;
         let progress = snapshot.and_then(|s| s.buffer(&lease.shard_id)).map(|b| b.progress());
         let state = match snapshot {
             Some(snapshot) if mine => snapshot.state(lease),
@@ -321,7 +326,7 @@ impl App {
         workers.sort_by(|a, b| a.worker_id.cmp(&b.worker_id));
         let mut held: BTreeMap<&str, u64> = BTreeMap::new();
         for lease in &leases {
-            *held.entry(&lease.value.owner).or_default() += 1;
+            *held.entry(split_owner(&lease.value.owner).0).or_default() += 1;
         }
         Ok(workers
             .into_iter()
@@ -346,14 +351,17 @@ impl App {
         metrics.failed_attempts.reset();
         metrics.gaps.reset();
         metrics.fan_out_fallbacks.reset();
-        for (pipe, snapshot) in self.pipes.snapshots() {
-            let held = snapshot.leases.iter().filter(|l| l.owner == deps.worker_id).count();
-            metrics.leases.with_label_values(&[pipe.as_str()]).set(held as f64);
-            metrics.failed_attempts.with_label_values(&[pipe.as_str()]).set(f64::from(snapshot.failed_attempts));
+        for ((pipe, owner), snapshot) in self.pipes.snapshots() {
+            // Several views may pull one pipe.
+            let label = [pipe.as_str()];
+            let held = snapshot.leases.iter().filter(|l| l.owner == owner).count();
+            metrics.leases.with_label_values(&label).add(held as f64);
+            let failed = metrics.failed_attempts.with_label_values(&label);
+            failed.set(failed.get().max(f64::from(snapshot.failed_attempts)));
             let fallbacks = snapshot.buffers.iter().filter(|b| b.progress().fallback.is_some()).count();
-            metrics.fan_out_fallbacks.with_label_values(&[pipe.as_str()]).set(fallbacks as f64);
+            metrics.fan_out_fallbacks.with_label_values(&label).add(fallbacks as f64);
             let gaps = snapshot.leases.iter().filter(|l| snapshot.state(l) == ShardState::Gap).count();
-            metrics.gaps.with_label_values(&[pipe.as_str()]).set(gaps as f64);
+            metrics.gaps.with_label_values(&label).add(gaps as f64);
             for buffer in &snapshot.buffers {
                 let labels = [pipe.as_str(), buffer.shard_id.as_str()];
                 metrics.buffered_rows.with_label_values(&labels).set(buffer.rows() as f64);

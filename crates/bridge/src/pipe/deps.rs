@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::read::budget::Budget;
 use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, FanOutApi, KinesisApi, Quarantine, StateStore, Stream, Views};
+use domain::seat::Seat;
 use domain::unpacking::Unpacking;
 use formats::unpack::Counts;
 
@@ -37,11 +38,17 @@ pub struct Deps {
     pub members: Members,
     /// This process's own heartbeat.
     pub heartbeat: Heartbeat,
-    /// Id of this worker.
+    /// Id of this worker, and the name under which its leases are owned.
     pub worker_id: WorkerId,
 }
 
 impl Deps {
+    /// The same for one of several views that pull a pipe.
+    pub fn seated(&self, seat: Seat) -> Deps {
+        let (worker_id, heartbeat) = (seat.owner(&self.worker_id), self.heartbeat.seated(seat));
+        Deps { worker_id, heartbeat, ..self.clone() }
+    }
+
     /// What the readers of a pipe share.
     pub fn source(&self, pipe: &PipeName, stream: Stream, unpacking: Unpacking) -> Source {
         // Used until the number of readers is known. Never 0: a reader without room would wait for

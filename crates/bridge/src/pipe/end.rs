@@ -1,6 +1,6 @@
 //! Ends a pipe for good: deregisters its consumer and deletes its leases.
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -13,7 +13,8 @@ use domain::error::Error;
 use domain::lease::Lease;
 use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET};
 use domain::names::{PipeName, StreamName};
-use domain::ports::{Stream, Versioned};
+use domain::ports::{Stream, Versioned, Worker};
+use domain::seat::{seat_of, split_owner};
 
 impl Pipes {
     /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer and deletes its lease
@@ -43,23 +44,10 @@ impl Pipes {
     /// Waits until the pipe has stopped here.
     async fn quiet(&self, pipe: &PipeName) -> Result<(), Error> {
         let since = Instant::now();
-        loop {
-            let Some(commands) = self.running().get(pipe).map(|r| r.commands.clone()) else { return Ok(()) };
-            let (reply, answer) = oneshot::channel();
-            if commands.send(Command::End(EndRequest { since, reply })).await.is_err() {
-                return Ok(());
-            }
-            // No answer: the actor has just ended.
-            match answer.await.unwrap_or(Quiet::Yes) {
-                Quiet::Yes => return Ok(()),
-                Quiet::NotYet if since.elapsed() < END_QUIET + END_LOOK => sleep(END_LOOK).await,
-                Quiet::NotYet | Quiet::No => {
-                    return Err(Error::BadRequest(format!(
-                        "pipe '{pipe}' is being pulled here, so it cannot end: DROP its view, or stop it with SYSTEM STOP VIEW, first"
-                    )));
-                }
-            }
+        for commands in self.commands(pipe) {
+            quiet(pipe, &commands, since).await?;
         }
+        Ok(())
     }
 
     /// Refuses if another live worker holds one of the leases or runs the pipe. The pipe has
@@ -67,9 +55,11 @@ impl Pipes {
     async fn nobodys(&self, pipe: &PipeName, rows: &[Versioned<Lease>]) -> Result<(), Error> {
         let deps = self.deps();
         let workers = deps.store.workers().await?;
-        let runs = workers.iter().filter(|worker| worker.pipes.contains_key(pipe)).map(|worker| &worker.worker_id);
-        let mut owners = rows.iter().map(|row| &row.value.owner).filter(|owner| !owner.is_empty()).chain(runs);
-        match owners.find(|id| **id != deps.worker_id && !deps.members.is_dead(id)) {
+        let runs = |worker: &&Worker| worker.pipes.keys().any(|name| seat_of(name, pipe).is_some());
+        let running = workers.iter().filter(runs).map(|worker| &*worker.worker_id);
+        let held = rows.iter().map(|row| &row.value).filter(|lease| !deps.members.is_nobodys(lease));
+        let mut owners = held.map(|lease| split_owner(&lease.owner).0).chain(running);
+        match owners.find(|id| **id != *deps.worker_id && !deps.members.is_dead(id)) {
             None => Ok(()),
             Some(owner) => Err(Error::BadRequest(format!(
                 "pipe '{pipe}' is held by worker '{owner}', which is alive or died only a moment ago, so it cannot end: DROP its view there, or stop \
@@ -123,6 +113,26 @@ impl Pipes {
                 Ok(())
             }
             Err(other) => Err(other),
+        }
+    }
+}
+
+/// Waits until an actor of the pipe has stopped.
+async fn quiet(pipe: &PipeName, commands: &mpsc::Sender<Command>, since: Instant) -> Result<(), Error> {
+    loop {
+        let (reply, answer) = oneshot::channel();
+        if commands.send(Command::End(EndRequest { since, reply })).await.is_err() {
+            return Ok(());
+        }
+        // No answer: the actor has just ended.
+        match answer.await.unwrap_or(Quiet::Yes) {
+            Quiet::Yes => return Ok(()),
+            Quiet::NotYet if since.elapsed() < END_QUIET + END_LOOK => sleep(END_LOOK).await,
+            Quiet::NotYet | Quiet::No => {
+                return Err(Error::BadRequest(format!(
+                    "pipe '{pipe}' is being pulled here, so it cannot end: DROP its view, or stop it with SYSTEM STOP VIEW, first"
+                )));
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! This process's own row among the workers: whether the id is free, the heartbeat counter, and the
-//! pipes that the process runs.
+//! pipes that the process runs, with the seats of views that share one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,11 @@ use domain::incarnation::Incarnation;
 use domain::limits::{ADMISSION_SHARE, BEATS_PER_LEASE, SHORTEST_BEAT_SHARE};
 use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, StateError, StateStore, Worker};
+use domain::seat::{Seat, seat_of};
 
-/// This process among the workers. Cheap to clone.
+/// This process among the workers, as seen from one seat. Cheap to clone.
 #[derive(Clone)]
-pub struct Heartbeat(Arc<Inner>);
+pub struct Heartbeat(Arc<Inner>, Seat);
 
 struct Inner {
     clock: Arc<dyn Clock>,
@@ -27,12 +28,15 @@ struct Inner {
     own: Mutex<Own>,
     /// Something changed that others should see soon.
     hurry: Notify,
+    /// Counts successful heartbeats.
+    beats: watch::Sender<u64>,
     admission: watch::Sender<Admission>,
 }
 
 #[derive(Default)]
 struct Own {
-    /// The pipes that run here, each with a counter of changes.
+    /// The pipes that run here, by the names that their seats announce, each with a counter of
+    /// changes.
     pipes: BTreeMap<PipeName, u64>,
     /// The row as last written.
     row: Option<Worker>,
@@ -63,24 +67,42 @@ impl Heartbeat {
     /// For a process that has not sent a heartbeat yet.
     pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration, worker_id: &WorkerId) -> Heartbeat {
         let admission = watch::Sender::new(Admission::Awaited);
-        let (own, hurry) = (Mutex::default(), Notify::new());
-        Heartbeat(Arc::new(Inner { clock, lease_duration, worker_id: worker_id.clone(), own, hurry, admission }))
+        let (own, hurry, beats) = (Mutex::default(), Notify::new(), watch::Sender::new(0));
+        let worker_id = worker_id.clone();
+        Heartbeat(Arc::new(Inner { clock, lease_duration, worker_id, own, hurry, beats, admission }), Seat::FIRST)
+    }
+
+    /// The same from another seat.
+    pub fn seated(&self, seat: Seat) -> Heartbeat {
+        Heartbeat(self.0.clone(), seat)
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
         self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Announces that this pipe runs here from now on.
-    pub fn joined(&self, pipe: &PipeName) {
-        self.own().pipes.insert(pipe.clone(), 0);
+    /// Announces that this pipe runs here from now on, and waits until others can see it: to them,
+    /// leases of a pipe that is not announced are nobody's.
+    pub async fn join(&self, pipe: &PipeName) -> Result<(), Error> {
+        let announced = self.1.announced(pipe);
+        self.own().pipes.insert(announced.clone(), 0);
         self.0.hurry.notify_one();
+        let mut beats = self.0.beats.subscribe();
+        let seen = |_: &u64| self.own().row.as_ref().is_some_and(|row| row.pipes.contains_key(&announced));
+        match timeout(self.0.lease_duration, beats.wait_for(seen)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(self.lapsed()),
+        }
     }
 
     /// Announces that lease rows of this pipe were changed here. Workers that run the pipe reread
     /// them; those that do not run it notice at their next read or write.
     pub fn changed(&self, pipe: &PipeName) {
-        if let Some(changes) = self.own().pipes.get_mut(pipe) {
+        let (mut own, announced) = (self.own(), self.1.announced(pipe));
+        // An operator's change concerns no seat in particular.
+        let any = || own.pipes.keys().find(|name| seat_of(name, pipe).is_some()).cloned();
+        let name = if own.pipes.contains_key(&announced) { Some(announced) } else { any() };
+        if let Some(changes) = name.and_then(|name| own.pipes.get_mut(&name)) {
             *changes += 1;
             self.0.hurry.notify_one();
         }
@@ -88,7 +110,7 @@ impl Heartbeat {
 
     /// Announces that this pipe no longer runs here.
     pub fn left(&self, pipe: &PipeName) {
-        self.own().pipes.remove(pipe);
+        self.own().pipes.remove(&self.1.announced(pipe));
         self.0.hurry.notify_one();
     }
 
@@ -266,6 +288,7 @@ impl Heartbeat {
         }
         own.sent = Some(sent);
         drop(own);
+        self.0.beats.send_modify(|beats| *beats += 1);
         self.0.admission.send_if_modified(|a| std::mem::replace(a, Admission::Admitted) == Admission::Awaited);
     }
 

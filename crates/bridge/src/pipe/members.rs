@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use domain::lease::Lease;
 use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, Worker};
+use domain::seat::{seat_of, split_owner};
 
 /// The workers as seen by this one. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +32,9 @@ struct Seen {
     watched: Duration,
     /// The last row whose counter moved, and the value of `watched` then.
     workers: BTreeMap<WorkerId, (Worker, Duration)>,
+    /// The value of `watched` when a worker's row last moved and announced a seat of a pipe; not
+    /// longer than the lease duration ago.
+    seats: BTreeMap<(WorkerId, PipeName), Duration>,
     /// Who was dead at the last read.
     dead: BTreeSet<WorkerId>,
 }
@@ -38,7 +42,8 @@ struct Seen {
 /// Who pulls a pipe now, as far as this affects its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circle {
-    /// Live workers that run the pipe, each with its counter of changes that others should look at.
+    /// The seats at live workers that run the pipe, by the names that own leases, each with its
+    /// counter of changes that others should look at.
     pub workers: BTreeMap<WorkerId, u64>,
     /// All dead workers: their leases are free.
     dead: BTreeSet<WorkerId>,
@@ -71,9 +76,12 @@ impl Members {
             let old = seen.workers.get(&row.worker_id).map(|(old, _)| old);
             if old.is_none_or(|old| old.heartbeat != row.heartbeat || old.incarnation != row.incarnation) {
                 changed |= old.is_none_or(|old| old.pipes != row.pipes);
+                let seats = row.pipes.keys().map(|name| ((row.worker_id.clone(), name.clone()), watched));
+                seen.seats.extend(seats);
                 seen.workers.insert(row.worker_id.clone(), (row, watched));
             }
         }
+        seen.seats.retain(|_, at| watched - *at < self.0.lease_duration);
         let dead = seen.workers.keys().filter(|id| self.dead_in(&seen, id)).cloned().collect();
         if changed || dead != seen.dead {
             seen.dead = dead;
@@ -88,9 +96,14 @@ impl Members {
         self.dead_in(&self.seen(), worker_id)
     }
 
-    /// Whether no live worker holds the lease.
+    /// Whether no live worker holds the lease: its owner is dead, or has not announced for the lease
+    /// duration that it runs the pipe at that seat.
     pub fn is_nobodys(&self, lease: &Lease) -> bool {
-        lease.owner.is_empty() || self.is_dead(&lease.owner)
+        let (worker, seat) = split_owner(&lease.owner);
+        let seen = self.seen();
+        let key = || (WorkerId::from(worker), PipeName::from(format!("{}{seat}", lease.pipe)));
+        let left = || seen.watched >= self.0.lease_duration && !seen.seats.contains_key(&key());
+        worker.is_empty() || self.dead_in(&seen, worker) || left()
     }
 
     fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {
@@ -100,13 +113,16 @@ impl Members {
         seen.watched - moved >= self.0.lease_duration
     }
 
-    /// Who pulls `pipe`, besides the worker `me`.
+    /// Who pulls `pipe`, besides the owner `me`.
     pub fn circle(&self, pipe: &PipeName, me: &str) -> Circle {
         let seen = self.seen();
-        let others = seen.workers.values().filter(|(row, _)| row.worker_id != me);
-        let living = others.filter(|(row, _)| !seen.dead.contains(&row.worker_id));
-        let pulling = living.filter_map(|(row, _)| Some((row.worker_id.clone(), *row.pipes.get(pipe)?)));
-        Circle { workers: pulling.collect(), dead: seen.dead.clone() }
+        let living = seen.workers.values().filter(|(row, _)| !seen.dead.contains(&row.worker_id));
+        let pulling = living.flat_map(|(row, _)| {
+            let names = row.pipes.range(pipe.clone()..).take_while(|(name, _)| name.starts_with(pipe.as_str()));
+            let seats = names.filter_map(|(name, changes)| Some((seat_of(name, pipe)?, *changes)));
+            seats.map(|(seat, changes)| (WorkerId::from(format!("{}{seat}", row.worker_id)), changes))
+        });
+        Circle { workers: pulling.filter(|(owner, _)| owner != me).collect(), dead: seen.dead.clone() }
     }
 
     /// Notified whenever a worker appeared, died, or changed something that others should look at.

@@ -48,8 +48,7 @@ impl Pipes {
     /// Tells whoever runs the pipe that its rows were changed.
     async fn tell(&self, pipe: &PipeName) {
         self.deps().heartbeat.changed(pipe);
-        let commands = self.running().get(pipe).map(|r| r.commands.clone());
-        if let Some(commands) = commands {
+        for commands in self.commands(pipe) {
             // A pipe that has just ended reads the rows at its next start.
             let _ = commands.send(Command::Reload).await;
         }

@@ -91,12 +91,12 @@ impl Work {
             work.feed(to).await.map_err(|refused| refused.error)?;
         }
         deps.heartbeat.admitted().await?;
-        deps.heartbeat.joined(pipe);
         let started = work.begin(&start, mode, to).await;
         started.inspect_err(|_| deps.heartbeat.left(pipe)).map(|()| work)
     }
 
     async fn begin(&mut self, start: &Checkpoint, mode: Mode, to: Option<&Destination>) -> Result<(), Error> {
+        self.deps.heartbeat.join(&self.pipe).await?;
         self.read_by(mode).await?;
         self.look_at_shards(start, true).await?;
         match to {

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::shared::SharedFlags;
+use domain::limits::MAX_VIEWS_PER_PIPE;
 use domain::names::StreamName;
 
 /// The flags of `sql pipe`.
@@ -35,6 +36,10 @@ pub struct PipeFlags {
     /// `false` omits it.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub exactly_once: bool,
+    /// How many views pull the pipe into the table side by side, each with shards of its own: a view
+    /// inserts with one thread. Adding or dropping one later moves shards between them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=MAX_VIEWS_PER_PIPE as i64))]
+    pub views: u8,
     /// Omit the table `<table>_errors` for records that do not fit: they are inserted as NULL or
     /// default values instead.
     #[arg(long, overrides_with = "errors")]

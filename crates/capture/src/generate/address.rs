@@ -16,8 +16,10 @@ pub struct Address<'a> {
     pub bridge_url: &'a str,
     /// Database of the table and of the pipe's view.
     pub database: &'a str,
-    /// The table; the view is named `<table>_pipe`.
+    /// The table.
     pub table: &'a str,
+    /// The view.
+    pub view: &'a str,
     /// Name of the pipe; that of the table if not given.
     pub pipe: Option<&'a str>,
     /// The stream.
@@ -31,7 +33,7 @@ pub fn next_url(of: &Address<'_>) -> Result<String, Error> {
     let own: String =
         of.table.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
     let path = Route::Next.with(&encoded(of.pipe.unwrap_or(&own)));
-    let view = [of.database, &format!("{}_pipe", of.table)].map(|part| {
+    let view = [of.database, of.view].map(|part| {
         let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         encoded(&if plain { part.to_owned() } else { backquoted(part) })
     });

@@ -49,6 +49,7 @@ pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) 
         bridge_url,
         database: &database,
         table: &table,
+        view: &format!("{table}_pipe"),
         pipe: flags.pipe.as_deref(),
         stream: &flags.stream,
         parameters: &[

@@ -37,8 +37,8 @@ pub struct Target {
     pub table: String,
     /// Whether it exists.
     pub exists: bool,
-    /// The URL of the pipe's batches.
-    pub url: String,
+    /// The URL of the pipe's batches for each of its views.
+    pub urls: Vec<String>,
     /// The records are log events whose messages contain the fields.
     pub message: bool,
     /// The named collection that has the token and must be used; `None` if there is no token.
@@ -57,8 +57,16 @@ impl Target {
     /// The names of the tables and views that the statements create.
     pub fn creates(&self) -> Vec<String> {
         let own = if self.exists { &[][..] } else { &[""] };
-        let around = if self.errors { &["_pipe", "_landing", "_errors", "_mv", "_errors_mv"][..] } else { &["_pipe"] };
-        own.iter().chain(around).map(|suffix| format!("{}{suffix}", self.table)).collect()
+        let around = if self.errors { &["_landing", "_errors", "_mv", "_errors_mv"][..] } else { &[] };
+        let pipes = (1..=self.urls.len()).map(view_suffix);
+        let suffixes = own.iter().chain(around).map(|suffix| (*suffix).to_owned()).chain(pipes);
+        suffixes.map(|suffix| format!("{}{suffix}", self.table)).collect()
+    }
+
+    /// The views that pull, and what each reads.
+    fn pipes(&self) -> impl Iterator<Item = (String, String)> {
+        let numbered = self.urls.iter().zip(1..);
+        numbered.map(|(url, number)| (self.named(&view_suffix(number)), self.source(url)))
     }
 
     /// What the views read and write.
@@ -71,8 +79,8 @@ impl Target {
         qualified(&self.database, &format!("{}{suffix}", self.table))
     }
 
-    fn source(&self) -> String {
-        let url = literal(&self.url);
+    fn source(&self, url: &str) -> String {
+        let url = literal(url);
         let source = match &self.collection {
             Some(name) => format!("url({name}, url = {url})"),
             None => format!("url({url}, 'ArrowStream',\n        {})", literal(&structure(records().chain([BATCH])))),
@@ -92,6 +100,11 @@ pub const DEPENDENT_VIEWS: &str = "deduplicate_blocks_in_dependent_materialized_
 pub const REFRESH: &str = "REFRESH AFTER 2 SECOND\n\
     SETTINGS refresh_retries = -1, refresh_retry_initial_backoff_ms = 100, refresh_retry_max_backoff_ms = 5000";
 
+/// What is added to the table's name for the view of this number, from 1 on.
+pub fn view_suffix(number: usize) -> String {
+    if number == 1 { "_pipe".into() } else { format!("_pipe_{number}") }
+}
+
 /// The statements, in the order in which they must run; each with a comment.
 pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
     let mut all = Vec::new();
@@ -104,13 +117,14 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
         let (table, order_by, columns) = (target.named(""), &target.order_by, columns.join(",\n"));
         all.push(format!("CREATE TABLE {table}\n(\n{columns}\n)\nENGINE = MergeTree\nORDER BY {order_by}{window}"));
     }
-    let (pipe, definer) = (target.named("_pipe"), &target.definer);
+    let definer = &target.definer;
     let settings = settings_of_pipe(plan, target.errors);
     if !target.errors {
-        let (table, rows) = (target.named(""), rows(plan, &with_json(&target.source(), true), true));
-        all.push(format!(
-            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table}{definer} AS\n{rows}\nORDER BY ALL\n{settings}"
-        ));
+        let table = target.named("");
+        all.extend(target.pipes().map(|(pipe, source)| {
+            let rows = rows(plan, &with_json(&source, true), true);
+            format!("CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {table}{definer} AS\n{rows}\nORDER BY ALL\n{settings}")
+        }));
         return all;
     }
     let (landing, errors) = (target.named("_landing"), target.named("_errors"));
@@ -135,11 +149,13 @@ pub fn statements(plan: &Plan, target: &Target) -> Vec<String> {
          SELECT {position}, _error AS reason, _raw_message AS raw_message\nFROM {landing}\nWHERE _error != ''",
         target.named("_errors_mv")
     ));
-    let sorted = sorted_out(plan, &target.source());
-    all.push(format!(
-        "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing}{definer} AS\n{sorted}\nWHERE {}\nORDER BY ALL\n{settings}",
-        is_read(&target.database, &target.table)
-    ));
+    let is_read = is_read(&target.database, &target.table);
+    all.extend(target.pipes().map(|(pipe, source)| {
+        let sorted = sorted_out(plan, &source);
+        format!(
+            "CREATE MATERIALIZED VIEW {pipe} {REFRESH}\nAPPEND TO {landing}{definer} AS\n{sorted}\nWHERE {is_read}\nORDER BY ALL\n{settings}"
+        )
+    }));
     all
 }
 
