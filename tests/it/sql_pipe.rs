@@ -25,7 +25,7 @@ use crate::engines::PerEngine;
 use crate::world::{self, binary, environment_with, sql, stack};
 
 /// Far longer than anything takes.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// The bridge that the pipes of these tests pull from.
 fn bridge() -> &'static Bridge {

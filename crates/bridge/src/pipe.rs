@@ -14,6 +14,7 @@
 mod actor;
 mod arrivals;
 mod balance;
+mod broadcast;
 mod buffer;
 mod changes;
 mod consumer;

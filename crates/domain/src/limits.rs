@@ -260,6 +260,9 @@ pub const SHORTEST_BEAT_SHARE: u32 = 50;
 /// A process that finds a row with its worker id watches it for 1/N of the lease duration, 2.5
 /// heartbeats, before it takes the id over.
 pub const ADMISSION_SHARE: u32 = 2;
+/// A seat that a worker no longer announces is forgotten after N lease durations; after one, its
+/// leases are nobody's.
+pub const SEATS_REMEMBERED: u32 = 10;
 /// How often the distribution of leases is reconsidered if nothing is known to have changed.
 pub const BALANCE_EVERY: Duration = Duration::from_secs(1);
 /// The load of workers that pull one pipe may differ by 1/N of their average before leases move:

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::clickhouse::FakeServer;
-use super::names::PIPE;
 use super::records::Place;
 use super::rules::{MEMORY, a_moment, calm};
 use super::world::{Ending, LEASE, Process, World};

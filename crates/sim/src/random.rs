@@ -200,7 +200,13 @@ pub enum Next {
 }
 
 /// One refresh, and what may happen around it.
-pub async fn cycle(world: &World, plan: Plan, process: &Process, server: &FakeServer, options: &mut PullOptions) -> Next {
+pub async fn cycle(
+    world: &World,
+    plan: Plan,
+    process: &Process,
+    server: &FakeServer,
+    options: &mut PullOptions,
+) -> Next {
     let dice = &world.dice;
     let ending = ending(dice);
     let ending = if plan.poison.is_some() && dice.trouble(10) { Ending::Refused } else { ending };

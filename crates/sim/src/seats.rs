@@ -115,7 +115,11 @@ async fn a_view_that_takes_the_place_of_another_goes_on_at_once() {
         let shards = world.kinesis.open_shards();
         shards.iter().for_each(|shard| world.kinesis.put(shard, 5));
         let open = world.refresh(&process, &server, &first, Ending::FailedAfter).await.unwrap();
-        if stopped { server.stop_view(true) } else { server.drop_view(false) }
+        if stopped {
+            server.stop_view(true)
+        } else {
+            server.drop_view(false)
+        }
         assert_eq!(world.refresh(&process, &view, &second, Ending::Success).await.unwrap(), open);
         a_moment().await;
         assert_eq!(held(&world).await, owners(&[("worker", 2)]), "stopped: {stopped}");

@@ -17,6 +17,7 @@ use domain::lease::Lease;
 use domain::limits::CLICKHOUSE_TIMEOUT;
 use domain::names::{PipeName, WorkerId};
 use domain::ports::{StateError, StateStore, Versioned, Worker};
+use domain::seat::split_owner;
 use testkit::MemoryStore;
 
 /// How long after it was sent a write may be executed. Long after its sender has given up.
@@ -44,7 +45,7 @@ struct Way {
     ledger: Arc<Ledger>,
     worker: WorkerId,
     /// The epochs that this process was given.
-    taken: Mutex<BTreeMap<String, u64>>,
+    taken: Mutex<BTreeMap<String, (WorkerId, u64)>>,
     /// Heartbeats do not arrive.
     mute: AtomicBool,
     /// What every write returns while set; true: after it was executed.
@@ -84,7 +85,7 @@ impl WatchedStore {
 
     /// The epoch with which this process took a lease.
     pub fn taken(&self, key: &str) -> Option<u64> {
-        self.way.taken.lock().unwrap().get(key).copied()
+        self.way.taken.lock().unwrap().get(key).map(|(_, epoch)| *epoch)
     }
 
     async fn read<T: Debug>(
@@ -180,10 +181,11 @@ impl Way {
         }
         for (old, new) in before.iter().zip(leases.iter().map(|l| &l.value)) {
             let (Some(old), key) = (old, new.key()) else { continue };
-            let mut taken = self.taken.lock().unwrap();
-            self.ledger.stepped(&self.worker, taken.get(&key).copied(), old, new);
+            let (by, mut taken) = (self.writer(old, new), self.taken.lock().unwrap());
+            let epoch = taken.get(&key).filter(|(owner, _)| *owner == by).map(|(_, epoch)| *epoch);
+            self.ledger.stepped(&by, epoch, old, new);
             if new.epoch != old.epoch {
-                taken.insert(key, new.epoch);
+                taken.insert(key, (by, new.epoch));
             }
         }
         self.dice.travel(5).await;
@@ -191,12 +193,19 @@ impl Way {
         self.away(4, "the rows may have been written")
     }
 
+    /// The seat of this process that writes a row: it owns the lease before or after that.
+    fn writer(&self, old: &Lease, new: &Lease) -> WorkerId {
+        let mine = |owner: &&WorkerId| split_owner(owner).0 == &*self.worker;
+        [&new.owner, &old.owner].into_iter().find(mine).unwrap_or(&self.worker).clone()
+    }
+
     /// The rows that are about to be replaced, and what is wrong with taking these together.
     fn before(&self, rows: &domain::rows::Rows, leases: &[Versioned<Lease>]) -> (Vec<Option<Lease>>, Option<String>) {
         let old = |l: &Versioned<Lease>| rows.leases.get(&l.value.key()).map(|row| row.value.clone());
         let left = || {
             let new: Vec<&Lease> = leases.iter().map(|l| &l.value).collect();
-            self.ledger.taken_together(&self.worker, rows.leases.values().map(|row| &row.value), &new)
+            let by = self.writer(new.first()?, new.first()?);
+            self.ledger.taken_together(&by, rows.leases.values().map(|row| &row.value), &new)
         };
         (leases.iter().map(old).collect(), if self.ledger.moves { None } else { left() })
     }

@@ -256,6 +256,7 @@ impl World {
             return Ok(None);
         };
         tracing::debug!("refresh reads batch {}, {} rows: {ending:?}", batch.id, batch.rows());
+        let held = self.held(&batch);
         self.ledger.served(&batch, options.shape.as_str().split(' ').next().and_then(Format::parse).unwrap());
         self.dice.delay(100).await;
         if self.dice.trouble(3) {
@@ -275,7 +276,7 @@ impl World {
             return Ok(Some(batch.id.clone()));
         }
         if read {
-            self.still_held(process, &batch);
+            self.still_held(process, &batch, &held);
         }
         self.dice.delay(100).await;
         let inserts = matches!(
@@ -304,9 +305,18 @@ impl World {
         Ok(Some(batch.id.clone()))
     }
 
-    /// A process completes a body: it must still hold the whole batch.
-    fn still_held(&self, process: &Process, batch: &Batch) {
-        let lost = |l: &&Lease| process.store.taken(&l.key()) != Some(l.epoch) || l.owner.is_empty();
+    /// Who has the leases of a batch.
+    fn held(&self, batch: &Batch) -> BTreeMap<ShardId, (WorkerId, u64)> {
+        let of_batch = |l: &&Lease| batch.ranges.iter().any(|r| r.shard_id == l.shard_id);
+        let of = |l: &Lease| (l.shard_id.clone(), (l.owner.clone(), l.epoch));
+        self.look(|leases| leases.filter(of_batch).map(of).collect())
+    }
+
+    /// A process completes a body: it must still hold the whole batch, at the seat that was given
+    /// it.
+    fn still_held(&self, process: &Process, batch: &Batch, before: &BTreeMap<ShardId, (WorkerId, u64)>) {
+        let same = |l: &Lease| before.get(&l.shard_id) == Some(&(l.owner.clone(), l.epoch));
+        let lost = |l: &&Lease| process.store.taken(&l.key()) != Some(l.epoch) || l.owner.is_empty() || !same(l);
         let of_batch = |l: &&Lease| batch.ranges.iter().any(|r| r.shard_id == l.shard_id);
         if let Some(lost) = self.look(|leases| leases.filter(of_batch).find(lost).cloned()) {
             self.ledger.ended_by_another(&batch.id, &lost);

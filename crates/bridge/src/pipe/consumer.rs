@@ -1,7 +1,7 @@
 //! The registered consumer that a pipe reads through with enhanced fan-out: one per pipe, shared by
 //! all workers and found by its name.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
 use prometheus::IntCounter;
@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use super::broadcast::Broadcast;
 use domain::error::Error;
 use domain::limits::{CONSUMER_LOOK, CONSUMER_PATIENCE, MAX_CONSUMER_NAME, SUBSCRIBES_AT_ONCE};
 use domain::names::{PipeName, ShardId};
@@ -40,14 +41,11 @@ pub struct FanOut {
     name: String,
     /// The consumer's ARN, once it has been active.
     arn: Arc<Mutex<Option<String>>>,
-    wanted: Arc<std::sync::Mutex<Wanted>>,
+    /// Whether readers are to use it.
+    wanted: Arc<Broadcast<bool>>,
     turns: Arc<Semaphore>,
     stalls: IntCounter,
 }
-
-/// Whether readers are to use it, and a channel to each: they are woken in order, so that runs are
-/// reproducible.
-type Wanted = (bool, Vec<watch::Sender<bool>>);
 
 impl FanOut {
     /// Looks up and registers nothing until it is needed. `stalls` counts stalled subscriptions.
@@ -57,7 +55,7 @@ impl FanOut {
             stream,
             name: consumer_name(pipe),
             arn: Arc::default(),
-            wanted: Arc::default(),
+            wanted: Arc::new(Broadcast::new(false)),
             turns: Arc::new(Semaphore::new(SUBSCRIBES_AT_ONCE)),
             stalls,
         }
@@ -66,28 +64,18 @@ impl FanOut {
     /// Switches all readers. They are switched on only once the consumer exists; otherwise the
     /// error says why it does not.
     pub async fn want(&self, wanted: bool) -> Result<(), Error> {
-        if self.readers().0 != wanted {
+        if self.wanted.get() != wanted {
             if wanted {
                 self.consumer().await?;
             }
-            let mut readers = self.readers();
-            readers.0 = wanted;
-            readers.1.retain(|reader| reader.send(wanted).is_ok());
+            self.wanted.set(wanted);
         }
         Ok(())
     }
 
     /// Whether readers are to use it, now and later.
     pub fn wanted(&self) -> watch::Receiver<bool> {
-        let mut readers = self.readers();
-        let (sender, receiver) = watch::channel(readers.0);
-        readers.1.retain(|reader| !reader.is_closed());
-        readers.1.push(sender);
-        receiver
-    }
-
-    fn readers(&self) -> MutexGuard<'_, Wanted> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wanted.subscribe()
     }
 
     /// Counts a stalled subscription, and makes later ones use another connection.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::broadcast::Broadcast;
 use super::members::Members;
 use domain::error::Error;
 use domain::incarnation::Incarnation;
@@ -29,8 +30,8 @@ struct Inner {
     /// Something changed that others should see soon.
     hurry: Notify,
     /// Counts successful heartbeats.
-    beats: watch::Sender<u64>,
-    admission: watch::Sender<Admission>,
+    beats: Broadcast<u64>,
+    admission: Broadcast<Admission>,
 }
 
 #[derive(Default)]
@@ -66,8 +67,8 @@ pub struct Standing(u64);
 impl Heartbeat {
     /// For a process that has not sent a heartbeat yet.
     pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration, worker_id: &WorkerId) -> Heartbeat {
-        let admission = watch::Sender::new(Admission::Awaited);
-        let (own, hurry, beats) = (Mutex::default(), Notify::new(), watch::Sender::new(0));
+        let admission = Broadcast::new(Admission::Awaited);
+        let (own, hurry, beats) = (Mutex::default(), Notify::new(), Broadcast::new(0));
         let worker_id = worker_id.clone();
         Heartbeat(Arc::new(Inner { clock, lease_duration, worker_id, own, hurry, beats, admission }), Seat::FIRST)
     }
@@ -288,8 +289,8 @@ impl Heartbeat {
         }
         own.sent = Some(sent);
         drop(own);
-        self.0.beats.send_modify(|beats| *beats += 1);
-        self.0.admission.send_if_modified(|a| std::mem::replace(a, Admission::Admitted) == Admission::Awaited);
+        self.0.beats.change(|beats| beats + 1);
+        self.0.admission.set(Admission::Admitted);
     }
 
     fn is_later(&self, row: &Worker, own: &Incarnation) -> bool {
@@ -304,6 +305,6 @@ impl Heartbeat {
     }
 
     fn refuse(&self, why: String) {
-        self.0.admission.send_replace(Admission::Refused(why));
+        self.0.admission.set(Admission::Refused(why));
     }
 }

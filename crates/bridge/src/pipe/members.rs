@@ -1,13 +1,16 @@
 //! Which workers are alive, and what they run: each writes a heartbeat counter, and watches those
 //! of the others with its own monotonic clock.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::broadcast::Broadcast;
 use domain::lease::Lease;
+use domain::limits::SEATS_REMEMBERED;
 use domain::names::{PipeName, WorkerId};
 use domain::ports::{Clock, Worker};
 use domain::seat::{seat_of, split_owner};
@@ -20,7 +23,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     lease_duration: Duration,
     seen: Mutex<Seen>,
-    changes: watch::Sender<u64>,
+    changes: Broadcast<u64>,
 }
 
 #[derive(Default)]
@@ -32,9 +35,9 @@ struct Seen {
     watched: Duration,
     /// The last row whose counter moved, and the value of `watched` then.
     workers: BTreeMap<WorkerId, (Worker, Duration)>,
-    /// The value of `watched` when a worker's row last moved and announced a seat of a pipe; not
-    /// longer than the lease duration ago.
-    seats: BTreeMap<(WorkerId, PipeName), Duration>,
+    /// The value of `watched` when a worker's row last announced a seat of a pipe, or when somebody
+    /// first asked about a seat that it did not announce.
+    seats: BTreeMap<WorkerId, BTreeMap<PipeName, Duration>>,
     /// Who was dead at the last read.
     dead: BTreeSet<WorkerId>,
 }
@@ -52,7 +55,7 @@ pub struct Circle {
 impl Members {
     /// No worker seen yet.
     pub fn new(clock: Arc<dyn Clock>, lease_duration: Duration) -> Members {
-        let changes = watch::Sender::new(0);
+        let changes = Broadcast::new(0);
         Members(Arc::new(Inner { clock, lease_duration, seen: Mutex::default(), changes }))
     }
 
@@ -76,16 +79,16 @@ impl Members {
             let old = seen.workers.get(&row.worker_id).map(|(old, _)| old);
             if old.is_none_or(|old| old.heartbeat != row.heartbeat || old.incarnation != row.incarnation) {
                 changed |= old.is_none_or(|old| old.pipes != row.pipes);
-                let seats = row.pipes.keys().map(|name| ((row.worker_id.clone(), name.clone()), watched));
-                seen.seats.extend(seats);
+                let seats = seen.seats.entry(row.worker_id.clone()).or_default();
+                seats.extend(row.pipes.keys().map(|name| (name.clone(), watched)));
+                seats.retain(|_, at| watched - *at < SEATS_REMEMBERED * self.0.lease_duration);
                 seen.workers.insert(row.worker_id.clone(), (row, watched));
             }
         }
-        seen.seats.retain(|_, at| watched - *at < self.0.lease_duration);
         let dead = seen.workers.keys().filter(|id| self.dead_in(&seen, id)).cloned().collect();
         if changed || dead != seen.dead {
             seen.dead = dead;
-            self.0.changes.send_modify(|version| *version += 1);
+            self.0.changes.change(|version| version + 1);
         }
     }
 
@@ -100,10 +103,21 @@ impl Members {
     /// duration that it runs the pipe at that seat.
     pub fn is_nobodys(&self, lease: &Lease) -> bool {
         let (worker, seat) = split_owner(&lease.owner);
-        let seen = self.seen();
-        let key = || (WorkerId::from(worker), PipeName::from(format!("{}{seat}", lease.pipe)));
-        let left = || seen.watched >= self.0.lease_duration && !seen.seats.contains_key(&key());
-        worker.is_empty() || self.dead_in(&seen, worker) || left()
+        let mut seen = self.seen();
+        if worker.is_empty() || self.dead_in(&seen, worker) {
+            return true;
+        }
+        let watched = seen.watched;
+        let name =
+            if seat.is_empty() { Cow::Borrowed(&*lease.pipe) } else { Cow::Owned(format!("{}{seat}", lease.pipe)) };
+        match seen.seats.get(worker).and_then(|seats| seats.get(&*name)) {
+            Some(at) => watched - *at >= self.0.lease_duration,
+            None => {
+                // The row may have been written late, over that of the next process.
+                seen.seats.entry(worker.into()).or_default().insert(name.as_ref().into(), watched);
+                false
+            }
+        }
     }
 
     fn dead_in(&self, seen: &Seen, worker_id: &str) -> bool {

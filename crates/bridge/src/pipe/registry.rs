@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::actor::Actor;
+use super::broadcast::Broadcast;
 use super::deps::Deps;
 use super::identity::another_stream;
 use super::pull::{Command, Confirm, PullOptions, Served};
@@ -25,7 +26,7 @@ pub struct Pipes {
     deps: Deps,
     running: Mutex<BTreeMap<(PipeName, Seat), Running>>,
     tasks: tokio::sync::Mutex<JoinSet<()>>,
-    stop: watch::Sender<bool>,
+    stop: Broadcast<bool>,
 }
 
 struct Running {
@@ -38,7 +39,7 @@ struct Running {
 impl Pipes {
     /// Creates an empty registry.
     pub fn new(deps: Deps) -> Pipes {
-        let (stop, _) = watch::channel(false);
+        let stop = Broadcast::new(false);
         Pipes { deps, running: Mutex::default(), tasks: tokio::sync::Mutex::default(), stop }
     }
 
@@ -155,7 +156,7 @@ impl Pipes {
         seat: Seat,
         by: &Confirm,
     ) -> Result<mpsc::Sender<Command>, Error> {
-        if *self.stop.borrow() {
+        if self.stop.get() {
             return Err(Error::Unavailable("the bridge is stopping".into()));
         }
         let mut tasks = self.tasks.lock().await;
@@ -192,7 +193,7 @@ impl Pipes {
 
     /// Stops all pipes: settles what it can, releases the leases.
     pub async fn stop(&self) {
-        let _ = self.stop.send(true);
+        self.stop.set(true);
         let mut tasks = self.tasks.lock().await;
         while tasks.join_next().await.is_some() {}
     }
