@@ -14,7 +14,12 @@ use stack::{Bridge, LocalStack};
 use crate::common::{bridge_binary, is_committed, local_stack, number, orders_sql, seed, wait_until};
 use crate::engines::on_each_engine;
 
-on_each_engine!(exactly_once_under_faults, exactly_once_under_faults_with_fan_out, at_least_once_without_a_window,);
+on_each_engine!(
+    exactly_once_under_faults,
+    exactly_once_under_faults_with_fan_out,
+    exactly_once_under_faults_with_four_views,
+    at_least_once_without_a_window,
+);
 
 const SHARDS: i32 = 4;
 /// Records are written in steps, over about a minute, so that every fault finds data in flight.
@@ -63,6 +68,8 @@ const FAN_OUT: Plan = Plan {
     sql: |bridge| orders_sql(bridge, "drill", &format!("{PARAMETERS}&mode=efo"), WINDOW),
     ..POLLING
 };
+/// As many views as shards.
+const FOUR_VIEWS: Plan = Plan { sql: |bridge| four_views(&POLLING, bridge), ..FAN_OUT };
 /// Many small batches.
 pub const PARAMETERS: &str = "&linger_ms=100&poll_ms=50";
 const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
@@ -72,6 +79,18 @@ impl Plan {
     pub fn broken_records(self) -> u64 {
         self.records / STEP * self.broken
     }
+}
+
+/// The SQL of a plan, with its view under four names.
+fn four_views(plan: &Plan, bridge: &str) -> String {
+    let (mut script, view) = ((plan.sql)(bridge), format!("{}_pipe", plan.pipe));
+    let create = script.find("CREATE MATERIALIZED VIEW").expect("a view");
+    for number in 2..=4 {
+        let another = script[create..].split_inclusive(";\n").next().expect("a statement");
+        let another = another.replace(&view, &format!("{view}_{number}"));
+        script.push_str(&another);
+    }
+    script
 }
 
 /// Not JSON, or JSON that is not an order.
@@ -305,6 +324,14 @@ fn exactly_once_under_faults_with_fan_out() {
         pipes.len() == SHARDS as usize && pipes.iter().all(|row| row["mode"] == "efo")
     };
     wait_until(Duration::from_secs(60), pushed, || drill.bridge.log_tail());
+}
+
+fn exactly_once_under_faults_with_four_views() {
+    let drill = Drill::run(FOUR_VIEWS, seed("exactly_once_under_faults_with_four_views"));
+    drill.report();
+    assert_eq!((drill.rows(), drill.distinct_ids()), (FOUR_VIEWS.records, FOUR_VIEWS.records));
+    let shared = || drill.number("SELECT uniqExact(owner) FROM kinesis.leases") == SHARDS as u64;
+    wait_until(Duration::from_secs(60), shared, || drill.bridge.log_tail());
 }
 
 fn at_least_once_without_a_window() {

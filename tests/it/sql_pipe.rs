@@ -14,6 +14,7 @@ mod options;
 mod refusals;
 mod rest;
 mod samples;
+mod several;
 
 use std::process::{Command, Output};
 use std::time::Duration;

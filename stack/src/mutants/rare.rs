@@ -80,4 +80,16 @@ pub const RARE: &[(Mutant, &str)] = &[
         },
         "isolate::nothing_is_skipped_after_a_half_whose_answer_got_lost",
     ),
+    (
+        Mutant {
+            name: "a view that left is waited for",
+            breaks: "balance",
+            edits: &[(
+                "crates/bridge/src/pipe/members.rs",
+                "Some(at) => watched - *at >= self.0.lease_duration,",
+                "Some(at) => watched - *at >= 10_000 * self.0.lease_duration,",
+            )],
+        },
+        "seats::leases_that_could_not_be_released_are_taken_by_others",
+    ),
 ];

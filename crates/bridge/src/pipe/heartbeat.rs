@@ -111,7 +111,12 @@ impl Heartbeat {
 
     /// Announces that this pipe no longer runs here.
     pub fn left(&self, pipe: &PipeName) {
-        self.own().pipes.remove(&self.1.announced(pipe));
+        let (mut own, announced) = (self.own(), self.1.announced(pipe));
+        own.pipes.remove(&announced);
+        if let Some(row) = own.row.as_mut() {
+            // Whoever joins again waits for a heartbeat of its own.
+            row.pipes.remove(&announced);
+        }
         self.0.hurry.notify_one();
     }
 

@@ -149,6 +149,7 @@ impl Members {
 mod tests {
     use super::*;
     use domain::names::BatchId;
+    use domain::sequence::Checkpoint;
 
     /// A clock that is set by the test, and a wall clock that cannot be trusted.
     struct Told(Mutex<Instant>);
@@ -183,14 +184,20 @@ mod tests {
         }
 
         fn looks(&self, after: Duration, rows: &[(&str, &str, u64)]) {
+            let rows: Vec<_> = rows.iter().map(|(id, process, beat)| (*id, *process, *beat, &[][..])).collect();
+            self.looks_at(after, &rows);
+        }
+
+        /// Each row with what it announces.
+        fn looks_at(&self, after: Duration, rows: &[(&str, &str, u64, &[&str])]) {
             *self.clock.0.lock().unwrap() += after;
-            let worker = |(id, incarnation, heartbeat): &(&str, &str, u64)| Worker {
+            let worker = |(id, incarnation, heartbeat, seats): &(&str, &str, u64, &[&str])| Worker {
                 worker_id: (*id).into(),
                 incarnation: format!("0-{incarnation}"),
                 address: String::new(),
                 version: String::new(),
                 heartbeat: *heartbeat,
-                pipes: BTreeMap::new(),
+                pipes: seats.iter().map(|seat| ((*seat).into(), 0)).collect(),
             };
             self.members.observe(rows.iter().map(worker).collect());
         }
@@ -218,6 +225,37 @@ mod tests {
         assert!(observer.members.is_dead("a") && observer.members.is_dead("b"));
         observer.looks(BEAT, &[("a", "another", 2), ("b", "x", 3)]);
         assert!(!observer.members.is_dead("a") && observer.members.is_dead("b"));
+    }
+
+    #[test]
+    fn the_leases_of_a_seat_that_is_not_announced_are_nobodys() {
+        let observer = Observer::new();
+        let free = Lease::new(&"orders".into(), &"s".into(), &"1".into(), vec![], Checkpoint::TrimHorizon, 0);
+        let nobodys = |owner: &str| observer.members.is_nobodys(&Lease { owner: owner.into(), ..free.clone() });
+        let mut beat = 0;
+        let mut looks = |seats: &[&str]| {
+            beat += 1;
+            observer.looks_at(BEAT, &[("a", "x", beat, seats)]);
+        };
+        looks(&["orders", "orders/2", "clicks"]);
+        assert!(!nobodys("a") && !nobodys("a/2"));
+        // The second view is gone, and another pipe has one.
+        looks(&["orders", "clicks/2"]);
+        looks(&["orders", "clicks/2"]);
+        assert!(!nobodys("a") && !nobodys("a/2"));
+        looks(&["orders", "clicks/2"]);
+        assert!(!nobodys("a") && nobodys("a/2"));
+        // A row that lacks what was never seen may have been written late.
+        assert!(!nobodys("a/3"));
+        looks(&[]);
+        looks(&["orders", "orders/3"]);
+        looks(&["orders"]);
+        assert!(!nobodys("a") && !nobodys("a/3"));
+        // Whether the worker lives or not decides about all its seats.
+        for _ in 0..3 {
+            observer.looks_at(BEAT, &[("a", "x", beat, &["orders", "orders/3"])]);
+        }
+        assert!(nobodys("a") && nobodys("a/2") && nobodys("a/3") && nobodys(""));
     }
 
     #[test]
