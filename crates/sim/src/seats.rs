@@ -59,7 +59,7 @@ fn owned_by(world: &World, leases: &[domain::ports::Versioned<domain::lease::Lea
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_view_holds_back_only_its_shards() {
+async fn a_view_is_a_worker() {
     let (world, server, process, first) = calm(4);
     let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
     share(&world, &process, [(&server, &first), (&view, &second)]).await;

@@ -409,7 +409,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the views of one worker do not count each other",
-        breaks: "balance",
+        breaks: "a-view-is-a-worker",
         edits: &[(
             "crates/bridge/src/pipe/members.rs",
             "filter(|(owner, _)| owner != me)",

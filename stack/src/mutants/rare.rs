@@ -83,7 +83,7 @@ pub const RARE: &[(Mutant, &str)] = &[
     (
         Mutant {
             name: "a view that left is waited for",
-            breaks: "balance",
+            breaks: "a-view-is-a-worker",
             edits: &[(
                 "crates/bridge/src/pipe/members.rs",
                 "Some(at) => watched - *at >= self.0.lease_duration,",

@@ -323,8 +323,7 @@ impl Actor {
                 // Pulls queue; other commands need not wait for a record.
                 Event::Command(pull @ Command::Pull(..)) => {
                     if let Some(Command::Pull(_, other)) = self.inbox.postpone(pull) {
-                        let busy =
-                            format!("pipe '{}' has {MAX_QUEUED_PULLS} pulls waiting: use one view a pipe", self.pipe);
+                        let busy = format!("pipe '{}' has {MAX_QUEUED_PULLS} pulls of this view waiting", self.pipe);
                         let _ = other.send(Err(Error::Unavailable(busy)));
                     }
                 }

@@ -1,5 +1,5 @@
 //! Which seat of a pipe a pull gets: several views that pull one pipe have readers, leases and
-//! batches of their own.
+//! batches of their own (**a-view-is-a-worker**).
 
 use super::pull::Confirm;
 use domain::seat::Seat;
