@@ -16,6 +16,7 @@ mod shape;
 mod sql;
 mod takeover;
 mod throughput;
+mod views;
 
 use std::path::PathBuf;
 
@@ -41,7 +42,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
     memory_mib: u64,
     /// Run only these parts.
-    #[arg(long, value_delimiter = ',', default_value = "throughput,payloads,latency,memory,idle,takeover")]
+    #[arg(long, value_delimiter = ',', default_value = "throughput,views,payloads,latency,memory,idle,takeover")]
     only: Vec<Part>,
 }
 
@@ -50,6 +51,8 @@ pub struct BenchArgs {
 enum Part {
     /// The whole pipe, its ceiling, processor time.
     Throughput,
+    /// Several views of one pipe.
+    Views,
     /// Aggregates, compressed payloads, lines, inline JSON, events of DynamoDB.
     Payloads,
     /// From put to queryable.
@@ -69,6 +72,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let stack = LocalStack::start(Engine::V26_7)?;
     let wanted = |part| args.only.contains(&part);
     let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
+    let views = wanted(Part::Views).then(|| views::run(args, &stack)).transpose()?;
     let payloads = wanted(Part::Payloads).then(|| payloads::run(args, &stack)).transpose()?;
     // The emulator's records stay in its memory, so each run has a stream of its own.
     let latencies = wanted(Part::Latency).then(|| latency::all(args, &runtime, &stack)).transpose()?;
@@ -79,6 +83,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     report::print(&report::Figures {
         clickhouse: version.trim(),
         throughput,
+        views: views.unwrap_or_default(),
         payloads,
         latencies: latencies.unwrap_or_default(),
         memory,

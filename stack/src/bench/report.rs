@@ -7,6 +7,7 @@ use super::memory::Memory;
 use super::payloads::Payloads;
 use super::takeover::{LEASE, Takeover};
 use super::throughput::Throughput;
+use super::views::Views;
 
 /// How much more processor time than the floor the bridge may use for reading.
 const CPU_AIM: &str = "<= 0.75";
@@ -24,6 +25,8 @@ pub struct Figures<'a> {
     pub clickhouse: &'a str,
     /// The whole pipe.
     pub throughput: Option<Throughput>,
+    /// Several views of one pipe.
+    pub views: Vec<Views>,
     /// The kinds of payload.
     pub payloads: Option<Payloads>,
     /// From put to queryable.
@@ -46,6 +49,7 @@ pub fn print(figures: &Figures<'_>) {
     if let Some(throughput) = &figures.throughput {
         of_throughput(throughput, &mut lines, &mut notes);
     }
+    of_views(&figures.views, &mut lines, &mut notes);
     if let Some(payloads) = &figures.payloads {
         of_payloads(payloads, &mut lines, &mut notes);
     }
@@ -178,6 +182,24 @@ fn of_throughput(found: &Throughput, lines: &mut Vec<Line>, notes: &mut Vec<Stri
         "the floor: every record through aws-sdk-kinesis in a process of its own, with the bridge's limit for each call; {} calls, the bridge made {} \
          (with those that found nothing).",
         found.calls.1, found.calls.0
+    ));
+}
+
+fn of_views(found: &[Views], lines: &mut Vec<Line>, notes: &mut Vec<String>) {
+    let Some(one) = found.first() else { return };
+    let rate = |of: &Views| of.rows as f64 / of.seconds;
+    for of in found {
+        let figure = format!("rows/s with {} view{} of a pipe", of.views, if of.views == 1 { "" } else { "s" });
+        let ratio = format!("{:.2}", rate(of) / rate(one));
+        lines.push(line([&figure, &thousands(rate(of)), "one view", &thousands(rate(one)), &ratio, ""]));
+        let cores = |name: &str| format!("{name} {:.2}", seconds_of(&of.cpu, name) / of.seconds);
+        let cores = ["ClickHouse", "bridge", "replay server", "ZooKeeper"].map(cores).join(", ");
+        notes.push(format!("views, {}: {:.1} s, {} batches; cores in use: {cores}.", of.views, of.seconds, of.batches));
+    }
+    notes.push(format!(
+        "views: {} orders, 4 shards, the replay server, the statements of sql pipe --views (each record checked, with rest and errors), from the first \
+         statement until the last row is counted. All processes share this machine's processors, so that more views help only as far as some are free.",
+        thousands(one.rows as f64)
     ));
 }
 

@@ -403,8 +403,8 @@ pub const MUTANTS: &[Mutant] = &[
         breaks: "a-zombie-serves-nothing",
         edits: &[(
             "crates/bridge/src/pipe/members.rs",
-            ".insert(name.as_ref().into(), watched);\n                false",
-            ".insert(name.as_ref().into(), watched);\n                true",
+            "seen.seats.entry(worker.into()).or_default().insert(name.as_ref().into(), watched);\n                false",
+            "watched >= self.0.lease_duration",
         )],
     },
     Mutant {
