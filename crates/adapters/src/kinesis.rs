@@ -8,6 +8,7 @@ mod events;
 mod fan_out;
 mod pages;
 mod sdk;
+mod shortcut;
 mod subscriber;
 pub mod wire;
 

@@ -142,6 +142,8 @@ pub const SLOW_RESPONSE: Duration = Duration::from_secs(2);
 pub const GET_RECORDS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout of one Kinesis call, including all SDK retries.
 pub const KINESIS_CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection to Kinesis may take: the SDK's default.
+pub const KINESIS_CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 /// Timeout of one attempt of a Kinesis call.
 pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Consumers that a stream may have (AWS: 20; 50 with on-demand advantage). Only used in messages,

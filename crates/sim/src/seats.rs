@@ -133,6 +133,26 @@ async fn a_view_that_takes_the_place_of_another_goes_on_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pipe_of_several_views_moves_to_another_table_at_once() {
+    let (world, server, process, first) = calm(4);
+    let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
+    share(&world, &process, [(&server, &first), (&view, &second)]).await;
+    world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 5));
+    sleep(Duration::from_secs(2)).await;
+    assert!(world.refresh(&process, &view, &second, Ending::FailedBefore).await.unwrap().is_some());
+    server.drop_view(false);
+    view.drop_view(false);
+    let third = server.another_view("others_pipe");
+    third.retarget("default.others");
+    let options = by("others_pipe", &first);
+    let began = tokio::time::Instant::now();
+    assert!(world.drain(&process, &third, &options).await, "{:?}", world.leases().await);
+    assert!(began.elapsed() < PIPE_IDLE_BUFFERS, "{:?}", began.elapsed());
+    assert!(world.leases().await.iter().all(|row| row.value.destination.target == "default.others"));
+    world.judge().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_seats_of_a_process_that_died_are_taken_over() {
     let (world, server, process, first) = calm(4);
     let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
@@ -166,6 +186,24 @@ async fn leases_that_could_not_be_released_are_taken_by_others() {
     world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 5));
     assert!(world.drain(&other, &far, &options).await, "{:?}", world.leases().await);
     assert_eq!(held(&world).await, owners(&[("another", 2)]));
+    world.judge().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_is_refused_keeps_no_shards() {
+    let (world, server, process, first) = calm(4);
+    let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
+    share(&world, &process, [(&server, &first), (&view, &second)]).await;
+    view.drop_view(false);
+    let into_another = by(super::clickhouse::SECOND_VIEW, &first);
+    let began = tokio::time::Instant::now();
+    while held(&world).await != owners(&[("worker", 4)]) {
+        assert!(began.elapsed() < PIPE_IDLE_BUFFERS + 2 * LEASE, "{:?}", held(&world).await);
+        let refused = process.pipes.pull(&PIPE, &STREAM, into_another.clone()).await;
+        assert!(refused.is_err());
+        let _ = world.refresh(&process, &server, &first, Ending::Success).await;
+        a_moment().await;
+    }
     world.judge().unwrap();
 }
 

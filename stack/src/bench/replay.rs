@@ -5,6 +5,8 @@
 //! mostly idle next to it. Here a response is a copy out of memory: what remains is the bridge's
 //! own work.
 
+mod push;
+
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -85,10 +87,10 @@ struct Shard {
 }
 
 impl Shard {
-    /// Where a response ends that starts with record `start` and has at most `limit` records: as
-    /// with AWS, at least one, and not too many bytes.
-    fn end(&self, start: usize, limit: usize) -> usize {
-        let room = start.checked_sub(1).map_or(0, |before| self.ends[before]) + MAX_ANSWER;
+    /// Where a response ends that starts with record `start` and has at most `limit` records and
+    /// `most` bytes: as with AWS, at least one record.
+    fn end(&self, start: usize, limit: usize, most: usize) -> usize {
+        let room = start.checked_sub(1).map_or(0, |before| self.ends[before]) + most;
         let fitting = self.ends.partition_point(|end| *end <= room).max(start + 1);
         fitting.min(start + limit).min(self.ends.len())
     }
@@ -200,9 +202,14 @@ async fn call(State(replay): State<Arc<Replay>>, headers: HeaderMap, body: Bytes
             let kind = [(header::CONTENT_TYPE, CBOR)];
             return (kind, replay.get_records(&request).unwrap_or_default()).into_response();
         }
+        "SubscribeToShard" => match push::subscribe(&replay, &request) {
+            Some(events) => return events,
+            None => None,
+        },
         "GetRecords" if in_cbor || replay.cbor => None,
         "GetRecords" => replay.get_records(&request),
         "GetShardIterator" => replay.get_shard_iterator(&request),
+        "DescribeStreamConsumer" => Some(replay.consumer(&request).to_string().into_bytes()),
         "ListShards" => Some(replay.list_shards().to_string().into_bytes()),
         "DescribeStreamSummary" => Some(replay.describe().to_string().into_bytes()),
         "ListStreams" => {
@@ -253,21 +260,40 @@ impl Replay {
         json!({"Shards": (0..self.shards.len()).map(shard).collect::<Vec<_>>()})
     }
 
-    /// An iterator is `shard/record`; it never expires.
-    fn get_shard_iterator(&self, request: &Value) -> Option<Vec<u8>> {
-        let id = request["ShardId"].as_str()?;
+    /// A consumer of any name exists.
+    fn consumer(&self, request: &Value) -> Value {
+        let (stream, name) = (&request["StreamARN"], &request["ConsumerName"]);
+        let arn = format!("{}/consumer/{}:1", stream.as_str().unwrap_or_default(), name.as_str().unwrap_or_default());
+        json!({"ConsumerDescription": {
+            "ConsumerName": name,
+            "ConsumerARN": arn,
+            "ConsumerStatus": "ACTIVE",
+            "ConsumerCreationTimestamp": 1_700_000_000,
+            "StreamARN": stream,
+        }})
+    }
+
+    /// A shard's index and the number of the record at a position, whose kind has this name in the
+    /// request.
+    fn position(&self, id: &str, at: &Value, kind: &str) -> Option<(usize, usize)> {
         let shard = (0..self.shards.len()).find(|index| Replay::shard_id(*index) == id)?;
         let named = || {
-            let sequence = request["StartingSequenceNumber"].as_str()?;
+            let sequence = at["StartingSequenceNumber"].as_str().or_else(|| at["SequenceNumber"].as_str())?;
             sequence.get(sequence.len().checked_sub(RECORD_DIGITS)?..)?.parse::<usize>().ok()
         };
-        let position = match request["ShardIteratorType"].as_str()? {
+        let position = match at[kind].as_str()? {
             "TRIM_HORIZON" | "AT_TIMESTAMP" => 0,
             "LATEST" => self.shards[shard].ends.len(),
             "AT_SEQUENCE_NUMBER" => named()?,
             "AFTER_SEQUENCE_NUMBER" => named()?.checked_add(1)?,
             _ => return None,
         };
+        Some((shard, position))
+    }
+
+    /// An iterator is `shard/record`; it never expires.
+    fn get_shard_iterator(&self, request: &Value) -> Option<Vec<u8>> {
+        let (shard, position) = self.position(request["ShardId"].as_str()?, request, "ShardIteratorType")?;
         Some(json!({"ShardIterator": format!("{shard}/{position}")}).to_string().into_bytes())
     }
 
@@ -277,7 +303,7 @@ impl Replay {
         let records = self.shards.get(shard)?;
         let limit = request["Limit"].as_u64().unwrap_or(MAX_RECORDS).min(MAX_RECORDS);
         let start = position.min(records.ends.len());
-        let end = records.end(start, limit as usize);
+        let end = records.end(start, limit as usize, MAX_ANSWER);
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.served.fetch_add((end - start) as u64, Ordering::Relaxed);
         self.largest_limit.fetch_max(limit, Ordering::Relaxed);
@@ -316,11 +342,11 @@ mod tests {
     fn an_answer_ends_at_its_limit_or_where_it_would_be_too_large() {
         let shard =
             Shard { bytes: Vec::new(), commas: true, ends: (1..=10).map(|n| n * super::MAX_ANSWER / 3).collect() };
-        assert_eq!(shard.end(0, 2), 2);
-        assert_eq!(shard.end(0, 100), 3);
-        assert_eq!(shard.end(8, 100), 10);
-        assert_eq!(shard.end(10, 100), 10);
+        assert_eq!(shard.end(0, 2, super::MAX_ANSWER), 2);
+        assert_eq!(shard.end(0, 100, super::MAX_ANSWER), 3);
+        assert_eq!(shard.end(8, 100, super::MAX_ANSWER), 10);
+        assert_eq!(shard.end(10, 100, super::MAX_ANSWER), 10);
         let large = Shard { bytes: Vec::new(), commas: true, ends: vec![2 * super::MAX_ANSWER] };
-        assert_eq!(large.end(0, 100), 1);
+        assert_eq!(large.end(0, 100, super::MAX_ANSWER), 1);
     }
 }

@@ -139,6 +139,15 @@ fn of_throughput(found: &Throughput, lines: &mut Vec<Line>, notes: &mut Vec<Stri
         &format!("{:.2}", cbor / floor),
         CBOR_AIM,
     ]));
+    let (pushed, pushed_floor) = (found.fan_out_cpu.0 / millions, found.fan_out_cpu.1 / millions);
+    lines.push(line([
+        "  the same by fan-out, nothing beside it",
+        &format!("{pushed:.2}"),
+        "AWS SDK subscribing, records dropped",
+        &format!("{pushed_floor:.2}"),
+        &format!("{:.2}", pushed / pushed_floor),
+        CPU_AIM,
+    ]));
     let engine = median(found.rounds.iter().map(|r| r.ceiling_cpu)) / millions;
     lines.push(line([
         "ClickHouse, CPU s per million rows",

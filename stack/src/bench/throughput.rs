@@ -55,6 +55,9 @@ pub struct Throughput {
     pub alone_cpu: f64,
     /// The same with responses in CBOR.
     pub cbor_cpu: f64,
+    /// Processor seconds of the bridge with such a client by enhanced fan-out, and of the floor of
+    /// that.
+    pub fan_out_cpu: (f64, f64),
     /// Processor seconds of the floor.
     pub floor_cpu: Vec<f64>,
     /// GetRecords calls of one read through the bridge, and of the floor.
@@ -142,13 +145,16 @@ impl Replayed {
 pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Throughput, String> {
     super::step("the bridge alone, with responses in CBOR");
     let in_cbor = Replayed::speaking(true, args.records, 0, Shape::Plain)?;
-    let cbor_cpu = alone(args, stack, &in_cbor, "in_cbor")?.cpu_seconds;
+    let cbor_cpu = alone(args, stack, &in_cbor, "in_cbor", "")?.cpu_seconds;
     drop(in_cbor);
     super::step(&format!("rendering {} records for the replay server", args.records));
     let replayed = Replayed::start(args.records, 0)?;
     super::step("recording the bridge's batches, with a client that only takes them");
-    let Recorded { batches, cpu_seconds } = alone(args, stack, &replayed, "recorded")?;
+    let Recorded { batches, cpu_seconds } = alone(args, stack, &replayed, "recorded", "")?;
     let (bridge_calls, _, limit) = replayed.asked()?;
+    super::step("the same by enhanced fan-out, and its floor");
+    let pushed = alone(args, stack, &replayed, "pushed", "&mode=efo")?.cpu_seconds;
+    let fan_out_cpu = (pushed, floor(&replayed, &["--fan-out"], args.records)?.0);
     let ceiling_batches = batches.len();
     let server = Static::start(runtime, batches)?;
 
@@ -156,7 +162,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Th
     for number in 1..=args.rounds {
         super::step(&format!("round {number} of {}: the pipe, its ceiling, the floor of reading", args.rounds));
         rounds.push(round(args, stack, &replayed, &server, number)?);
-        let (cpu, calls) = floor(&replayed, limit, args.records)?;
+        let (cpu, calls) = floor(&replayed, &["--limit", &limit.to_string()], args.records)?;
         floor_cpu.push(cpu);
         floor_calls = calls;
     }
@@ -167,15 +173,22 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Th
         records: args.records,
         alone_cpu: cpu_seconds,
         cbor_cpu,
+        fan_out_cpu,
         floor_cpu,
         calls: (bridge_calls, floor_calls),
     })
 }
 
 /// The bridge with a client that only takes its batches.
-fn alone(args: &BenchArgs, stack: &LocalStack, replayed: &Replayed, pipe: &str) -> Result<Recorded, String> {
+fn alone(
+    args: &BenchArgs,
+    stack: &LocalStack,
+    replayed: &Replayed,
+    pipe: &str,
+    parameters: &str,
+) -> Result<Recorded, String> {
     let bridge = replayed.start_bridge(args, stack, &[])?;
-    let query = format!("stream={STREAM}&format=ArrowStream{UNPACED}");
+    let query = format!("stream={STREAM}&format=ArrowStream{UNPACED}{parameters}");
     let recorded = record(&stack.clickhouse, &bridge, pipe, &query, args.records)?;
     bridge.stop()?;
     Ok(recorded)
@@ -273,10 +286,10 @@ pub fn served_batches(bridge: &Bridge) -> Result<u64, String> {
 }
 
 /// The floor's processor seconds and calls.
-fn floor(replayed: &Replayed, limit: u64, records: u64) -> Result<(f64, u64), String> {
+fn floor(replayed: &Replayed, flags: &[&str], records: u64) -> Result<(f64, u64), String> {
     let output = Command::new(stack_binary()?)
         .args(["bench-floor", "--endpoint", &replayed.endpoint(), "--stream", STREAM])
-        .args(["--limit", &limit.to_string()])
+        .args(flags)
         .output()
         .map_err(|error| format!("cannot start the floor: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);

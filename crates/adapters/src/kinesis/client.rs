@@ -10,6 +10,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::Builder;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::types::StreamDescriptionSummary;
 use prometheus::IntCounterVec;
 
@@ -17,6 +18,7 @@ use super::convert::{position, shard};
 use super::dates::Dates;
 use super::error::{NO_REGION, Subject, checked, classify, counted};
 use super::pages::{Pages, taking};
+use super::shortcut::{Failed, Shortcut};
 use super::subscriber::Subscriber;
 use super::wire::Decoded;
 use domain::error::Error;
@@ -37,6 +39,8 @@ pub struct AwsKinesis {
     /// counted.
     data: Client,
     pages: Pages,
+    shortcut: Shortcut,
+    dates: Dates,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
     pub(super) region: String,
@@ -55,7 +59,8 @@ impl AwsKinesis {
             .build();
         let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
         let time = Arc::<KinesisTime>::default();
-        let config = Builder::from(&sdk).interceptor(Dates::new(time.clone()));
+        let dates = Dates::new(time.clone());
+        let config = Builder::from(&sdk).interceptor(dates.clone());
         // Judged by progress: the response must begin in time, and the SDK watches that it goes on.
         let progress = TimeoutConfig::builder()
             .operation_timeout(GET_RECORDS_TIMEOUT)
@@ -65,11 +70,14 @@ impl AwsKinesis {
         let data = config.clone().retry_config(RetryConfig::disabled()).timeout_config(progress);
         // The variable of AWS's Java SDK.
         let json = std::env::var("CBOR_ENABLED").is_ok_and(|set| set.eq_ignore_ascii_case("false"));
-        let pages = Pages::new(json, errors.clone());
+        let (pages, shortcut) = (Pages::new(json, errors.clone()), Shortcut::default());
+        let data = data.interceptor(pages.clone()).interceptor(shortcut.clone());
         AwsKinesis {
             control: Client::from_conf(config.clone().build()),
-            data: Client::from_conf(data.interceptor(pages.clone()).build()),
+            data: Client::from_conf(data.build()),
             pages,
+            shortcut,
+            dates,
             subscriber: Subscriber::new(config),
             time,
             region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
@@ -82,6 +90,21 @@ impl AwsKinesis {
         let output = checked!(self, "DescribeStreamSummary", stream, "", sent)?;
         let nothing = || Error::Unavailable(format!("DescribeStreamSummary of stream '{stream}' returned nothing"));
         output.stream_description_summary.ok_or_else(nothing)
+    }
+
+    /// One GetRecords call: its output with what was taken out of it.
+    async fn ask(&self, iterator: &str, limit: usize) -> (Result<GetRecordsOutput, Failed>, Option<Decoded>) {
+        let done = match self.shortcut.route() {
+            Some(route) => self.pages.ask(&route, &self.dates, iterator, limit).await,
+            None => {
+                let limit = limit.try_into().unwrap_or(i32::MAX);
+                taking(self.data.get_records().shard_iterator(iterator).limit(limit).send()).await
+            }
+        };
+        if done.0.is_err() {
+            self.shortcut.lose();
+        }
+        done
     }
 
     pub(super) fn subject<'a>(&'a self, call: &'static str, stream: &'a str, shard: &'a str) -> Subject<'a> {
@@ -201,11 +224,10 @@ impl KinesisApi for AwsKinesis {
         iterator: &str,
         limit: usize,
     ) -> Result<Page, KinesisError> {
-        let call = self.data.get_records().shard_iterator(iterator).limit(limit.try_into().unwrap_or(i32::MAX));
         let in_json = self.pages.in_json();
-        let (mut output, mut taken) = taking(call.clone().send()).await;
+        let (mut output, mut taken) = self.ask(iterator, limit).await;
         if output.is_err() && self.pages.in_json() && !in_json {
-            (output, taken) = taking(call.send()).await;
+            (output, taken) = self.ask(iterator, limit).await;
         }
         let output = checked!(self, "GetRecords", stream, shard_id, ready(output))?;
         let page = taken.or_else(|| Decoded::of_page(output)).ok_or_else(|| {

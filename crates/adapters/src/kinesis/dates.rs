@@ -8,6 +8,7 @@ use aws_sdk_kinesis::config::interceptors::{
 };
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use aws_smithy_types::date_time::Format;
@@ -16,12 +17,22 @@ use domain::kinesis_time::KinesisTime;
 
 /// Records the date of each response that is not an error: errors may come from something in
 /// between.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dates(Arc<KinesisTime>);
 
 impl Dates {
     pub(super) fn new(time: Arc<KinesisTime>) -> Dates {
         Dates(time)
+    }
+
+    /// Notes the date of a response to a request that was sent then.
+    pub(super) fn answered(&self, response: &HttpResponse, sent: Option<Instant>) {
+        let date = response.headers().get("date").filter(|_| response.status().is_success());
+        let date = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
+        if let Some(ms) = date.and_then(|date| date.to_millis().ok()) {
+            let received = Instant::now();
+            self.0.answered(ms, sent.unwrap_or(received), received);
+        }
     }
 }
 
@@ -54,14 +65,7 @@ impl Intercept for Dates {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let response = context.response();
-        let date = response.headers().get("date").filter(|_| response.status().is_success());
-        let date = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
-        if let Some(ms) = date.and_then(|date| date.to_millis().ok()) {
-            let received = Instant::now();
-            let sent = bag.load::<Sent>().map_or(received, |sent| sent.0);
-            self.0.answered(ms, sent, received);
-        }
+        self.answered(context.response(), bag.load::<Sent>().map(|sent| sent.0));
         Ok(())
     }
 }

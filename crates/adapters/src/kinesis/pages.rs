@@ -4,24 +4,31 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use aws_sdk_kinesis::config::interceptors::{
     BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
 };
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_kinesis::error::BoxError;
-use aws_sdk_kinesis::operation::get_records::{GetRecords, GetRecordsOutput};
+use aws_sdk_kinesis::error::{BoxError, SdkError};
+use aws_sdk_kinesis::operation::get_records::{GetRecords, GetRecordsError, GetRecordsOutput};
+use aws_smithy_json::protocol::aws_json_rpc::AwsJsonRpcProtocol;
 use aws_smithy_runtime_api::client::interceptors::context::{Output, OutputOrError};
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
+use aws_smithy_schema::protocol::SharedClientProtocol;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::Layer;
 use prometheus::IntCounterVec;
 use tracing::warn;
 
+use super::dates::Dates;
 use super::sdk::Sdk;
+use super::shortcut::{Failed, Route};
 use super::wire::{Decoded, cbor, decode_cbor, decode_json};
 
 const CBOR: &str = "application/x-amz-cbor-1.1";
+const JSON: &str = "application/x-amz-json-1.1";
 
 tokio::task_local! {
     /// What was taken out of the response to the call in progress.
@@ -39,6 +46,11 @@ pub(super) async fn taking<T>(sent: impl Future<Output = T>) -> (T, Option<Decod
         .await
 }
 
+/// The body of a request for `limit` records, in JSON.
+fn request(iterator: &str, limit: usize) -> Vec<u8> {
+    serde_json::json!({"ShardIterator": iterator, "Limit": limit}).to_string().into_bytes()
+}
+
 /// Decodes the responses of a client that makes no other call than GetRecords. Given to it as an
 /// interceptor.
 #[derive(Clone, Debug)]
@@ -52,6 +64,47 @@ impl Pages {
     pub(super) fn new(json: bool, errors: IntCounterVec) -> Pages {
         let (json, cbor) = (json.into(), false.into());
         Pages { endpoint: Arc::new(Endpoint { json, cbor, sdk: Sdk::of(&GetRecords::new()), errors }) }
+    }
+
+    /// Asks for records by a way that the SDK's client found, and returns its output with what was
+    /// taken out of it.
+    pub(super) async fn ask(
+        &self,
+        route: &Route,
+        dates: &Dates,
+        iterator: &str,
+        limit: usize,
+    ) -> (Result<GetRecordsOutput, Failed>, Option<Decoded>) {
+        let body = request(iterator, limit);
+        let in_cbor = (!self.in_json()).then(|| cbor::from_json(&body)).flatten();
+        let (kind, body) = in_cbor.map_or((JSON, body), |body| (CBOR, body));
+        let sent = Instant::now();
+        let response = match route.call(kind, body).await {
+            Ok(response) => response,
+            Err(failed) => return (Err(failed), None),
+        };
+        dates.answered(&response, Some(sent));
+        taking(async { self.told(response) }).await
+    }
+
+    /// What the response means.
+    #[expect(clippy::result_large_err, reason = "as the SDK's own calls return it")]
+    fn told(&self, response: HttpResponse) -> Result<GetRecordsOutput, Failed> {
+        let bag = ConfigBag::of_layers(vec![protocol()]);
+        let unexpected = |response| SdkError::response_error("the response is not one of GetRecords", response);
+        let decoder = Decoder(self.endpoint.clone());
+        match decoder.deserialize_nonstreaming_with_config(&response, &bag) {
+            Ok(output) => output.downcast::<GetRecordsOutput>().map_err(|_| unexpected(response)),
+            Err(error) => {
+                let (mut told, text) = (None, format!("{error:?}"));
+                let _ = error.map_operation_error(|error| told = Some(error));
+                match told.map(|told| told.downcast::<GetRecordsError>()) {
+                    Some(Ok(told)) => Err(SdkError::service_error(told, response)),
+                    Some(Err(_)) => Err(unexpected(response)),
+                    None => Err(SdkError::response_error(text, response)),
+                }
+            }
+        }
     }
 
     /// Whether records are read in JSON. If that began during a failed call, the call is repeated.
@@ -170,6 +223,13 @@ fn taken(decoded: Decoded) -> Option<OutputOrError> {
     Some(Ok(Output::erase(empty)))
 }
 
+/// What the SDK's own deserializer looks for.
+fn protocol() -> Layer {
+    let mut layer = Layer::new("protocol");
+    layer.store_put(SharedClientProtocol::new(AwsJsonRpcProtocol::aws_json_1_1()));
+    layer
+}
+
 /// Whether an error tells that the request was understood. Endpoints that do not speak CBOR refuse
 /// it in many ways; AWS answers it in CBOR.
 fn is_a_known_error(body: &[u8]) -> bool {
@@ -192,11 +252,7 @@ fn is_a_known_error(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_kinesis::operation::get_records::GetRecordsError;
-    use aws_smithy_json::protocol::aws_json_rpc::AwsJsonRpcProtocol;
     use aws_smithy_runtime_api::http::StatusCode;
-    use aws_smithy_schema::protocol::SharedClientProtocol;
-    use aws_smithy_types::config_bag::Layer;
     use prometheus::Opts;
 
     use super::*;
@@ -208,11 +264,9 @@ mod tests {
 
     /// What the SDK makes of a response.
     fn answered(pages: &Pages, status: u16, form: &'static str, body: &[u8]) -> Result<(), String> {
-        let mut layer = Layer::new("protocol");
-        layer.store_put(SharedClientProtocol::new(AwsJsonRpcProtocol::aws_json_1_1()));
         let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
         response.headers_mut().insert("content-type", form);
-        let bag = ConfigBag::of_layers(vec![layer]);
+        let bag = ConfigBag::of_layers(vec![protocol()]);
         let output = Decoder(pages.endpoint.clone()).deserialize_nonstreaming_with_config(&response, &bag);
         output.map(drop).map_err(|error| {
             let told = error.as_operation_error().and_then(|error| error.downcast_ref::<GetRecordsError>());

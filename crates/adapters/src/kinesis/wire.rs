@@ -3,6 +3,8 @@
 
 pub mod cbor;
 mod json;
+#[cfg(test)]
+mod tests;
 
 use serde::Deserialize;
 

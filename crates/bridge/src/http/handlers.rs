@@ -279,18 +279,21 @@ impl App {
         leases.sort_by_key(Lease::key);
         let here = self.pipes.snapshots();
         // What is not held here is shown with the errors of the pipe's first seat.
-        let any = |pipe: &PipeName| here.range((pipe.clone(), WorkerId::default())..).find(|((p, _), _)| p == pipe);
+        let first = |pipe: &PipeName| here.range((pipe.clone(), WorkerId::default())..).next();
+        let any = |pipe: &PipeName| first(pipe).filter(|((of, _), _)| of == pipe).map(|(_, snapshot)| snapshot);
         let own = |lease: &Lease| here.get(&(lease.pipe.clone(), lease.owner.clone()));
-        let snapshot = |lease: &Lease| own(lease).or_else(|| any(&lease.pipe).map(|(_, snapshot)| snapshot));
-        Ok(leases.iter().map(|lease| self.pipe_row(lease, snapshot(lease))).collect())
+        Ok(leases.iter().map(|lease| self.pipe_row(lease, own(lease), any(&lease.pipe))).collect())
     }
 
-    fn pipe_row(&self, lease: &Lease, snapshot: Option<&Snapshot>) -> PipeRow {
+    /// A shard's row. `own` is the state of the seat here that has its lease, `any` that of one that
+    /// runs the pipe.
+    fn pipe_row(&self, lease: &Lease, own: Option<&Snapshot>, any: Option<&Snapshot>) -> PipeRow {
         let deps = self.pipes.deps();
         let mine = split_owner(&lease.owner).0 == &*deps.worker_id;
-        let progress = snapshot.and_then(|s| s.buffer(&lease.shard_id)).map(|b| b.progress());
-        let state = match snapshot {
-            Some(snapshot) if mine => snapshot.state(lease),
+        let progress = own.and_then(|s| s.buffer(&lease.shard_id)).map(|b| b.progress());
+        let snapshot = own.or(any);
+        let state = match own {
+            Some(own) => own.state(lease),
             _ if lease.finished() => ShardState::Finished,
             _ if mine || deps.members.is_nobodys(lease) => ShardState::Unowned,
             _ => ShardState::Reading,

@@ -63,6 +63,8 @@ pub struct Actor {
     pulls: Pulls,
     /// The request that ends the pipe, once it is granted.
     ending: Option<EndRequest>,
+    /// Its view is gone.
+    leaving: bool,
 }
 
 impl Actor {
@@ -89,6 +91,7 @@ impl Actor {
             last_committed: BatchId::default(),
             pulls: Pulls { began: Instant::now(), answered: Instant::now(), batch: None },
             ending: None,
+            leaving: false,
         }
     }
 
@@ -114,7 +117,7 @@ impl Actor {
                 Event::Members => continue,
                 Event::Stop => break,
             };
-            if self.ending.is_some() {
+            if self.ending.is_some() || self.leaving {
                 break;
             }
             if let Err(fatal) = done {
@@ -144,7 +147,10 @@ impl Actor {
                 self.next.begun();
                 let answer = self.pull(&options, &mut reply).await;
                 self.next.answered();
-                self.pulls.answered = Instant::now();
+                // A view that is always refused must not keep the leases.
+                if !matches!(answer, Err(Error::BadRequest(_) | Error::NotFound(_))) {
+                    self.pulls.answered = Instant::now();
+                }
                 let result = answer.as_ref().map(|_| ()).map_err(Clone::clone);
                 // If the client is gone, the batch stays open and is served to the next pull.
                 let _ = reply.send(answer);
@@ -156,6 +162,10 @@ impl Actor {
                 answer
             }
             Command::Reload => self.reload().await,
+            Command::Leave => {
+                self.leaving = true;
+                Ok(())
+            }
             Command::End(asked) => {
                 self.end_if_quiet(asked);
                 Ok(())
@@ -331,6 +341,8 @@ impl Actor {
                     let _ = other.send(self.ack(&batch).await);
                 }
                 Event::Command(Command::Reload) => self.reload().await?,
+                // It is pulled.
+                Event::Command(Command::Leave) => {}
                 Event::Command(Command::End(asked)) => {
                     let quiet = if self.pulls.began >= asked.since { Quiet::No } else { Quiet::NotYet };
                     let _ = asked.reply.send(quiet);

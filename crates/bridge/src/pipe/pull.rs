@@ -142,4 +142,6 @@ pub enum Command {
     End(EndRequest),
     /// Lease rows were changed on purpose: reread them.
     Reload,
+    /// Its view is gone: release the leases.
+    Leave,
 }

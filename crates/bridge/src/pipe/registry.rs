@@ -126,7 +126,9 @@ impl Pipes {
         let (mut choice, taken) = choose(None);
         if let (Choice::Ask, Confirm::View { database, view }) = (choice, who) {
             running_view(&*self.deps.views, pipe, database, view).await?;
-            choice = choose(Some(&self.idle(taken).await?)).0;
+            let (idle, gone) = self.idle(taken).await?;
+            choice = choose(Some(&idle)).0;
+            self.leave(pipe, gone.into_iter().filter(|seat| choice != Choice::Sits(*seat)));
         }
         match choice {
             Choice::Sits(seat) => Ok(seat),
@@ -136,17 +138,30 @@ impl Pipes {
         }
     }
 
-    /// Those of the views that are gone or stopped.
-    async fn idle(&self, taken: Vec<Taken>) -> Result<Vec<Confirm>, Error> {
-        let mut idle = Vec::new();
-        for Taken { by, .. } in taken {
-            if let Confirm::View { database, view } = &by
-                && self.deps.views.view(database, view).await?.is_none_or(|state| state.stopped())
-            {
-                idle.push(by);
+    /// Those of the views that are gone or stopped, and the seats of those that are gone.
+    async fn idle(&self, taken: Vec<Taken>) -> Result<(Vec<Confirm>, Vec<Seat>), Error> {
+        let (mut idle, mut gone) = (Vec::new(), Vec::new());
+        for Taken { seat, by } in taken {
+            let Confirm::View { database, view } = &by else { continue };
+            match self.deps.views.view(database, view).await? {
+                Some(state) if !state.stopped() => continue,
+                Some(_) => {}
+                None => gone.push(seat),
+            }
+            idle.push(by);
+        }
+        Ok((idle, gone))
+    }
+
+    /// Ends what runs at these seats: their views are gone, and would keep their shards for a while.
+    fn leave(&self, pipe: &PipeName, seats: impl Iterator<Item = Seat>) {
+        let running = self.running();
+        for seat in seats {
+            if let Some(gone) = running.get(&(pipe.clone(), seat)) {
+                // If its queue is full, it is pulled after all.
+                let _ = gone.commands.try_send(Command::Leave);
             }
         }
-        Ok(idle)
     }
 
     async fn find_or_start(
@@ -205,7 +220,7 @@ fn of<'a>(
     pipe: &'a PipeName,
 ) -> impl Iterator<Item = (Seat, &'a Running)> {
     let seats = running.range((pipe.clone(), Seat::FIRST)..).take_while(move |((name, _), _)| name == pipe);
-    seats.map(|((_, seat), running)| (*seat, running))
+    seats.filter(|(_, running)| !running.commands.is_closed()).map(|((_, seat), running)| (*seat, running))
 }
 
 fn ended(pipe: &PipeName) -> Error {

@@ -345,3 +345,31 @@ fn streams_are_numbered_in_whole_numbers() {
     let row: serde_json::Value = serde_json::from_slice(&encode_rows(&[stream], Format::JsonEachRow).unwrap()).unwrap();
     assert_eq!((&row["stream"], &row["open_shards"]), (&"orders".into(), &4.into()));
 }
+
+/// What Arrow needs to describe a stream, and then each piece.
+const ALLOCATIONS: usize = 400;
+const ALLOCATIONS_PER_PIECE: usize = 100;
+
+#[test]
+fn a_batch_takes_a_few_allocations_for_each_piece_whatever_its_rows() {
+    for format in [Format::ArrowStream, Format::JsonEachRow] {
+        for rows in [100, 10_000] {
+            let records: Vec<Plain> = (0..rows).map(|n| plain("shardId-000000000000", n, vec![b'x'; 200])).collect();
+            let (batch, mut encoded) = (batch_of(&records, &[]), Vec::new());
+            let used = allocation_counter::measure(|| encoded = pieces(&batch, format));
+            let payload = (200 * rows) as f64;
+            println!(
+                "{}, {rows} rows, {} pieces: {:.4} allocations a row, {:.2} bytes allocated for each of the payload",
+                format.name(),
+                encoded.len(),
+                used.count_total as f64 / rows as f64,
+                used.bytes_total as f64 / payload
+            );
+            assert!(
+                used.count_total as usize <= ALLOCATIONS + ALLOCATIONS_PER_PIECE * encoded.len(),
+                "{} allocations",
+                used.count_total
+            );
+        }
+    }
+}
