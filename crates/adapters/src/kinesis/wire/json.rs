@@ -151,9 +151,13 @@ impl<'a> Text<'a> {
         Some(value)
     }
 
-    /// Passes the value of a member that is not known; raw, which is text at least.
+    /// Passes the value of a member that is not known; raw, which is text at least. The SDK may
+    /// know it, and refuse a string that is not one.
     fn skip(&mut self, member: &[u8]) -> Option<()> {
         std::str::from_utf8(member).ok()?;
+        if self.peek()? == b'"' {
+            return self.string()?.plain().map(drop);
+        }
         self.value::<&RawValue>().map(drop)
     }
 
