@@ -1,4 +1,5 @@
-//! Kinesis through the AWS SDK: calls in, domain types out.
+//! Kinesis through the AWS SDK: calls in, domain types out. Records are decoded by `wire` instead of
+//! the SDK (`pages`, `events`), and most GetRecords calls go past its orchestration (`shortcut`).
 
 mod client;
 mod convert;
