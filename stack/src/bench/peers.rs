@@ -36,7 +36,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Time between two queries of the table.
 const LOOK: Duration = Duration::from_millis(50);
 /// The same before a kill, which is to hit rows that are inserted but perhaps not checkpointed.
-const SHORT_LOOK: Duration = Duration::from_millis(5);
+const SHORT_LOOK: Duration = Duration::from_millis(1);
 /// The same for queries that take longer.
 const LONG_LOOK: Duration = Duration::from_millis(500);
 /// What is counted.

@@ -37,7 +37,8 @@ pub fn report(found: &[Peer], lines: &mut Vec<Line>, notes: &mut Vec<String>) {
     notes.extend(found.iter().map(about_one));
     notes.push(format!(
         "peers, kills: at 1,000 records/s, for {} s; then, as soon as a query sees new rows, kill -9 and an immediate restart; the same again once a record \
-         put after the kill is in the table. Lost: records put minus uniqExact(id). Doubled: count() minus uniqExact(id).",
+         put after the kill is in the table. Lost: records put minus uniqExact(id). Doubled: count() minus uniqExact(id): whether a kill comes between an \
+         INSERT and its checkpoint is chance, so that this differs from run to run.",
         PEACE.as_secs()
     ));
 }
