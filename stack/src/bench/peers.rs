@@ -37,7 +37,7 @@ const QUIET: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// The same before a kill, which is to hit rows that are inserted but perhaps not checkpointed.
 const SHORT_LOOK: Duration = Duration::from_millis(1);
-/// The same for queries that take longer.
+/// The same where queries take longer, or their processor time would show.
 const LONG_LOOK: Duration = Duration::from_millis(500);
 /// What is counted.
 const ROWS: &str = "count()";
@@ -137,7 +137,7 @@ fn backlog(args: &BenchArgs, source: &Replayed, watch: &Watch<'_>) -> Result<Bac
     let cpu = Cpu::start(&[("mover", watch.mover), ("ClickHouse", &watch.stack.clickhouse)]);
     let began = Instant::now();
     source.release()?;
-    watch.wait(ROWS, records, LOOK)?;
+    watch.wait(ROWS, records, LONG_LOOK)?;
     let (seconds, used) = (began.elapsed().as_secs_f64(), cpu.used());
     verify(watch.stack, watch.table, records)?;
     let [(_, cpu), (_, engine_cpu)] = used[..] else { return Err("two processes have two times".into()) };
