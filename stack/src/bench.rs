@@ -10,6 +10,7 @@ mod latency;
 mod measure;
 mod memory;
 mod payloads;
+mod peers;
 pub mod replay;
 mod report;
 mod shape;
@@ -41,7 +42,7 @@ pub struct BenchArgs {
     /// How many MiB of records the memory run loads.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
     memory_mib: u64,
-    /// Run only these parts.
+    /// Run only these parts. `peers` runs only if it is named: it takes a quarter of an hour.
     #[arg(long, value_delimiter = ',', default_value = "throughput,views,payloads,latency,memory,idle,takeover")]
     only: Vec<Part>,
 }
@@ -63,14 +64,19 @@ enum Part {
     Idle,
     /// A bridge is killed, another one goes on.
     Takeover,
+    /// Other movers of records beside the bridge.
+    Peers,
 }
 
 /// Runs the requested parts and prints the table.
 pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let runtime = crate::commands::runtime()?;
+    let wanted = |part| args.only.contains(&part);
+    if wanted(Part::Peers) {
+        peers::installed()?;
+    }
     step("starting ZooKeeper, ClickHouse and the Kinesis emulator");
     let stack = LocalStack::start(Engine::V26_7)?;
-    let wanted = |part| args.only.contains(&part);
     let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
     let views = wanted(Part::Views).then(|| views::run(args, &stack)).transpose()?;
     let payloads = wanted(Part::Payloads).then(|| payloads::run(args, &stack)).transpose()?;
@@ -79,6 +85,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
     let idle = wanted(Part::Idle).then(|| idle::run(args, &runtime, &stack)).transpose()?;
     let takeover = wanted(Part::Takeover).then(|| takeover::run(args, &runtime, &stack)).transpose()?;
+    let peers = wanted(Part::Peers).then(|| peers::run(args, &runtime, &stack)).transpose()?;
     let version = stack.clickhouse.query("SELECT version()")?;
     report::print(&report::Figures {
         clickhouse: version.trim(),
@@ -89,6 +96,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
         memory,
         idle,
         takeover,
+        peers: peers.unwrap_or_default(),
     });
     Ok(0)
 }

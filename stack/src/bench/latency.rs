@@ -10,7 +10,7 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use stack::load::{create_stream, order, order_id};
-use stack::{Engine, LocalStack, kinesis_client};
+use stack::{Engine, LocalStack, Service, kinesis_client};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -138,25 +138,62 @@ fn one(
     };
     stack.clickhouse.query(&view)?;
 
-    let (skipped, total) = (ticks(WARM_UP) * RECORDS_PER_TICK, total(args));
-    let stop = Arc::new(AtomicBool::new(false));
-    let writing = runtime.spawn(write(client, stream.clone(), total, stop.clone()));
-    let cpu = Cpu::start(&[
+    let processes: [(&str, &Service); 4] = [
         ("bridge", &bridge),
         ("ClickHouse", &stack.clickhouse),
         ("emulator", &stack.kinesis),
         ("ZooKeeper", &stack.zookeeper),
-    ]);
+    ];
+    let flow = flow(args, runtime, stack, (client, &stream, &job.table), &processes)
+        .map_err(|error| format!("{error}{}", bridge.log_tail()))?;
+    let batches = super::throughput::served_batches(&bridge)?;
+    bridge.stop()?;
+    stack.clickhouse.run_script(&job.drop())?;
+    Ok(Latency {
+        how,
+        beside,
+        aim: way.aim,
+        records: flow.seen.len(),
+        seen: flow.seen,
+        acknowledged: flow.acknowledged,
+        cpu: flow.cpu,
+        seconds: flow.seconds,
+        batches_per_second: batches as f64 / flow.seconds,
+    })
+}
+
+/// Records at a steady rate, and when they were seen. Times are in ms, sorted.
+pub struct Flow {
+    /// Put sent to seen by a query.
+    pub seen: Vec<f64>,
+    /// Put sent to put acknowledged.
+    pub acknowledged: Vec<f64>,
+    /// Processor seconds of each process.
+    pub cpu: Vec<(&'static str, f64)>,
+    /// The seconds over which they were counted.
+    pub seconds: f64,
+}
+
+/// Puts 1,000 records a second into a stream, from order 0 on, and watches them come into an empty
+/// table, each once.
+pub fn flow(
+    args: &BenchArgs,
+    runtime: &Runtime,
+    stack: &LocalStack,
+    (client, stream, table): (Client, &str, &str),
+    processes: &[(&'static str, &Service)],
+) -> Result<Flow, String> {
+    let (skipped, total) = (ticks(WARM_UP) * RECORDS_PER_TICK, total(args));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = runtime.spawn(write(client, stream.to_owned(), total, stop.clone()));
+    let cpu = Cpu::start(processes);
     let began = Instant::now();
-    let seen = observe(stack, &job.table, total).map_err(|error| format!("{error}{}", bridge.log_tail()));
+    let seen = observe(stack, table, total);
     stop.store(seen.is_err(), Ordering::Relaxed);
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu.used());
     let puts = runtime.block_on(writing).map_err(|error| format!("the writer failed: {error}"))??;
     let seen = seen?;
-    super::throughput::verify(stack, &job.table, total)?;
-    let batches = super::throughput::served_batches(&bridge)?;
-    bridge.stop()?;
-    stack.clickhouse.run_script(&job.drop())?;
+    super::throughput::verify(stack, table, total)?;
 
     let measured = puts.iter().filter(|put| put.first >= skipped);
     let acknowledged = measured.clone().map(|put| ms(put.sent, put.acknowledged)).collect();
@@ -164,18 +201,8 @@ fn one(
         let (sent, numbers) = (put.sent, put.first..put.first + RECORDS_PER_TICK);
         seen[numbers.start as usize..numbers.end as usize].iter().map(move |seen| ms(sent, *seen)).collect::<Vec<_>>()
     };
-    let latencies = sorted(measured.flat_map(of_put).collect());
-    Ok(Latency {
-        how,
-        beside,
-        aim: way.aim,
-        records: latencies.len(),
-        seen: latencies,
-        acknowledged: sorted(acknowledged),
-        cpu,
-        seconds,
-        batches_per_second: batches as f64 / seconds,
-    })
+    let seen = sorted(measured.flat_map(of_put).collect());
+    Ok(Flow { seen, acknowledged: sorted(acknowledged), cpu, seconds })
 }
 
 /// The floor: an INSERT every 50 ms of the rows of that interval, seen by the same observer. Sorted

@@ -5,6 +5,7 @@ use super::latency::Latency;
 use super::measure::{MIB, median, percentile};
 use super::memory::Memory;
 use super::payloads::Payloads;
+use super::peers::Peer;
 use super::takeover::{LEASE, Takeover};
 use super::throughput::Throughput;
 use super::views::Views;
@@ -17,7 +18,7 @@ const CBOR_AIM: &str = "<= 0.5";
 const UNPACK_AIM: &str = "< 0.15";
 
 /// A line: name, value, comparison, its value, the ratio, the target.
-type Line = [String; 6];
+pub type Line = [String; 6];
 
 /// All measurements.
 pub struct Figures<'a> {
@@ -37,6 +38,8 @@ pub struct Figures<'a> {
     pub idle: Option<Idle>,
     /// Takeover after a kill.
     pub takeover: Option<Takeover>,
+    /// The bridge and others.
+    pub peers: Vec<Peer>,
 }
 
 /// Prints everything that was measured.
@@ -76,6 +79,7 @@ pub fn print(figures: &Figures<'_>) {
     if let Some(takeover) = &figures.takeover {
         of_takeover(takeover, &mut lines, &mut notes);
     }
+    super::peers::report(&figures.peers, &mut lines, &mut notes);
     table(&lines);
     println!();
     for note in notes {
@@ -83,7 +87,8 @@ pub fn print(figures: &Figures<'_>) {
     }
 }
 
-fn line(cells: [&str; 6]) -> Line {
+/// A line from its cells.
+pub fn line(cells: [&str; 6]) -> Line {
     cells.map(String::from)
 }
 
@@ -348,7 +353,7 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 /// `1234567.8` becomes `1,234,568`.
-fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

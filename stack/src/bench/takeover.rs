@@ -2,13 +2,15 @@
 //! records of each of its shards.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use aws_sdk_kinesis::Client;
 use stack::load::{create_stream, put_orders};
 use stack::{LocalStack, kinesis_client};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::BenchArgs;
 use super::sql::Job;
@@ -50,17 +52,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Ta
         stack.clickhouse.query(&view.replace(WORKERS[0], worker))?;
         bridges.push(bridge);
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let (stream, stopped) = (job.table.clone(), stop.clone());
-    let writing = runtime.spawn(async move {
-        let mut next = 0;
-        while !stopped.load(Ordering::Relaxed) {
-            put_orders(&client, &stream, next, STEP).await?;
-            next += STEP;
-            tokio::time::sleep(STEP_PAUSE).await;
-        }
-        Ok::<u64, String>(next)
-    });
+    let writing = Writing::start(runtime, client, &job.table);
     let rounds = || {
         let mut seconds = Vec::new();
         for round in 0..args.rounds {
@@ -85,8 +77,7 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Ta
         Ok(seconds)
     };
     let seconds = rounds();
-    stop.store(true, Ordering::Relaxed);
-    let records = runtime.block_on(writing).map_err(|error| format!("the writer failed: {error}"))??;
+    let records = writing.stop(runtime)?;
     let seconds: Vec<f64> = seconds.map_err(|error: String| format!("{error}{}", bridges[0].log_tail()))?;
     wait("the last record", || {
         let count = stack.clickhouse.query(&format!("SELECT count() >= {records} FROM {}", job.table));
@@ -98,6 +89,42 @@ pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Ta
     }
     stack.clickhouse.run_script(&format!("DROP VIEW {} SYNC;\n{}", WORKERS[1], job.drop()))?;
     Ok(Takeover { seconds, records })
+}
+
+/// Puts 1,000 orders a second, from order 0 on.
+pub struct Writing {
+    stop: Arc<AtomicBool>,
+    begun: Arc<AtomicU64>,
+    task: JoinHandle<Result<(), String>>,
+}
+
+impl Writing {
+    /// Starts.
+    pub fn start(runtime: &Runtime, client: Client, stream: &str) -> Writing {
+        let (stop, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, count, stream) = (stop.clone(), begun.clone(), stream.to_owned());
+        let task = runtime.spawn(async move {
+            while !stopped.load(Ordering::Relaxed) {
+                let next = count.fetch_add(STEP, Ordering::Relaxed);
+                put_orders(&client, &stream, next, STEP).await?;
+                tokio::time::sleep(STEP_PAUSE).await;
+            }
+            Ok(())
+        });
+        Writing { stop, begun, task }
+    }
+
+    /// The first order that it has not begun to put.
+    pub fn next(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Stops, and returns how many orders there are now.
+    pub fn stop(self, runtime: &Runtime) -> Result<u64, String> {
+        self.stop.store(true, Ordering::Relaxed);
+        runtime.block_on(self.task).map_err(|error| format!("the writer failed: {error}"))??;
+        Ok(self.begun.load(Ordering::Relaxed))
+    }
 }
 
 /// A lease row of the pipe.

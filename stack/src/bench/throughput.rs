@@ -17,7 +17,8 @@ use super::sql::Job;
 pub const STREAM: &str = "orders";
 /// Without AWS's pacing, which would dominate the measurement.
 pub const UNPACED: &str = "&poll_ms=5&linger_ms=200";
-const SHARDS: u64 = 4;
+/// Its shards.
+pub const SHARDS: u64 = 4;
 const POLL: Duration = Duration::from_millis(50);
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const RENDER_DEADLINE: Duration = Duration::from_secs(120);
@@ -82,10 +83,16 @@ impl Replayed {
 
     /// The same in records of this shape.
     pub fn of(orders: u64, order_bytes: usize, shape: Shape) -> Result<Replayed, String> {
-        Replayed::speaking(false, orders, order_bytes, shape)
+        Replayed::with(None, orders, order_bytes, shape)
     }
 
-    fn speaking(cbor: bool, orders: u64, order_bytes: usize, shape: Shape) -> Result<Replayed, String> {
+    /// One for any client, in JSON and CBOR, that takes new records. Until it is released, it
+    /// serves one record of each shard.
+    pub fn live(orders: u64) -> Result<Replayed, String> {
+        Replayed::with(Some("--live"), orders, 0, Shape::Plain)
+    }
+
+    fn with(flag: Option<&str>, orders: u64, order_bytes: usize, shape: Shape) -> Result<Replayed, String> {
         let log = tempfile::Builder::new()
             .prefix("replay-")
             .tempdir()
@@ -100,7 +107,7 @@ impl Replayed {
             format!("--record-bytes={order_bytes}"),
             format!("--shape={}", shape.name()),
         ];
-        args.extend(cbor.then(|| "--cbor".to_owned()));
+        args.extend(flag.map(str::to_owned));
         let launch = Launch::new(stack_binary()?, args, log.path().join("replay.log")).in_folder(log.path());
         let service = Service::start("the replay server", launch)?;
         let mut payload_bytes = None;
@@ -128,6 +135,12 @@ impl Replayed {
         wait_ready(&bridge).map(|()| bridge)
     }
 
+    /// Stops holding records back.
+    pub fn release(&self) -> Result<(), String> {
+        let url = format!("{}/release", self.endpoint());
+        ureq::post(&url).send_empty().map(drop).map_err(|error| format!("POST {url}: {error}"))
+    }
+
     /// GetRecords calls so far, records served by them, and the largest requested limit.
     fn asked(&self) -> Result<(u64, u64, u64), String> {
         let url = format!("{}/stats", self.endpoint());
@@ -144,7 +157,7 @@ impl Replayed {
 /// Runs everything.
 pub fn run(args: &BenchArgs, runtime: &Runtime, stack: &LocalStack) -> Result<Throughput, String> {
     super::step("the bridge alone, with responses in CBOR");
-    let in_cbor = Replayed::speaking(true, args.records, 0, Shape::Plain)?;
+    let in_cbor = Replayed::with(Some("--cbor"), args.records, 0, Shape::Plain)?;
     let cbor_cpu = alone(args, stack, &in_cbor, "in_cbor", "")?.cpu_seconds;
     drop(in_cbor);
     super::step(&format!("rendering {} records for the replay server", args.records));

@@ -45,18 +45,29 @@ impl Position {
             self.begun = true;
             return framed("initial-response", b"{}");
         }
-        let records = &self.replay.shards[self.shard];
-        let start = self.next;
-        if start == records.ends.len() {
+        if self.next == self.visible() {
             tokio::time::sleep(QUIET).await;
-        } else {
-            self.next = records.end(start, records.ends.len(), EVENT_BYTES);
         }
-        self.replay.served.fetch_add((self.next - start) as u64, Ordering::Relaxed);
-        let behind = if self.next < records.ends.len() { 1_000 } else { 0 };
-        let last = sequence(self.shard as u64, self.next.saturating_sub(1));
+        self.records()
+    }
+
+    fn visible(&self) -> usize {
+        self.replay.records(self.shard).map_or(0, |records| self.replay.visible(&records))
+    }
+
+    /// The next event. Fan-out is served in JSON only.
+    fn records(&mut self) -> Result<Bytes, String> {
+        let records = self.replay.records(self.shard).ok_or("the shard is not there")?;
+        let (visible, records) = (self.replay.visible(&records), records.encoded(false).ok_or("there is no JSON")?);
+        let start = self.next.min(visible);
+        let next = if start < visible { records.end(start, visible - start, EVENT_BYTES) } else { start };
+        self.replay.served.fetch_add((next - start) as u64, Ordering::Relaxed);
+        let behind = if next < visible { 1_000 } else { 0 };
+        let last = sequence(self.shard as u64, next.saturating_sub(1));
         let rest = format!(r#"],"ContinuationSequenceNumber":"{last}","MillisBehindLatest":{behind}}}"#);
-        framed("SubscribeToShardEvent", &[b"{\"Records\":[", records.slice(start..self.next), rest.as_bytes()].concat())
+        let payload = [b"{\"Records\":[", records.slice(start..next), rest.as_bytes()].concat();
+        self.next = next;
+        framed("SubscribeToShardEvent", &payload)
     }
 }
 
