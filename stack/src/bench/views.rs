@@ -7,7 +7,7 @@ use stack::{Bridge, LocalStack, aws_environment};
 
 use super::BenchArgs;
 use super::measure::Cpu;
-use super::throughput::{Replayed, STREAM, each_once, served_batches, wait_for_rows};
+use super::throughput::{Replayed, STREAM, UNPACED, each_once, served_batches, wait_for_rows};
 
 /// Numbers of views, each measured by itself.
 const VIEWS: [usize; 3] = [1, 2, 4];
@@ -41,6 +41,8 @@ fn with(args: &BenchArgs, stack: &LocalStack, replayed: &Replayed, views: usize,
     let bridge = replayed.start_bridge(args, stack, &[])?;
     let table = format!("views_{views}");
     let script = printed(args, stack, replayed, &bridge, &table, views)?;
+    let (paced, unpaced) = ("&view=", format!("{UNPACED}&view="));
+    let script = script.replace(paced, &unpaced);
     let cpu = Cpu::start(&[
         ("bridge", &bridge),
         ("ClickHouse", &stack.clickhouse),
