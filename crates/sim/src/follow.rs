@@ -12,7 +12,7 @@ use super::rules::{MEMORY, a_moment};
 use super::world::{Ending, LEASE, Process, WIDE, World, options};
 use bridge::pipe::PullOptions;
 use domain::error::Error;
-use domain::limits::SHARD_REFRESH;
+use domain::limits::{CHORES_EVERY, SHARD_REFRESH};
 use domain::names::ShardId;
 use domain::sequence::Checkpoint;
 
@@ -80,6 +80,8 @@ async fn a_reader_that_began_after_a_dropped_batch_does_not_finish_its_shard() {
     };
     assert!(outcome.is_err(), "{outcome:?}");
     world.kinesis.outage(None);
+    // The next pull begins with the chores.
+    sleep(2 * CHORES_EVERY).await;
     assert!(world.drain(&second, &other_server, &options).await);
     world.judge().unwrap();
 }
