@@ -220,9 +220,10 @@ impl Actor {
                 )));
             }
             work.read_by(options.mode).await?;
-            // A batch gets at most half of the memory, so that the next one can be read while it is
-            // inserted.
-            let max_bytes = options.limits.max_bytes.min(work.source.budget.limit() / 2);
+            // A batch gets at most half of its view's memory, so that the next one can be read while it
+            // is inserted.
+            let most = work.source.budget.limit() / 2 / work.views_here();
+            let max_bytes = options.limits.max_bytes.min(most);
             let limits = Limits { max_bytes, ..options.limits };
             if !self.wait_for_records(options, limits, reply).await? {
                 return self.nothing_to_serve(options, state).await;

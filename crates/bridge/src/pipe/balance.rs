@@ -12,6 +12,7 @@ use domain::error::Error;
 use domain::lease::Lease;
 use domain::names::{BatchId, ShardId, WorkerId};
 use domain::plan::{Plan, Share, plan};
+use domain::seat::split_owner;
 
 impl Work {
     /// Takes and releases leases according to the plan, if something changed or it is time to look.
@@ -112,6 +113,13 @@ impl Work {
     /// Whether other workers pull this pipe.
     pub fn others_pull(&self) -> bool {
         !self.sharing.circle().workers.is_empty()
+    }
+
+    /// How many views pull this pipe here: they share the memory.
+    pub fn views_here(&self) -> usize {
+        let here = split_owner(&self.deps.worker_id).0;
+        let others = self.sharing.circle().workers.keys().filter(|owner| split_owner(owner).0 == here);
+        1 + others.count()
     }
 
     /// Releases leases without an open batch; the others follow once theirs is settled. True if

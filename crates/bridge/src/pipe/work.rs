@@ -125,7 +125,8 @@ impl Work {
         self.shards.follow(&self.leases, &self.source, &self.losses);
         let readers = self.shards.buffers().count().max(1);
         self.source.calls.shared_by(readers);
-        self.source.shard_cap.set((self.source.budget.limit() / 4 * 3 / readers) as u64);
+        let share = self.source.budget.limit() / 4 * 3 / self.views_here();
+        self.source.shard_cap.set((share / readers) as u64);
     }
 
     /// Lets readers follow the rows if these were reread and something failed before they did. What
