@@ -1,8 +1,8 @@
 //! A pipe at work.
 //!
 //! `registry` finds the actor of a pipe or starts it; each of several views has a seat (`seats`) and
-//! an actor of its own. `actor` serves pulls and settles batches, one
-//! command after the other, with `view` (what it agrees on with the view that pulls) and `work`
+//! an actor of its own. `actor` serves pulls and settles batches, one command after the other, with
+//! `view` (what it agrees on with the view that pulls) and `work`
 //! (the steps that change something durably, together with `balance`, `feed`, `isolate`, `lineage`,
 //! `recover`). Each step says in `changes` what it writes, from the `rows` as last read and the
 //! `open` batch, and `leases` writes it. A `reader` for each of the `shards` fills a `buffer`.

@@ -52,6 +52,25 @@ async fn share(world: &World, process: &Process, views: [(&Arc<FakeServer>, &Pul
     panic!("{:?}", held(world).await);
 }
 
+/// Two views of one server, each with two shards.
+struct Two {
+    world: World,
+    process: Process,
+    server: Arc<FakeServer>,
+    first: PullOptions,
+    view: Arc<FakeServer>,
+    second: PullOptions,
+}
+
+impl Two {
+    async fn sharing() -> Two {
+        let (world, server, process, first) = calm(4);
+        let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
+        share(&world, &process, [(&server, &first), (&view, &second)]).await;
+        Two { world, process, server, first, view, second }
+    }
+}
+
 fn owned_by(world: &World, leases: &[domain::ports::Versioned<domain::lease::Lease>], owner: &str) -> ShardId {
     let open = world.kinesis.open_shards();
     let found = leases.iter().find(|row| row.value.owner == owner && open.contains(&row.value.shard_id));
@@ -60,9 +79,7 @@ fn owned_by(world: &World, leases: &[domain::ports::Versioned<domain::lease::Lea
 
 #[tokio::test(start_paused = true)]
 async fn a_view_is_a_worker() {
-    let (world, server, process, first) = calm(4);
-    let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
-    share(&world, &process, [(&server, &first), (&view, &second)]).await;
+    let Two { world, process, server, first, view, second } = Two::sharing().await;
     let leases = world.leases().await;
     let (one, other) = (owned_by(&world, &leases, "worker"), owned_by(&world, &leases, "worker/2"));
     world.kinesis.put(&one, 5);
@@ -85,9 +102,7 @@ async fn a_view_is_a_worker() {
 
 #[tokio::test(start_paused = true)]
 async fn the_shards_of_a_dropped_view_go_to_the_others() {
-    let (world, server, process, first) = calm(4);
-    let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
-    share(&world, &process, [(&server, &first), (&view, &second)]).await;
+    let Two { world, process, server, first, view, second } = Two::sharing().await;
     let left = owned_by(&world, &world.leases().await, "worker/2");
     world.kinesis.put(&left, 5);
     sleep(Duration::from_secs(2)).await;
@@ -134,9 +149,7 @@ async fn a_view_that_takes_the_place_of_another_goes_on_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pipe_of_several_views_moves_to_another_table_at_once() {
-    let (world, server, process, first) = calm(4);
-    let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
-    share(&world, &process, [(&server, &first), (&view, &second)]).await;
+    let Two { world, process, server, first, view, second } = Two::sharing().await;
     world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 5));
     sleep(Duration::from_secs(2)).await;
     assert!(world.refresh(&process, &view, &second, Ending::FailedBefore).await.unwrap().is_some());
@@ -154,9 +167,7 @@ async fn a_pipe_of_several_views_moves_to_another_table_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_seats_of_a_process_that_died_are_taken_over() {
-    let (world, server, process, first) = calm(4);
-    let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
-    share(&world, &process, [(&server, &first), (&view, &second)]).await;
+    let Two { world, process, server, first, view, second } = Two::sharing().await;
     world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 5));
     sleep(Duration::from_secs(2)).await;
     for (view, options) in [(&server, &first), (&view, &second)] {
@@ -191,9 +202,7 @@ async fn leases_that_could_not_be_released_are_taken_by_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_view_that_is_refused_keeps_no_shards() {
-    let (world, server, process, first) = calm(4);
-    let (view, second) = (server.another_view(SECOND), by(SECOND, &first));
-    share(&world, &process, [(&server, &first), (&view, &second)]).await;
+    let Two { world, process, server, first, view, .. } = Two::sharing().await;
     view.drop_view(false);
     let into_another = by(super::clickhouse::SECOND_VIEW, &first);
     let began = tokio::time::Instant::now();

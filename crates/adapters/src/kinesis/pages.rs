@@ -20,6 +20,7 @@ use aws_smithy_schema::protocol::SharedClientProtocol;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::Layer;
 use prometheus::IntCounterVec;
+use serde_json::json;
 use tracing::warn;
 
 use super::dates::Dates;
@@ -46,11 +47,6 @@ pub(super) async fn taking<T>(sent: impl Future<Output = T>) -> (T, Option<Decod
         .await
 }
 
-/// The body of a request for `limit` records, in JSON.
-fn request(iterator: &str, limit: usize) -> Vec<u8> {
-    serde_json::json!({"ShardIterator": iterator, "Limit": limit}).to_string().into_bytes()
-}
-
 /// Decodes the responses of a client that makes no other call than GetRecords. Given to it as an
 /// interceptor.
 #[derive(Clone, Debug)]
@@ -63,7 +59,8 @@ impl Pages {
     /// `errors` counts a refusal.
     pub(super) fn new(json: bool, errors: IntCounterVec) -> Pages {
         let (json, cbor) = (json.into(), false.into());
-        Pages { endpoint: Arc::new(Endpoint { json, cbor, sdk: Sdk::of(&GetRecords::new()), errors }) }
+        let (sdk, bag) = (Sdk::of(&GetRecords::new()), ConfigBag::of_layers(vec![protocol()]));
+        Pages { endpoint: Arc::new(Endpoint { json, cbor, sdk, bag, errors }) }
     }
 
     /// Asks for records by a way that the SDK's client found, and returns its output with what was
@@ -75,9 +72,9 @@ impl Pages {
         iterator: &str,
         limit: usize,
     ) -> (Result<GetRecordsOutput, Failed>, Option<Decoded>) {
-        let body = request(iterator, limit);
-        let in_cbor = (!self.in_json()).then(|| cbor::from_json(&body)).flatten();
-        let (kind, body) = in_cbor.map_or((JSON, body), |body| (CBOR, body));
+        let request = json!({"ShardIterator": iterator, "Limit": limit});
+        let in_cbor = if self.in_json() { None } else { cbor::from_value(&request) };
+        let (kind, body) = in_cbor.map_or_else(|| (JSON, request.to_string().into_bytes()), |body| (CBOR, body));
         let sent = Instant::now();
         let response = match route.call(kind, body).await {
             Ok(response) => response,
@@ -90,10 +87,9 @@ impl Pages {
     /// What the response means.
     #[expect(clippy::result_large_err, reason = "as the SDK's own calls return it")]
     fn told(&self, response: HttpResponse) -> Result<GetRecordsOutput, Failed> {
-        let bag = ConfigBag::of_layers(vec![protocol()]);
         let unexpected = |response| SdkError::response_error("the response is not one of GetRecords", response);
         let decoder = Decoder(self.endpoint.clone());
-        match decoder.deserialize_nonstreaming_with_config(&response, &bag) {
+        match decoder.deserialize_nonstreaming_with_config(&response, &self.endpoint.bag) {
             Ok(output) => output.downcast::<GetRecordsOutput>().map_err(|_| unexpected(response)),
             Err(error) => {
                 let (mut told, text) = (None, format!("{error:?}"));
@@ -121,6 +117,8 @@ struct Endpoint {
     /// It has answered in CBOR.
     cbor: AtomicBool,
     sdk: Sdk,
+    /// The SDK's configuration, as far as its deserializer asks for it.
+    bag: ConfigBag,
     errors: IntCounterVec,
 }
 
@@ -266,8 +264,8 @@ mod tests {
     fn answered(pages: &Pages, status: u16, form: &'static str, body: &[u8]) -> Result<(), String> {
         let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
         response.headers_mut().insert("content-type", form);
-        let bag = ConfigBag::of_layers(vec![protocol()]);
-        let output = Decoder(pages.endpoint.clone()).deserialize_nonstreaming_with_config(&response, &bag);
+        let decoder = Decoder(pages.endpoint.clone());
+        let output = decoder.deserialize_nonstreaming_with_config(&response, &pages.endpoint.bag);
         output.map(drop).map_err(|error| {
             let told = error.as_operation_error().and_then(|error| error.downcast_ref::<GetRecordsError>());
             told.map_or_else(|| format!("{error:?}"), |told| format!("{told:?}"))

@@ -27,6 +27,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use domain::limits::{GET_RECORDS_TIMEOUT, KINESIS_ATTEMPT_TIMEOUT, KINESIS_CONNECT_TIMEOUT};
 
+/// The service's name in signatures.
+const SERVICE: &str = "kinesis";
 const SIGV4: AuthSchemeId = AuthSchemeId::new("sigv4");
 /// The headers of the SDK's request that a request has here, too. The others are about that one
 /// request, or are made anew.
@@ -167,6 +169,3 @@ async fn whole(mut body: SdkBody) -> Result<Vec<u8>, Failed> {
         }
     }
 }
-
-/// The service's name in signatures.
-const SERVICE: &str = "kinesis";

@@ -220,8 +220,8 @@ impl Actor {
                 )));
             }
             work.read_by(options.mode).await?;
-            // A batch gets at most half of its view's memory, so that the next one can be read while it
-            // is inserted.
+            // A batch gets at most half of its view's memory, so that the next one can be read while
+            // it is inserted.
             let most = work.source.budget.limit() / 2 / work.views_here();
             let max_bytes = options.limits.max_bytes.min(most);
             let limits = Limits { max_bytes, ..options.limits };

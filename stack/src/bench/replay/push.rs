@@ -58,7 +58,8 @@ impl Position {
     /// The next event. Fan-out is served in JSON only.
     fn records(&mut self) -> Result<Bytes, String> {
         let records = self.replay.records(self.shard).ok_or("the shard is not there")?;
-        let (visible, records) = (self.replay.visible(&records), records.encoded(false).ok_or("there is no JSON")?);
+        let (visible, records) =
+            (self.replay.visible(&records), records.encoded(false).ok_or("the records are served in CBOR only")?);
         let start = self.next.min(visible);
         let next = if start < visible { records.end(start, visible - start, EVENT_BYTES) } else { start };
         self.replay.served.fetch_add((next - start) as u64, Ordering::Relaxed);

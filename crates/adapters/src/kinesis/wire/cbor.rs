@@ -101,8 +101,13 @@ fn hash_keys(items: &mut Items<'_>) -> Option<HashKeys> {
 
 /// A request's JSON in CBOR. `None` if it holds what no request of ours does.
 pub fn from_json(json: &[u8]) -> Option<Vec<u8>> {
-    let mut cbor = Vec::with_capacity(json.len());
-    write(&serde_json::from_slice(json).ok()?, &mut cbor)?;
+    from_value(&serde_json::from_slice(json).ok()?)
+}
+
+/// The same of a request that is not written yet.
+pub fn from_value(request: &Value) -> Option<Vec<u8>> {
+    let mut cbor = Vec::new();
+    write(request, &mut cbor)?;
     Some(cbor)
 }
 
