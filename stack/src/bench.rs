@@ -5,6 +5,7 @@
 
 mod ceiling;
 pub mod floor;
+mod formats;
 mod idle;
 mod latency;
 mod measure;
@@ -43,7 +44,11 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(16..))]
     memory_mib: u64,
     /// Run only these parts. `peers` runs only if it is named: it takes a quarter of an hour.
-    #[arg(long, value_delimiter = ',', default_value = "throughput,views,payloads,latency,memory,idle,takeover")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "throughput,views,payloads,formats,latency,memory,idle,takeover"
+    )]
     only: Vec<Part>,
 }
 
@@ -56,6 +61,8 @@ enum Part {
     Views,
     /// Aggregates, compressed payloads, lines, inline JSON, events of DynamoDB.
     Payloads,
+    /// Other formats, and the steps of ClickHouse's statement.
+    Formats,
     /// From put to queryable.
     Latency,
     /// A stream of 1 GiB in 64 MiB.
@@ -80,6 +87,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
     let throughput = wanted(Part::Throughput).then(|| throughput::run(args, &runtime, &stack)).transpose()?;
     let views = wanted(Part::Views).then(|| views::run(args, &stack)).transpose()?;
     let payloads = wanted(Part::Payloads).then(|| payloads::run(args, &stack)).transpose()?;
+    let formats = wanted(Part::Formats).then(|| formats::run(args, &stack)).transpose()?;
     // The emulator's records stay in its memory, so each run has a stream of its own.
     let latencies = wanted(Part::Latency).then(|| latency::all(args, &runtime, &stack)).transpose()?;
     let memory = wanted(Part::Memory).then(|| memory::run(args, &stack)).transpose()?;
@@ -92,6 +100,7 @@ pub fn run(args: &BenchArgs) -> Result<i32, String> {
         throughput,
         views: views.unwrap_or_default(),
         payloads,
+        formats: formats.unwrap_or_default(),
         latencies: latencies.unwrap_or_default(),
         memory,
         idle,

@@ -197,6 +197,7 @@ impl Generator<'_> {
     /// The URL of each view.
     fn urls(&self, bridge_url: &str, split: Split) -> Result<Vec<String>, Error> {
         let flags = self.flags;
+        let [start, mode] = flags.shared.parameters();
         let url = |number| {
             next_url(&Address {
                 bridge_url,
@@ -205,11 +206,7 @@ impl Generator<'_> {
                 view: &format!("{}{}", self.table, view_suffix(number)),
                 pipe: flags.pipe.as_deref(),
                 stream: &flags.stream,
-                parameters: &[
-                    (Parameter::Start, &*flags.shared.start, "trim_horizon"),
-                    (Parameter::Mode, &*flags.shared.mode, "polling"),
-                    (Parameter::Split, split.name(), Split::None.name()),
-                ],
+                parameters: &[start, mode, (Parameter::Split, split.name(), Split::None.name())],
             })
         };
         (1..=flags.views.into()).map(url).collect()

@@ -41,6 +41,11 @@ pub fn split_owner(owner: &str) -> (&str, &str) {
     owner.split_at(owner.find(MARK).unwrap_or(owner.len()))
 }
 
+/// The worker that owns what is under `owner`'s name.
+pub fn worker_of(owner: &str) -> &str {
+    split_owner(owner).0
+}
+
 /// The seat's part of a name that is announced for `pipe`; none if it is another pipe's.
 pub fn seat_of<'a>(announced: &'a str, pipe: &str) -> Option<&'a str> {
     announced.strip_prefix(pipe).filter(|rest| rest.is_empty() || rest.starts_with(MARK))

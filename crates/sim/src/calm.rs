@@ -10,7 +10,7 @@ use super::world::World;
 use domain::lease::Lease;
 use domain::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
 use domain::names::WorkerId;
-use domain::seat::split_owner;
+use domain::seat::worker_of;
 
 /// One line about a lease.
 pub fn line(l: &Lease) -> String {
@@ -41,9 +41,9 @@ pub async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
             heaviest = heaviest.max(weight);
             *loads.entry(&lease.owner).or_default() += weight;
         }
-        let seats = |worker: &str| loads.keys().filter(|owner| split_owner(owner).0 == worker).count();
+        let seats = |worker: &str| loads.keys().filter(|owner| worker_of(owner) == worker).count();
         let lives = |owner: &WorkerId| {
-            let worker = split_owner(owner).0;
+            let worker = worker_of(owner);
             living.get(worker).is_some_and(|views| seats(worker) <= *views)
         };
         if let Some(owner) = loads.keys().find(|owner| !lives(owner)) {

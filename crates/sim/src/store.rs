@@ -17,7 +17,7 @@ use domain::lease::Lease;
 use domain::limits::CLICKHOUSE_TIMEOUT;
 use domain::names::{PipeName, WorkerId};
 use domain::ports::{StateError, StateStore, Versioned, Worker};
-use domain::seat::split_owner;
+use domain::seat::worker_of;
 use testkit::MemoryStore;
 
 /// How long after it was sent a write may be executed. Long after its sender has given up.
@@ -195,7 +195,7 @@ impl Way {
 
     /// The seat of this process that writes a row: it owns the lease before or after that.
     fn writer(&self, old: &Lease, new: &Lease) -> WorkerId {
-        let mine = |owner: &&WorkerId| split_owner(owner).0 == &*self.worker;
+        let mine = |owner: &&WorkerId| worker_of(owner) == &*self.worker;
         [&new.owner, &old.owner].into_iter().find(mine).unwrap_or(&self.worker).clone()
     }
 

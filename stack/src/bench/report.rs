@@ -1,5 +1,6 @@
 //! The report, readable without further explanation.
 
+use super::formats::Format;
 use super::idle::{Idle, SHARDS as IDLE_SHARDS};
 use super::latency::Latency;
 use super::measure::{MIB, median, percentile};
@@ -30,6 +31,8 @@ pub struct Figures<'a> {
     pub views: Vec<Views>,
     /// The kinds of payload.
     pub payloads: Option<Payloads>,
+    /// Other formats.
+    pub formats: Vec<Format>,
     /// From put to queryable.
     pub latencies: Vec<Latency>,
     /// A large stream in little memory.
@@ -56,6 +59,7 @@ pub fn print(figures: &Figures<'_>) {
     if let Some(payloads) = &figures.payloads {
         of_payloads(payloads, &mut lines, &mut notes);
     }
+    super::formats::report(&figures.formats, &mut lines, &mut notes);
     for latency in &figures.latencies {
         of_latency(latency, &mut lines, &mut notes);
     }

@@ -222,7 +222,7 @@ fn taken(decoded: Decoded) -> Option<OutputOrError> {
 }
 
 /// What the SDK's own deserializer looks for.
-fn protocol() -> Layer {
+pub(super) fn protocol() -> Layer {
     let mut layer = Layer::new("protocol");
     layer.store_put(SharedClientProtocol::new(AwsJsonRpcProtocol::aws_json_1_1()));
     layer

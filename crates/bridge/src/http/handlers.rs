@@ -20,7 +20,7 @@ use domain::moment::Moment;
 use domain::names::{BatchId, PipeName, ShardId, StreamName, WorkerId};
 use domain::range::{Bound, Until};
 use domain::record::Chunk;
-use domain::seat::split_owner;
+use domain::seat::worker_of;
 use domain::sequence::{Checkpoint, RowPosition};
 use domain::shape::BatchShape;
 use domain::start::Beginning;
@@ -289,7 +289,7 @@ impl App {
     /// runs the pipe.
     fn pipe_row(&self, lease: &Lease, own: Option<&Snapshot>, any: Option<&Snapshot>) -> PipeRow {
         let deps = self.pipes.deps();
-        let mine = split_owner(&lease.owner).0 == &*deps.worker_id;
+        let mine = worker_of(&lease.owner) == &*deps.worker_id;
         let progress = own.and_then(|s| s.buffer(&lease.shard_id)).map(|b| b.progress());
         let snapshot = own.or(any);
         let state = match own {
@@ -329,7 +329,7 @@ impl App {
         workers.sort_by(|a, b| a.worker_id.cmp(&b.worker_id));
         let mut held: BTreeMap<&str, u64> = BTreeMap::new();
         for lease in &leases {
-            *held.entry(split_owner(&lease.value.owner).0).or_default() += 1;
+            *held.entry(worker_of(&lease.value.owner)).or_default() += 1;
         }
         Ok(workers
             .into_iter()

@@ -12,7 +12,7 @@ use domain::error::Error;
 use domain::lease::Lease;
 use domain::names::{BatchId, ShardId, WorkerId};
 use domain::plan::{Plan, Share, plan};
-use domain::seat::split_owner;
+use domain::seat::worker_of;
 
 impl Work {
     /// Takes and releases leases according to the plan, if something changed or it is time to look.
@@ -117,8 +117,8 @@ impl Work {
 
     /// How many views pull this pipe here: they share the memory.
     pub fn views_here(&self) -> usize {
-        let here = split_owner(&self.deps.worker_id).0;
-        let others = self.sharing.circle().workers.keys().filter(|owner| split_owner(owner).0 == here);
+        let here = worker_of(&self.deps.worker_id);
+        let others = self.sharing.circle().workers.keys().filter(|owner| worker_of(owner) == here);
         1 + others.count()
     }
 

@@ -14,7 +14,7 @@ use domain::lease::Lease;
 use domain::limits::{COMMIT_RETRIES, END_LOOK, END_QUIET};
 use domain::names::{PipeName, StreamName};
 use domain::ports::{Stream, Versioned, Worker};
-use domain::seat::{seat_of, split_owner};
+use domain::seat::{seat_of, worker_of};
 
 impl Pipes {
     /// Ends a pipe that nobody pulls: stops it here, deregisters its consumer and deletes its lease
@@ -58,7 +58,7 @@ impl Pipes {
         let runs = |worker: &&Worker| worker.pipes.keys().any(|name| seat_of(name, pipe).is_some());
         let running = workers.iter().filter(runs).map(|worker| &*worker.worker_id);
         let held = rows.iter().map(|row| &row.value).filter(|lease| !deps.members.is_nobodys(lease));
-        let mut owners = held.map(|lease| split_owner(&lease.owner).0).chain(running);
+        let mut owners = held.map(|lease| worker_of(&lease.owner)).chain(running);
         match owners.find(|id| **id != *deps.worker_id && !deps.members.is_dead(id)) {
             None => Ok(()),
             Some(owner) => Err(Error::BadRequest(format!(

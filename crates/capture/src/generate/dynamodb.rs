@@ -44,6 +44,7 @@ pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) 
         Some(target) => flags::table("target", target)?,
         None => ("default".to_owned(), flags.table.clone()),
     };
+    let [start, mode] = flags.shared.parameters();
     // Wrong flags are wrong whatever the servers answer.
     let url = next_url(&Address {
         bridge_url,
@@ -52,11 +53,7 @@ pub async fn dynamodb(config: &Config, flags: &DynamoDbFlags, bridge_url: &str) 
         view: &format!("{table}_pipe"),
         pipe: flags.pipe.as_deref(),
         stream: &flags.stream,
-        parameters: &[
-            (Parameter::Unmarshal, "dynamodb", "none"),
-            (Parameter::Start, &*flags.shared.start, "trim_horizon"),
-            (Parameter::Mode, &*flags.shared.mode, "polling"),
-        ],
+        parameters: &[(Parameter::Unmarshal, "dynamodb", "none"), start, mode],
     })?;
     let source = Source::ask(flags).await?;
     let server = Server::new(config);

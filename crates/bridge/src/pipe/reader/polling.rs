@@ -10,6 +10,7 @@ use super::pace::{Calls, Pace};
 use super::retry::Retry;
 use super::{Found, Reader};
 use crate::pipe::Mode;
+use crate::read::budget::Reservation;
 use crate::read::cursor::{Cursor, back_off};
 use domain::error::Error;
 use domain::limits::{RETRY_FIRST, RETRY_LONGEST};
@@ -78,9 +79,12 @@ impl Reader {
                     self.fall_back(&left, retry);
                 }
                 None => {
+                    let budget = &self.source.budget;
+                    let expected = polling.cursor.expected_memory(polling.cursor.limit());
+                    let reservation = budget.reserve(expected.min(budget.limit() / 2)).await;
                     let (calls, buffer) = (self.source.calls.clone(), self.buffer.clone());
                     let _asking = calls.ask(buffer.arrivals());
-                    if self.step(&mut polling).await? {
+                    if self.step(&mut polling, reservation).await? {
                         return Ok(None);
                     }
                 }
@@ -107,8 +111,8 @@ impl Reader {
 
     /// One call, and what it brings. True at the shard's end. Errors that may pass are noted, and
     /// delay the next call; others end reading.
-    async fn step(&mut self, polling: &mut Polling) -> Result<bool, Error> {
-        let error = match self.page(polling).await {
+    async fn step(&mut self, polling: &mut Polling, reservation: Reservation) -> Result<bool, Error> {
+        let error = match self.page(polling, reservation).await {
             Ok(found) => match self.accept(found).await {
                 Ok(ended) => {
                     polling.pause = RETRY_FIRST;
@@ -152,10 +156,8 @@ impl Reader {
     }
 
     /// One call. Goes back to the last record first if that is in doubt.
-    async fn page(&mut self, polling: &mut Polling) -> Result<Found, KinesisError> {
+    async fn page(&mut self, polling: &mut Polling, mut reservation: Reservation) -> Result<Found, KinesisError> {
         let limit = polling.cursor.limit();
-        let budget = &self.source.budget;
-        let mut reservation = budget.reserve(polling.cursor.expected_memory(limit).min(budget.limit() / 2)).await;
         let (asked_ms, mut page) = loop {
             if self.must_go_back() {
                 self.unverified = true;
