@@ -25,8 +25,9 @@ const TICK: Duration = Duration::from_millis(10);
 const RECORDS_PER_TICK: u64 = 10;
 /// Ticks per INSERT of the floor: 50 ms, like the pipe's `linger_ms`.
 const TICKS_PER_INSERT: u64 = 5;
-/// Time between two queries of the observer.
-const LOOK: Duration = Duration::from_millis(5);
+/// Time between two queries of the observer. With 5 ms they take most of a core, and every insert
+/// waits for them.
+const LOOK: Duration = Duration::from_millis(15);
 /// Records put before measuring starts: the pipe has started by then.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Longest time for the last record to arrive.

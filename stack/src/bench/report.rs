@@ -66,7 +66,7 @@ pub fn print(figures: &Figures<'_>) {
     if !figures.latencies.is_empty() {
         notes.push(
             "latency: from just before PutRecords is sent (10 records every 10 ms, 4 shards, the ferrokinesis emulator) to the moment a SELECT on \
-             the target, repeated 5 ms after its last answer, returns the record. The emulator does not enforce AWS's 5 GetRecords calls a second \
+             the target, repeated 15 ms after its last answer, returns the record. The emulator does not enforce AWS's 5 GetRecords calls a second \
              and shard: poll_ms=20 is 50 calls a second, which AWS refuses; poll_ms=200 is what AWS allows one consumer. With mode=efo the emulator sends an event as soon as something was put, and at most every 10 ms; AWS says \
              about 70 ms. Beside it: the same rows by an \
              INSERT every 50 ms, from the time a row is due to the same observer; then the same pipe in two ways, a view that starts its own refreshes \

@@ -75,11 +75,14 @@ fn confirms(query: &str) -> Option<Vec<String>> {
 #[async_trait]
 impl Views for ClickHouse {
     async fn view(&self, database: &str, view: &str) -> Result<Option<ViewState>, Error> {
+        // One scan for the row and for what tells whether there are other views now: each batch
+        // waits for this statement.
         let sql = format!(
-            "SELECT toString(uuid) AS uuid, status, exception, toUInt32(least(retry, 4294967295)) AS retry, \
-             isNotNull(last_success_time) AS succeeded, ifNull(next_refresh_time <= now() + {REFRESH_DUE_SECONDS}, 0) AS due_soon, \
-             (SELECT toUInt32(bitAnd(groupBitXor(cityHash64(uuid)), 4294967295)) FROM system.view_refreshes) AS others \
-             FROM system.view_refreshes WHERE database = {} AND view = {}",
+            "SELECT toString(row.1) AS uuid, row.2 AS status, row.3 AS exception, toUInt32(least(row.4, 4294967295)) AS retry, \
+             row.5 AS succeeded, row.6 AS due_soon, toUInt32(bitAnd(all, 4294967295)) AS others \
+             FROM (SELECT anyIf((uuid, status, exception, retry, isNotNull(last_success_time), \
+             ifNull(next_refresh_time <= now() + {REFRESH_DUE_SECONDS}, 0)), database = {} AND view = {}) AS row, \
+             groupBitXor(cityHash64(uuid)) AS all, countIf(database = {0} AND view = {1}) AS found FROM system.view_refreshes) WHERE found > 0",
             literal(database),
             literal(view)
         );

@@ -32,17 +32,18 @@ use super::work::Work;
 use domain::batch::Limits;
 use domain::error::Error;
 use domain::lease::Destination;
-use domain::limits::{MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PULLS_RESTED, SETTLE_GRACE};
+use domain::limits::{MAX_OUTSTANDING_WAITS, MAX_QUEUED_PULLS, PULLS_RESTED, SETTLE_GRACE, VIEW_STATE_HOLDS};
 use domain::names::{BatchId, PipeName, StreamName};
 use domain::ports::ViewState;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
-/// When the last pull began, when the last answer was sent, and when the last batch was made.
+/// When the last pull began, when the last answer was sent, and the last batch: when its first
+/// record came, and when it was made.
 struct Pulls {
     began: Instant,
     answered: Instant,
-    batch: Option<Instant>,
+    batch: Option<(Instant, Instant)>,
 }
 
 /// The state of a pipe's task.
@@ -180,7 +181,7 @@ impl Actor {
         options: &PullOptions,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<Served, Error> {
-        let rested = self.pulls.answered.elapsed();
+        let (rested, looked) = (self.pulls.answered.elapsed(), Instant::now());
         let mut state = self.view_state(options).await?;
         if let Some(state) = &state {
             // After a failure, WAIT VIEW may keep waiting for the refresh that is pulling now, so
@@ -230,9 +231,13 @@ impl Actor {
             }
             // Check again right before WAIT VIEW: if the view stopped while this pull waited, WAIT
             // VIEW would report success at once.
-            state = self.view_state(options).await?;
-            self.work()?.freeze(limits, &options.shape);
-            self.pulls.batch = Some(Instant::now());
+            if looked.elapsed() > VIEW_STATE_HOLDS {
+                state = self.view_state(options).await?;
+            }
+            let (work, now) = (self.work()?, Instant::now());
+            let since = work.shards.since().unwrap_or(now);
+            work.freeze(limits, &options.shape);
+            self.pulls.batch = Some((since, now));
         }
         self.serve(options, state).await
     }
@@ -297,7 +302,8 @@ impl Actor {
         limits: Limits,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<bool, Error> {
-        let (deadline, last) = (Instant::now() + options.wait, self.pulls.batch.map(|at| (at, at.elapsed())));
+        let last = self.pulls.batch.map(|(since, made)| (since, made.elapsed()));
+        let deadline = Instant::now() + options.wait;
         loop {
             let work = self.work()?;
             if work.chores_due() <= Instant::now() {

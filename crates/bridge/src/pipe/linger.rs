@@ -10,10 +10,11 @@ use super::work::Work;
 use domain::limits::{BATCH_EVERY, DEFAULT_LINGER, PUSHED_BATCH_EVERY};
 
 /// When a batch is sent whose first record came at `since`, unless it is full before; `last` is
-/// when the one before was, and how long it took until the next pull. If the pull leaves it to the
-/// bridge, a batch is sent at once when the last one was long enough ago and the shards that were
-/// asked together have answered. When inserts take long, it fills for a quarter of that time: small
-/// batches would only make them more.
+/// when that of the one before came, and how long that batch took until the next pull. If the pull
+/// leaves it to the bridge, a batch is sent at once when the last one was long enough ago and the
+/// shards that were asked together have answered. Counted from record to record, that keeps step
+/// with the calls that bring them, however long a batch takes. When inserts take long, it fills for
+/// a quarter of that time: small batches would only make them more.
 pub fn due(since: Instant, last: Option<(Instant, Duration)>, options: &PullOptions, work: &Work) -> Instant {
     let longest = since + options.linger.unwrap_or(DEFAULT_LINGER);
     if options.linger.is_some() {
@@ -23,7 +24,8 @@ pub fn due(since: Instant, last: Option<(Instant, Duration)>, options: &PullOpti
         Mode::Polling => BATCH_EVERY,
         Mode::FanOut => PUSHED_BATCH_EVERY,
     };
-    let soon = last.map_or(since, |(at, took)| (at + every).max(since + took / 4)).clamp(since, longest);
+    let filling = |took| if took > every { took / 4 } else { Duration::ZERO };
+    let soon = last.map_or(since, |(at, took)| (at + every).max(since + filling(took))).clamp(since, longest);
     match soon > Instant::now() {
         true => soon,
         false if work.shards.behind() => longest,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use super::view::{Puller, refresh_end, start_next};
-use domain::ports::{RefreshOutcome, Views};
+use domain::ports::{RefreshOutcome, ViewState, Views};
 
 /// Starts the next refresh of the view that pulled last.
 #[derive(Default)]
@@ -36,10 +36,10 @@ impl Next {
     }
 
     /// Starts the next refresh now that the last one's batch is committed
-    /// (**started-after-the-commit**).
-    pub fn start(&mut self, views: Arc<dyn Views>, view: Puller) {
+    /// (**started-after-the-commit**). `seen` is the view's state after the last refresh, if known.
+    pub fn start(&mut self, views: Arc<dyn Views>, view: Puller, seen: Option<ViewState>) {
         if !self.pulling {
-            self.spawn(async move { start_next(&*views, &view).await });
+            self.spawn(async move { start_next(&*views, &view, seen).await });
         }
     }
 
@@ -47,7 +47,7 @@ impl Next {
     pub fn start_after(&mut self, views: Arc<dyn Views>, view: Puller) {
         self.spawn(async move {
             if refresh_end(&*views, &view).await == RefreshOutcome::Succeeded {
-                start_next(&*views, &view).await;
+                start_next(&*views, &view, None).await;
             }
         });
     }

@@ -76,12 +76,17 @@ pub async fn refresh_end(views: &dyn Views, view: &Puller) -> RefreshOutcome {
 /// Starts the next refresh of a view whose last one succeeded, instead of letting it wait for its
 /// schedule. A view that is stopped, fails, or has a slow schedule of its own is left alone. To be
 /// called when the end of the last refresh is known and its batch committed
-/// (**started-after-the-commit**), and dropped when the view pulls again.
-pub async fn start_next(views: &dyn Views, view: &Puller) {
+/// (**started-after-the-commit**), and dropped when the view pulls again. `seen` is the view's
+/// state after that refresh, if it is known.
+pub async fn start_next(views: &dyn Views, view: &Puller, mut seen: Option<ViewState>) {
     let until = Instant::now() + REFRESH_START;
     let mut pause = REFRESH_LOOK;
     while Instant::now() < until {
-        match views.view(&view.database, &view.name).await {
+        let state = match seen.take() {
+            Some(state) => Ok(Some(state)),
+            None => views.view(&view.database, &view.name).await,
+        };
+        match state {
             Ok(Some(state)) if state.uuid == view.uuid && state.due() => {
                 if let Err(error) = views.refresh(&view.database, &view.name).await {
                     return debug!(

@@ -61,9 +61,11 @@ impl Actor {
                     let (target, known) = fed?;
                     Some(views.below(&target, &known).await)
                 };
-                let (done, below) = tokio::join!(self.finish_commit(), below);
+                // Looked up beside the commit, so that the next refresh starts right after it.
+                let state = views.view(&view.database, &view.name);
+                let (done, below, state) = tokio::join!(self.finish_commit(), below, state);
                 match done {
-                    Ok(()) => self.next.start(self.deps.views.clone(), view.clone()),
+                    Ok(()) => self.next.start(self.deps.views.clone(), view.clone(), state.ok().flatten()),
                     Err(later) => self.note_error(&later),
                 }
                 if let Some(below) = below {
