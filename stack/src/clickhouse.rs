@@ -1,12 +1,14 @@
 //! A real ClickHouse: the user's own binary, or one of the engines that `scripts/install.sh`
 //! installs as libraries.
 
+mod blocks;
 mod config;
 mod engine;
 mod local;
 
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::Duration;
 
 pub use config::{CLUSTER, ClickHouseOptions, PASSWORD_USER, REPLICAS, TEST_PASSWORD, User, WEAK_USER};
@@ -21,6 +23,10 @@ const START_DEADLINE: Duration = Duration::from_secs(120);
 /// Longer than any query of a test; shorter than a test runner's timeout.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(300);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Looks for a moment between two blocks, and the pause between them. A block is between its two
+/// states for about a millisecond.
+const LOOKS: usize = 100;
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// A function is made in much less time than this many statements take.
 const FUNCTION_RETRIES: usize = 100;
 
@@ -28,6 +34,7 @@ const FUNCTION_RETRIES: usize = 100;
 #[derive(Debug)]
 pub struct ClickHouse {
     service: Service,
+    data: PathBuf,
     http_port: u16,
     native_port: u16,
     agent: ureq::Agent,
@@ -56,6 +63,7 @@ impl ClickHouse {
         launch.environment = config::environment();
         let clickhouse = ClickHouse {
             service: Service::start("ClickHouse", launch)?,
+            data: dir.join("data"),
             http_port,
             native_port,
             agent: agent(QUERY_TIMEOUT),
@@ -107,8 +115,22 @@ impl ClickHouse {
 
     /// Kills the server if it is running and restarts it on the same ports and data.
     pub fn restart(&self) -> Result<()> {
-        self.service.kill();
+        self.kill_between_blocks();
         self.start_again()
+    }
+
+    /// Kills it at a moment at which no block is noted as inserted without being in its table:
+    /// ClickHouse itself would lose that block (see Guarantees in the README).
+    fn kill_between_blocks(&self) {
+        for _ in 0..LOOKS {
+            self.service.sigstop();
+            if blocks::are_whole(&self.data) {
+                break;
+            }
+            self.service.sigcont();
+            sleep(LOOK_PAUSE);
+        }
+        self.service.kill();
     }
 
     /// Starts the server again after [`Service::kill`] or [`Service::stop`], on the same ports and
