@@ -72,6 +72,11 @@ impl ClickHouse {
         Ok(clickhouse)
     }
 
+    /// The folder of files that its function `file` may read and write.
+    pub fn user_files(&self) -> PathBuf {
+        self.data.join("user_files")
+    }
+
     /// The HTTP interface, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
@@ -124,12 +129,15 @@ impl ClickHouse {
     fn kill_between_blocks(&self) {
         for _ in 0..LOOKS {
             self.service.sigstop();
+            // Its threads stop one by one.
+            sleep(LOOK_PAUSE);
             if blocks::are_whole(&self.data) {
-                break;
+                return self.service.kill();
             }
             self.service.sigcont();
             sleep(LOOK_PAUSE);
         }
+        println!("{}: killed although the last block that it noted is not in its table", self.service.name());
         self.service.kill();
     }
 

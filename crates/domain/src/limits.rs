@@ -285,8 +285,9 @@ pub const PIPE_IDLE_LEASES: Duration = Duration::from_secs(300);
 /// again. Releases before 26.7 do not answer WAIT VIEW once the next refresh has begun, which
 /// happens only if something else starts it: a record then waits this much longer.
 pub const SETTLE_GRACE: Duration = Duration::from_millis(500);
-/// How long a pull relies on the state in which it found its view: about as long as finding it takes
-/// on a busy server. A batch whose records were there before the pull need not wait for it twice.
+/// How long the state in which a view was found is relied on, from before it was asked for: several
+/// times what that takes, and less than any pause of a schedule. A batch whose records were there
+/// before the pull need not wait for it twice.
 pub const VIEW_STATE_HOLDS: Duration = Duration::from_millis(50);
 /// A view whose schedule starts its next refresh within this time is started immediately: pipes
 /// usually say `REFRESH AFTER 2 SECOND`, and ClickHouse's times are whole seconds, rounded either

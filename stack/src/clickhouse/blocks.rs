@@ -14,8 +14,10 @@ pub fn are_whole(data: &Path) -> bool {
 /// The part of the last block in the table's log.
 fn last_block(table: &Path) -> Option<String> {
     let number = |path: &PathBuf| path.file_stem()?.to_str()?.rsplit('_').next()?.parse::<u64>().ok();
-    let log = files(&table.join("deduplication_logs")).into_iter().max_by_key(number)?;
-    let text = read_to_string(log).ok()?;
+    let mut logs = files(&table.join("deduplication_logs"));
+    logs.sort_by_key(number);
+    // A new log is empty.
+    let text = logs.iter().rev().filter_map(|log| read_to_string(log).ok()).find(|text| !text.is_empty())?;
     // Operation, part, block. 1 is an insert.
     let fields: Vec<&str> = text.lines().next_back()?.split('\t').collect();
     (fields.first() == Some(&"1")).then(|| fields.get(1).map(|part| (*part).to_owned()))?
@@ -31,10 +33,11 @@ fn is_in(table: &Path, part: &str) -> bool {
     folders(table).iter().any(covers)
 }
 
-/// Partition, first and last block of a part: `all_1_89_15`.
+/// Partition, first and last block of a part: `all_1_89_15`, and after a mutation `all_1_89_15_90`.
+/// A partition's id has no underscore.
 fn range(part: &str) -> Option<(&str, u64, u64)> {
-    let mut fields = part.rsplitn(4, '_').skip(1);
-    let (last, first, partition) = (fields.next()?, fields.next()?, fields.next()?);
+    let mut fields = part.split('_');
+    let (partition, first, last) = (fields.next()?, fields.next()?, fields.next()?);
     Some((partition, first.parse().ok()?, last.parse().ok()?))
 }
 
@@ -72,5 +75,10 @@ mod tests {
         assert!(are_whole(data.path()));
         write(logs.join(log), "1\tall_59_59_0\tall_8_35\n").expect("a file");
         assert!(are_whole(data.path()), "merged");
+        write(logs.join("deduplication_log_3.txt"), "").expect("a file");
+        write(logs.join(log), "1\tall_62_62_0\tall_8_35\n").expect("a file");
+        assert!(!are_whole(data.path()), "the new log is empty");
+        create_dir_all(table.join("all_62_62_0_70")).expect("a folder");
+        assert!(are_whole(data.path()), "mutated");
     }
 }

@@ -22,7 +22,7 @@ use super::deps::Deps;
 use super::heartbeat::Standing;
 use super::inbox::{Confirmation, Event, Inbox};
 use super::known::KnownViews;
-use super::linger::due;
+use super::linger::{Made, due};
 use super::next::Next;
 use super::open::Open;
 use super::pull::{Command, Confirm, EndRequest, Mode, PullOptions, Quiet, Served};
@@ -38,12 +38,11 @@ use domain::ports::ViewState;
 use domain::start::Beginning;
 use domain::unpacking::Unpacking;
 
-/// When the last pull began, when the last answer was sent, and the last batch: when its first
-/// record came, and when it was made.
+/// When the last pull began, when the last answer was sent, and the last batch.
 struct Pulls {
     began: Instant,
     answered: Instant,
-    batch: Option<(Instant, Instant)>,
+    batch: Option<Made>,
 }
 
 /// The state of a pipe's task.
@@ -234,10 +233,10 @@ impl Actor {
             if looked.elapsed() > VIEW_STATE_HOLDS {
                 state = self.view_state(options).await?;
             }
-            let (work, now) = (self.work()?, Instant::now());
-            let since = work.shards.since().unwrap_or(now);
+            let (work, at) = (self.work()?, Instant::now());
+            let since = work.shards.since().unwrap_or(at);
             work.freeze(limits, &options.shape);
-            self.pulls.batch = Some((since, now));
+            self.pulls.batch = Some(Made { since, at });
         }
         self.serve(options, state).await
     }
@@ -302,7 +301,7 @@ impl Actor {
         limits: Limits,
         reply: &mut oneshot::Sender<Result<Served, Error>>,
     ) -> Result<bool, Error> {
-        let last = self.pulls.batch.map(|(since, made)| (since, made.elapsed()));
+        let last = self.pulls.batch.map(|made| (made, made.at.elapsed()));
         let deadline = Instant::now() + options.wait;
         loop {
             let work = self.work()?;

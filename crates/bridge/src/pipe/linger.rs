@@ -9,13 +9,22 @@ use super::pull::PullOptions;
 use super::work::Work;
 use domain::limits::{BATCH_EVERY, DEFAULT_LINGER, PUSHED_BATCH_EVERY};
 
-/// When a batch is sent whose first record came at `since`, unless it is full before; `last` is
-/// when that of the one before came, and how long that batch took until the next pull. If the pull
-/// leaves it to the bridge, a batch is sent at once when the last one was long enough ago and the
-/// shards that were asked together have answered. Counted from record to record, that keeps step
-/// with the calls that bring them, however long a batch takes. When inserts take long, it fills for
-/// a quarter of that time: small batches would only make them more.
-pub fn due(since: Instant, last: Option<(Instant, Duration)>, options: &PullOptions, work: &Work) -> Instant {
+/// A batch that was made.
+#[derive(Clone, Copy)]
+pub struct Made {
+    /// When its first record came.
+    pub since: Instant,
+    /// When it was made.
+    pub at: Instant,
+}
+
+/// When a batch is sent whose first record came at `since`, unless it is full before; `last` is the
+/// one before, and how long it took from then until the next pull. If the pull leaves it to the
+/// bridge, a batch is sent at once when the last one was long enough ago and the shards that were
+/// asked together have answered. Where they are, that is counted from the record: each round of
+/// calls then has its batch, however long after its records the last one was made. When inserts
+/// take long, a batch fills for a quarter of that time: small ones would only make them more.
+pub fn due(since: Instant, last: Option<(Made, Duration)>, options: &PullOptions, work: &Work) -> Instant {
     let longest = since + options.linger.unwrap_or(DEFAULT_LINGER);
     if options.linger.is_some() {
         return longest;
@@ -25,7 +34,9 @@ pub fn due(since: Instant, last: Option<(Instant, Duration)>, options: &PullOpti
         Mode::FanOut => PUSHED_BATCH_EVERY,
     };
     let filling = |took| if took > every { took / 4 } else { Duration::ZERO };
-    let soon = last.map_or(since, |(at, took)| (at + every).max(since + filling(took))).clamp(since, longest);
+    let in_rounds = options.mode == Mode::Polling && work.source.calls.in_rounds();
+    let next = |last: Made| if in_rounds { last.since } else { last.at } + every;
+    let soon = last.map_or(since, |(last, took)| next(last).max(since + filling(took))).clamp(since, longest);
     match soon > Instant::now() {
         true => soon,
         false if work.shards.behind() => longest,

@@ -13,6 +13,7 @@ use crate::pipe::Mode;
 use crate::pipe::inbox::Confirmation;
 use crate::pipe::pull::OnFailure;
 use domain::error::Error;
+use domain::limits::VIEW_STATE_HOLDS;
 use domain::names::BatchId;
 use domain::ports::{Cause, Failure, RefreshOutcome, ViewState};
 use domain::start::Beginning;
@@ -61,11 +62,13 @@ impl Actor {
                     let (target, known) = fed?;
                     Some(views.below(&target, &known).await)
                 };
-                // Looked up beside the commit, so that the next refresh starts right after it.
-                let state = views.view(&view.database, &view.name);
+                // Looked up beside the commit, so that the next refresh starts right after it; but
+                // after a slow one, the view may have been stopped or started since.
+                let (looked, state) = (Instant::now(), views.view(&view.database, &view.name));
                 let (done, below, state) = tokio::join!(self.finish_commit(), below, state);
+                let state = state.ok().flatten().filter(|_| looked.elapsed() <= VIEW_STATE_HOLDS);
                 match done {
-                    Ok(()) => self.next.start(self.deps.views.clone(), view.clone(), state.ok().flatten()),
+                    Ok(()) => self.next.start(self.deps.views.clone(), view.clone(), state),
                     Err(later) => self.note_error(&later),
                 }
                 if let Some(below) = below {

@@ -47,6 +47,12 @@ struct State {
     together: bool,
 }
 
+impl State {
+    fn in_rounds(&self) -> bool {
+        self.at_tip > self.poll && self.together
+    }
+}
+
 impl Calls {
     /// The default pace.
     pub fn new() -> Calls {
@@ -63,6 +69,11 @@ impl Calls {
     /// Whether responses are awaited that are worth waiting for: those of a round.
     pub fn are_asked(&self) -> bool {
         self.asking.load(Ordering::Acquire) > 0 && self.state().together
+    }
+
+    /// Whether shards at their tips are asked together, once a batch.
+    pub fn in_rounds(&self) -> bool {
+        self.state().in_rounds()
     }
 
     // Nothing panics while holding the lock.
@@ -98,7 +109,7 @@ impl Calls {
     /// of a round earlier, which keeps shards in step and their calls within AWS's limit.
     fn round_for(&self, due: Instant) -> Instant {
         let state = self.state();
-        if state.at_tip <= state.poll || !state.together {
+        if !state.in_rounds() {
             return due;
         }
         let early = due.checked_sub(state.at_tip / 8).unwrap_or(due);
