@@ -270,6 +270,9 @@ pub const BALANCE_EVERY: Duration = Duration::from_secs(1);
 /// The load of workers that pull one pipe may differ by 1/N of their average before leases move:
 /// records of a moved lease are read again.
 pub const BALANCE_TOLERANCE: u64 = 5;
+/// How long the loads must have differed by more than that, unless workers have come or left: half
+/// of [`RATE_WINDOW_MS`], in which one batch that others are about to commit, too, loses its weight.
+pub const BALANCE_PATIENCE: Duration = Duration::from_secs(30);
 /// Weight of a shard without any records, in bytes per second: polling it has a cost, too.
 pub const LEASE_BASE_WEIGHT: u64 = 16 << 10;
 /// Time over which a shard's rate is averaged when leases are distributed, ms.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::random::Plan;
 use super::world::World;
 use domain::lease::Lease;
-use domain::limits::{BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
+use domain::limits::{BALANCE_PATIENCE, BALANCE_TOLERANCE, LEASE_BASE_WEIGHT};
 use domain::names::WorkerId;
 use domain::seat::worker_of;
 
@@ -19,8 +19,8 @@ pub fn line(l: &Lease) -> String {
     format!("\n{} {} {} at {}, {offer:?}", l.shard_id, l.owner, l.epoch, l.checkpoint)
 }
 
-/// Once calm, two lease durations after the last change, and after the end of what lingers, every
-/// unfinished lease belongs to a view of a live worker, each view has some if there are enough, and
+/// Once calm, two lease durations and twice the patience with uneven loads after the last change,
+/// and after the end of what lingers, every unfinished lease belongs to a view of a live worker, each view has some if there are enough, and
 /// they are distributed evenly by weight. And it stays that way.
 pub async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     if plan.every.is_some() {
@@ -29,7 +29,7 @@ pub async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     }
     // Nothing is left to read, so nobody has to look often.
     world.dice.rest();
-    sleep_until(world.dice.lingers().max(Instant::now()) + 2 * plan.lease).await;
+    sleep_until(world.dice.lingers().max(Instant::now()) + 2 * plan.lease + 2 * BALANCE_PATIENCE).await;
     for _ in 0..5 {
         let leases: Vec<Lease> = world.leases().await.into_iter().map(|row| row.value).collect();
         let living = world.living();

@@ -13,7 +13,7 @@ use super::rules::{a_moment, calm};
 use super::world::{Ending, LEASE, Process, World};
 use bridge::pipe::{Confirm, PullOptions};
 use domain::error::Error;
-use domain::limits::PIPE_IDLE_BUFFERS;
+use domain::limits::{BALANCE_PATIENCE, PIPE_IDLE_BUFFERS};
 use domain::names::ShardId;
 use domain::ports::StateError;
 
@@ -231,5 +231,49 @@ async fn a_view_that_is_refused_takes_no_seat() {
     world.kinesis.open_shards().iter().for_each(|shard| world.kinesis.put(shard, 5));
     assert!(world.drain(&process, &server, &options).await);
     assert_eq!(held(&world).await, owners(&[("worker", 2)]));
+    world.judge().unwrap();
+}
+
+/// Which worker has which shard since when.
+async fn hands(world: &World) -> Vec<(ShardId, u64)> {
+    world.leases().await.into_iter().map(|row| (row.value.shard_id, row.value.epoch)).collect()
+}
+
+/// What moves is read again. A view that has committed its batch while the other one is about to is
+/// not the faster one, and both have rates from nothing at first.
+#[tokio::test(start_paused = true)]
+async fn shards_move_only_between_views_that_stay_uneven() {
+    let Two { world, process, server, first, view, second } = Two::sharing().await;
+    let put = |shards: &[ShardId], records: usize| {
+        for shard in shards {
+            (0..records).for_each(|_| world.kinesis.put_payload(shard, &vec![b'x'; 512 << 10], 1));
+        }
+    };
+    let (leases, before) = (world.leases().await, hands(&world).await);
+    let of_first: Vec<ShardId> =
+        leases.iter().filter(|row| row.value.owner == "worker").map(|row| row.value.shard_id.clone()).collect();
+    let waits = async |time: Duration| {
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < time {
+            for (view, options) in [(&server, &first), (&view, &second)] {
+                world.refresh(&process, view, options, Ending::Success).await.unwrap();
+            }
+        }
+    };
+    put(&world.kinesis.open_shards(), 4);
+    sleep(Duration::from_secs(2)).await;
+    assert!(world.refresh(&process, &server, &first, Ending::Success).await.unwrap().is_some());
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(hands(&world).await, before, "after one commit");
+    assert!(world.refresh(&process, &view, &second, Ending::Success).await.unwrap().is_some());
+    waits(2 * BALANCE_PATIENCE).await;
+    assert_eq!(hands(&world).await, before, "both have committed as much");
+    put(&of_first, 16);
+    sleep(Duration::from_secs(2)).await;
+    assert!(world.refresh(&process, &server, &first, Ending::Success).await.unwrap().is_some());
+    waits(BALANCE_PATIENCE / 2).await;
+    assert_eq!(hands(&world).await, before, "it may be a moment's difference");
+    waits(BALANCE_PATIENCE).await;
+    assert_eq!(held(&world).await, owners(&[("worker", 1), ("worker/2", 3)]));
     world.judge().unwrap();
 }

@@ -92,4 +92,16 @@ pub const RARE: &[(Mutant, &str)] = &[
         },
         "seats::leases_that_could_not_be_released_are_taken_by_others",
     ),
+    (
+        Mutant {
+            name: "a moment's difference moves shards",
+            breaks: "balance",
+            edits: &[(
+                "crates/bridge/src/pipe/sharing.rs",
+                "since.elapsed() >= BALANCE_PATIENCE",
+                "since.elapsed() < 2 * BALANCE_PATIENCE",
+            )],
+        },
+        "seats::shards_move_only_between_views_that_stay_uneven",
+    ),
 ];

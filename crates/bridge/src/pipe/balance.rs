@@ -28,14 +28,10 @@ impl Work {
             return Ok(false);
         }
         self.sharing.looked();
-        let me = self.deps.worker_id.clone();
-        let workers: BTreeSet<WorkerId> = self.sharing.circle().workers.keys().chain([&me]).cloned().collect();
+        let plan = self.lasting_plan().await?;
         let members = self.deps.members.clone();
-        let shares = self.leases.all().filter(|l| !l.finished());
-        let shares: Vec<Share<'_>> = shares.map(|lease| share(lease, &members)).collect();
-        let plan = plan(&shares, &workers, &me);
-        self.sharing.note_unclaimed(&self.leases, &members, &me, &plan.take);
-        let released = self.give_back(&plan.release).await?;
+        self.sharing.note_unclaimed(&self.leases, &members, &self.deps.worker_id, &plan.take);
+        let released = self.sharing.may_release() && self.give_back(&plan.release).await?;
         let overdue = self.sharing.overdue(members.lease_duration());
         let losses = &self.losses;
         // A finished lease needs an owner only to report that its shard has been replaced.
@@ -55,6 +51,29 @@ impl Work {
             self.sharing.rest(&self.leases);
         }
         Ok(released || taken)
+    }
+
+    /// The plan, made again from reread rows before leases are released because of their rates:
+    /// what others have committed is not known here.
+    async fn lasting_plan(&mut self) -> Result<Plan, Error> {
+        let before = self.plan();
+        self.sharing.asked(!before.release.is_empty());
+        if !self.sharing.may_release() || self.sharing.reshuffles() {
+            return Ok(before);
+        }
+        self.leases.reload().await?;
+        self.follow();
+        let plan = self.plan();
+        self.sharing.asked(!plan.release.is_empty());
+        Ok(plan)
+    }
+
+    fn plan(&self) -> Plan {
+        let me = &self.deps.worker_id;
+        let workers: BTreeSet<WorkerId> = self.sharing.circle().workers.keys().chain([me]).cloned().collect();
+        let unfinished = self.leases.all().filter(|l| !l.finished());
+        let shares: Vec<Share<'_>> = unfinished.map(|lease| share(lease, &self.deps.members)).collect();
+        plan(&shares, &workers, me)
     }
 
     /// Takes the leases of a batch that this worker holds in part from dead workers.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::members::{Circle, Members};
 use super::rows::Rows;
 use domain::lease::Lease;
-use domain::limits::BALANCE_EVERY;
+use domain::limits::{BALANCE_EVERY, BALANCE_PATIENCE};
 use domain::names::{BatchId, ShardId, WorkerId};
 use domain::plan::Share;
 
@@ -19,6 +19,10 @@ pub struct Sharing {
     looked: Option<Instant>,
     /// Free leases that the plan gives to others, and since when.
     unclaimed: BTreeMap<ShardId, Instant>,
+    /// Workers came or left, and the leases have not been distributed among them since.
+    reshuffles: bool,
+    /// Since when the plan has asked this worker to release leases.
+    uneven: Option<Instant>,
     /// The rows, as [`Rows::changes`] counts them, of which nothing was to be taken or released.
     at_rest: Option<u64>,
 }
@@ -31,8 +35,29 @@ impl Sharing {
 
     /// Notes the current circle.
     pub fn meet(&mut self, circle: Circle) {
+        self.reshuffles |= !circle.workers.keys().eq(self.circle.workers.keys());
         self.circle = circle;
         self.at_rest = None;
+    }
+
+    /// Notes whether the plan asks this worker to release leases.
+    pub fn asked(&mut self, to_release: bool) {
+        match to_release {
+            true => _ = self.uneven.get_or_insert_with(Instant::now),
+            false => (self.uneven, self.reshuffles) = (None, false),
+        }
+    }
+
+    /// Whether workers came or left, and there are still leases to release for that.
+    pub fn reshuffles(&self) -> bool {
+        self.reshuffles
+    }
+
+    /// Whether leases may be released. The rates differ for a moment whenever one worker commits
+    /// before another one, most of all when all have just begun; records of a moved lease are read
+    /// again.
+    pub fn may_release(&self) -> bool {
+        self.reshuffles || self.uneven.is_some_and(|since| since.elapsed() >= BALANCE_PATIENCE)
     }
 
     /// Notes that the plan for these rows changes nothing. It will not, either, while the rows and
