@@ -10,6 +10,7 @@ use super::sharing::{free, share};
 use super::work::Work;
 use domain::error::Error;
 use domain::lease::Lease;
+use domain::limits::BALANCE_EVERY;
 use domain::names::{BatchId, ShardId, WorkerId};
 use domain::plan::{Plan, Share, plan};
 use domain::seat::worker_of;
@@ -19,7 +20,8 @@ impl Work {
     /// True if leases changed hands.
     pub(super) async fn balance(&mut self) -> Result<bool, Error> {
         let circle = self.circle_now();
-        if circle != *self.sharing.circle() {
+        let reread = circle != *self.sharing.circle();
+        if reread {
             // A worker came, died or announced changed rows.
             self.leases.reload().await?;
             self.sharing.meet(circle);
@@ -28,10 +30,11 @@ impl Work {
             return Ok(false);
         }
         self.sharing.looked();
-        let plan = self.lasting_plan().await?;
+        let plan = self.agreed_plan(reread).await?;
         let members = self.deps.members.clone();
         self.sharing.note_unclaimed(&self.leases, &members, &self.deps.worker_id, &plan.take);
-        let released = self.sharing.may_release() && self.give_back(&plan.release).await?;
+        let release = self.sharing.to_release(&plan.release).clone();
+        let released = self.give_back(&release).await?;
         let overdue = self.sharing.overdue(members.lease_duration());
         let losses = &self.losses;
         // A finished lease needs an owner only to report that its shard has been replaced.
@@ -53,18 +56,19 @@ impl Work {
         Ok(released || taken)
     }
 
-    /// The plan, made again from reread rows before leases are released because of their rates:
-    /// what others have committed is not known here.
-    async fn lasting_plan(&mut self) -> Result<Plan, Error> {
-        let before = self.plan();
-        self.sharing.asked(!before.release.is_empty());
-        if !self.sharing.may_release() || self.sharing.reshuffles() {
-            return Ok(before);
+    /// The plan, from reread rows if leases are to be released, or are left that others were to
+    /// take: what others have committed is not known here, and with other rates they plan otherwise.
+    async fn agreed_plan(&mut self, reread: bool) -> Result<Plan, Error> {
+        let plan = self.plan();
+        self.sharing.asked(&plan.release);
+        let releases = !self.sharing.to_release(&plan.release).is_empty();
+        if reread || !releases && self.sharing.overdue(BALANCE_EVERY).is_empty() {
+            return Ok(plan);
         }
         self.leases.reload().await?;
         self.follow();
         let plan = self.plan();
-        self.sharing.asked(!plan.release.is_empty());
+        self.sharing.asked(&plan.release);
         Ok(plan)
     }
 

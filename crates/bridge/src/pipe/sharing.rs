@@ -19,8 +19,11 @@ pub struct Sharing {
     looked: Option<Instant>,
     /// Free leases that the plan gives to others, and since when.
     unclaimed: BTreeMap<ShardId, Instant>,
-    /// Workers came or left, and the leases have not been distributed among them since.
+    /// Workers came or left since the last plan.
     reshuffles: bool,
+    /// Leases that the first plan after that asked for and later ones still do: released at once,
+    /// or when their batch is settled.
+    owed: BTreeSet<ShardId>,
     /// Since when the plan has asked this worker to release leases.
     uneven: Option<Instant>,
     /// The rows, as [`Rows::changes`] counts them, of which nothing was to be taken or released.
@@ -40,24 +43,26 @@ impl Sharing {
         self.at_rest = None;
     }
 
-    /// Notes whether the plan asks this worker to release leases.
-    pub fn asked(&mut self, to_release: bool) {
-        match to_release {
-            true => _ = self.uneven.get_or_insert_with(Instant::now),
-            false => (self.uneven, self.reshuffles) = (None, false),
+    /// Notes which leases the plan asks this worker to release.
+    pub fn asked(&mut self, to_release: &BTreeSet<ShardId>) {
+        match std::mem::take(&mut self.reshuffles) {
+            true => self.owed.clone_from(to_release),
+            false => self.owed.retain(|id| to_release.contains(id)),
+        }
+        match to_release.is_empty() {
+            true => self.uneven = None,
+            false => _ = self.uneven.get_or_insert_with(Instant::now),
         }
     }
 
-    /// Whether workers came or left, and there are still leases to release for that.
-    pub fn reshuffles(&self) -> bool {
-        self.reshuffles
-    }
-
-    /// Whether leases may be released. The rates differ for a moment whenever one worker commits
-    /// before another one, most of all when all have just begun; records of a moved lease are read
-    /// again.
-    pub fn may_release(&self) -> bool {
-        self.reshuffles || self.uneven.is_some_and(|since| since.elapsed() >= BALANCE_PATIENCE)
+    /// Which of these leases, last asked for, may be released now. The rates differ for a moment
+    /// whenever one worker commits before another one, most of all when all have just begun, and
+    /// records of a moved lease are read again.
+    pub fn to_release<'a>(&'a self, asked: &'a BTreeSet<ShardId>) -> &'a BTreeSet<ShardId> {
+        match self.uneven.is_some_and(|since| since.elapsed() >= BALANCE_PATIENCE) {
+            true => asked,
+            false => &self.owed,
+        }
     }
 
     /// Notes that the plan for these rows changes nothing. It will not, either, while the rows and
