@@ -16,6 +16,10 @@ fn status(view: &str) -> String {
     sql(&format!("SELECT status FROM system.view_refreshes WHERE view = '{view}'")).trim().into()
 }
 
+fn succeeded(view: &str) -> String {
+    sql(&format!("SELECT last_success_time FROM system.view_refreshes WHERE view = '{view}'"))
+}
+
 #[test]
 fn the_bridge_starts_the_next_refresh() {
     create_stream("started", 1);
@@ -51,6 +55,10 @@ fn a_slow_schedule_is_kept() {
     create_pipe(&bridge, "slowly", "stream=slowly&view=default.slowly_view&linger_ms=0&wait_ms=1000");
     put_numbered("slowly", "a", 3);
     wait_until("its rows", || sql("SELECT count() FROM slowly").trim() == "3");
+    // The bridge looks at the schedule beside the commit, and starts the next refresh after it.
+    wait_until("their commit", || sql("SELECT sum(committed_rows) FROM slowly_db.leases").trim() == "3");
+    let last = succeeded("slowly_view");
+    wait_until("the end of the next refresh", || succeeded("slowly_view") != last);
     sql("ALTER TABLE slowly_view MODIFY REFRESH EVERY 1 YEAR APPEND");
     wait_until("the end of the last quick one", || status("slowly_view") == "Scheduled");
     let before = started("slowly_view");
