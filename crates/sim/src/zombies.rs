@@ -9,7 +9,7 @@ use super::rules::{MEMORY, a_moment, calm};
 use super::world::{Ending, LEASE};
 use bridge::pipe::PullOptions;
 use domain::limits::BEATS_PER_LEASE;
-use domain::ports::StateStore;
+use domain::ports::{StateStore, Worker};
 
 /// The batch of a paused process is served by another one: the process sends neither the end of the
 /// body nor the batch again.
@@ -168,5 +168,41 @@ async fn a_take_that_was_decided_before_a_zombie_looked_again_fails() {
     other_server.end(Err("nothing was read".into()));
     a_moment().await;
     assert!(world.settled().await);
+    world.judge().unwrap();
+}
+
+/// A live worker's row may have been written late by the process before it, which announced less:
+/// what it then seems to hold without a seat is left to it for the lease duration.
+#[tokio::test(start_paused = true)]
+async fn a_lease_at_a_seat_that_was_not_announced_is_not_taken_at_once() {
+    let (world, server, process, options) = calm(2);
+    let shard = world.kinesis.open_shards().remove(0);
+    world.kinesis.put(&shard, 5);
+    assert!(world.drain(&process, &server, &options).await);
+    let mut late = Worker {
+        worker_id: "late".into(),
+        incarnation: "0-late".into(),
+        address: String::new(),
+        version: String::new(),
+        heartbeat: 0,
+        pipes: Default::default(),
+    };
+    let mut beats = async |time: Duration| {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            late.heartbeat += 1;
+            world.rows.held.heartbeat(&late).await.unwrap();
+            let _ = world.refresh(&process, &server, &options, Ending::Success).await;
+            sleep(LEASE / BEATS_PER_LEASE).await;
+        }
+    };
+    beats(2 * LEASE).await;
+    world.edit(&shard, |lease| (lease.owner, lease.epoch) = ("late".into(), lease.epoch + 1)).await;
+    world.kinesis.put(&shard, 5);
+    beats(LEASE / 2).await;
+    assert_eq!(world.lease(&shard).await.owner, "late");
+    beats(2 * LEASE).await;
+    assert_eq!(world.lease(&shard).await.owner, "worker", "it never announced the seat");
+    assert!(world.drain(&process, &server, &options).await);
     world.judge().unwrap();
 }

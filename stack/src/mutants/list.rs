@@ -399,15 +399,6 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "a seat that was not seen yet is nobody's",
-        breaks: "a-zombie-serves-nothing",
-        edits: &[(
-            "crates/bridge/src/pipe/members.rs",
-            "seen.seats.entry(worker.into()).or_default().insert(name.as_ref().into(), watched);\n                false",
-            "watched >= self.0.lease_duration",
-        )],
-    },
-    Mutant {
         name: "the views of one worker do not count each other",
         breaks: "a-view-is-a-worker",
         edits: &[(

@@ -104,4 +104,16 @@ pub const RARE: &[(Mutant, &str)] = &[
         },
         "seats::shards_move_only_between_views_that_stay_uneven",
     ),
+    (
+        Mutant {
+            name: "a seat that was not seen yet is nobody's",
+            breaks: "a-zombie-serves-nothing",
+            edits: &[(
+                "crates/bridge/src/pipe/members.rs",
+                "seen.seats.entry(worker.into()).or_default().insert(name.as_ref().into(), watched);\n                false",
+                "watched >= self.0.lease_duration",
+            )],
+        },
+        "zombies::a_lease_at_a_seat_that_was_not_announced_is_not_taken_at_once",
+    ),
 ];
