@@ -15,12 +15,17 @@ use domain::ports::{IteratorStart, KinesisApi, StateStore};
 /// nothing except missing state tables.
 pub async fn check(config: &Config, stream: Option<&str>) -> Result<Vec<Finding>, Error> {
     let metrics = Metrics::new()?;
-    let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await;
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
-    let mut findings = vec![Finding::of(format!("AWS in region {}", kinesis.region()), aws(&kinesis).await)];
-    if let Some(stream) = stream {
-        findings.push(Finding::of(format!("stream '{stream}'"), readable(&kinesis, &stream.into()).await));
+    let mut findings = Vec::new();
+    match AwsKinesis::from_environment(metrics.kinesis_errors).await {
+        Ok(kinesis) => {
+            findings.push(Finding::of(format!("AWS in region {}", kinesis.region()), aws(&kinesis).await));
+            if let Some(stream) = stream {
+                findings.push(Finding::of(format!("stream '{stream}'"), readable(&kinesis, &stream.into()).await));
+            }
+        }
+        Err(why) => findings.push(Finding::new("AWS", Verdict::Bad, why.to_string())),
     }
     let database = &config.clickhouse.database;
     // Before the user's privileges: those for creating tables are not needed if the tables exist.

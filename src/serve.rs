@@ -46,7 +46,7 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
     let address = listener.local_addr().map_err(cannot("determine the bound address"))?;
     let worker_id = worker_id(&config, address.port());
     let metrics = Metrics::new()?;
-    let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors.clone()).await);
+    let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors.clone()).await?);
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());
     let clock = Arc::new(SystemClock);

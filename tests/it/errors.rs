@@ -4,6 +4,7 @@
 mod aws;
 mod clickhouse;
 pub mod command_line;
+mod credentials;
 mod token;
 
 use stack::Bridge;

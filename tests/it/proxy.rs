@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -67,6 +67,19 @@ pub struct Call<'a> {
     pub operation: &'a str,
     /// From 1: the position of this call among those of its operation.
     pub number: usize,
+    headers: &'a HeaderMap,
+}
+
+impl Call<'_> {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The access key that signed it.
+    pub fn key(&self) -> &str {
+        let (_, credential) = self.header("authorization").split_once("Credential=").unwrap_or_default();
+        credential.split('/').next().unwrap_or_default()
+    }
 }
 
 type Script = Box<dyn FnMut(&Call<'_>) -> Fault + Send>;
@@ -215,7 +228,7 @@ impl State {
             *number += 1;
             *number
         };
-        let fault = self.script.lock().expect("the script")(&Call { operation, number });
+        let fault = self.script.lock().expect("the script")(&Call { operation, number, headers: &head.headers });
         if !matches!(fault, Fault::None) {
             *self.faults.lock().expect("faults") += 1;
         }

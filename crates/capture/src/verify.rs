@@ -41,7 +41,7 @@ pub async fn verify(config: &Config, flags: &VerifyFlags) -> Result<(String, boo
         Some(target) => flags::table("target", target)?,
         None => ("default".to_owned(), flags.table.clone()),
     };
-    let dynamodb = DynamoDb::from_environment().await;
+    let dynamodb = DynamoDb::from_environment().await?;
     let table = dynamodb.table(&flags.table).await?;
     let clickhouse =
         ClickHouse::new(&config.clickhouse.url, &config.clickhouse.user, config.clickhouse.password.expose());

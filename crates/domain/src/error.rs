@@ -33,8 +33,8 @@ pub enum Error {
     /// AWS refused the credentials, the region or the permission.
     #[error("{0}")]
     AccessDenied(String),
-    /// ClickHouse or the state store cannot be used as they are configured: a user, a privilege, a
-    /// table, a row edited by hand. Only an operator can mend it.
+    /// ClickHouse, the state store or AWS cannot be used as they are configured: a user, a
+    /// privilege, a table, a row edited by hand, a region, certificates. Only an operator can mend it.
     #[error("{0}")]
     Misconfigured(String),
     /// A dependency is down and may come back: Kinesis, ClickHouse, Keeper.

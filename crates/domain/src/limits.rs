@@ -146,6 +146,17 @@ pub const KINESIS_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 pub const KINESIS_CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 /// Timeout of one attempt of a Kinesis call.
 pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Obtaining credentials (STS, SSO, the container's or instance's role): timeout, all attempts
+/// included. Below that of the call that waits for them, whose error would hide the cause.
+pub const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(12);
+/// See [`CREDENTIALS_TIMEOUT`]: timeout of one attempt.
+pub const CREDENTIALS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Credentials that are refused, or that are not there, are looked for again at most this often.
+pub const CREDENTIALS_RENEWAL: Duration = Duration::from_secs(3);
+/// A clock that is wrong by more than this is why a signature is refused (AWS accepts 5 minutes).
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(240);
+/// Bytes that a message quotes of an answer that is not AWS's.
+pub const QUOTED_ANSWER: usize = 200;
 /// Consumers that a stream may have (AWS: 20; 50 with on-demand advantage). Only used in messages,
 /// not enforced.
 pub const MAX_CONSUMERS_PER_STREAM: usize = 20;

@@ -54,7 +54,8 @@ fn run(stream: &StreamName, unpacking: Unpacking) -> Result<(usize, f64, f64), S
 
 async fn read(stream: &StreamName, unpacking: Unpacking) -> Result<(usize, f64, f64), String> {
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
-    let kinesis: Arc<dyn KinesisApi> = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
+    let kinesis = AwsKinesis::from_environment(metrics.kinesis_errors).await.map_err(|error| error.to_string())?;
+    let kinesis: Arc<dyn KinesisApi> = Arc::new(kinesis);
     let rules = Rules { unpacking, begun: None };
     let (mut rows, mut seconds, mut digests, mut held) = (0, 0.0, 0.0, VecDeque::new());
     for shard in kinesis.shards(stream).await.map_err(|error| error.to_string())? {

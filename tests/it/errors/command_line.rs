@@ -38,6 +38,17 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn without_a_region_nothing_starts() {
+    let none = [("AWS_REGION", ""), ("HOME", "/nowhere"), ("AWS_EC2_METADATA_DISABLED", "true")];
+    let sentence = "no AWS region is configured: set AWS_REGION, or region in the profile that AWS_PROFILE names";
+    let output = run(&["serve", "--listen", "127.0.0.1:0"], &none);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(1), format!("error: {sentence}\n")));
+    let output = run(&["check", "--stream", "orders", "--state", "file:/nowhere"], &none);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.starts_with(&format!("FAIL  AWS: {sentence}\nok    ClickHouse ")), "{said}");
+}
+
+#[test]
 fn all_bad_flags_are_told_at_once_and_no_secret() {
     let arguments = [
         "serve",

@@ -56,7 +56,7 @@ fn without_dynamodb_the_keys_must_be_named() {
     let flags = ["--listen", bridge().address(), "--table", "sqld_away", "--stream", "sqld_away"];
     let said = refused(&run_in(&away, &flags));
     assert!(
-        said.starts_with("DescribeTable on DynamoDB table 'sqld_away' in region us-east-1 did not reach DynamoDB: ")
+        said.starts_with("DescribeTable on DynamoDB table 'sqld_away' in region us-east-1 did not reach DynamoDB at ")
             && said
                 .ends_with("; if DynamoDB is not accessible, name the keys with --key NAME:TYPE (TYPE is S, N or B)"),
         "{said}"

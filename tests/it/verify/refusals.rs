@@ -110,7 +110,7 @@ fn what_dynamodb_refuses() {
     );
     assert_eq!(
         with(&[("AWS_REGION", ""), ("HOME", "/nowhere")]),
-        "error: no AWS region is configured for DescribeTable: set AWS_REGION\n"
+        "error: no AWS region is configured: set AWS_REGION, or region in the profile that AWS_PROFILE names\n"
     );
     for denied in ["DescribeTable", "Scan", "BatchGetItem"] {
         let script = move |call: &crate::proxy::Call<'_>| {
@@ -127,7 +127,9 @@ fn what_dynamodb_refuses() {
     let away = with(&[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")]);
     assert_eq!(
         away,
-        format!("error: DescribeTable on {place} did not reach DynamoDB: Connection refused (os error 111)\n")
+        format!(
+            "error: DescribeTable on {place} did not reach DynamoDB at 127.0.0.1:9: Connection refused (os error 111)\n"
+        )
     );
 }
 
@@ -141,6 +143,33 @@ fn a_table_that_throttles_is_waited_for() {
     let environment = [("AWS_ENDPOINT_URL_DYNAMODB", &*proxy.endpoint())];
     let output = command(&environment, NAME, &["--timeout", "5s", "--segments", "1"]).output().expect("an end");
     assert!(super::unequal(&output).starts_with("missing in ClickHouse: 1\n"));
+}
+
+/// Keys that expire while tables are compared, and are replaced a while later.
+#[test]
+fn keys_that_are_replaced_meanwhile_are_read_again() {
+    table();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_owned();
+    let profile = |key: &str| format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n");
+    std::fs::write(&path, profile("AKIAOLD")).expect("a profile");
+    let new = path.clone();
+    let proxy = Proxy::start(&ministack().endpoint(), move |call| match (call.operation, call.key()) {
+        ("Scan", "AKIAOLD") => {
+            std::fs::write(&new, profile("AKIANEW")).expect("a profile");
+            Fault::Aws(400, "ExpiredTokenException")
+        }
+        _ => Fault::None,
+    });
+    let environment = [
+        ("AWS_ENDPOINT_URL_DYNAMODB", &*proxy.endpoint()),
+        ("AWS_SHARED_CREDENTIALS_FILE", &path.display().to_string()),
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+    ];
+    let output = command(&environment, NAME, &["--timeout", "5s", "--segments", "1"]).output().expect("an end");
+    assert!(super::unequal(&output).starts_with("missing in ClickHouse: 1\n"));
+    assert!(proxy.faults() > 0);
 }
 
 #[test]

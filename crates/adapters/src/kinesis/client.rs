@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
@@ -16,11 +15,12 @@ use prometheus::IntCounterVec;
 
 use super::convert::{position, shard};
 use super::dates::Dates;
-use super::error::{NO_REGION, Subject, checked, classify, counted};
+use super::error::{Subject, checked, classify, counted};
 use super::pages::{Pages, taking};
 use super::shortcut::{Failed, Shortcut};
 use super::subscriber::Subscriber;
 use super::wire::Decoded;
+use crate::aws::Access;
 use domain::error::Error;
 use domain::kinesis_time::KinesisTime;
 use domain::limits::{
@@ -43,46 +43,50 @@ pub struct AwsKinesis {
     dates: Dates,
     /// For SubscribeToShard.
     pub(super) subscriber: Subscriber,
-    pub(super) region: String,
+    pub(super) access: Access,
     /// Kinesis' clock.
     time: Arc<KinesisTime>,
     pub(super) errors: IntCounterVec,
 }
 
 impl AwsKinesis {
-    /// Takes region, credentials, roles and endpoint from the SDK's own provider chain. `errors`
-    /// counts failed calls by `call` and `kind`.
-    pub async fn from_environment(errors: IntCounterVec) -> AwsKinesis {
+    /// Takes region, credentials, roles and endpoint from the environment. `errors` counts failed
+    /// calls by `call` and `kind`.
+    pub async fn from_environment(errors: IntCounterVec) -> Result<AwsKinesis, Error> {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(KINESIS_CALL_TIMEOUT)
             .operation_attempt_timeout(KINESIS_ATTEMPT_TIMEOUT)
             .build();
-        let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
+        let access = Access::from_environment(timeouts).await?;
         let time = Arc::<KinesisTime>::default();
         let dates = Dates::new(time.clone());
-        let config = Builder::from(&sdk).interceptor(dates.clone());
+        let config = Builder::from(access.sdk()).interceptor(dates.clone());
         // Judged by progress: the response must begin in time, and the SDK watches that it goes on.
         let progress = TimeoutConfig::builder()
             .operation_timeout(GET_RECORDS_TIMEOUT)
             .operation_attempt_timeout(GET_RECORDS_TIMEOUT)
             .read_timeout(KINESIS_ATTEMPT_TIMEOUT)
             .build();
-        let data = config.clone().retry_config(RetryConfig::disabled()).timeout_config(progress);
+        let data = config
+            .clone()
+            .http_client(access.http_client())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(progress);
         // The variable of AWS's Java SDK.
         let json = std::env::var("CBOR_ENABLED").is_ok_and(|set| set.eq_ignore_ascii_case("false"));
         let (pages, shortcut) = (Pages::new(json, errors.clone()), Shortcut::default());
         let data = data.interceptor(pages.clone()).interceptor(shortcut.clone());
-        AwsKinesis {
+        Ok(AwsKinesis {
             control: Client::from_conf(config.clone().build()),
             data: Client::from_conf(data.build()),
             pages,
             shortcut,
             dates,
-            subscriber: Subscriber::new(config),
+            subscriber: Subscriber::new(config, access.clone()),
             time,
-            region: sdk.region().map_or(NO_REGION, |r| r.as_ref()).to_string(),
+            access,
             errors,
-        }
+        })
     }
 
     async fn summary(&self, stream: &StreamName) -> Result<StreamDescriptionSummary, Error> {
@@ -108,7 +112,7 @@ impl AwsKinesis {
     }
 
     pub(super) fn subject<'a>(&'a self, call: &'static str, stream: &'a str, shard: &'a str) -> Subject<'a> {
-        Subject { call, region: &self.region, stream, shard }
+        Subject { call, access: &self.access, stream, shard }
     }
 
     pub(super) fn count(&self, call: &str, error: KinesisError) -> KinesisError {
@@ -119,7 +123,7 @@ impl AwsKinesis {
 #[async_trait]
 impl KinesisApi for AwsKinesis {
     fn region(&self) -> &str {
-        &self.region
+        self.access.region()
     }
 
     fn now_ms(&self) -> Option<i64> {

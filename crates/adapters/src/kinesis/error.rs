@@ -1,15 +1,15 @@
 //! From an SDK error to what it means: one sentence for the user, or a signal for the reader.
 
+#[cfg(test)]
+mod tests;
+
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use chrono::{DateTime, SecondsFormat};
 use prometheus::IntCounterVec;
 
-use crate::aws::{Call, failure};
+use crate::aws::{Access, Call, failure};
 use domain::error::Error;
 use domain::ports::KinesisError;
-
-/// Stands for the region when none is configured.
-pub const NO_REGION: &str = "(none)";
 
 /// Shorthand for `classify` + `count` on every call.
 macro_rules! checked {
@@ -39,8 +39,8 @@ pub(super) fn counted(errors: &IntCounterVec, call: &str, error: KinesisError) -
 pub struct Subject<'a> {
     /// API name, as AWS spells it.
     pub call: &'static str,
-    /// Region of the client.
-    pub region: &'a str,
+    /// Of the client.
+    pub access: &'a Access,
     /// Stream name; empty when the call is about none.
     pub stream: &'a str,
     /// Shard id; empty when the call is about none.
@@ -49,10 +49,11 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     fn thing(&self) -> String {
+        let region = self.access.region();
         match (self.stream, self.shard) {
-            ("", _) => format!("region {}", self.region),
-            (stream, "") => format!("stream '{stream}' in region {}", self.region),
-            (stream, shard) => format!("shard {shard} of stream '{stream}' in region {}", self.region),
+            ("", _) => format!("region {region}"),
+            (stream, "") => format!("stream '{stream}' in region {region}"),
+            (stream, shard) => format!("shard {shard} of stream '{stream}' in region {region}"),
         }
     }
 }
@@ -70,11 +71,14 @@ where
         match code {
             "ExpiredIteratorException" => return KinesisError::IteratorExpired,
             "ProvisionedThroughputExceededException" | "ThrottlingException" | "KMSThrottlingException" => {
-                return KinesisError::Throttled(format!("{call} on {thing} is throttled ({code}): {}", limit_of(call)));
+                return KinesisError::Throttled(format!(
+                    "{call} on {thing} is throttled ({code}): {}",
+                    limit_of(call, code)
+                ));
             }
             "LimitExceededException" => {
                 return KinesisError::LimitExceeded(format!(
-                    "{call} on {thing} exceeds an AWS limit ({code}): {message}"
+                    "{call} on {thing} exceeds AWS's limit of such calls, and is repeated ({code}): {message}"
                 ));
             }
             "ResourceInUseException" => {
@@ -92,15 +96,17 @@ where
             _ => {}
         }
     }
-    let region = Some(subject.region).filter(|region| *region != NO_REGION);
-    let call = Call { service: "Kinesis", name: call, thing: &thing, region };
+    let call = Call { access: subject.access, service: "Kinesis", name: call, thing: &thing };
     KinesisError::Other(failure(&call, &error))
 }
 
 /// What is used up when a call is throttled.
-fn limit_of(call: &str) -> &'static str {
-    match call {
-        "GetRecords" => "other consumers share its 5 calls and 2 MiB per second",
+fn limit_of(call: &str, code: &str) -> &'static str {
+    match (code, call) {
+        ("KMSThrottlingException", _) => {
+            "KMS limits the requests per second, and the stream's key is in KMS; ask AWS for a higher quota"
+        }
+        (_, "GetRecords") => "other consumers share its 5 calls and 2 MiB per second",
         _ => "AWS's limit of calls per second is reached",
     }
 }

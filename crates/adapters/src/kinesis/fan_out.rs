@@ -9,6 +9,7 @@ use super::convert::position;
 use super::error::{Subject, checked, classify, counted};
 use super::events::{Direct, Messages};
 use super::wire::Decoded;
+use crate::aws::Access;
 use domain::error::Error;
 use domain::limits::MAX_CONSUMERS_PER_STREAM;
 use domain::names::{ShardId, StreamName};
@@ -66,7 +67,7 @@ impl FanOutApi for AwsKinesis {
         match sent.and_then(|_| messages()) {
             Ok(messages) => Ok(Box::new(AwsSubscription {
                 messages,
-                region: self.region.clone(),
+                access: self.access.clone(),
                 stream: stream.clone(),
                 shard_id: shard_id.clone(),
                 errors: self.errors.clone(),
@@ -92,7 +93,7 @@ fn starting_position(start: &IteratorStart) -> Result<StartingPosition, Error> {
 /// The SubscribeToShard response as it comes in.
 struct AwsSubscription {
     messages: Messages,
-    region: String,
+    access: Access,
     stream: StreamName,
     shard_id: ShardId,
     errors: IntCounterVec,
@@ -106,7 +107,7 @@ impl Subscription for AwsSubscription {
             Ok(None) => Ok(None),
             Err(error) => {
                 let (call, stream, shard) = ("SubscribeToShard", self.stream.as_str(), self.shard_id.as_str());
-                let error = classify(&Subject { call, region: &self.region, stream, shard }, error);
+                let error = classify(&Subject { call, access: &self.access, stream, shard }, error);
                 Err(counted(&self.errors, call, error))
             }
         }

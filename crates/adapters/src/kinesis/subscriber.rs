@@ -8,26 +8,28 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{Builder, Config, StalledStreamProtectionConfig};
 
+use crate::aws::Access;
 use domain::limits::SUBSCRIPTION_SILENCE;
 
 /// The client used to subscribe. Its responses last for minutes and the reader monitors them, so
 /// the SDK sets no timeout and does not retry.
 pub(super) struct Subscriber {
     config: Config,
+    access: Access,
     /// With its creation time. Each client has its own connections, and over HTTP/2 all its
     /// subscriptions share one.
     client: Mutex<(Client, Instant)>,
 }
 
 impl Subscriber {
-    pub(super) fn new(config: Builder) -> Subscriber {
+    pub(super) fn new(config: Builder, access: Access) -> Subscriber {
         let config = config
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        let client = Mutex::new((Client::from_conf(config.clone()), Instant::now()));
-        Subscriber { config, client }
+        let client = Mutex::new((client(&config, &access), Instant::now()));
+        Subscriber { config, access, client }
     }
 
     fn now(&self) -> MutexGuard<'_, (Client, Instant)> {
@@ -43,7 +45,12 @@ impl Subscriber {
     pub(super) fn renew(&self) {
         let mut now = self.now();
         if now.1.elapsed() >= SUBSCRIPTION_SILENCE {
-            *now = (Client::from_conf(self.config.clone()), Instant::now());
+            *now = (client(&self.config, &self.access), Instant::now());
         }
     }
+}
+
+/// With connections of its own.
+fn client(config: &Config, access: &Access) -> Client {
+    Client::from_conf(config.to_builder().http_client(access.http_client()).build())
 }

@@ -1,8 +1,9 @@
 //! Describes a table, and where its changes go.
 
-use aws_config::BehaviorVersion;
+use adapters::aws::Access;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Builder;
 use aws_sdk_dynamodb::types::ScalarAttributeType;
 
 use super::error::explain;
@@ -12,8 +13,7 @@ use domain::limits::{KINESIS_ATTEMPT_TIMEOUT, KINESIS_CALL_TIMEOUT};
 /// DynamoDB in one account and region.
 pub struct DynamoDb {
     pub(super) client: Client,
-    /// For messages; `None` if none is configured.
-    pub(super) region: Option<String>,
+    pub(super) access: Access,
 }
 
 /// A table as DynamoDB describes it.
@@ -65,20 +65,21 @@ pub struct Destination {
 }
 
 impl DynamoDb {
-    /// Takes region, credentials, roles and endpoint from the SDK's own provider chain.
-    pub async fn from_environment() -> DynamoDb {
+    /// Takes region, credentials, roles and endpoint from the environment.
+    pub async fn from_environment() -> Result<DynamoDb, Error> {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(KINESIS_CALL_TIMEOUT)
             .operation_attempt_timeout(KINESIS_ATTEMPT_TIMEOUT)
             .build();
-        let sdk = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
-        DynamoDb { client: Client::new(&sdk), region: sdk.region().map(|r| r.as_ref().to_string()) }
+        let access = Access::from_environment(timeouts).await?;
+        let config = Builder::from(access.sdk()).retry_classifier(access.retry()).build();
+        Ok(DynamoDb { client: Client::from_conf(config), access })
     }
 
     /// Describes the table (`dynamodb:DescribeTable`).
     pub async fn table(&self, name: &str) -> Result<Table, Error> {
         let sent = self.client.describe_table().table_name(name).send().await;
-        let output = sent.map_err(|e| explain("DescribeTable", name, self.region.as_deref(), &e))?;
+        let output = sent.map_err(|e| explain("DescribeTable", name, &self.access, &e))?;
         let nothing = || Error::Unavailable(format!("DescribeTable of DynamoDB table '{name}' returned nothing"));
         let table = output.table.ok_or_else(nothing)?;
         let types = table.attribute_definitions.unwrap_or_default();
@@ -110,8 +111,7 @@ impl DynamoDb {
     /// (`dynamodb:DescribeKinesisStreamingDestination`), including those that no longer do.
     pub async fn destinations(&self, table: &str) -> Result<Vec<Destination>, Error> {
         let sent = self.client.describe_kinesis_streaming_destination().table_name(table).send().await;
-        let output =
-            sent.map_err(|e| explain("DescribeKinesisStreamingDestination", table, self.region.as_deref(), &e))?;
+        let output = sent.map_err(|e| explain("DescribeKinesisStreamingDestination", table, &self.access, &e))?;
         let destinations = output.kinesis_data_stream_destinations.unwrap_or_default().into_iter();
         Ok(destinations
             .map(|d| Destination {

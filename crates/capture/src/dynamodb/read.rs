@@ -37,7 +37,7 @@ impl DynamoDb {
         let scan =
             scan.segment(i32::try_from(segment).unwrap_or(0)).total_segments(i32::try_from(segments).unwrap_or(1));
         let scan = scan.return_consumed_capacity(ReturnConsumedCapacity::Total).customize().config_override(patient());
-        let output = scan.send().await.map_err(|e| explain("Scan", table, self.region.as_deref(), &e))?;
+        let output = scan.send().await.map_err(|e| explain("Scan", table, &self.access, &e))?;
         let items = output.items.unwrap_or_default();
         let units = units(output.consumed_capacity.as_slice())
             .unwrap_or_else(|| items.iter().map(size).sum::<usize>().div_ceil(READ_UNIT_BYTES) as f64 / 2.0);
@@ -54,7 +54,7 @@ impl DynamoDb {
         })?;
         let get = self.client.batch_get_item().request_items(table, keys);
         let get = get.return_consumed_capacity(ReturnConsumedCapacity::Total).customize().config_override(patient());
-        let output = get.send().await.map_err(|e| explain("BatchGetItem", table, self.region.as_deref(), &e))?;
+        let output = get.send().await.map_err(|e| explain("BatchGetItem", table, &self.access, &e))?;
         let items: Vec<Attributes> = output.responses.unwrap_or_default().into_values().flatten().collect();
         let again: Vec<Attributes> =
             output.unprocessed_keys.unwrap_or_default().into_values().flat_map(|keys| keys.keys).collect();

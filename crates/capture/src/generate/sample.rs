@@ -41,7 +41,7 @@ impl Sample {
     /// Reads the newest records.
     pub async fn take(config: &Config, stream: &StreamName) -> Result<Sample, Error> {
         let metrics = Metrics::new()?;
-        let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await);
+        let kinesis = Arc::new(AwsKinesis::from_environment(metrics.kinesis_errors).await?);
         let reading = Reading { kinesis, clock: Arc::new(SystemClock), budget: Budget::new(config.memory) };
         let whole = read(&reading, stream, Split::None).await?;
         let split = split_of(whole.iter().map(|row| &*row.payload));

@@ -58,7 +58,7 @@ impl Source {
                 "--key is given more than twice: a table has a partition key and at most one sort key".into(),
             ));
         }
-        let dynamodb = DynamoDb::from_environment().await;
+        let dynamodb = DynamoDb::from_environment().await?;
         let mut notes = Vec::new();
         let table = match dynamodb.table(&flags.table).await {
             Ok(table) => Some(table),
@@ -155,7 +155,7 @@ pub async fn has_change_before(config: &Config, flags: &DynamoDbFlags, end_ms: i
 
 async fn kinesis() -> Result<AwsKinesis, Error> {
     let metrics = Metrics::new()?;
-    Ok(AwsKinesis::from_environment(metrics.kinesis_errors).await)
+    AwsKinesis::from_environment(metrics.kinesis_errors).await
 }
 
 /// `--key`: an attribute and its type.
