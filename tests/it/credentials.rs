@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::proxy::{Fault, Proxy};
 use crate::world::{
-    bridge_in, create_pipe, create_stream, drop_pipe, message, put_numbered, refresh_exception, sql, stack, wait_until,
+    bridge_in, create_pipe, create_stream, drop_pipe, message, now_ms, put_numbered, refresh_exception, sql, stack,
+    wait_until,
 };
 
 /// A bridge without credentials of its own.
@@ -176,4 +177,33 @@ fn credentials_are_renewed_one_at_a_time_and_not_too_often() {
     wait_until("the new rows", || rows("keys_refused") == 40);
     keys.all_is_quiet();
     drop_pipe("keys_refused");
+}
+
+/// A Kinesis whose clock is an hour ahead, and that refuses what was signed at another time.
+#[test]
+fn a_clock_that_is_wrong_is_learned_once() {
+    create_stream("keys-clock", 2);
+    let refused = Arc::<Mutex<usize>>::default();
+    let counted = refused.clone();
+    let proxy = Proxy::start(&stack().kinesis.endpoint(), move |call| {
+        let theirs = now_ms() / 1_000 + 3_600;
+        match (call.signed_at() - theirs).abs() < 300 {
+            true => Fault::None,
+            false => {
+                *counted.lock().expect("a count") += 1;
+                Fault::Aws(400, "InvalidSignatureException")
+            }
+        }
+    });
+    proxy.speak_cbor();
+    proxy.date(Some(3_600));
+    let bridge = bridge_in("keys_clock", &[], &[("AWS_ENDPOINT_URL", &*proxy.endpoint())]);
+    create_pipe(&bridge, "keys_clock", "stream=keys-clock&view=default.keys_clock_view");
+    put_numbered("keys-clock", "a", 10);
+    wait_until("the rows", || rows("keys_clock") == 10);
+    let (before, calls) = (*refused.lock().expect("a count"), || proxy.calls("GetRecords in CBOR"));
+    let so_far = calls();
+    wait_until("calls", || calls() > so_far + 10);
+    assert_eq!(*refused.lock().expect("a count"), before, "{}", bridge.log());
+    drop_pipe("keys_clock");
 }

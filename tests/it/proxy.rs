@@ -80,6 +80,12 @@ impl Call<'_> {
         let (_, credential) = self.header("authorization").split_once("Credential=").unwrap_or_default();
         credential.split('/').next().unwrap_or_default()
     }
+
+    /// The time of its signature, in Unix seconds.
+    pub fn signed_at(&self) -> i64 {
+        let time = chrono::NaiveDateTime::parse_from_str(self.header("x-amz-date"), "%Y%m%dT%H%M%SZ");
+        time.expect("a time").and_utc().timestamp()
+    }
 }
 
 type Script = Box<dyn FnMut(&Call<'_>) -> Fault + Send>;

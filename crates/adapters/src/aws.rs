@@ -11,4 +11,5 @@ mod unobtained;
 pub use access::Access;
 #[cfg(test)]
 pub(crate) use access::tests::{answering, nowhere};
+pub(crate) use clock::ahead;
 pub use failure::{Call, failure};

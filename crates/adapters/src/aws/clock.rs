@@ -1,6 +1,6 @@
 //! Whether a signature is refused because this machine's clock is wrong.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
@@ -34,4 +34,10 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
 
 fn date(response: &HttpResponse) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc2822(response.headers().get("date")?).ok().map(|date| date.to_utc())
+}
+
+/// How much later the request was signed than this machine's clock says, in seconds: what the SDK
+/// learned from earlier answers.
+pub(crate) fn ahead(signed: &str, now: SystemTime) -> Option<i64> {
+    Some((time(signed)? - DateTime::<Utc>::from(now)).num_seconds())
 }

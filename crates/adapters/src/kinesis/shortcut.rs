@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -25,6 +25,7 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::aws::ahead;
 use domain::limits::{GET_RECORDS_TIMEOUT, KINESIS_ATTEMPT_TIMEOUT, KINESIS_CONNECT_TIMEOUT};
 
 /// The service's name in signatures.
@@ -46,6 +47,8 @@ pub(super) struct Route {
     uri: String,
     headers: Vec<(String, String)>,
     region: String,
+    /// How much later than now it signs, in seconds: what the SDK knows about AWS's clock.
+    ahead: i64,
     connector: SharedHttpConnector,
     credentials: SharedIdentityResolver,
     components: RuntimeComponents,
@@ -106,6 +109,7 @@ impl Route {
             uri: request.uri().to_owned(),
             headers: KEPT.iter().filter_map(kept).collect(),
             region: region.to_owned(),
+            ahead: ahead(request.headers().get("x-amz-date")?, SystemTime::now())?,
             connector: components.http_client()?.http_connector(&settings, components),
             credentials: components.identity_resolver(SIGV4)?,
             components: components.clone(),
@@ -129,6 +133,13 @@ impl Route {
         Ok(response)
     }
 
+    /// The time of a signature.
+    fn time(&self) -> SystemTime {
+        let (now, off) = (SystemTime::now(), Duration::from_secs(self.ahead.unsigned_abs()));
+        let time = if self.ahead < 0 { now.checked_sub(off) } else { now.checked_add(off) };
+        time.unwrap_or(now)
+    }
+
     fn signed(&self, kind: &'static str, body: Vec<u8>, identity: &Identity) -> Result<HttpRequest, BoxError> {
         let kept = self.headers.iter().map(|(name, value)| (&**name, &**value));
         let headers: Vec<(&str, &str)> = kept.chain([("content-type", kind)]).collect();
@@ -136,7 +147,7 @@ impl Route {
             .identity(identity)
             .region(&self.region)
             .name(SERVICE)
-            .time(SystemTime::now())
+            .time(self.time())
             .settings(SigningSettings::default())
             .build()?
             .into();
