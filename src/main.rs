@@ -74,7 +74,13 @@ fn run(command: Command) -> Result<ExitCode, ProgramError> {
             let token = config.token.as_ref().map(|t| t.expose());
             let state_tables = config.state == State::KeeperMap;
             let database = &config.clickhouse.database;
-            print(&setup(&SetupParams { database, bridge_url: &bridge_url, token, state_tables }))?;
+            print(&setup(&SetupParams {
+                database,
+                bridge_url: &bridge_url,
+                clickhouse_url: &config.clickhouse.url,
+                token,
+                state_tables,
+            }))?;
         }
     }
     Ok(ExitCode::SUCCESS)

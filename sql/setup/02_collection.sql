@@ -3,7 +3,7 @@
 -- state tables has its own: <database>_bridge. Format and structure are those of
 -- /v1/pipes/{pipe}/next, so a pipe needs only
 --   FROM url(kinesis_bridge, url = '…/v1/pipes/orders/next?stream=orders&view=default.orders_pipe')
--- A reader needs the privileges NAMED COLLECTION ON kinesis_bridge, READ ON URL and
+-- Whoever uses it in a query or a pipe needs NAMED COLLECTION ON kinesis_bridge, READ ON URL and
 -- CREATE TEMPORARY TABLE ON *.*
 
 DROP NAMED COLLECTION IF EXISTS {collection};

@@ -38,6 +38,7 @@ fn guarded() -> &'static Guarded {
         let setup = sql::setup(&sql::SetupParams {
             database: STATE,
             bridge_url: &bridge.url(),
+            clickhouse_url: &stack().clickhouse.url(),
             token: Some("a-very-secret-token"),
             state_tables: true,
         });

@@ -46,6 +46,7 @@ mod state;
 mod trust;
 mod types;
 mod unmarshal;
+mod unreachable;
 mod verify;
 mod versions;
 mod views;

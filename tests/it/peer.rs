@@ -102,11 +102,15 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Resu
             let (i, n) = slice.map_or((0, 1), |(i, n)| (i.parse().expect("i"), n.parse().expect("n")));
             records(None, RECORDS * i / n..RECORDS * (i + 1) / n, Format::ArrowStream)
         }
+        Some("healthz") => "ok\n".into(),
         Some("sample") => records(None, 0..10, Format::JsonEachRow),
         Some("pipes") => concat!(
             r#"{"pipe":"orders","state":"reading","millis_behind_latest":null,"last_commit_time":null}"#,
+            "\n",
             r#"{"pipe":"orders","state":"reading","millis_behind_latest":7,"last_commit_time":"2026-11-21 10:00:00.000"}"#,
+            "\n",
             r#"{"pipe":"orders","shard_id":"shardId-2","state":"gap","millis_behind_latest":5,"last_error":"is gone"}"#,
+            "\n",
         )
         .into(),
         Some("streams") => r#"{"stream":"orders","arn":"arn","status":"ACTIVE","mode":"ON_DEMAND","open_shards":4,"retention_hours":24}"#.into(),

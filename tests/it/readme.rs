@@ -46,7 +46,9 @@ fn world() -> (LocalStack, Bridge) {
         stack::load::put_orders(&client, "orders", 0, RECORDS).await.expect("records");
         delimited::put(&client).await;
     });
-    let setup = String::from_utf8(run(&["sql", "setup", "--listen", bridge.address()])).expect("text");
+    let clickhouse = stack.clickhouse.url();
+    let setup = run(&["sql", "setup", "--listen", bridge.address(), "--clickhouse-url", &clickhouse]);
+    let setup = String::from_utf8(setup).expect("text");
     stack.clickhouse.run_script(&setup.replace("http://localhost:", "http://127.0.0.1:")).expect("the printed setup");
     (stack, bridge)
 }
@@ -217,7 +219,7 @@ fn columns_of_pipes_are_documented(stack: &LocalStack) {
     assert_eq!(documented, real.lines().collect());
 
     let columns = "SELECT concat('kinesis.', table), arraySort(groupArray(name)) FROM system.columns WHERE database = 'kinesis' \
-                   AND table IN ('lag', 'throughput', 'refreshes', 'errors', 'seek', 'end') GROUP BY table FORMAT JSONCompactEachRow";
+                   AND table IN ('lag', 'throughput', 'refreshes', 'errors', 'problems', 'bridge', 'seek', 'end') GROUP BY table FORMAT JSONCompactEachRow";
     let real = stack.clickhouse.query(columns).expect("columns");
     let real: BTreeMap<String, BTreeSet<String>> =
         real.lines().map(|row| serde_json::from_str(row).expect(row)).collect::<Vec<_>>().into_iter().collect();

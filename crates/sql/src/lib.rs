@@ -14,6 +14,14 @@ const COLLECTION: &str = include_str!("../../../sql/setup/02_collection.sql");
 const VIEWS: &str = include_str!("../../../sql/setup/03_views.sql");
 const QUARANTINE: &str = include_str!("../../../sql/setup/04_quarantine.sql");
 const FUNCTIONS: &str = include_str!("../../../sql/setup/05_functions.sql");
+const VERSION: &str = include_str!("../../../sql/setup/06_version.sql");
+
+/// What views say after the address of a bridge that does not answer.
+const UNREACHABLE: &str = " does not answer ClickHouse: start it, or look into its log if it is running; `clickhouse-kinesis-bridge check` says what is \
+                           wrong";
+/// The same for one that answers, but not with its pipes.
+const REFUSING: &str = " is running, but did not tell ClickHouse about its pipes: it may have another token than the named collection (run `sql setup` \
+                        with its --token-file again), or its state may be unavailable; `clickhouse-kinesis-bridge check` says which";
 
 /// How the files refer to the state tables.
 const STATE_TABLES: [&str; 2] = ["{database}.leases", "{database}.workers"];
@@ -28,6 +36,8 @@ pub struct SetupParams<'a> {
     pub database: &'a str,
     /// Where ClickHouse reaches the bridge, such as `http://localhost:9020`.
     pub bridge_url: &'a str,
+    /// The HTTP interface of ClickHouse, such as `http://127.0.0.1:8123`, which it must reach itself.
+    pub clickhouse_url: &'a str,
     /// The bearer token, if the bridge requires one. It becomes part of the text.
     pub token: Option<&'a str>,
     /// Whether the state is in KeeperMap tables. If not, neither they nor the view on them are
@@ -38,7 +48,7 @@ pub struct SetupParams<'a> {
 /// Everything that `sql setup` prints: database, state tables, named collection, views and
 /// functions, for `clickhouse-client`.
 pub fn setup(params: &SetupParams<'_>) -> String {
-    let files = [STATE, COLLECTION, VIEWS, QUARANTINE, FUNCTIONS];
+    let files = [STATE, COLLECTION, VIEWS, QUARANTINE, FUNCTIONS, VERSION];
     let values = values(params);
     let wanted = |statement: &&str| params.state_tables || !STATE_TABLES.iter().any(|table| statement.contains(table));
     files
@@ -49,15 +59,30 @@ pub fn setup(params: &SetupParams<'_>) -> String {
         .collect()
 }
 
+/// The comment that `sql setup` leaves on the view `bridge` when it is done: the program's version,
+/// and a checksum over everything that it ran.
+pub fn version() -> String {
+    let mut sum = crc32fast::Hasher::new();
+    for text in [STATE, COLLECTION, VIEWS, QUARANTINE, FUNCTIONS, VERSION, UNREACHABLE, REFUSING] {
+        sum.update(text.as_bytes());
+    }
+    format!("sql setup of clickhouse-kinesis-bridge {} ({:08x})", env!("CARGO_PKG_VERSION"), sum.finalize())
+}
+
+/// Parameters of which only the database matters.
+fn of_tables(database: &str, state_tables: bool) -> SetupParams<'_> {
+    SetupParams { database, bridge_url: "", clickhouse_url: "", token: None, state_tables }
+}
+
 /// The statements that create database and state tables.
 pub fn state(database: &str) -> Vec<String> {
-    let values = values(&SetupParams { database, bridge_url: "", token: None, state_tables: true });
+    let values = values(&of_tables(database, true));
     statements(STATE).map(|statement| render(statement, &values)).collect()
 }
 
 /// The statements that create database and quarantine.
 pub fn quarantine(database: &str, keeper_map: bool) -> Vec<String> {
-    let values = values(&SetupParams { database, bridge_url: "", token: None, state_tables: keeper_map });
+    let values = values(&of_tables(database, keeper_map));
     let create_database = statements(STATE).take(1);
     create_database.chain(statements(QUARANTINE)).map(|statement| render(statement, &values)).collect()
 }
@@ -82,7 +107,7 @@ pub fn collection(database: &str) -> String {
     if plain { name } else { identifier(&name) }
 }
 
-fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {
+fn values(params: &SetupParams<'_>) -> [(&'static str, String); 12] {
     // The database is part of the path, so two bridges on one Keeper do not share rows unless they
     // use the same database name.
     let path = |table: &str| literal(&format!("/{}/{table}", utf8_percent_encode(params.database, PATH)));
@@ -102,6 +127,10 @@ fn values(params: &SetupParams<'_>) -> [(&'static str, String); 8] {
         ("{leases_path}", path("leases")),
         ("{workers_path}", path("workers")),
         ("{bridge}", literal(params.bridge_url.trim_end_matches('/'))),
+        ("{clickhouse}", literal(params.clickhouse_url.trim_end_matches('/'))),
+        ("{unreachable}", literal(UNREACHABLE)),
+        ("{refusing}", literal(REFUSING)),
+        ("{version}", literal(&version())),
         ("{token}", token),
         ("{headers}", headers),
     ]
@@ -137,6 +166,16 @@ mod tests {
 
     use super::*;
 
+    fn params(database: &str) -> SetupParams<'_> {
+        SetupParams {
+            database,
+            bridge_url: "http://localhost:9020/",
+            clickhouse_url: "http://127.0.0.1:8123/",
+            token: None,
+            state_tables: true,
+        }
+    }
+
     #[test]
     fn a_value_that_looks_like_a_placeholder_stays_a_value() {
         let values = [("{database}", "`{token}`".to_owned()), ("{token}", "secret".to_owned())];
@@ -153,23 +192,9 @@ mod tests {
 
     #[test]
     fn every_placeholder_is_filled() {
-        let params = SetupParams {
-            database: "kinesis",
-            bridge_url: "http://localhost:9020/",
-            token: Some("it's"),
-            state_tables: true,
-        };
+        let params = SetupParams { token: Some("it's"), ..params("kinesis") };
         let sql = setup(&params);
-        for placeholder in [
-            "{database}",
-            "{collection}",
-            "{quarantine_engine}",
-            "{leases_path}",
-            "{workers_path}",
-            "{bridge}",
-            "{token}",
-            "{headers}",
-        ] {
+        for (placeholder, _) in values(&params) {
             assert!(!sql.contains(placeholder), "{placeholder}");
         }
         assert!(sql.contains("headers.header.value = 'Bearer it\\'s'"), "{sql}");
@@ -186,20 +211,13 @@ mod tests {
         assert_eq!(collection("kinesis"), "kinesis_bridge");
         assert_eq!(collection("my-db"), "`my-db_bridge`");
         assert_eq!(collection("1a"), "`1a_bridge`");
-        let params =
-            SetupParams { database: "second", bridge_url: "http://localhost:9021", token: None, state_tables: true };
-        let statements = setup(&params).lines().filter(|line| !line.starts_with("--")).collect::<String>();
+        let statements = setup(&params("second")).lines().filter(|line| !line.starts_with("--")).collect::<String>();
         assert!(statements.contains("second_bridge") && !statements.contains("kinesis_bridge"), "{statements}");
     }
 
     #[test]
     fn without_a_token_there_is_no_header() {
-        let sql = setup(&SetupParams {
-            database: "kinesis",
-            bridge_url: "http://localhost:9020",
-            token: None,
-            state_tables: true,
-        });
+        let sql = setup(&params("kinesis"));
         assert!(!sql.contains("Authorization"), "{sql}");
     }
 
@@ -223,9 +241,7 @@ mod tests {
 
     #[test]
     fn without_state_tables_nothing_names_them() {
-        let params =
-            SetupParams { database: "kinesis", bridge_url: "http://localhost:9020", token: None, state_tables: false };
-        let sql = setup(&params);
+        let sql = setup(&SetupParams { state_tables: false, ..params("kinesis") });
         assert!(!sql.contains("KeeperMap(") && !sql.contains("leases"), "{sql}");
         assert!(sql.contains("CREATE DATABASE") && sql.contains("kinesis`.pipes"), "{sql}");
         assert!(sql.contains("ENGINE = ReplacingMergeTree ORDER BY key"), "{sql}");
