@@ -18,11 +18,19 @@ pub struct Cli {
 pub enum Command {
     /// Run the bridge.
     Serve(Flags),
-    /// Check that AWS, the stream, ClickHouse, KeeperMap and the token work.
+    /// Check that AWS, the streams, ClickHouse, KeeperMap and the token work, and that the bridge, its
+    /// pipes and their views do. The exit code is 0 if nothing is bad, 1 if something is, 2 if the
+    /// command line cannot be used.
     Check {
-        /// The stream to check.
+        /// A stream to check, in addition to those of pipes.
         #[arg(long, value_name = "NAME")]
         stream: Option<String>,
+        /// Of all pipes only this one, whichever bridge its views pull from.
+        #[arg(long, value_name = "NAME")]
+        pipe: Option<String>,
+        /// Print each finding as a JSON object on a line of its own.
+        #[arg(long)]
+        json: bool,
         /// The flags of `serve`.
         #[command(flatten)]
         flags: Flags,
@@ -92,10 +100,11 @@ mod tests {
     fn the_other_commands_are_read() {
         Cli::command().debug_assert();
         let parsed = |line: &[&str]| Cli::try_parse_from(line).map(|cli| cli.command);
-        let check = parsed(&["bridge", "check", "--stream", "orders", "--state", "file:x"]);
-        assert!(
-            matches!(check, Ok(Command::Check { stream: Some(s), flags }) if s == "orders" && flags.state == "file:x")
-        );
+        let check = parsed(&["bridge", "check", "--stream", "orders", "--state", "file:x", "--pipe", "p", "--json"]);
+        let Ok(Command::Check { stream: Some(stream), pipe: Some(pipe), json: true, flags }) = check else {
+            panic!("{check:?}")
+        };
+        assert_eq!((&*stream, &*pipe, &*flags.state), ("orders", "p", "file:x"));
         let setup = parsed(&["bridge", "sql", "setup", "--clickhouse-database", "k"]);
         assert!(
             matches!(setup, Ok(Command::Sql { command: SqlCommand::Setup(flags) }) if flags.clickhouse_database == "k")

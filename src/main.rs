@@ -13,11 +13,12 @@ use capture::verify::verify;
 use clap::Parser;
 use config::{Config, LogFormat, State};
 use domain::finding::{Finding, Verdict};
+use serde_json::json;
 use sql::quote::visible;
 use sql::{SetupParams, setup};
 use tracing_subscriber::EnvFilter;
 
-use check::check;
+use check::{Only, check};
 use cli::{Cli, Command, DynamoDbCommand, SqlCommand};
 use error::{ProgramError, cannot};
 use serve::serve;
@@ -28,7 +29,11 @@ fn main() -> ExitCode {
             // Names and texts from outside must not control the terminal.
             eprintln!("error: {}", visible(line));
         }
-        ExitCode::FAILURE
+        match error {
+            // The exit code of clap for flags that do not exist.
+            ProgramError::Flags(_) | ProgramError::LogLevel(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 
@@ -39,15 +44,11 @@ fn run(command: Command) -> Result<ExitCode, ProgramError> {
             log(&config)?;
             block_on(serve(config))?;
         }
-        Command::Check { stream, flags } => {
-            let findings = block_on(check(&flags.resolve()?, stream.as_deref()))?;
-            for Finding { what, says, verdict } in &findings {
-                let verdict = match verdict {
-                    Verdict::Fine => "ok   ",
-                    Verdict::Note => "note ",
-                    Verdict::Bad => "FAIL ",
-                };
-                print(&format!("{verdict} {what}: {says}\n"))?;
+        Command::Check { stream, pipe, json, flags } => {
+            let only = Only { stream: stream.as_deref(), pipe: pipe.as_deref() };
+            let findings = block_on(check(&flags.resolve()?, only))?;
+            for finding in &findings {
+                print(&told(finding, json))?;
             }
             let bad = findings.iter().filter(|f| f.verdict == Verdict::Bad).count();
             if bad > 0 {
@@ -84,6 +85,19 @@ fn run(command: Command) -> Result<ExitCode, ProgramError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A finding as a line. Names and texts from outside must not control the terminal.
+fn told(Finding { what, says, verdict }: &Finding, json: bool) -> String {
+    let word = match verdict {
+        Verdict::Fine => "ok",
+        Verdict::Note => "note",
+        Verdict::Bad => "FAIL",
+    };
+    match json {
+        true => format!("{}\n", json!({ "verdict": word.to_lowercase(), "what": what, "says": says })),
+        false => format!("{word:<5} {}: {}\n", visible(what), visible(says)),
+    }
 }
 
 fn block_on<T, E: Into<ProgramError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, ProgramError> {

@@ -136,6 +136,12 @@ pub fn get(bridge: &Bridge, path: &str) -> Answer {
     answered(agent().get(format!("{}{path}", bridge.url())).call())
 }
 
+/// GET with a bearer token.
+pub fn get_with_token(bridge: &Bridge, path: &str, token: &str) -> Answer {
+    let request = agent().get(format!("{}{path}", bridge.url()));
+    answered(request.header("Authorization", format!("Bearer {token}")).call())
+}
+
 /// GET with a `Range` header.
 pub fn get_range(bridge: &Bridge, path: &str, range: &str) -> Answer {
     answered(agent().get(format!("{}{path}", bridge.url())).header("Range", range).call())

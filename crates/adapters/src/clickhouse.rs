@@ -6,9 +6,11 @@ mod cause;
 mod client;
 mod error;
 mod look;
+mod pulling;
 mod settings;
 mod views;
 
 pub use ability::Wanted;
 pub use client::ClickHouse;
 pub use error::{ClickHouseError, Kind};
+pub use pulling::PullingView;

@@ -49,6 +49,7 @@ pub mod status;
 mod view;
 mod work;
 
+pub use consumer::consumer_name;
 pub use deps::Deps;
 pub use identity::one_stream;
 pub use pull::{Confirm, Mode, OnFailure, PullOptions, Served};

@@ -482,3 +482,12 @@ pub const TABLE_READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Fewer threads than this in ClickHouse's background schedule pool are worth a note: each view
 /// that waits for records occupies one. A standalone server has 512, one embedded in a library 2.
 pub const SCHEDULE_POOL_THREADS: u64 = 16;
+/// `check`: how long a running bridge has for an answer, which it has in memory.
+pub const BRIDGE_ANSWERS: Duration = Duration::from_secs(5);
+/// `check`: most bytes of such an answer: [`MAX_SHARDS_PER_STREAM`] rows of `/v1/pipes`, each with
+/// an error of [`CLICKHOUSE_ERROR_CHARS`] and as much again.
+pub const BRIDGE_ANSWER_BYTES: usize = 2 * MAX_SHARDS_PER_STREAM * CLICKHOUSE_ERROR_CHARS;
+/// `check`: by how much clocks may differ without a word. The date of a response has whole seconds.
+pub const CLOCK_DIFFERS_MS: i64 = 10_000;
+/// By how much the machine's clock may be wrong before AWS refuses what it signs.
+pub const CLOCK_REFUSED_MS: i64 = 5 * 60_000;

@@ -102,6 +102,39 @@ pub fn with_copies(database: &str, view: &str) -> String {
     )
 }
 
+/// The server's views whose SELECT has the URL of a pull: where each writes, what it pulls from
+/// which bridge, the settings that pipes depend on (empty: not set), and how its refreshes go.
+pub fn pulling_views() -> String {
+    let setting = |text: &str, name: &str| format!("extract({text}, '[ ,]{name} = (-?[0-9]+)')");
+    format!(
+        "SELECT database, name, {} AS target, {} AS replaces, {} AS pulls, extract(as_select, '{}') AS bridge, {} AS tries, {} AS threads, \
+         {} AS retries, status, exception, toUInt32(least(retry, 4294967295)) AS failed FROM system.tables INNER JOIN \
+         (SELECT database, view AS name, status, exception, retry FROM system.view_refreshes) AS refreshes USING (database, name) \
+         WHERE engine = 'MaterializedView' AND {} ORDER BY database, name",
+        target(),
+        replaces(),
+        pulls(),
+        format_args!(r"(https?://[^/\' ]+){}/", Route::Pipes.path()),
+        setting("as_select", "http_max_tries"),
+        setting("as_select", "max_threads"),
+        setting("create_table_query", "refresh_retries"),
+        selects_a_pull()
+    )
+}
+
+/// The engines of tables, with their settings.
+pub fn engines(tables: &BTreeSet<[String; 2]>) -> String {
+    format!("SELECT database, name, engine, engine_full FROM system.tables WHERE {}", among(tables))
+}
+
+/// The comment that `sql setup` left on its view `bridge`, and the address in it.
+pub fn setup_done(database: &str) -> String {
+    format!(
+        r"SELECT comment, extract(as_select, '(https?://[^/\' ]+)') AS address FROM system.tables WHERE database = {} AND name = 'bridge'",
+        literal(database)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

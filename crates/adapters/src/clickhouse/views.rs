@@ -62,12 +62,12 @@ struct Target {
 }
 
 /// Database and name of a table, as a statement writes it.
-fn place(table: &str) -> Option<[String; 2]> {
+pub(super) fn place(table: &str) -> Option<[String; 2]> {
     parts(table)?.try_into().ok()
 }
 
 /// The parts of the name in `view=`.
-fn confirms(query: &str) -> Option<Vec<String>> {
+pub(super) fn confirms(query: &str) -> Option<Vec<String>> {
     let name = query.split('&').find_map(|parameter| parameter.strip_prefix("view="))?;
     parts(&percent_decode_str(name).decode_utf8_lossy())
 }
