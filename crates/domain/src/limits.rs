@@ -1,7 +1,11 @@
 //! Every limit of the program, and where it comes from. No other code may define a bound of its
 //! own.
 
+mod http;
+
 use std::time::Duration;
+
+pub use http::*;
 
 /// Longest sequence number accepted. Kinesis documents 56 digits today and "128 bits or more"; 128
 /// digits is far beyond both.
@@ -352,34 +356,6 @@ pub const MAX_VIEWS_PER_PIPE: usize = 64;
 /// Pulls of one view that may queue while another is served.
 pub const MAX_QUEUED_PULLS: usize = 16;
 
-/// HTTP: most concurrent connections.
-pub const MAX_CONNECTIONS: usize = 1_024;
-/// HTTP: bytes of the request line and all headers.
-pub const MAX_HEADER_BYTES: usize = 64 << 10;
-/// HTTP: number of headers.
-pub const MAX_HEADERS: usize = 64;
-/// HTTP: bytes of a request body (`seek`, `ack`).
-pub const MAX_BODY_BYTES: usize = 1 << 20;
-/// HTTP: time for a client to send its headers.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// HTTP: time for a client to send its body.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// HTTP: time within which a client must accept the next piece of a response, or the connection is
-/// closed.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
-/// HTTP: the same for a bounded read while another one waits for the memory it holds. ClickHouse
-/// takes seconds when a query is heavy.
-pub const STALLED_READ: Duration = Duration::from_secs(10);
-/// HTTP: the same once that other one has been waiting for [`STALLED_READ`]: several clients that
-/// read nothing must not hold it up for longer than its ClickHouse waits, one after another.
-pub const STALLED_NEXT: Duration = Duration::from_secs(2);
-/// HTTP: how often a waiting sender checks whether it is blocking another request.
-pub const SENDER_LOOK: Duration = Duration::from_millis(500);
-/// HTTP: how long accepting pauses after a connection could not be accepted (usually out of file
-/// descriptors), so that others can close.
-pub const ACCEPT_REST: Duration = Duration::from_millis(50);
-/// HTTP: pieces of a body queued for the socket.
-pub const BODY_QUEUE: usize = 4;
 /// Longest pipe, stream and worker name (Kinesis: 128 characters for a stream).
 pub const MAX_NAME: usize = 128;
 
