@@ -6,9 +6,13 @@
 -- Whoever uses it in a query or a pipe needs NAMED COLLECTION ON kinesis_bridge, READ ON URL and
 -- CREATE TEMPORARY TABLE ON *.*
 
-DROP NAMED COLLECTION IF EXISTS {collection};
+CREATE NAMED COLLECTION IF NOT EXISTS {collection} AS
+    url = {bridge},
+    format = 'ArrowStream',
+    structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String'{token};
 
-CREATE NAMED COLLECTION {collection} AS
+-- One that exists is changed and not recreated: views that refresh meanwhile would not find it.
+ALTER NAMED COLLECTION {collection} SET
     url = {bridge},
     format = 'ArrowStream',
     structure = '_key String, _timestamp DateTime64(3), _stream LowCardinality(String), _shard_id LowCardinality(String), _sequence_number String, _sub_sequence_number UInt32, _raw_message String, _batch String'{token};

@@ -187,7 +187,7 @@ mod tests {
         let structure = |file: &str, columns: String| file.matches(&format!("structure = '{columns}'")).count();
         let records = columns::structure(columns::records());
         let next = columns::structure(columns::records().chain([columns::BATCH]));
-        assert_eq!((structure(COLLECTION, next), structure(VIEWS, records)), (1, 2));
+        assert_eq!((structure(COLLECTION, next), structure(VIEWS, records)), (2, 2));
     }
 
     #[test]
