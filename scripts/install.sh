@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo run on, beyond a Rust toolchain: two ClickHouse engines,
-# Apache ZooKeeper, a second Kinesis, an S3 with a DynamoDB, and two writers of KPL aggregates. With
-# the argument `demo`: only one engine and ZooKeeper, for `make demo`. With `versions`: three more
+# Apache ZooKeeper, a second Kinesis, an S3 with a DynamoDB, two writers of KPL aggregates, and a
+# browser. With the argument `demo`: only one engine and ZooKeeper, for `make demo`. With `versions`: three more
 # engines, for `make versions`. With `peers`: other movers of records, for `make bench`. With
 # `lint`: only cargo-deny, for `make lint`. Returns quickly if everything is there.
 set -euo pipefail
@@ -228,6 +228,12 @@ install_peers() {
     echo "install: a mover with boto3 is stack/peers/loop/loop.py, on $folder/bin/python"
 }
 
+# Without a version: Debian replaces each release by the next one within days, and keeps only that.
+install_browser() {
+    have chromium || apt_install 'a browser for the tests' chromium
+    echo "install: the browser is $(command -v chromium)"
+}
+
 install_clickhouse() {
     if [[ -n ${CLICKHOUSE_BINARY:-} ]]; then
         [[ -x $CLICKHOUSE_BINARY ]] || fail "CLICKHOUSE_BINARY is $CLICKHOUSE_BINARY, which is no program: correct it or unset it"
@@ -314,6 +320,7 @@ install_lts
 install_second_kinesis
 install_kpl_writers
 install_s3
+install_browser
 if [[ ${1:-} == versions ]]; then
     install_old_server
     install_core 26.3.0 "$CORE_SHA256_26_3_0"

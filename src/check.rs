@@ -52,7 +52,8 @@ pub async fn check(config: &Config, only: Only<'_>) -> Result<Vec<Finding>, Erro
     };
     let (own, others): (Vec<_>, Vec<_>) = views.iter().partition(here);
     let mut findings = of_aws(&kinesis, &own, only).await;
-    let bridge = Bridge::ask(RunningBridge::new(&running::url(config.listen), config.token.clone())).await;
+    let token = config.token.as_ref().map(|tokens| tokens.current.clone());
+    let bridge = Bridge::ask(RunningBridge::new(&running::url(config.listen), token)).await;
     // Before the user's privileges: those for creating tables are not needed if the tables exist.
     let store = open(config, &clickhouse, &bridge).await;
     findings.extend(of_clickhouse(config, &clickhouse).await);
@@ -78,6 +79,10 @@ pub async fn check(config: &Config, only: Only<'_>) -> Result<Vec<Finding>, Erro
         None => "no token is set: anyone who can reach the port can read the streams",
     };
     findings.push(Finding::new("token", Verdict::Fine, token));
+    for (flag, file) in config.files.exposed() {
+        let says = format!("every user of this machine can read {file}: take that permission away, as with chmod o-r");
+        findings.push(Finding::new(flag, Verdict::Note, says));
+    }
     Ok(findings)
 }
 

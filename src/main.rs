@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod check;
 mod cli;
 mod error;
+mod secrets;
 mod serve;
 
 use capture::generate::{dynamodb, pipe};
@@ -72,7 +73,7 @@ fn run(command: Command) -> Result<ExitCode, ProgramError> {
         Command::Sql { command: SqlCommand::Setup(flags) } => {
             let config = flags.resolve()?;
             let bridge_url = bridge_url(&config);
-            let token = config.token.as_ref().map(|t| t.expose());
+            let token = config.token.as_ref().map(|tokens| tokens.current.expose());
             let state_tables = config.state == State::KeeperMap;
             let database = &config.clickhouse.database;
             print(&setup(&SetupParams {

@@ -9,11 +9,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::error::{ProgramError, cannot};
+use crate::secrets::Secrets;
 use adapters::clickhouse::{ClickHouse, Wanted};
 use adapters::clock::SystemClock;
 use adapters::kinesis::AwsKinesis;
 use adapters::state::{FileStore, KeeperMapStore, QuarantineTable};
+use bridge::http::guard::Guard;
 use bridge::http::handlers::App;
+use bridge::http::ready::Readiness;
 use bridge::http::server::Server;
 use bridge::metrics::Metrics;
 use bridge::pipe::heartbeat::Heartbeat;
@@ -41,6 +44,7 @@ fn place() -> String {
 pub async fn serve(config: Config) -> Result<(), ProgramError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot("handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot("handle SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(cannot("handle SIGHUP"))?;
     let not_free = |why| ProgramError::Listen { address: config.listen, why };
     let listener = TcpListener::bind(config.listen).await.map_err(not_free)?;
     let address = listener.local_addr().map_err(cannot("determine the bound address"))?;
@@ -60,6 +64,12 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
     let for_reads = config.memory / RECORDS_SHARE;
     let budget = Budget::new(config.memory - for_reads);
     let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: Budget::new(for_reads) };
+    let secrets = Secrets::new(&config, clickhouse.clone());
+    let guard = Guard {
+        tokens: secrets.tokens(),
+        loopback: address.ip().to_canonical().is_loopback(),
+        machine: config::machine(),
+    };
     let deps = Deps {
         kinesis: kinesis.clone(),
         fan_out: kinesis.clone(),
@@ -73,10 +83,9 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
         heartbeat: heartbeat.clone(),
         worker_id: worker_id.clone(),
     };
-    let app = Arc::new(App { pipes: Pipes::new(deps), reading, metrics });
+    let app = Arc::new(App { pipes: Pipes::new(deps), reading, metrics, readiness: Readiness::default() });
     let (stop, stopped) = watch::channel(false);
-    let server = Server { app: app.clone(), token: config.token.clone() };
-    let serving = tokio::spawn(server.run(listener, stopped));
+    let serving = tokio::spawn(Server::new(app.clone(), guard).run(listener, stopped));
     info!(
         address = %address,
         worker = worker_id.as_str(),
@@ -85,9 +94,11 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
+    secrets.warn(address);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = secrets.read_again_on(&mut hangup) => {}
         // Nothing is released: what this process holds belongs to the other one, or has its own
         // epoch and expires.
         why = heartbeat.refused() => return Err(ProgramError::Replaced(why)),

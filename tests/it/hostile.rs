@@ -44,29 +44,30 @@ fn requests_beyond_the_limits_are_refused() {
     let table = [
         (
             "a long request line",
-            format!("GET /v1/streams?format={} HTTP/1.1\r\nHost: h\r\n\r\n", filler(70_000)),
+            format!("GET /v1/streams?format={} HTTP/1.1\r\nHost: localhost\r\n\r\n", filler(70_000)),
             ["431", "414"],
         ),
         (
             "a long path",
-            format!("GET /{} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", filler(20_000)),
+            format!("GET /{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", filler(20_000)),
             ["404", "414"],
         ),
         (
             "a long header",
-            format!("GET /healthz HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", filler(300_000)),
+            format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", filler(300_000)),
             ["431", "431"],
         ),
-        ("many headers", format!("GET /healthz HTTP/1.1\r\nHost: h\r\n{headers}\r\n"), ["431", "431"]),
+        ("many headers", format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"), ["431", "431"]),
         ("no HTTP", "\u{16}\u{3}\u{1}\0\u{5}\u{1}\0\r\n\r\n".to_owned(), ["400", "400"]),
         (
             "a bad length",
-            "POST /v1/pipes/p/seek HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n".to_owned(),
+            "POST /v1/pipes/p/seek HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n".to_owned(),
             ["400", "400"],
         ),
         (
             "two lengths",
-            "POST /v1/pipes/p/seek HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx".to_owned(),
+            "POST /v1/pipes/p/seek HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"
+                .to_owned(),
             ["400", "400"],
         ),
     ];
@@ -91,7 +92,7 @@ fn a_body_that_is_too_large_is_refused_with_a_sentence() {
     for (what, rest) in answers {
         let mut connection = connect(&bridge);
         // The server may answer and close before everything is sent.
-        let _ = connection.write_all(format!("POST /v1/pipes/p/seek HTTP/1.1\r\nHost: h\r\n{rest}").as_bytes());
+        let _ = connection.write_all(format!("POST /v1/pipes/p/seek HTTP/1.1\r\nHost: localhost\r\n{rest}").as_bytes());
         let mut answer = vec![0; 4_096];
         let read = connection.read(&mut answer).expect("an answer");
         let text = String::from_utf8_lossy(&answer[..read]).into_owned();

@@ -43,6 +43,7 @@ mod sql_dynamodb;
 mod sql_hostile;
 mod sql_pipe;
 mod state;
+mod strangers;
 mod trust;
 mod types;
 mod unmarshal;

@@ -382,6 +382,7 @@ fn errors_and_states_are_those_of_the_program() {
         Error::BadRequest(text()),
         Error::NotFound(text()),
         Error::Unauthorized(text()),
+        Error::Forbidden(text()),
         Error::RangeNotSatisfiable(text()),
         Error::Gap(text()),
         Error::Fenced(text()),

@@ -15,6 +15,8 @@ pub struct Metrics {
     pub kinesis_errors: IntCounterVec,
     /// HTTP responses by kind of path and status.
     pub requests: IntCounterVec,
+    /// Requests and connections that were turned away, by reason.
+    pub refused: IntCounterVec,
     /// How far each shard's reader is behind the newest record, in seconds.
     pub lag: GaugeVec,
     /// Records read but not yet in a batch, by pipe and shard.
@@ -70,6 +72,7 @@ impl Metrics {
             )?,
             kinesis_errors: counter("kinesis_errors_total", "Failed Kinesis calls.", &["call", "kind"])?,
             requests: counter("http_requests_total", "HTTP requests answered.", &["path", "status"])?,
+            refused: counter("http_refused_total", "Requests and connections that were turned away.", &["reason"])?,
             lag: gauge(
                 "lag_seconds",
                 "Seconds that the reader of a shard is behind its newest record.",

@@ -2,12 +2,13 @@
 //! [`Flags::resolve`] interprets it and reports every problem at once, so that one round is enough
 //! to fix them all.
 
+mod secrets;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,7 +18,9 @@ use tracing_subscriber::EnvFilter;
 
 use domain::limits::{MAX_LEASE_DURATION, MAX_NAME, MIN_LEASE_DURATION, MIN_MEMORY};
 use domain::names::WorkerId;
-use domain::secret::Secret;
+use domain::secret::{Secret, Tokens};
+
+pub use secrets::SecretFiles;
 
 /// Flags and environment variables as text. Where there is no default, an empty text counts as not
 /// given.
@@ -70,7 +73,8 @@ pub struct Flags {
     /// Memory limit for all buffers together.
     #[arg(long, env = "KINESIS_BRIDGE_MEMORY", value_name = "SIZE", default_value = "256MiB")]
     pub memory: String,
-    /// File with a bearer token, which every request except /healthz and /readyz must then send.
+    /// File with a bearer token, which every request except HEAD, /healthz and /readyz must then
+    /// send. A second line may have the token before it, which is accepted too.
     #[arg(long, env = "KINESIS_BRIDGE_TOKEN_FILE", value_name = "FILE", default_value = "", hide_default_value = true)]
     pub token_file: String,
     /// Log level: off, error, warn, info, debug or trace; or a filter such as
@@ -97,8 +101,10 @@ pub struct Config {
     pub lease_duration: Duration,
     /// Bytes of all buffers together.
     pub memory: usize,
-    /// The bearer token that requests must carry.
-    pub token: Option<Secret>,
+    /// The bearer tokens of which requests must carry one.
+    pub token: Option<Tokens>,
+    /// The files with secrets.
+    pub files: SecretFiles,
     /// What to log, as a filter of `tracing_subscriber`.
     pub log_filter: String,
     /// How to log.
@@ -161,8 +167,8 @@ impl Flags {
         let listen = problems.take("listen", listen(&self.listen));
         let url = problems.take("clickhouse-url", url(&self.clickhouse_url));
         let user = problems.take("clickhouse-user", user(self.clickhouse_user));
-        let password = problems
-            .take("clickhouse-password-file", password(self.clickhouse_password, &self.clickhouse_password_file));
+        let files = SecretFiles { token: self.token_file, password: self.clickhouse_password_file };
+        let password = problems.take("clickhouse-password-file", password(self.clickhouse_password, &files));
         let database = problems.take("clickhouse-database", name(self.clickhouse_database, "_.-"));
         let state = problems.take("state", state(&self.state));
         let worker_id = match self.worker_id {
@@ -172,7 +178,7 @@ impl Flags {
         };
         let lease_duration = problems.take("lease-duration", lease_duration(&self.lease_duration));
         let memory = problems.take("memory", memory(&self.memory));
-        let token = problems.take("token-file", token(&self.token_file));
+        let token = problems.take("token-file", files.token().transpose());
         let log_filter = problems.take("log-level", log_filter(self.log_level));
         let log_format = problems.take("log-format", log_format(&self.log_format));
         let config = || {
@@ -184,6 +190,7 @@ impl Flags {
                 lease_duration: lease_duration?,
                 memory: memory?,
                 token: token?,
+                files,
                 log_filter: log_filter?,
                 log_format: log_format?,
             })
@@ -221,41 +228,15 @@ fn user(text: String) -> Result<String, String> {
     Ok(text)
 }
 
-fn password(given: Secret, file: &str) -> Result<Secret, String> {
-    match (given.expose().is_empty(), file) {
-        (_, "") => Ok(given),
-        (false, _) => Err(
+fn password(given: Secret, files: &SecretFiles) -> Result<Secret, String> {
+    match (given.expose().is_empty(), files.password()) {
+        (_, None) => Ok(given),
+        (false, Some(_)) => Err(
             "is given together with --clickhouse-password (KINESIS_BRIDGE_CLICKHOUSE_PASSWORD): use only one of them"
                 .into(),
         ),
-        (true, file) => secret(file),
+        (true, Some(password)) => password,
     }
-}
-
-fn token(file: &str) -> Result<Option<Secret>, String> {
-    if file.is_empty() {
-        return Ok(None);
-    }
-    let token = secret(file)?;
-    match token.expose().as_bytes() {
-        [] => Err(format!("names '{file}', which is empty: it must contain a token")),
-        text if text.iter().all(u8::is_ascii_graphic) => Ok(Some(token)),
-        _ => Err(format!(
-            "names '{file}', whose token has characters that an HTTP header cannot contain: use letters, digits and punctuation"
-        )),
-    }
-}
-
-/// The first and only line of a file.
-fn secret(file: &str) -> Result<Secret, String> {
-    let text =
-        std::fs::read_to_string(Path::new(file)).map_err(|e| format!("names '{file}', which cannot be read: {e}"))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.contains(char::is_control) {
-        return Err(format!("names '{file}', which must contain exactly one line"));
-    }
-    Ok(Secret::from(line.to_owned()))
 }
 
 fn name(text: String, signs: &str) -> Result<String, String> {
@@ -276,10 +257,14 @@ fn state(text: &str) -> Result<State, String> {
     }
 }
 
-fn default_worker_id(port: u16) -> Result<String, String> {
+/// The name of this machine, if it has one.
+pub fn machine() -> Option<String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
-    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty());
-    let host = host.ok_or("is not set and the host has no name to derive it from: set it")?;
+    host.as_deref().map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned)
+}
+
+fn default_worker_id(port: u16) -> Result<String, String> {
+    let host = machine().ok_or("is not set and the host has no name to derive it from: set it")?;
     name(format!("{host}:{port}"), "_.-:")
         .map_err(|_| format!("is not set and '{host}:{port}', derived from the host name, is not a valid ID: set it"))
 }

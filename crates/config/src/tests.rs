@@ -72,7 +72,7 @@ fn every_flag_is_a_variable_too() {
 
 #[test]
 fn values_are_read() {
-    let (password, token) = (file("pass word\r\n"), file("t0ken-"));
+    let (password, token) = (file("pass word\r\n"), file("t0ken-0123456789\r\nt0ken-before-that\n"));
     let config = flags(&[
         "--listen=[::1]:0",
         "--clickhouse-url=https://ch.example:8443/",
@@ -96,8 +96,7 @@ fn values_are_read() {
     assert_eq!((config.lease_duration, config.memory), (Duration::from_secs(90), 64_000_000));
     assert_eq!((&*config.log_filter, config.log_format), ("warn,bridge::pipe=debug", LogFormat::Json));
     let token = config.token.unwrap();
-    assert!(token.matches(b"t0ken-"));
-    assert!(!token.matches(b"t0ken") && !token.matches(b"t0ken-x") && !token.matches(b"T0ken-") && !token.matches(b""));
+    assert_eq!((token.current.expose(), token.previous.unwrap().expose()), ("t0ken-0123456789", "t0ken-before-that"));
 }
 
 #[test]
@@ -120,9 +119,10 @@ fn sizes_are_read() {
 
 #[test]
 fn every_problem_is_one_sentence() {
-    let (empty, two_lines, spaced) = (file("\n"), file("a\nb\n"), file("to ken\n"));
+    let (empty, two_lines, spaced) = (file("\n"), file("a\nb\n"), file("to ken to ken to ken\n"));
+    let (short, three) = (file("hush-hush-hush-h\nhush-hush-hush\n"), file(&"hush-hush-hush-h\n".repeat(3)));
     let long = "x".repeat(MAX_NAME + 1);
-    let cases: [(&str, &str, &str); 27] = [
+    let cases: [(&str, &str, &str); 29] = [
         ("--listen", "localhost:9020", "an IP address and a port"),
         ("--listen", "9020", "is '9020'"),
         ("--clickhouse-url", "http://[::1", "is not a URL"),
@@ -146,6 +146,8 @@ fn every_problem_is_one_sentence() {
         ("--token-file", "/no/such/file", "which cannot be read"),
         ("--token-file", path(&empty), "is empty: it must contain a token"),
         ("--token-file", path(&spaced), "characters that an HTTP header cannot contain"),
+        ("--token-file", path(&short), "a token of fewer than 16 characters"),
+        ("--token-file", path(&three), "one line with the token, and while it is being changed a second one"),
         ("--log-level", "inof", "is 'inof'"),
         ("--log-level", "bridge=loud", "or a filter such as"),
         ("--log-format", "xml", "must be text or json"),
@@ -186,9 +188,23 @@ fn all_problems_are_told_at_once() {
 
 #[test]
 fn secrets_are_never_shown() {
-    let token = file("hush\n");
+    let token = file("hush-hush-hush-hush\n");
     let flags = flags(&["--clickhouse-password=hush", "--token-file", path(&token)]);
     assert!(!format!("{flags:?}").contains("hush"));
     let config = format!("{:?}", flags.resolve().unwrap());
     assert!(!config.contains("hush") && config.contains("***"), "{config}");
+}
+
+#[test]
+fn files_that_everyone_may_read_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (token, password) = (file("hush-hush-hush-hush\n"), file("hush\n"));
+    let files = SecretFiles { token: path(&token).to_owned(), password: path(&password).to_owned() };
+    assert_eq!(files.exposed(), []);
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(token.path(), open.clone()).unwrap();
+    assert_eq!(files.exposed(), [("--token-file", path(&token))]);
+    std::fs::set_permissions(password.path(), open).unwrap();
+    assert_eq!(files.exposed().len(), 2);
 }

@@ -21,6 +21,9 @@ pub enum Error {
     /// The bearer token is missing or wrong.
     #[error("{0}")]
     Unauthorized(String),
+    /// The request comes from a web page of another origin, or is meant for another host.
+    #[error("{0}")]
+    Forbidden(String),
     /// A `Range` that no frozen batch can answer.
     #[error("{0}")]
     RangeNotSatisfiable(String),
@@ -60,6 +63,7 @@ impl Error {
             Error::BadRequest(_) => "bad_request",
             Error::NotFound(_) => "not_found",
             Error::Unauthorized(_) => "unauthorized",
+            Error::Forbidden(_) => "forbidden",
             Error::RangeNotSatisfiable(_) => "range_not_satisfiable",
             Error::Gap(_) => "gap",
             Error::Fenced(_) => "fenced",

@@ -19,6 +19,23 @@ impl Secret {
     }
 }
 
+/// The bearer tokens of a bridge. While they are being changed, the one before is accepted too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// The token that is handed out.
+    pub current: Secret,
+    /// The one that it replaces.
+    pub previous: Option<Secret>,
+}
+
+impl Tokens {
+    /// Whether `given` is one of them, see [`Secret::matches`].
+    pub fn accept(&self, given: &[u8]) -> bool {
+        let previous = self.previous.as_ref().is_some_and(|token| token.matches(given));
+        self.current.matches(given) | previous
+    }
+}
+
 impl From<String> for Secret {
     fn from(text: String) -> Secret {
         Secret(text)
@@ -28,5 +45,27 @@ impl From<String> for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_tokens_are_accepted_and_nothing_else() {
+        let secret = |text: &str| Secret::from(text.to_owned());
+        let one = Tokens { current: secret("current"), previous: None };
+        let two = Tokens { previous: Some(secret("previous")), ..one.clone() };
+        for (given, by_one, by_two) in [
+            ("current", true, true),
+            ("previous", false, true),
+            ("", false, false),
+            ("currenT", false, false),
+            ("current\nprevious", false, false),
+        ] {
+            assert_eq!((one.accept(given.as_bytes()), two.accept(given.as_bytes())), (by_one, by_two), "{given}");
+        }
+        assert!(!format!("{two:?}").contains("previous\""));
     }
 }

@@ -58,7 +58,7 @@ fn users_without_password_or_rights_are_told() {
         assert!(pull.status == 400 && pull.text().contains("\"error\":\"misconfigured\""), "{}", pull.text());
         let not_ready = get(&bridge, "/readyz");
         assert_eq!(not_ready.status, 503);
-        assert!(not_ready.text().contains(user), "{}", not_ready.text());
+        assert!(!not_ready.text().contains(user), "{}", not_ready.text());
         let line = "the state tables are not usable yet: ClickHouse";
         wait_until("the log line", || bridge.log().contains(line));
         for secret in [WRONG_PASSWORD, TEST_PASSWORD] {

@@ -16,34 +16,34 @@ const THREADS: u64 = 4;
 /// A server that is silent for this long is waiting for the rest of a body that will never come.
 const SILENCE: Duration = Duration::from_millis(500);
 /// Follows every request on its connection, so that the server has a final request.
-const FAREWELL: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+const FAREWELL: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// What gets damaged. Unchanged or damaged in any way, none may change a row: views that do not
 /// exist, streams that do not exist, invalid positions.
 const SEEDS: [&str; 23] = [
-    "GET /v1/streams HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/streams/hostile-fuzz/shards?format=ArrowStream HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n",
-    "GET /v1/streams/hostile-fuzz/sample?limit=3 HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/streams/hostile-fuzz/records?from=2026-11-21T10:00:00.000Z&to=&limit=7 HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/streams/hostile-fuzz/records?shard=shardId-000000000000&from=49590338271490256608559692538361571095921575989136588898&format=JSONEachRow HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/streams/hostile-fuzz/records?slice=1/3&format=Parquet HTTP/1.1\r\nHost: h\r\nRange: bytes=100-\r\n\r\n",
-    "GET /v1/pipes/hostile_fuzz/next?stream=hostile-fuzz&view=default.nowhere&start=latest&wait_ms=0 HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/pipes/hostile_fuzz/next?stream=hostile-fuzz&view=`a``b`.`c%5C`d`&max_rows=1&max_bytes=1&linger_ms=0&poll_ms=5 HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/pipes/other/next?stream=nowhere&ack=explicit&wait_ms=0&mode=polling HTTP/1.1\r\nHost: h\r\n\r\n",
-    "HEAD /v1/pipes/hostile_fuzz/next?stream=hostile-fuzz&view=default.nowhere HTTP/1.1\r\nHost: h\r\n\r\n",
-    "HEAD /v1/streams/hostile-fuzz/records HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/pipes HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /v1/workers?format=ArrowStream HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n",
-    "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n",
-    "POST /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: h\r\nContent-Length: 36\r\n\r\n{\"shard_id\": \"\", \"where\": \"tomorrow\"}",
-    "POST /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[[[[[\r\n0\r\n\r\n",
-    "POST /v1/pipes/nowhere/seek HTTP/1.1\r\nHost: h\r\nContent-Length: 25\r\n\r\n{\"position\": \"somewhere\"}",
-    "POST /v1/pipes/hostile_fuzz/ack HTTP/1.1\r\nHost: h\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
-    "POST /v1/pipes/nowhere/ack HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
-    "DELETE /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: h\r\n\r\n",
-    "POST /v1/end HTTP/1.1\r\nHost: h\r\nContent-Length: 18\r\n\r\n{\"pipe\": \"another\"}",
-    "GET http://h/v1/streams?format=%4a%53%4fNEachRow HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "GET /v1/streams HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/streams/hostile-fuzz/shards?format=ArrowStream HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n",
+    "GET /v1/streams/hostile-fuzz/sample?limit=3 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/streams/hostile-fuzz/records?from=2026-11-21T10:00:00.000Z&to=&limit=7 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/streams/hostile-fuzz/records?shard=shardId-000000000000&from=49590338271490256608559692538361571095921575989136588898&format=JSONEachRow HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/streams/hostile-fuzz/records?slice=1/3&format=Parquet HTTP/1.1\r\nHost: localhost\r\nRange: bytes=100-\r\n\r\n",
+    "GET /v1/pipes/hostile_fuzz/next?stream=hostile-fuzz&view=default.nowhere&start=latest&wait_ms=0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/pipes/hostile_fuzz/next?stream=hostile-fuzz&view=`a``b`.`c%5C`d`&max_rows=1&max_bytes=1&linger_ms=0&poll_ms=5 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/pipes/other/next?stream=nowhere&ack=explicit&wait_ms=0&mode=polling HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "HEAD /v1/pipes/hostile_fuzz/next?stream=hostile-fuzz&view=default.nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "HEAD /v1/streams/hostile-fuzz/records HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/pipes HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /v1/workers?format=ArrowStream HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "POST /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: localhost\r\nContent-Length: 36\r\n\r\n{\"shard_id\": \"\", \"where\": \"tomorrow\"}",
+    "POST /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[[[[[\r\n0\r\n\r\n",
+    "POST /v1/pipes/nowhere/seek HTTP/1.1\r\nHost: localhost\r\nContent-Length: 25\r\n\r\n{\"position\": \"somewhere\"}",
+    "POST /v1/pipes/hostile_fuzz/ack HTTP/1.1\r\nHost: localhost\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
+    "POST /v1/pipes/nowhere/ack HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 29\r\n\r\n{\"batch\": \"0123456789abcdef\"}",
+    "DELETE /v1/pipes/hostile_fuzz/seek HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "POST /v1/end HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18\r\n\r\n{\"pipe\": \"another\"}",
+    "GET http://localhost/v1/streams?format=%4a%53%4fNEachRow HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 ];
 
 /// What is inserted as damage.

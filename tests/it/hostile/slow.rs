@@ -16,7 +16,7 @@ fn a_header_that_comes_a_byte_at_a_time_is_cut_off() {
     let mut slow = connect(&bridge);
     slow.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     let began = Instant::now();
-    let endless = b"GET /healthz HTTP/1.1\r\nHost: h\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
+    let endless = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ".iter().chain(std::iter::repeat(&b'x'));
     for byte in endless {
         assert!(began.elapsed() < PATIENCE, "it is still served");
         let mut answer = [0; 1_024];
@@ -39,7 +39,8 @@ fn a_header_that_comes_a_byte_at_a_time_is_cut_off() {
 fn a_body_that_never_comes_is_not_waited_for() {
     let bridge = bridge("hostile_no_body", &[]);
     let mut slow = connect(&bridge);
-    slow.write_all(b"POST /v1/pipes/p/seek HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{").expect("a part");
+    slow.write_all(b"POST /v1/pipes/p/seek HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        .expect("a part");
     let mut answer = [0; 4_096];
     let read = slow.read(&mut answer).expect("an answer");
     let text = String::from_utf8_lossy(&answer[..read]);
@@ -77,7 +78,7 @@ fn clients_that_do_not_read_block_nobody() {
     let stuck: Vec<TcpStream> = (0..4)
         .map(|_| {
             let mut connection = connect(&bridge);
-            let request = b"GET /v1/streams/hostile-big/records HTTP/1.1\r\nHost: h\r\n\r\n";
+            let request = b"GET /v1/streams/hostile-big/records HTTP/1.1\r\nHost: localhost\r\n\r\n";
             connection.write_all(request).expect("a request");
             connection
         })

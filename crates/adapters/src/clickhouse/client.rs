@@ -1,12 +1,15 @@
 //! A thin client over the official `clickhouse` crate: SQL text in, rows as JSON out.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse::Client;
+use clickhouse::query::Query;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use super::error::{ClickHouseError, Kind};
 use super::settings::SETTINGS;
@@ -20,7 +23,8 @@ const PRODUCT: &str = "clickhouse-kinesis-bridge";
 /// used by one statement at a time.
 #[derive(Clone)]
 pub struct ClickHouse {
-    client: Client,
+    /// Shared by all clones, so that a new password reaches them all.
+    client: Arc<watch::Sender<Client>>,
     server: String,
     user: String,
     patience: Duration,
@@ -39,12 +43,18 @@ impl ClickHouse {
             .with_password(password)
             .with_product_info(PRODUCT, env!("CARGO_PKG_VERSION"));
         let client = SETTINGS.into_iter().fold(client, |client, (name, value)| client.with_setting(name, value));
+        let client = Arc::new(watch::Sender::new(client));
         ClickHouse { client, server: without_credentials(url), user: user.into(), patience: CLICKHOUSE_TIMEOUT }
     }
 
     /// Waits this long for each response, instead of [`CLICKHOUSE_TIMEOUT`].
     pub fn with_patience(self, patience: Duration) -> ClickHouse {
         ClickHouse { patience, ..self }
+    }
+
+    /// From the next statement on, this and all clones of it log in with another password.
+    pub fn change_password(&self, password: &str) {
+        self.client.send_modify(|client| *client = client.clone().with_password(password));
     }
 
     /// The address, without credentials, for messages.
@@ -70,6 +80,10 @@ impl ClickHouse {
         error.kind().error(self.explain_foreign(error))
     }
 
+    fn query(&self, sql: &str) -> Query {
+        self.client.borrow().query_raw(sql)
+    }
+
     /// Runs a statement that returns no rows, for at most [`CLICKHOUSE_TIMEOUT`] unless a longer
     /// timeout was set. After a transport error it may have been executed.
     pub async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
@@ -79,7 +93,7 @@ impl ClickHouse {
     /// Like [`ClickHouse::execute`], with settings that must be known before the statement is
     /// parsed.
     pub async fn execute_with(&self, sql: &str, settings: &[(&str, &str)]) -> Result<(), ClickHouseError> {
-        let mut query = self.client.query_raw(sql);
+        let mut query = self.query(sql);
         for (name, value) in settings {
             query = query.with_setting(*name, *value);
         }
@@ -88,12 +102,12 @@ impl ClickHouse {
 
     /// Runs a statement for as long as it takes.
     pub async fn execute_patiently(&self, sql: &str) -> Result<(), ClickHouseError> {
-        Ok(self.client.query_raw(sql).execute().await?)
+        Ok(self.query(sql).execute().await?)
     }
 
     /// The rows of a SELECT (without FORMAT), as one line of JSON each.
     pub async fn json_lines(&self, sql: &str) -> Result<Vec<String>, ClickHouseError> {
-        let query = self.client.query_raw(sql);
+        let query = self.query(sql);
         let body = within(self.patience, async { Ok(query.fetch_bytes("JSONEachRow")?.collect().await?) }).await?;
         // A String column may hold any bytes; a row that is not UTF-8 must not hide the others.
         Ok(String::from_utf8_lossy(&body).lines().filter(|line| !line.is_empty()).map(String::from).collect())
@@ -102,7 +116,7 @@ impl ClickHouse {
     /// The rows of a SELECT (without FORMAT) as text in one of ClickHouse's formats, with settings
     /// that must be known before the statement is parsed.
     pub async fn text(&self, sql: &str, format: &str, settings: &[(&str, &str)]) -> Result<String, ClickHouseError> {
-        let mut query = self.client.query_raw(sql);
+        let mut query = self.query(sql);
         for (name, value) in settings {
             query = query.with_setting(*name, *value);
         }
@@ -120,7 +134,7 @@ impl ClickHouse {
         silence: Duration,
         mut take: impl FnMut(&[u8]),
     ) -> Result<(), ClickHouseError> {
-        let mut query = self.client.query_raw(sql);
+        let mut query = self.query(sql);
         for (name, value) in settings {
             query = query.with_setting(*name, *value);
         }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
-use super::body::{Answer, Sender};
+use super::body::Sender;
+use super::message::{Incoming, Part, Reply};
+use super::ready::Readiness;
 use super::request::{NextRequest, Position, RecordsRequest, Request, parse_ack, parse_end, parse_seek};
 use crate::metrics::Metrics;
 use crate::pipe::status::{ShardState, Snapshot};
@@ -37,43 +38,8 @@ pub struct App {
     pub reading: Reading,
     /// Metrics.
     pub metrics: Metrics,
-}
-
-/// A response before it is turned into HTTP.
-pub struct Reply {
-    /// The body.
-    pub body: Answer,
-    /// Its type.
-    pub content_type: &'static str,
-    /// `Content-Range`, when the body is a part.
-    pub part: Option<Part>,
-}
-
-/// A part of a body: `bytes first-last/total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// First byte.
-    pub first: u64,
-    /// Last byte.
-    pub last: u64,
-    /// Bytes of the whole.
-    pub total: u64,
-}
-
-impl Reply {
-    fn whole(body: impl Into<Bytes>, content_type: &'static str) -> Reply {
-        Reply { body: Answer::Whole(Some(body.into())), content_type, part: None }
-    }
-}
-
-/// What a request carries besides its path and query.
-pub struct Incoming {
-    /// The body of a POST.
-    pub body: Bytes,
-    /// First and, if given, last byte of the `Range` header.
-    pub range: Option<(u64, Option<u64>)>,
-    /// Ends the connection.
-    pub cut: Arc<Notify>,
+    /// Whether the state store answers.
+    pub readiness: Readiness,
 }
 
 impl App {
@@ -95,15 +61,13 @@ impl App {
             Request::Next(request) => self.next(request, incoming).await,
             Request::Pipes { format } => rows(&self.pipe_rows().await?, format),
             Request::Workers { format } => rows(&self.worker_rows().await?, format),
-            Request::Seek { pipe } => self.seek(&pipe, &incoming.body).await,
-            Request::End => self.end(&incoming.body).await,
+            Request::Seek { pipe } => self.seek(&pipe, &incoming).await,
+            Request::End => self.end(&incoming).await,
             Request::Ack { pipe } => self.ack(&pipe, &incoming.body).await,
             Request::Metrics => self.metrics_text(),
             Request::Healthz => Ok(Reply::whole("ok\n", TEXT)),
             Request::Readyz => {
-                // Whatever the reason: 503 is what probes and load balancers expect.
-                let not_ready = |why| Error::Unavailable(Error::from(why).to_string());
-                self.pipes.deps().store.workers().await.map_err(not_ready)?;
+                self.readiness.ask(&self.pipes.deps().store).await?;
                 Ok(Reply::whole("ready\n", TEXT))
             }
         }
@@ -234,11 +198,11 @@ impl App {
         encoded(form, &Columns { batch: None, stream: stream.clone(), shards }, &chunks)
     }
 
-    async fn seek(&self, pipe: &PipeName, body: &[u8]) -> Result<Reply, Error> {
+    async fn seek(&self, pipe: &PipeName, incoming: &Incoming) -> Result<Reply, Error> {
         let mut moves: BTreeMap<PipeName, Vec<(ShardId, Checkpoint)>> = BTreeMap::new();
         // The same for all shards of a pipe.
         let mut now_ms: BTreeMap<PipeName, i64> = BTreeMap::new();
-        for row in parse_seek(body, pipe)? {
+        for row in parse_seek(&incoming.body, pipe)? {
             let to = match row.position {
                 Position::Start(start) => {
                     let relative = matches!(start, Beginning::From(Moment::Ago(_)));
@@ -255,6 +219,7 @@ impl App {
         }
         for (pipe, moves) in moves {
             self.pipes.seek(&pipe, &moves).await?;
+            tracing::info!(pipe = pipe.as_str(), by = %incoming.caller, "seek: {}", told(&moves));
         }
         Ok(Reply::whole("", TEXT))
     }
@@ -266,9 +231,10 @@ impl App {
         Ok(Reply::whole("", TEXT))
     }
 
-    async fn end(&self, body: &[u8]) -> Result<Reply, Error> {
-        for pipe in parse_end(body)? {
+    async fn end(&self, incoming: &Incoming) -> Result<Reply, Error> {
+        for pipe in parse_end(&incoming.body)? {
             self.pipes.end(&pipe).await?;
+            tracing::info!(pipe = pipe.as_str(), by = %incoming.caller, "the pipe was ended");
         }
         Ok(Reply::whole("", TEXT))
     }
@@ -375,6 +341,15 @@ impl App {
         }
         let text = metrics.render().map_err(|e| Error::Internal(format!("the metrics cannot be written: {e}")))?;
         Ok(Reply::whole(text, "text/plain; version=0.0.4; charset=utf-8"))
+    }
+}
+
+/// What a seek did, in a few words.
+fn told(moves: &[(ShardId, Checkpoint)]) -> String {
+    match moves {
+        [(shard, to)] if shard.as_str().is_empty() => format!("all shards to {}", to.sequence_text()),
+        [(shard, to)] => format!("shard {shard} to {}", to.sequence_text()),
+        moves => format!("{} moves", moves.len()),
     }
 }
 

@@ -27,7 +27,8 @@ pub use body::{SeekRow, parse_ack, parse_end, parse_seek};
 use domain::names::{PipeName, StreamName};
 use position::bound;
 pub use position::{Position, beginning};
-use query::{Query, name, nearest, quoted};
+use query::{Query, name, nearest};
+pub(super) use query::{quoted, shortened};
 
 /// All requests.
 #[derive(Clone, Debug, PartialEq, Eq)]

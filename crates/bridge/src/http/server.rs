@@ -1,60 +1,80 @@
 //! Connections, headers, limits: the part of HTTP that has nothing to do with Kinesis.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming as HyperBody;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use hyper::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, USER_AGENT, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::body::Answer;
 use super::error;
-use super::handlers::{App, Incoming, Reply};
-use super::request::{Request, parse};
+use super::guard::{Guard, Refused};
+use super::handlers::App;
+use super::message::{Caller, Incoming, Reply};
+use super::refusals::{Reason, Refusals};
+use super::request::{Request, parse, shortened};
+use super::slots::{Answering, Sending, Slots};
 use domain::error::Error;
 use domain::interface::Route;
 use domain::limits::{
-    ACCEPT_REST, BODY_TIMEOUT, HEADER_TIMEOUT, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS,
+    ACCEPT_REST, BODY_TIMEOUT, GUESS_DELAY, GUESS_WAITERS, HEADER_TIMEOUT, MAX_BODY_BYTES, MAX_CONNECTIONS,
+    MAX_HEADER_BYTES, MAX_HEADERS, SILENT_GRACE, SPARE_CONNECTIONS, USER_AGENT_CHARS,
 };
-use domain::secret::Secret;
 
 /// What the server needs to answer.
 pub struct Server {
-    /// The handlers.
-    pub app: Arc<App>,
-    /// The bearer token that every request but the probes must carry.
-    pub token: Option<Secret>,
+    app: Arc<App>,
+    guard: Guard,
+    slots: Arc<Slots>,
+    refusals: Arc<Refusals>,
+    /// Requests with a wrong token that wait for their refusal.
+    guesses: Semaphore,
 }
 
 impl Server {
+    /// A server that answers whom `guard` lets in.
+    pub fn new(app: Arc<App>, guard: Guard) -> Server {
+        let refusals = Refusals::new(app.metrics.refused.clone());
+        Server { app, guard, slots: Arc::default(), refusals, guesses: Semaphore::new(GUESS_WAITERS) }
+    }
+
     /// Serves until `stop` becomes true, then lets open responses finish.
     pub async fn run(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let this = Arc::new(self);
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS + SPARE_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
             // Beyond the limit, connections wait in the kernel's queue.
-            let Ok(permit) = permits.clone().acquire_owned().await else { break };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                permit = this.permit(&permits) => tokio::select! {
+                    accepted = listener.accept() => accepted.map(|accepted| (accepted, permit)),
+                    () = stopped(&mut stop) => break,
+                },
                 () = stopped(&mut stop) => break,
             };
             while connections.try_join_next().is_some() {}
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let ((stream, peer), permit) = match accepted {
+                Ok(accepted) => accepted,
                 Err(failed) => {
                     // Usually out of file descriptors: give other connections time to close.
                     warn!("a connection could not be accepted: {failed}");
+                    this.make_room();
                     tokio::time::sleep(ACCEPT_REST).await;
                     continue;
                 }
@@ -63,7 +83,7 @@ impl Server {
             let _ = stream.set_nodelay(true);
             let (this, stop) = (this.clone(), stop.clone());
             connections.spawn(async move {
-                this.connection(TokioIo::new(stream), stop).await;
+                this.connection(TokioIo::new(stream), peer, stop).await;
                 drop(permit);
             });
         }
@@ -71,13 +91,44 @@ impl Server {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn connection(self: Arc<Self>, io: TokioIo<tokio::net::TcpStream>, mut stop: watch::Receiver<bool>) {
+    /// Leave for one more connection: while there are too many, the silent ones have to go.
+    async fn permit(&self, permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(permit) = permits.clone().try_acquire_owned() {
+                return permit;
+            }
+            let pause = self.make_room();
+            if let Ok(Ok(permit)) = timeout(pause, permits.clone().acquire_owned()).await {
+                return permit;
+            }
+        }
+    }
+
+    /// Closes the connection that has been silent for longest, if it has been for long enough.
+    /// Returns when to try again.
+    fn make_room(&self) -> Duration {
+        match self.slots.make_room() {
+            Ok(peer) => {
+                self.refusals.count(Reason::Silent, peer);
+                SILENT_GRACE
+            }
+            Err(pause) => pause,
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        io: TokioIo<tokio::net::TcpStream>,
+        peer: SocketAddr,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let cut = Arc::new(Notify::new());
+        let slot = self.slots.enter(peer.ip());
         let service = {
-            let cut = cut.clone();
+            let (cut, slot) = (cut.clone(), slot.clone());
             service_fn(move |request| {
-                let (this, cut) = (self.clone(), cut.clone());
-                async move { Ok::<_, Infallible>(this.answer(request, cut).await) }
+                let (this, cut, slot) = (self.clone(), cut.clone(), slot.clone());
+                async move { Ok::<_, Infallible>(this.answer(request, peer, cut, slot.begin()).await) }
             })
         };
         let mut builder = http1::Builder::new();
@@ -90,6 +141,7 @@ impl Server {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = cut.notified() => return warn!("closed connection: client stopped reading"),
+            () = slot.left() => return,
             () = stopped(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -100,47 +152,78 @@ impl Server {
         }
     }
 
-    async fn answer(&self, request: hyper::Request<HyperBody>, cut: Arc<Notify>) -> Response<Answer> {
-        let head = *request.method() == Method::HEAD;
+    async fn answer(
+        &self,
+        request: hyper::Request<HyperBody>,
+        peer: SocketAddr,
+        cut: Arc<Notify>,
+        mut answering: Answering,
+    ) -> Response<Sending> {
         let path = request.uri().path().to_string();
         let parsed = parse(request.method().as_str(), &path, request.uri().query());
         let probe = matches!(parsed, Ok(Request::Healthz | Request::Readyz));
-        let allowed = if probe { Ok(()) } else { self.allowed(request.headers()) };
-        let result = match allowed.and(parsed) {
-            Ok(parsed) if !head || probe => self.carry_out(parsed, request, cut).await,
-            Ok(_) => Ok(Reply { body: Answer::Whole(None), content_type: "application/octet-stream", part: None }),
-            Err(error) => Err(error),
+        let head = *request.method() == Method::HEAD && !probe;
+        let result = if head {
+            Ok(nothing())
+        } else {
+            let admitted = if probe { Ok(()) } else { self.admit(&request, peer, &mut answering).await };
+            match admitted.and(parsed) {
+                Ok(parsed) => self.carry_out(parsed, request, peer, cut).await,
+                Err(error) => Err(error),
+            }
         };
         let mut response = match result {
             Ok(reply) => success(reply),
             Err(error) => {
-                if !head {
-                    debug!(path, code = error.code(), "{error}");
-                }
+                debug!(path, code = error.code(), "{error}");
                 failure(&error)
             }
         };
-        if head && !probe {
-            // HEAD has no effect (**head-has-no-effect**) and no body, so an error could not be
-            // read: the GET that follows reports it. No length is announced, or ClickHouse would
-            // read ranges in parallel.
-            *response.status_mut() = StatusCode::OK;
-            response.headers_mut().remove(CONTENT_LENGTH);
-            let (_, body) = super::body::Sender::new(Arc::default(), HEADER_TIMEOUT);
-            *response.body_mut() = body;
-        }
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let label = Route::of(&path).map_or("other", |(route, _)| route.label());
         self.app.metrics.requests.with_label_values(&[label, response.status().as_str()]).inc();
-        response
+        response.map(|answer| Sending { answer, _request: answering })
+    }
+
+    /// Whether the request may be answered at all.
+    async fn admit(
+        &self,
+        request: &hyper::Request<HyperBody>,
+        peer: SocketAddr,
+        answering: &mut Answering,
+    ) -> Result<(), Error> {
+        let refused = match self.guard.check(request.uri().authority(), request.headers()) {
+            Ok(()) if answering.admit() => return Ok(()),
+            Ok(()) => Refused {
+                reason: Reason::Busy,
+                error: Error::Unavailable(format!(
+                    "this bridge is answering {MAX_CONNECTIONS} requests already, which is its limit: send fewer at a time"
+                )),
+            },
+            Err(refused) => refused,
+        };
+        self.refusals.count(refused.reason, peer.ip());
+        if refused.reason == Reason::WrongToken
+            && let Ok(_waiting) = self.guesses.try_acquire()
+        {
+            tokio::time::sleep(GUESS_DELAY).await;
+        }
+        Err(refused.error)
     }
 
     async fn carry_out(
         &self,
         parsed: Request,
         request: hyper::Request<HyperBody>,
+        peer: SocketAddr,
         cut: Arc<Notify>,
     ) -> Result<Reply, Error> {
         let range = range(request.headers())?;
+        let caller = Caller { peer, agent: agent(request.headers()) };
+        if matches!(parsed, Request::Healthz | Request::Readyz) {
+            // Anyone may send this, so no body is waited for.
+            return self.app.answer(parsed, Incoming { body: Bytes::new(), range, caller, cut }).await;
+        }
         let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
         let body = match timeout(BODY_TIMEOUT, body).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -151,23 +234,7 @@ impl Server {
             }
             Err(_) => return Err(Error::BadRequest("the request's body did not arrive in time".into())),
         };
-        self.app.answer(parsed, Incoming { body, range, cut }).await
-    }
-
-    fn allowed(&self, headers: &HeaderMap) -> Result<(), Error> {
-        let Some(token) = &self.token else { return Ok(()) };
-        let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(|v| v.strip_prefix(b"Bearer "));
-        match given {
-            Some(given) if token.matches(given) => Ok(()),
-            Some(_) => Err(Error::Unauthorized(
-                "the bearer token is not this bridge's: use the one in its --token-file, and run `clickhouse-kinesis-bridge \
-                 sql setup` with that file again to update the named collection"
-                    .into(),
-            )),
-            None => Err(Error::Unauthorized(
-                "this bridge requires a bearer token: pass headers('Authorization' = 'Bearer …') to url(), or use the named collection".into(),
-            )),
-        }
+        self.app.answer(parsed, Incoming { body, range, caller, cut }).await
     }
 }
 
@@ -192,6 +259,22 @@ fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Error> {
     }
 }
 
+/// What the client calls itself, cut short.
+fn agent(headers: &HeaderMap) -> String {
+    headers
+        .get(USER_AGENT)
+        .map(|agent| shortened(&String::from_utf8_lossy(agent.as_bytes()), USER_AGENT_CHARS))
+        .unwrap_or_default()
+}
+
+/// The answer to HEAD, which has no effect (**head-has-no-effect**) and no body, so an error could
+/// not be read: the GET that follows reports it. No length is announced, or ClickHouse would read
+/// ranges in parallel.
+fn nothing() -> Reply {
+    let (_, body) = super::body::Sender::new(Arc::default(), HEADER_TIMEOUT);
+    Reply { body, content_type: "application/octet-stream", part: None }
+}
+
 fn success(reply: Reply) -> Response<Answer> {
     let mut response = Response::new(reply.body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
@@ -210,5 +293,8 @@ fn failure(error: &Error) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Some(Bytes::from(error::body(error)))));
     *response.status_mut() = error::status(error);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if matches!(error, Error::Unauthorized(_)) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
 }

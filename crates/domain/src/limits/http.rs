@@ -30,3 +30,30 @@ pub const SENDER_LOOK: Duration = Duration::from_millis(500);
 pub const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Pieces of a body queued for the socket.
 pub const BODY_QUEUE: usize = 4;
+
+/// Connections beyond [`MAX_CONNECTIONS`]: they are answered only if they probe, so that a bridge
+/// which is busy does not look dead.
+pub const SPARE_CONNECTIONS: usize = 32;
+/// While slots are short, a connection that has been silent for this long may be closed for
+/// another one. Clients send their request as soon as they are connected, and probes often give up
+/// after a second.
+pub const SILENT_GRACE: Duration = Duration::from_millis(200);
+/// Fewest characters of a bearer token: 16 hexadecimal digits are 64 bits, which nobody guesses
+/// over a network.
+pub const MIN_TOKEN: usize = 16;
+/// How long a request with a wrong token waits for its refusal.
+pub const GUESS_DELAY: Duration = Duration::from_millis(250);
+/// Most requests that wait like this. More are refused at once: they must not use up
+/// [`MAX_CONNECTIONS`].
+pub const GUESS_WAITERS: usize = 64;
+/// Time between two log lines about refused requests, and about closed connections.
+pub const REFUSALS_EVERY: Duration = Duration::from_mins(1);
+/// Addresses named in such a line.
+pub const REFUSED_PEERS: usize = 8;
+/// Characters of a User-Agent that are logged.
+pub const USER_AGENT_CHARS: usize = 64;
+/// How long an answer of the state store counts for `/readyz`, from when it was asked: probes come
+/// every few seconds, and strangers may ask as often as they like.
+pub const READY_HOLDS: Duration = Duration::from_secs(1);
+/// How long `/readyz` waits for that answer: probes often give up after a second.
+pub const READY_WAIT: Duration = Duration::from_millis(900);

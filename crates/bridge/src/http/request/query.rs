@@ -173,12 +173,12 @@ fn decoded(text: &str) -> Result<String, Error> {
 }
 
 /// A user's text for a message: short, in quotes, and without control characters.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::http) fn quoted(text: &str) -> String {
     format!("'{}'", shortened(text, QUOTED))
 }
 
 /// At most this many characters of a text, without control characters.
-pub(super) fn shortened(text: &str, most: usize) -> String {
+pub(in crate::http) fn shortened(text: &str, most: usize) -> String {
     let more = if text.chars().nth(most).is_some() { "…" } else { "" };
     text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).chain(more.chars()).collect()
 }
