@@ -2,55 +2,50 @@
 
 use std::net::SocketAddr;
 
-use adapters::clickhouse::ClickHouse;
-use config::{Config, SecretFiles};
-use domain::secret::Tokens;
-use tokio::signal::unix::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::error::{ProgramError, cannot};
+use adapters::clickhouse::ClickHouse;
+use bridge::http::guard::Guard;
+use config::{Config, SecretFiles};
+use domain::secret::Tokens;
+
 /// Where secrets come from, and who uses them.
-pub struct Secrets {
+struct Secrets {
     files: SecretFiles,
     tokens: watch::Sender<Option<Tokens>>,
     clickhouse: ClickHouse,
 }
 
+/// The guard of a bridge that listens on `address`. Logs which secrets are not kept well, and reads
+/// them again at each SIGHUP.
+pub fn guard(config: &Config, clickhouse: &ClickHouse, address: SocketAddr) -> Result<Guard, ProgramError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(cannot("handle SIGHUP"))?;
+    let (tokens, read) = watch::channel(config.token.clone());
+    let loopback = address.ip().to_canonical().is_loopback();
+    if config.token.is_none() && !loopback {
+        warn!(
+            "the bridge listens on {address} without a token: whoever can reach this address can read the streams and move pipes; set \
+             --token-file, or listen on 127.0.0.1"
+        );
+    }
+    for (flag, file) in config.files.exposed() {
+        warn!(
+            "every user of this machine can read {file}, the file of {flag}: take that permission away, as with chmod o-r"
+        );
+    }
+    let secrets = Secrets { files: config.files.clone(), tokens, clickhouse: clickhouse.clone() };
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            secrets.read_again();
+        }
+    });
+    Ok(Guard { tokens: read, loopback, machine: config::machine() })
+}
+
 impl Secrets {
-    /// The secrets that the program was started with.
-    pub fn new(config: &Config, clickhouse: ClickHouse) -> Secrets {
-        Secrets { files: config.files.clone(), tokens: watch::Sender::new(config.token.clone()), clickhouse }
-    }
-
-    /// The tokens now and whenever they change.
-    pub fn tokens(&self) -> watch::Receiver<Option<Tokens>> {
-        self.tokens.subscribe()
-    }
-
-    /// Logs which secrets are not kept well.
-    pub fn warn(&self, address: SocketAddr) {
-        if self.tokens.borrow().is_none() && !address.ip().to_canonical().is_loopback() {
-            warn!(
-                "the bridge listens on {address} without a token: whoever can reach this address can read the streams and move pipes; set \
-                 --token-file, or listen on 127.0.0.1"
-            );
-        }
-        for (flag, file) in self.files.exposed() {
-            warn!(
-                "every user of this machine can read {file}, the file of {flag}: take that permission away, as with chmod o-r"
-            );
-        }
-    }
-
-    /// Reads the files again at each signal. Does not return.
-    pub async fn read_again_on(&self, signal: &mut Signal) {
-        while signal.recv().await.is_some() {
-            self.read_again();
-        }
-        // There are no more signals.
-        std::future::pending().await
-    }
-
     fn read_again(&self) {
         let kept = |flag: &str, why: String| error!("SIGHUP: {flag} {why}; the bridge keeps what it read before");
         let (token, password) = (self.files.token(), self.files.password());

@@ -9,12 +9,11 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::error::{ProgramError, cannot};
-use crate::secrets::Secrets;
+use crate::secrets::guard;
 use adapters::clickhouse::{ClickHouse, Wanted};
 use adapters::clock::SystemClock;
 use adapters::kinesis::AwsKinesis;
 use adapters::state::{FileStore, KeeperMapStore, QuarantineTable};
-use bridge::http::guard::Guard;
 use bridge::http::handlers::App;
 use bridge::http::ready::Readiness;
 use bridge::http::server::Server;
@@ -44,7 +43,6 @@ fn place() -> String {
 pub async fn serve(config: Config) -> Result<(), ProgramError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot("handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot("handle SIGINT"))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(cannot("handle SIGHUP"))?;
     let not_free = |why| ProgramError::Listen { address: config.listen, why };
     let listener = TcpListener::bind(config.listen).await.map_err(not_free)?;
     let address = listener.local_addr().map_err(cannot("determine the bound address"))?;
@@ -64,12 +62,7 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
     let for_reads = config.memory / RECORDS_SHARE;
     let budget = Budget::new(config.memory - for_reads);
     let reading = Reading { kinesis: kinesis.clone(), clock: clock.clone(), budget: Budget::new(for_reads) };
-    let secrets = Secrets::new(&config, clickhouse.clone());
-    let guard = Guard {
-        tokens: secrets.tokens(),
-        loopback: address.ip().to_canonical().is_loopback(),
-        machine: config::machine(),
-    };
+    let guard = guard(&config, &clickhouse, address)?;
     let deps = Deps {
         kinesis: kinesis.clone(),
         fan_out: kinesis.clone(),
@@ -94,11 +87,9 @@ pub async fn serve(config: Config) -> Result<(), ProgramError> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    secrets.warn(address);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = secrets.read_again_on(&mut hangup) => {}
         // Nothing is released: what this process holds belongs to the other one, or has its own
         // epoch and expires.
         why = heartbeat.refused() => return Err(ProgramError::Replaced(why)),

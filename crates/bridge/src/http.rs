@@ -1,5 +1,5 @@
-//! The HTTP interface: `guard` decides who may ask, `request` parses what is asked, `handlers` do it,
-//! `body` sends it, `error` reports what went wrong, `server` and `slots` have the limits.
+//! The HTTP interface: `guard` decides who may ask, `request` parses what is asked, `handlers` do
+//! it, `body` sends it, `error` reports what went wrong, `server` and `slots` have the limits.
 
 mod body;
 mod error;
