@@ -39,6 +39,7 @@ fn what_url_sends_is_answered() {
     create_stream("str-url", 1);
     put_numbered("str-url", "a", 7);
     let bridge = bridge("str_url", &[]);
+    wait_until("readiness", || get(&bridge, "/readyz").status == 200);
     let port = bridge.address().rsplit(':').next().expect("a port").to_owned();
     for host in ["127.0.0.1", "localhost", "127.0.0.2"] {
         // The listener has one address; of 127.0.0.2 only the header is sent.
