@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use domain::error::Error;
-use domain::limits::{READY_HOLDS, READY_WAIT};
+use domain::limits::{READY_HOLDS, READY_TRUST, READY_WAIT};
 use domain::ports::StateStore;
 
 /// Whether the state store answers.
@@ -16,17 +16,21 @@ pub struct Readiness(Mutex<Option<Question>>);
 #[derive(Clone)]
 struct Question {
     asked: Instant,
+    /// When the last question that was answered well had been asked.
+    good: Option<Instant>,
     /// None while there is no answer.
     answer: watch::Receiver<Option<Result<(), Error>>>,
 }
 
 impl Readiness {
-    /// An error unless the store answered within the last second, or does now. Anyone may ask, so
-    /// the error has neither addresses nor names: the log does.
+    /// An error unless the store answered within the last second, or does now; while it takes long,
+    /// its last good answer counts for a while. Anyone may ask, so the error has neither addresses
+    /// nor names: the log does.
     pub async fn ask(&self, store: &Arc<dyn StateStore>) -> Result<(), Error> {
-        let mut answer = self.question(store).answer;
+        let Question { good, mut answer, .. } = self.question(store);
         match timeout(READY_WAIT, answer.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) if matches!(*answer, Some(Ok(()))) => Ok(()),
+            Err(_) if good.is_some_and(|good| good.elapsed() < READY_TRUST) => Ok(()),
             // Whatever the reason: 503 is what probes and load balancers expect.
             _ => Err(Error::Unavailable(
                 "the state store does not answer: ClickHouse or Keeper is unavailable, or refuses the bridge; the bridge's log has the \
@@ -46,6 +50,7 @@ impl Readiness {
             }
         }
         let before = last.as_ref().and_then(|last| last.answer.borrow().clone());
+        let good = last.as_ref().and_then(|last| if before == Some(Ok(())) { Some(last.asked) } else { last.good });
         let (found, answer) = watch::channel(None);
         let store = store.clone();
         tokio::spawn(async move {
@@ -58,6 +63,6 @@ impl Readiness {
             }
             let _ = found.send(Some(answer));
         });
-        last.insert(Question { asked: Instant::now(), answer }).clone()
+        last.insert(Question { asked: Instant::now(), good, answer }).clone()
     }
 }

@@ -57,3 +57,6 @@ pub const USER_AGENT_CHARS: usize = 64;
 pub const READY_HOLDS: Duration = Duration::from_secs(1);
 /// How long `/readyz` waits for that answer: probes often give up after a second.
 pub const READY_WAIT: Duration = Duration::from_millis(900);
+/// How long a good answer counts for `/readyz` while the next one is not there: a busy ClickHouse
+/// takes seconds now and then, and a load balancer should not turn away from it for that.
+pub const READY_TRUST: Duration = Duration::from_secs(5);
