@@ -56,6 +56,8 @@ fn record(text: &mut Text<'_>, chunk: &mut Chunk) -> Option<()> {
         b"SequenceNumber" => once(&mut sequence, text.string()?),
         b"PartitionKey" => once(&mut key, text.string()?),
         b"ApproximateArrivalTimestamp" => once(&mut timestamp_ms, text.timestamp_ms()?),
+        // Not used, but the SDK refuses anything else.
+        b"EncryptionType" => text.string_or_null()?.map_or(Some(()), |kind| kind.plain().map(drop)),
         _ => text.skip(member),
     })?;
     let (data, sequence, key) = (data?.plain()?, sequence?.plain()?, key.unwrap_or_default().plain()?);
