@@ -132,8 +132,9 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Seconds since 1970, as ms. With the arithmetic of the SDK, which drops what is below a
-    /// millisecond of the nearest binary fraction: the same record always has the same time.
+    /// Seconds since 1970, as ms; nothing if that is too large. With the arithmetic of the SDK,
+    /// which drops what is below a millisecond of the nearest binary fraction: the same record
+    /// always has the same time.
     fn timestamp_ms(&mut self) -> Option<i64> {
         self.skip_space();
         let text = number(&self.bytes[self.at..])?;
@@ -142,7 +143,7 @@ impl<'a> Text<'a> {
             Ok(seconds) => DateTime::from_secs(seconds),
             Err(_) => DateTime::from_secs_f64(text.parse().ok()?),
         };
-        Some(time.to_millis().unwrap_or(0))
+        time.to_millis().ok()
     }
 
     /// Any value, by serde.
