@@ -2,7 +2,7 @@
 //! and whether ClickHouse gets in by the views of `sql setup`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use adapters::clickhouse::{ClickHouse, PullingView};
 use adapters::running::{Refused, RunningBridge, ShardRow, WorkerRow};
@@ -18,12 +18,11 @@ use super::Only;
 /// Where this machine reaches the bridge.
 pub fn url(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
-        ip if ip.is_unspecified() && ip.is_ipv4() => "127.0.0.1".to_owned(),
-        ip if ip.is_unspecified() => "[::1]".to_owned(),
-        ip if ip.is_ipv6() => format!("[{ip}]"),
-        ip => ip.to_string(),
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
     };
-    format!("http://{ip}:{}", listen.port())
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
 /// Whether a URL leads to what listens there.
@@ -91,7 +90,7 @@ impl Bridge {
             }
             (Ok(()), Err(Refused::Said(401, said)), _) => {
                 let says = format!(
-                    "it does not accept the token of --token-file: {said}. If the file was changed, restart the bridge"
+                    "it does not accept the token of --token-file: {said}. If the file was changed, send the bridge a SIGHUP"
                 );
                 Finding::new(what, Verdict::Bad, says)
             }

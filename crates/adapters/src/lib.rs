@@ -1,5 +1,5 @@
-//! Implementations of the ports of `domain`: ClickHouse, Kinesis, the state stores, the clock, and a bridge
-//! that is running.
+//! Implementations of the ports of `domain`: ClickHouse, Kinesis, the state stores, the clock, and a
+//! bridge that is running.
 
 pub mod aws;
 pub mod clickhouse;

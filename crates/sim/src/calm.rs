@@ -20,8 +20,9 @@ pub fn line(l: &Lease) -> String {
 }
 
 /// Once calm, two lease durations and twice the patience with uneven loads after the last change,
-/// and after the end of what lingers, every unfinished lease belongs to a view of a live worker, each view has some if there are enough, and
-/// they are distributed evenly by weight. And it stays that way.
+/// and after the end of what lingers, every unfinished lease belongs to a view of a live worker,
+/// each view has some if there are enough, and they are distributed evenly by weight. And it stays
+/// that way.
 pub async fn shared_out(world: &World, plan: Plan) -> Result<(), String> {
     if plan.every.is_some() {
         // Nobody pulls for most of the time, and leases are released.
